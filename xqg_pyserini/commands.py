@@ -1,0 +1,244 @@
+"""What each command does: parse what is left to parse, call one library function, print."""
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from xqg_pyserini import data
+from xqg_pyserini.errors import UserError
+
+
+def demo(args: argparse.Namespace) -> None:
+    """Run `xqg demo`."""
+    from xqg_pyserini.demo import run_demo
+
+    print(run_demo(args.output, args.overwrite))
+
+
+def encode(args: argparse.Namespace) -> None:
+    """Run `xqg encode`."""
+    from xqg_pyserini.encode import encode_passages
+    from xqg_pyserini.encoders import resolve
+
+    settings = resolve(args.encoder, _encoder_flags(args))
+    store = encode_passages(
+        args.corpus,
+        settings,
+        args.output,
+        dtype=args.dtype,
+        overwrite=args.overwrite,
+        **_engine(args),
+    )
+    _print(args, store.meta, f"{args.output}: {store.n} passages, {store.d} dimensions")
+
+
+def accumulate(args: argparse.Namespace) -> None:
+    """Run `xqg accumulate`."""
+    from xqg_pyserini.accumulate import accumulate_queries
+
+    store = accumulate_queries(
+        args.queries,
+        args.passages,
+        args.output,
+        encoder=args.encoder,
+        encoder_flags=_encoder_flags(args),
+        dtype=args.dtype,
+        skip_unknown=args.skip_unknown,
+        overwrite=args.overwrite,
+        **_engine(args),
+    )
+    totals = " ".join(f"{language} {n}" for language, n in store.totals().items())
+    without = int((store.counts.sum(axis=1) == 0).sum())
+    text = f"{args.output}: {store.meta['queries']} queries ({totals})"
+    text += f"; {without} of {store.n} passages have none"
+    _print(args, {**store.meta, "totals": store.totals(), "without_queries": without}, text)
+
+
+def index(args: argparse.Namespace) -> None:
+    """Run `xqg index`."""
+    from xqg_pyserini.index import build_index
+    from xqg_pyserini.store import VectorStore
+
+    passages = VectorStore(args.passages)
+    fusion = None
+    if args.queries is not None:
+        fusion = _fusion(args, passages.normalized)
+    else:
+        _refuse(args, "alpha", "beta", "fusion", "languages", "center", why="mixes in --queries")
+    meta = build_index(
+        passages,
+        args.output,
+        queries=args.queries,
+        fusion=fusion,
+        kind=args.type,
+        normalize=bool(args.normalize),
+        skip_unknown=args.skip_unknown,
+        allow_unequal=args.allow_unequal,
+        overwrite=args.overwrite,
+    )
+    what = f"{fusion} over {' '.join(meta['fusion']['languages'])}" if fusion else "passages alone"
+    _print(args, meta, f"{args.output}: {meta['n']} passages ({args.type}), {what}")
+
+
+def search(args: argparse.Namespace) -> None:
+    """Run `xqg search`."""
+    from xqg_pyserini.search import search_index, search_stores
+
+    if (args.index is None) == (args.passages is None):
+        raise UserError("give --index DIR, or --passages STORE --queries STORE")
+    questions = _questions(args)
+    engine = {"encoder": args.encoder, "encoder_flags": _encoder_flags(args), "hits": args.hits}
+    engine |= _engine(args)
+    if args.index is not None:
+        _refuse(
+            args,
+            "alpha",
+            "beta",
+            "fusion",
+            "languages",
+            "center",
+            "normalize",
+            "language_aware",
+            "queries",
+            why="takes --passages and --queries; an index is fused already",
+        )
+        run = search_index(args.index, questions, **engine)
+    else:
+        run = search_stores(_fused(args), questions, language_aware=args.language_aware, **engine)
+    tag = "xqg-" + re.sub(r"\s+", "-", Path(args.output).stem)
+    data.write_run(args.output, run, tag)
+    hits = sum(len(found) for found in run.values())
+    summary = {"run": str(args.output), "questions": len(run), "hits": hits, "tag": tag}
+    _print(args, summary, f"{args.output}: {len(run)} questions, {hits} hits")
+
+
+def _fused(args: argparse.Namespace) -> Any:
+    from xqg_pyserini.fused import FusedPassages
+    from xqg_pyserini.store import VectorStore
+
+    if args.queries is None:
+        raise UserError("searching the stores takes --queries STORE beside --passages")
+    passages = VectorStore(args.passages)
+    return FusedPassages(
+        passages,
+        args.queries,
+        _fusion(args, passages.normalized, args.language_aware),
+        skip_unknown=args.skip_unknown,
+        allow_unequal=args.allow_unequal,
+        language_aware=args.language_aware,
+    )
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Run `xqg evaluate`."""
+    from xqg_pyserini.evaluate import report
+    from xqg_pyserini.evaluate.scoring import evaluate_runs
+
+    inputs = [args.questions, args.corpus, args.qrels, *args.runs]
+    if args.output is not None:
+        data.check_output(args.output, args.overwrite, inputs)
+    evaluation = evaluate_runs(
+        _questions(args),
+        args.runs,
+        args.metrics,
+        corpus=args.corpus,
+        qrels=args.qrels,
+        test=args.test,
+        correction=args.correction,
+        level=args.level,
+        official=args.official,
+        with_title=args.with_title,
+    )
+    if args.output is not None:
+        report.write_report(evaluation, args.output, args.overwrite, inputs)
+    _print(args, evaluation.as_json(), report.tables(evaluation, args.per_language))
+
+
+def submit(args: argparse.Namespace) -> None:
+    """Run `xqg submit`."""
+    from xqg_pyserini.leaderboard import check_submission, write_submission
+
+    questions = _questions(args)
+    if args.check is not None:
+        _refuse(args, "run", "output", why="writes a file; --check reads one")
+        found = check_submission(args.check, questions, args.corpus)
+        verdict = f"{args.check}: valid"
+    else:
+        for flag in ("run", "corpus", "output"):
+            if getattr(args, flag) is None:
+                raise UserError(f"give --{flag} (or --check FILE to validate one)")
+        run = data.read_run(args.run)
+        found = write_submission(questions, run, args.corpus, args.output, args.with_title)
+        verdict = f"{args.output}: written"
+    languages = " ".join(f"{language} {n}" for language, n in found.languages.items())
+    _print(args, found._asdict(), f"{verdict}, {found.questions} questions ({languages})")
+
+
+def pyserini(args: argparse.Namespace) -> None:
+    """Run `xqg pyserini`."""
+    from xqg_pyserini.bridge import run_module
+
+    run_module(args.module, args.arguments, args.verbose)
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Run `xqg doctor`."""
+    from xqg_pyserini.doctor import demo_could_run, examine
+
+    findings = examine()
+    ready = demo_could_run(findings)
+    lines = [
+        f"{f.what:<26}{f.found}" + (f"\n{'':<26}→ {f.remedy}" if f.remedy else "") for f in findings
+    ]
+    lines.append(
+        "\nThe demo can run: xqg demo" if ready else "\nThe demo cannot run; see the arrows"
+    )
+    value = {"demo": ready, "findings": [f._asdict() for f in findings]}
+    _print(args, value, "\n".join(lines))
+    return 0 if ready else 1
+
+
+# ---------------------------------------------------------------- shared
+
+
+def _print(args: argparse.Namespace, value: Any, text: str) -> None:
+    print(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) if args.json else text)
+
+
+def _questions(args: argparse.Namespace) -> list[data.Question]:
+    if args.language is not None:
+        data.check_languages([args.language])
+    return data.read_questions(args.questions, args.language)
+
+
+def _encoder_flags(args: argparse.Namespace) -> dict[str, Any]:
+    names = ("pooling", "query_prefix", "passage_prefix", "query_length", "passage_length")
+    return {"normalize": args.l2_norm, **{name: getattr(args, name) for name in names}}
+
+
+def _engine(args: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(args, name) for name in ("device", "precision", "batch_size")}
+
+
+def _fusion(args: argparse.Namespace, normalized: bool, language_aware: bool = False) -> Any:
+    from xqg_pyserini.augment import choose_fusion
+
+    languages = None if args.languages is None else data.check_languages(args.languages)
+    return choose_fusion(
+        args.fusion,
+        args.alpha,
+        args.beta,
+        languages,
+        args.normalize,
+        args.center,
+        normalized_encoder=normalized,
+        language_aware=language_aware,
+    )
+
+
+def _refuse(args: argparse.Namespace, *names: str, why: str) -> None:
+    for name in names:
+        if getattr(args, name) not in (None, False):
+            raise UserError(f"--{name.replace('_', '-')} {why}")

@@ -1,0 +1,136 @@
+"""Corpus → passage store: streaming, resumable, the same bytes however often it was killed."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from xqg_pyserini.data import (
+    Line,
+    Passage,
+    describe_sources,
+    file_sha256,
+    read_corpus,
+    write_json,
+    writing,
+)
+from xqg_pyserini.encoders import EncoderSettings, load, resolve
+from xqg_pyserini.errors import UserError
+from xqg_pyserini.store import (
+    IDS,
+    META,
+    PASSAGES,
+    VECTORS,
+    DuplicateId,
+    IdIndex,
+    Job,
+    VectorStore,
+    create_matrix,
+    reopen_matrix,
+    resumable,
+    store_meta,
+)
+
+CHUNK = 512  # passages sorted by length and encoded together; a resumed job goes on at a chunk
+
+
+def encode_passages(
+    corpus: str | Path,
+    encoder: str | EncoderSettings,
+    output: str | Path,
+    *,
+    dtype: str = "float32",
+    device: str = "auto",
+    precision: str = "fp32",
+    batch_size: int = 32,
+    overwrite: bool = False,
+) -> VectorStore:
+    """Encode every passage of a corpus into a store at `output`.
+
+    The corpus is read twice: once to check every record and its id before a model is loaded, once
+    to encode.  Vectors are written as `dtype` ("float32" or "float16").
+
+    Raises:
+        UserError: for a record that cannot be read, two passages with one id, an encoder that
+            cannot be loaded, an output that holds something (without `overwrite`).
+    """
+    settings = resolve(encoder) if isinstance(encoder, str) else encoder
+    sources = describe_sources(corpus)
+    job = {
+        "stage": "encode",
+        "encoder": repr(settings),
+        "sources": sources,
+        "dtype": dtype,
+        "how": [device, precision, batch_size],
+    }
+    with resumable(output, job, overwrite, [corpus]) as part:
+        if "n" not in part.state:
+            part.state["n"] = _write_ids(corpus, part.path / IDS)
+            part.save(0)
+        _encode(corpus, settings, part, dtype, (device, precision, batch_size), sources)
+    return VectorStore(output)
+
+
+def _write_ids(corpus: str | Path, path: Path) -> int:
+    """Check the whole corpus and write its ids; return their number."""
+    n = 0
+    with writing(path) as file:
+        for _, passage in tqdm(read_corpus(corpus), "checking", unit=" passages", disable=None):
+            file.write(passage.id + "\n")
+            n += 1
+    try:
+        IdIndex(path)
+    except DuplicateId as twice:
+        lines = {}
+        for row, (line, _) in enumerate(read_corpus(corpus)):
+            if row in (twice.first, twice.second):
+                lines[row] = line
+        first = lines[twice.first]
+        raise lines[twice.second].error(
+            f"passage id {twice.docid!r} again (first in {first.path}, line {first.number}); "
+            "ids must be unique"
+        ) from None
+    return n
+
+
+def _encode(
+    corpus: str | Path,
+    settings: EncoderSettings,
+    part: Job,
+    dtype: str,
+    how: tuple[str, str, int],
+    sources: list[dict[str, Any]],
+) -> None:
+    encoder = load(settings, "passage", *how)
+    n, path = part.state["n"], part.path / VECTORS
+    fresh = not part.done
+    matrix = create_matrix(path, (n, encoder.dimension), dtype) if fresh else reopen_matrix(path)
+    passages = islice(read_corpus(corpus), part.done, None)
+    bar = tqdm(total=n, initial=part.done, desc="encoding", unit=" passages", disable=None)
+    with bar:
+        for start, chunk in _chunks(passages, part.done):
+            vectors = encoder.encode([passage.full for _, passage in chunk], bar.update)
+            rows = matrix[start : start + len(chunk)]
+            rows[:] = vectors
+            if dtype == "float16" and not (abs(rows) < float("inf")).all():
+                raise UserError(
+                    f"the vectors of {settings.name} do not fit into float16; use --dtype float32"
+                )
+            if part.due:
+                part.save(start + len(chunk), [matrix])
+    matrix.flush()
+    meta = store_meta(PASSAGES, n, encoder.dimension, dtype, encoder.describe())
+    meta["ids_sha256"] = file_sha256(part.path / IDS)
+    meta["vectors_sha256"] = file_sha256(path)
+    meta["sources"] = sources
+    write_json(part.path / META, meta)
+
+
+def _chunks(
+    passages: Iterator[tuple[Line, Passage]], start: int
+) -> Iterator[tuple[int, list[tuple[Line, Passage]]]]:
+    while chunk := list(islice(passages, CHUNK)):
+        yield start, chunk
+        start += len(chunk)

@@ -1,0 +1,1 @@
+"""Scoring: R@kt, significance tests and reports."""

@@ -1,0 +1,191 @@
+"""An `Evaluation` → tables: for the terminal, Markdown, LaTeX (ranx's) and TSV files."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from xqg_pyserini.data import write_json, writing, writing_folder
+from xqg_pyserini.evaluate.scoring import Evaluation
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+RAISED = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖ۹ʳˢᵗᵘᵛʷˣʸᶻ"
+
+
+def _letter(i: int, letters: str = LETTERS) -> str:
+    return letters[i] if i < len(letters) else f"({i + 1})"
+
+
+def _beaten(evaluation: Evaluation, run: str, metric: str) -> list[int]:
+    """Return the places of the runs that a run is significantly better than."""
+    ours = evaluation.scores[run][metric].macro
+    places = []
+    for test in evaluation.tests:
+        if test.metric == metric and test.significant and run in (test.a, test.b):
+            other = test.b if run == test.a else test.a
+            if ours > evaluation.scores[other][metric].macro:
+                places.append(evaluation.runs.index(other))
+    return sorted(places)
+
+
+def _tabulate(rows: Iterable[list[Any]], headers: list[str], style: str) -> str:
+    from tabulate import tabulate
+
+    return tabulate(list(rows), headers, tablefmt=style, disable_numparse=True)
+
+
+def macro_table(evaluation: Evaluation, style: str = "simple") -> str:
+    """Return runs × metrics, macro over languages, with marks for significant differences."""
+    rows = []
+    for i, run in enumerate(evaluation.runs):
+        cells = [_marked(evaluation, run, metric) for metric in evaluation.metrics]
+        rows.append([_letter(i), run, *cells])
+    return _tabulate(rows, ["", "run", *evaluation.metrics], style)
+
+
+def language_table(evaluation: Evaluation, style: str = "simple") -> str:
+    """Return metrics and runs × languages, with the average, its marks and question counts."""
+    languages = list(
+        dict.fromkeys(
+            language
+            for by_metric in evaluation.scores.values()
+            for scores in by_metric.values()
+            for language in scores.by_language()
+        )
+    )
+    rows = []
+    for metric in evaluation.metrics:
+        for i, run in enumerate(evaluation.runs):
+            groups = evaluation.scores[run][metric].by_language()
+            cells = [f"{groups[l]['score']:.1f}" if l in groups else "-" for l in languages]
+            average = _marked(evaluation, run, metric)
+            counted = sum(group["count"] for group in groups.values())
+            rows.append([metric if i == 0 else "", _letter(i), run, *cells, average, counted])
+    return _tabulate(rows, ["metric", "", "run", *languages, "average", "questions"], style)
+
+
+def _marked(evaluation: Evaluation, run: str, metric: str) -> str:
+    marks = "".join(_letter(j, RAISED) for j in _beaten(evaluation, run, metric))
+    return f"{evaluation.scores[run][metric].macro:.2f}{marks}"
+
+
+def test_table(evaluation: Evaluation, style: str = "simple") -> str:
+    """Return the tests: difference, p-values, win/tie/loss and net questions of a over b."""
+    rows = []
+    for test in evaluation.tests:
+        a, b = (evaluation.scores[run][test.metric].macro for run in (test.a, test.b))
+        rows.append(
+            [
+                test.metric,
+                test.a,
+                test.b,
+                f"{a - b:+.2f}",
+                _p(test.p),
+                _p(test.p_corrected) + ("*" if test.significant else ""),
+                f"{test.win}/{test.tie}/{test.loss}",
+                f"{test.win - test.loss:+d}",
+            ]
+        )
+    corrected = f"p ({evaluation.correction})"
+    headers = ["metric", "a", "b", "a - b", "p", corrected, "win/tie/loss", "net"]
+    return _tabulate(rows, headers, style)
+
+
+def _p(p: float) -> str:
+    return f"{p:.4f}" if p >= 0.0001 else f"{p:.0e}"
+
+
+def explanation(evaluation: Evaluation) -> str:
+    """Return what one must know to read the tables."""
+    lines = ["Scores are 0-100, averaged over languages without weights."]
+    if evaluation.tests:
+        name = {
+            "student": "paired t-test",
+            "fisher": "randomisation test",
+            "mcnemar": "McNemar's test",
+        }
+        lines.append(
+            f"Raised letters and * mark differences that are significant by the "
+            f"{name[evaluation.test]} at {evaluation.level:g}, correction: {evaluation.correction} "
+            "over all pairs of runs."
+        )
+    if evaluation.relevance:
+        lines.append(f"Relevance: {evaluation.relevance}.")
+    lines += [f"Note: {note}." for note in evaluation.notes]
+    return "\n".join(lines)
+
+
+def tables(evaluation: Evaluation, per_language: bool, style: str = "simple") -> str:
+    """Return all tables, for a terminal (`simple`) or Markdown (`github`)."""
+    parts = [macro_table(evaluation, style)]
+    if per_language:
+        parts.append(language_table(evaluation, style))
+    if evaluation.tests:
+        parts.append(test_table(evaluation, style))
+    return "\n\n".join([*parts, explanation(evaluation)])
+
+
+def latex(evaluation: Evaluation) -> str:
+    """Return ranx's LaTeX table of the macro scores."""
+    from ranx.data_structures import FrozensetDict, Report
+    from ranx.data_structures import report as ranx_report
+
+    ranx_report.metric_labels["R"] = "R"  # R@2kt is its own label
+    ranx_report.stat_test_labels["mcnemar"] = "McNemar's exact test"
+    comparisons: Any = FrozensetDict()
+    for a in evaluation.runs:
+        for b in evaluation.runs:
+            if a != b:
+                comparisons[frozenset([a, b])] = {
+                    test.metric: {"p_value": test.p_corrected, "significant": test.significant}
+                    for test in evaluation.tests
+                    if {test.a, test.b} == {a, b}
+                }
+    names = evaluation.runs
+    report = Report(
+        model_names=names,
+        results={
+            run: {m: s.macro / 100 for m, s in by_metric.items()}
+            for run, by_metric in evaluation.scores.items()
+        },
+        comparisons=comparisons,
+        metrics=evaluation.metrics,
+        max_p=evaluation.level,
+        win_tie_loss={},
+        rounding_digits=4,
+        show_percentages=True,
+        stat_test=evaluation.test,
+    )
+    # ranx frames its preamble with lines of "=", which LaTeX cannot read
+    lines = report.to_latex().splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("% To change"))
+    wanted = ["% Needs in the preamble: \\usepackage{booktabs} \\usepackage{graphicx}"]
+    correction = f"% p-values corrected over all pairs of runs: {evaluation.correction}"
+    return "\n".join([*wanted, correction, *lines[start:]]) + "\n"
+
+
+def write_report(
+    evaluation: Evaluation, output: str | Path, overwrite: bool, inputs: Iterable[Any] = ()
+) -> None:
+    """Write `table.md`, `table.tex`, `per-question.tsv` and `scores.json` into a new folder."""
+    with writing_folder(output, overwrite, inputs) as folder:
+        write_json(folder / "scores.json", evaluation.as_json())
+        with writing(folder / "table.md") as file:
+            file.write(tables(evaluation, per_language=True, style="github") + "\n")
+        if len(evaluation.runs) <= len(LETTERS):
+            with writing(folder / "table.tex") as file:
+                file.write(latex(evaluation))
+        _write_questions(evaluation, folder / "per-question.tsv")
+
+
+def _write_questions(evaluation: Evaluation, path: Path) -> None:
+    columns = [(run, metric) for run in evaluation.runs for metric in evaluation.metrics]
+    tables = [evaluation.scores[run][metric] for run, metric in columns]
+    ids = list(dict.fromkeys(qid for scores in tables for qid in scores.values))
+    with writing(path) as file:
+        names = "\t".join(f"{run} {metric}" for run, metric in columns)
+        file.write(f"id\tlanguage\t{names}\n")
+        for qid in ids:
+            values = "\t".join(
+                format(s.values[qid], "g") if qid in s.values else "" for s in tables
+            )
+            file.write(f"{qid}\t{tables[0].languages[qid]}\t{values}\n")

@@ -1,0 +1,393 @@
+"""Runs → scores by question, language and macro, and the tests between runs.
+
+R@kt and ranx's metrics stand side by side as `Metric`s.  A question that a run lacks counts as a
+miss; one that cannot be scored (no answer, no relevant passage) is left out and reported.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from xqg_pyserini.data import NO_LANGUAGE, Question, Run, read_corpus, read_qrels, read_run
+from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.evaluate import significance
+from xqg_pyserini.evaluate.r_at_kt import RecallAtTokens, span_answers
+
+TESTS = ("student", "fisher", "mcnemar")
+CORRECTIONS = ("holm", "bonferroni", "bh", "none")
+DEFAULT_METRICS = ("R@2kt", "R@5kt")
+LEVEL = 0.05
+_TOKENS = re.compile(r"R@(\d+(?:\.\d+)?)kt")
+_RANX = re.compile(
+    r"(hits|hit_rate|precision|recall|f1|r-precision|mrr|map|dcg|dcg_burges|ndcg|ndcg_burges|bpref"
+    r"|rbp\.\d{1,2})(@[1-9]\d*)?(-l[1-9]\d*)?"
+)
+
+
+class Metric(NamedTuple):
+    """A measure: R@kt with its budget in tokens, or one of ranx's (budget None)."""
+
+    name: str
+    budget: int | None
+
+    @property
+    def binary(self) -> bool:
+        """Tell whether its values are 0 or 1."""
+        return self.budget is not None or self.name.startswith("hit_rate")
+
+
+def parse_metric(name: str) -> Metric:
+    """Return the metric that a name stands for: `R@2kt`, `R@0.5kt`, or ranx's `ndcg@10`, `mrr` …"""
+    tokens = _TOKENS.fullmatch(name)
+    if tokens:
+        budget = round(float(tokens[1]) * 1000)
+        if budget < 1:
+            raise UserError(
+                f"metric {name!r}: a budget of no token; expected e.g. R@2kt or R@0.5kt"
+            )
+        return Metric(name, budget)
+    if _RANX.fullmatch(name):
+        return Metric(name, None)
+    raise UserError(
+        f"unknown metric {name!r}: expected R@2kt, R@5kt, R@0.5kt …, or one of ranx's: ndcg@10, "
+        "mrr@10, recall@100, map, precision@5, hit_rate@1, …"
+    )
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One run's scores by one metric: question → value, and the question's language."""
+
+    values: dict[str, float]
+    languages: Mapping[str, str]
+    binary: bool
+
+    def by_language(self) -> dict[str, dict[str, Any]]:
+        """Return language → count, hit (None for measures that are not counts), score 0-100."""
+        groups: dict[str, list[float]] = {}
+        for qid, value in self.values.items():
+            groups.setdefault(self.languages[qid], []).append(value)
+        return {
+            language: {
+                "count": len(values),
+                "hit": int(sum(values)) if self.binary else None,
+                "score": 100 * sum(values) / len(values),
+            }
+            for language, values in groups.items()
+        }
+
+    @property
+    def macro(self) -> float:
+        """Return the unweighted mean over languages, 0-100."""
+        scores = [entry["score"] for entry in self.by_language().values()]
+        return sum(scores) / len(scores)
+
+
+@dataclass(frozen=True)
+class Test:
+    """The comparison of run `a` with run `b` by one metric; win, tie, loss are a's."""
+
+    a: str
+    b: str
+    metric: str
+    test: str
+    p: float
+    p_corrected: float
+    significant: bool
+    win: int
+    tie: int
+    loss: int
+
+
+@dataclass
+class Evaluation:
+    """What `evaluate_runs` found: `scores[run][metric]`, the tests, and what to know about them."""
+
+    scores: dict[str, dict[str, Scores]]
+    tests: list[Test]
+    test: str
+    correction: str
+    level: float
+    relevance: str | None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def runs(self) -> list[str]:
+        """Return the names of the runs in the order given."""
+        return list(self.scores)
+
+    @property
+    def metrics(self) -> list[str]:
+        """Return the names of the metrics in the order given."""
+        return list(next(iter(self.scores.values())))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `scores.json` holds (docs/evaluation.md)."""
+        runs = {
+            run: {
+                metric: {
+                    "macro": scores.macro,
+                    "languages": scores.by_language(),
+                    "questions": {
+                        q: int(v) if scores.binary else v for q, v in scores.values.items()
+                    },
+                }
+                for metric, scores in by_metric.items()
+            }
+            for run, by_metric in self.scores.items()
+        }
+        return {"runs": runs, "tests": [vars(test) for test in self.tests]}
+
+
+def evaluate_runs(
+    questions: Sequence[Question],
+    runs: Sequence[str | Path],
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    *,
+    corpus: str | Path | None = None,
+    qrels: str | Path | None = None,
+    test: str = "student",
+    correction: str = "holm",
+    level: float = LEVEL,
+    official: bool = False,
+    with_title: bool = False,
+) -> Evaluation:
+    """Score run files by R@kt and ranx's metrics, and test every pair of them.
+
+    `corpus` is needed for R@kt and, without `qrels`, for relevance derived from the answers: then
+    a passage of the corpus is relevant if its text holds an answer string as it stands.  R@kt and
+    that relevance look at the text alone, or at title and text with `with_title`.  `official`
+    leaves questions that a run lacks out of its count, as the official script does.
+
+    Raises:
+        UserError: for files that cannot be read, a metric or test that does not exist or does not
+            fit, two runs with one name, questions of which none can be scored.
+    """
+    parsed = [parse_metric(name) for name in metrics]
+    _check_choices(parsed, test, correction, level)
+    loaded = _read_runs(runs)
+    evaluation = Evaluation({run: {} for run in loaded}, [], test, correction, level, None)
+    _note_coverage(evaluation, questions, loaded)
+    derive = qrels is None and any(metric.budget is None for metric in parsed)
+    budgets = [metric.budget for metric in parsed if metric.budget is not None]
+    answerable = _answerable(questions, bool(budgets) or derive, evaluation)
+    texts: dict[str, str] = {}
+    relevant: dict[str, dict[str, int]] = read_qrels(qrels) if qrels is not None else {}
+    if budgets or derive:
+        if corpus is None:
+            why = "R@kt" if budgets else "relevance derived from the answers (or give --qrels)"
+            raise UserError(f"{why} needs the passages' texts: give --corpus")
+        wanted = {
+            hit.docid: name for name, run in loaded.items() for h in run.values() for hit in h
+        }
+        texts, found = _read_texts(corpus, wanted, answerable if derive else {}, with_title)
+        relevant = found if derive else relevant
+    languages = {q.id: q.language or NO_LANGUAGE for q in questions}
+    for name, run in loaded.items():
+        by_name: dict[Any, dict[str, float]] = {}
+        if budgets:
+            by_name |= _r_at_kt(questions, run, answerable, texts, budgets)
+        others = [metric.name for metric in parsed if metric.budget is None]
+        if others:
+            by_name |= _ranx(questions, run, relevant, others)
+        for metric in parsed:
+            values = by_name[metric.budget or metric.name]
+            if official:
+                values = {q: v for q, v in values.items() if q in run}
+            if not values:
+                raise UserError(f"run {name}: no question can be scored by {metric.name}")
+            evaluation.scores[name][metric.name] = Scores(values, languages, metric.binary)
+    if others:
+        source = f"qrels {qrels}" if qrels is not None else "derived from the answers in the corpus"
+        scored = len(next(iter(evaluation.scores.values()))[others[0]].values)
+        evaluation.relevance = (
+            f"{source} ({scored} of {len(questions)} questions have a relevant passage)"
+        )
+    for metric in parsed:
+        evaluation.tests += _compare(evaluation, metric)
+    return evaluation
+
+
+def _check_choices(metrics: Sequence[Metric], test: str, correction: str, level: float) -> None:
+    if not metrics or len({metric.name for metric in metrics}) < len(metrics):
+        raise UserError("give each metric once, and at least one")
+    if test not in TESTS:
+        raise UserError(f"test {test!r}; expected {', '.join(TESTS)}")
+    if correction not in CORRECTIONS:
+        raise UserError(f"correction {correction!r}; expected {', '.join(CORRECTIONS)}")
+    if not 0 < level < 1:
+        raise UserError(f"level {level}; expected a number between 0 and 1")
+    for metric in metrics:
+        if test == "mcnemar" and not metric.binary:
+            raise UserError(
+                f"mcnemar takes measures of hit or miss (R@kt, hit_rate@k), not {metric.name}; "
+                "choose --test student or fisher"
+            )
+
+
+def run_name(path: str | Path) -> str:
+    """Return a run's name: its file's name without its ending."""
+    name = Path(path).name.removesuffix(".gz")
+    return Path(name).stem
+
+
+def _read_runs(paths: Sequence[str | Path]) -> dict[str, Run]:
+    runs: dict[str, Run] = {}
+    names: dict[str, str | Path] = {}
+    for path in paths:
+        name = run_name(path)
+        if name in names:
+            raise UserError(f"{names[name]} and {path} are both the run {name!r}; rename one")
+        names[name] = path
+    for name, path in names.items():
+        runs[name] = read_run(path)
+    if not runs:
+        raise UserError("no run to evaluate")
+    return runs
+
+
+def _note_coverage(
+    evaluation: Evaluation, questions: Sequence[Question], runs: dict[str, Run]
+) -> None:
+    ids = {question.id for question in questions}
+    for name, run in runs.items():
+        missing, foreign = len(ids - run.keys()), len(run.keys() - ids)
+        if foreign == len(run):
+            raise UserError(f"run {name}: none of its questions is in the questions file")
+        if missing:
+            evaluation.notes.append(f"run {name} lacks {missing} of {len(ids)} questions")
+        if foreign:
+            warn(f"run {name} has {foreign} questions that the questions file does not; left out")
+
+
+def _answerable(
+    questions: Sequence[Question], needed: bool, evaluation: Evaluation
+) -> dict[str, list[str]]:
+    """Return the questions that have answers to look for, with these."""
+    if not needed:
+        return {}
+    answers = {question.id: span_answers(question.answers) for question in questions}
+    found = {qid: some for qid, some in answers.items() if some}
+    if not found:
+        raise UserError(
+            "no question has an answer to look for (answers, other than yes and no): "
+            "R@kt and relevance derived from answers need them"
+        )
+    if len(found) < len(answers):
+        evaluation.notes.append(
+            f"{len(answers) - len(found)} of {len(answers)} questions have no answer to look for "
+            "and are not counted"
+        )
+    return found
+
+
+def _read_texts(
+    corpus: str | Path,
+    wanted: Mapping[str, str],
+    answers: Mapping[str, list[str]],
+    with_title: bool,
+) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
+    """Read the corpus once: the wanted texts, and which passages hold which questions' answers."""
+    texts: dict[str, str] = {}
+    relevant: dict[str, dict[str, int]] = {}
+    find = _answer_finder(answers)
+    for line, passage in tqdm(read_corpus(corpus), "reading", unit=" passages", disable=None):
+        text = passage.full if with_title else passage.text
+        if passage.id in wanted:
+            if passage.id in texts:
+                raise line.error(f"passage id {passage.id!r} again; ids must be unique")
+            texts[passage.id] = text
+        for qid in find(text):
+            relevant.setdefault(qid, {})[passage.id] = 1
+    for docid, run in wanted.items():
+        if docid not in texts:
+            raise UserError(f"run {run}: passage {docid!r} is not in {corpus}")
+    return texts, relevant
+
+
+def _answer_finder(answers: Mapping[str, list[str]]) -> Callable[[str], set[str]]:
+    """Return what names the questions of which a text holds an answer."""
+    if not answers:
+        return lambda text: set()
+    import ahocorasick
+
+    asking: dict[str, list[str]] = {}
+    for qid, some in answers.items():
+        for answer in some:
+            asking.setdefault(answer, []).append(qid)
+    automaton = ahocorasick.Automaton()
+    for answer, qids in asking.items():
+        automaton.add_word(answer, qids)
+    automaton.make_automaton()
+    return lambda text: {qid for _, qids in automaton.iter(text) for qid in qids}
+
+
+def _r_at_kt(
+    questions: Sequence[Question],
+    run: Run,
+    answerable: Mapping[str, list[str]],
+    texts: Mapping[str, str],
+    budgets: Sequence[int],
+) -> dict[Any, dict[str, float]]:
+    scorer = RecallAtTokens(texts)
+    values: dict[Any, dict[str, float]] = {budget: {} for budget in budgets}
+    for question in tqdm(questions, "R@kt", unit=" questions", disable=None):
+        if question.id in answerable:
+            ranking = [hit.docid for hit in run.get(question.id, ())]
+            hits = scorer.hits(ranking, answerable[question.id], budgets)
+            for budget, hit in zip(budgets, hits, strict=True):
+                values[budget][question.id] = int(hit)
+    return values
+
+
+def _ranx(
+    questions: Sequence[Question],
+    run: Run,
+    relevant: Mapping[str, dict[str, int]],
+    metrics: list[str],
+) -> dict[Any, dict[str, float]]:
+    """Let ranx score a run: by the run's ranks, over all questions with a relevant passage."""
+    judged = {q.id: relevant[q.id] for q in questions if relevant.get(q.id)}
+    if not judged:
+        raise UserError("no question has a relevant passage; nothing for ranx to score")
+    import ranx
+
+    # by rank, since scores may tie; no docid holds white space, so " " is nobody's passage
+    ranked = {
+        qid: {h.docid: -float(i) for i, h in enumerate(run.get(qid, ()))} or {" ": 0.0}
+        for qid in judged
+    }
+    ours = ranx.Run(ranked)
+    ranx.evaluate(ranx.Qrels(judged), ours, metrics, return_mean=False, save_results_in_run=True)
+    return {metric: {qid: float(ours.scores[metric][qid]) for qid in judged} for metric in metrics}
+
+
+def _compare(evaluation: Evaluation, metric: Metric) -> list[Test]:
+    """Test all pairs of runs by one metric; they are one family for the correction."""
+    results = []
+    for a, b in combinations(evaluation.runs, 2):
+        first, second = (evaluation.scores[run][metric.name] for run in (a, b))
+        both = [qid for qid in first.values if qid in second.values]
+        if not both:
+            raise UserError(f"runs {a} and {b} have no scored question in common")
+        x, y = [first.values[q] for q in both], [second.values[q] for q in both]
+        if evaluation.test == "student":
+            p = significance.student(x, y)
+        elif evaluation.test == "mcnemar":
+            p = significance.mcnemar(x, y)
+        else:
+            p = significance.fisher(x, y, [first.languages[q] for q in both])
+        results.append((a, b, p, significance.win_tie_loss(x, y)))
+    if not results:
+        return []
+    ps = [p for _, _, p, _ in results]
+    corrected = significance.correct(ps, evaluation.correction)  # type: ignore[arg-type]
+    return [
+        Test(a, b, metric.name, evaluation.test, p, float(q), bool(q <= evaluation.level), *wtl)
+        for (a, b, p, wtl), q in zip(results, corrected, strict=True)
+    ]

@@ -1,0 +1,224 @@
+"""Significance of the difference between two runs, from their scores question by question.
+
+This module knows arrays. It refuses to know runs, metrics, files and tables: whoever calls has
+lined up the two runs' scores by question, with a number for every question.
+
+Every test is two-sided and symmetric: swapping the runs gives the same p-value, to the last bit.
+A p-value is for one pair of runs; for several pairs, see `correct`.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Hashable, Sequence
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Correction", "correct", "fisher", "mcnemar", "student", "win_tie_loss"]
+
+Correction = Literal["none", "bonferroni", "holm", "bh"]
+
+# Signs drawn at a time by `fisher`: 8 MB as float64. The draws of a seed depend on this number.
+_SIGNS_AT_A_TIME = 1_000_000
+
+
+def student(a: ArrayLike, b: ArrayLike) -> float:
+    """Compute the p-value of the paired t-test (Student, 1908), by ranx.
+
+    t = mean(d) / (sd(d) / sqrt(n)) with d = a - b, against n - 1 degrees of freedom.
+
+    Args:
+        a: Scores of one run, shape (questions,).
+        b: Scores of the other, same shape and order.
+
+    Returns:
+        The p-value; 1.0 where t is undefined (equal runs, or a single question), for which ranx
+        gives NaN.
+
+    Raises:
+        ValueError: Shapes differ, are empty or not 1-D, or a score is not finite.
+
+    """
+    first, second = _aligned(a, b)
+    # ranx takes a second to import, and is only needed here.
+    from ranx.statistical_tests import paired_student_t_test
+
+    with warnings.catch_warnings():
+        # SciPy warns of scores (almost) all alike, and NumPy of dividing by their deviation of 0.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        p_value, _ = paired_student_t_test(first, second)
+    return 1.0 if math.isnan(p_value) else float(p_value)
+
+
+def mcnemar(a: ArrayLike, b: ArrayLike) -> float:
+    """Compute the p-value of the exact McNemar test (1947), for scores that are hit or miss.
+
+    Of the n questions that exactly one run hits, let k be those of the run that has fewer. If
+    neither run were better, k would be binomial with 1/2:
+
+        p = min(1, 2 * sum(C(n, i) for i in 0..k) / 2**n)
+
+    Args:
+        a: Hits of one run, shape (questions,); 0 or 1, or bools.
+        b: Hits of the other, same shape and order.
+
+    Returns:
+        The p-value; 1.0 where the runs hit the same questions.
+
+    Raises:
+        ValueError: A score is neither 0 nor 1, or shapes differ, are empty or not 1-D.
+
+    """
+    first, second = _aligned(a, b)
+    for scores in (first, second):
+        other = scores[(scores != 0) & (scores != 1)]
+        if other.size:
+            raise ValueError(
+                f"McNemar's test compares hits and misses, 1 or 0, but a score is {other[0]:g}; "
+                "use student or fisher for graded measures"
+            )
+    wins, _, losses = win_tie_loss(first, second)
+    discordant = wins + losses
+    tail = sum(math.comb(discordant, i) for i in range(min(wins, losses) + 1))
+    return min(1.0, 2 * tail / (1 << discordant))  # exact: Python's integers have no bound
+
+
+def fisher(
+    a: ArrayLike,
+    b: ArrayLike,
+    groups: Sequence[Hashable],
+    *,
+    draws: int = 10_000,
+    seed: int = 42,
+) -> float:
+    """Compute the p-value of Fisher's randomisation test (1935) on the macro difference.
+
+    The statistic is the unweighted mean over groups (languages) of the groups' mean differences.
+    If neither run were better, each question's difference could as well have the other sign. So
+    signs are drawn for every question, `draws` times, and c counts the statistics at least as far
+    from 0 as the observed one:
+
+        p = (1 + c) / (1 + draws)
+
+    which is never 0 (Phipson & Smyth, 2010, doi:10.2202/1544-6115.1585).
+
+    Args:
+        a: Scores of one run, shape (questions,).
+        b: Scores of the other, same shape and order.
+        groups: The group of each question, e.g. its language; one name for all gives the plain
+            test on the mean.
+        draws: Number of sign vectors drawn.
+        seed: The same seed and scores give the same p-value, whatever was tested before.
+
+    Returns:
+        The p-value, between 1 / (1 + draws) and 1.
+
+    Raises:
+        ValueError: Shapes differ, are empty or not 1-D, a score is not finite, or `draws` < 1.
+
+    """
+    first, second = _aligned(a, b)
+    if len(groups) != len(first):
+        raise ValueError(f"{len(first)} scores, but {len(groups)} groups; give one a question")
+    if draws < 1:
+        raise ValueError(f"draws must be at least 1, got {draws}")
+
+    sizes: dict[Hashable, int] = {}
+    for group in groups:
+        sizes[group] = sizes.get(group, 0) + 1
+    weights = np.array([1 / (len(sizes) * sizes[group]) for group in groups])
+    terms = weights * (first - second)
+    terms = terms[terms != 0]  # a tie is a tie with either sign
+    if not terms.size:
+        return 1.0
+
+    # Statistics that are equal on paper differ by rounding, by the order of their sum.
+    observed = abs(terms.sum()) - 1e-12 * np.abs(terms).sum()
+    generator = np.random.default_rng(seed)
+    chunk = max(1, _SIGNS_AT_A_TIME // terms.size)
+    as_far = 0
+    for start in range(0, draws, chunk):
+        shape = (min(chunk, draws - start), terms.size)
+        signs = 2.0 * generator.integers(0, 2, size=shape, dtype=np.int8) - 1.0
+        as_far += int(np.count_nonzero(np.abs(signs @ terms) >= observed))
+    return (1 + as_far) / (1 + draws)
+
+
+def correct(p_values: ArrayLike, method: Correction) -> NDArray[np.float64]:
+    """Adjust p-values for being a family of m tests; at most 1, in the order given.
+
+    With p_(1) <= ... <= p_(m):
+
+    * ``none``: as they are.
+    * ``bonferroni``: m * p. Bounds the chance of any false discovery.
+    * ``holm``: max over j <= i of (m - j + 1) * p_(j) (Holm, 1979). The same bound, more power.
+    * ``bh``: min over j >= i of m / j * p_(j) (Benjamini & Hochberg, 1995). Bounds the expected
+      share of false discoveries among the discoveries.
+
+    Args:
+        p_values: One for each test of the family, shape (tests,); may be empty.
+        method: One of the above.
+
+    Returns:
+        Adjusted p-values, shape (tests,), to be compared with the level itself.
+
+    Raises:
+        ValueError: A p-value is outside 0..1, or the method is unknown.
+
+    """
+    given = np.asarray(p_values, dtype=np.float64)
+    if given.ndim != 1:
+        raise ValueError(f"p-values must be 1-D, got shape {given.shape}")
+    if not np.all((given >= 0) & (given <= 1)):
+        raise ValueError(f"p-values must lie between 0 and 1, got {given.tolist()}")
+    tests = len(given)
+    order = np.argsort(given, kind="stable")
+    ranks = np.arange(1, tests + 1)
+    if method == "none":
+        adjusted = given[order]
+    elif method == "bonferroni":
+        adjusted = tests * given[order]
+    elif method == "holm":
+        adjusted = np.maximum.accumulate((tests - ranks + 1) * given[order])
+    elif method == "bh":
+        adjusted = np.minimum.accumulate((tests / ranks * given[order])[::-1])[::-1]
+    else:
+        raise ValueError(
+            f"unknown correction {method!r}; there are {', '.join(get_args(Correction))}"
+        )
+    corrected = np.empty(tests)
+    corrected[order] = np.minimum(adjusted, 1.0)
+    return corrected
+
+
+def win_tie_loss(a: ArrayLike, b: ArrayLike) -> tuple[int, int, int]:
+    """Count the questions on which the first run scores above, the same as, and below the second.
+
+    Args:
+        a: Scores of the first run, shape (questions,).
+        b: Scores of the second, same shape and order.
+
+    Raises:
+        ValueError: Shapes differ, are empty or not 1-D, or a score is not finite.
+
+    """
+    first, second = _aligned(a, b)
+    wins = int(np.count_nonzero(first > second))
+    losses = int(np.count_nonzero(first < second))
+    return wins, len(first) - wins - losses, losses
+
+
+def _aligned(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    first = np.asarray(a, dtype=np.float64)
+    second = np.asarray(b, dtype=np.float64)
+    if first.ndim != 1 or first.shape != second.shape or not first.size:
+        raise ValueError(
+            "two runs' scores must be 1-D, not empty, and line up question by question; "
+            f"got shapes {first.shape} and {second.shape}"
+        )
+    if not (np.isfinite(first).all() and np.isfinite(second).all()):
+        raise ValueError("a score is not finite; give every question a number, 0 for a miss")
+    return first, second

@@ -1,0 +1,244 @@
+"""Stores → directories that Pyserini's own search commands read: `index`, `docid`, and ours.
+
+Flat and quantised indexes are written as a stream: Faiss's own header, then the codes of block
+after block, so that memory does not grow with the corpus.  An HNSW graph cannot be built so: it
+is held in memory (4·d + about 272 bytes a passage).
+"""
+
+import shutil
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from xqg_pyserini.augment import Centers, Fusion, unit
+from xqg_pyserini.data import write_json, writing_folder
+from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.fused import FusedPassages
+from xqg_pyserini.store import QueryStore, StorePair, VectorStore
+
+INDEX, DOCID, META, CENTERS = "index", "docid", "xqg.json", "centers.npy"
+TYPES = ("flat", "fp16", "sq8", "hnsw")
+HNSW_LINKS, HNSW_BUILD, HNSW_SEARCH = 32, 200, 256
+_NTOTAL_AT = 8  # in a Faiss file: after the type's four letters and the dimension
+
+Blocks = Callable[[], Iterator[tuple[int, np.ndarray]]]
+
+
+def build_index(
+    passages: str | Path | VectorStore,
+    output: str | Path,
+    *,
+    queries: str | Path | QueryStore | None = None,
+    fusion: Fusion | None = None,
+    kind: str = "flat",
+    normalize: bool = False,
+    skip_unknown: bool = False,
+    allow_unequal: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write an inner-product index of the passages, augmented by `queries` as `fusion` says.
+
+    Without `queries` it is the baseline: the passages' own vectors (scaled to length 1 with
+    `normalize`).  `kind` is one of `TYPES`: float32, float16, 8-bit codes, or a graph over
+    float32.  Returns what is written to `xqg.json`.
+
+    Raises:
+        UserError: see `FusedPassages`; for an output that holds something.
+    """
+    if kind not in TYPES:
+        raise UserError(f"index type {kind!r}; expected {', '.join(TYPES)}")
+    store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
+    fused = None
+    if queries is not None:
+        assert fusion is not None, "queries take a fusion"
+        fused = FusedPassages(
+            store, queries, fusion, skip_unknown=skip_unknown, allow_unequal=allow_unequal
+        )
+    inputs = [store.path, fused.queries.path if fused else None]
+    blocks = fused.blocks if fused else _plain_blocks(store, normalize)
+    with writing_folder(output, overwrite, inputs) as folder:
+        _write_faiss(folder / INDEX, kind, store, blocks)
+        shutil.copyfile(store.ids_path, folder / DOCID)
+        if fused and fused.fusion.center:
+            _write_centers(folder, fused.centers)
+        meta = _describe(store, fused, kind, normalize)
+        write_json(folder / META, meta)
+    if fused and fused.without_queries:
+        warn(
+            f"{fused.without_queries} of {store.n} passages have no queries in "
+            f"{' '.join(fused.languages)} and keep their own embedding"
+        )
+    return meta
+
+
+def _plain_blocks(store: VectorStore, normalize: bool) -> Blocks:
+    def blocks() -> Iterator[tuple[int, np.ndarray]]:
+        for block in StorePair(store, None).blocks():
+            yield block.start, unit(block.passages) if normalize else block.passages
+
+    return blocks
+
+
+def _describe(
+    store: VectorStore, fused: FusedPassages | None, kind: str, normalize: bool
+) -> dict[str, Any]:
+    meta: dict[str, Any] = {
+        "format": 1,
+        "type": kind,
+        "n": store.n,
+        "d": store.d,
+        "encoder": store.encoder,
+        "normalized": normalize or store.normalized,
+        "passages": {k: store.meta[k] for k in ("ids_sha256", "vectors_sha256")},
+        "fusion": None,
+        "queries": None,
+    }
+    if fused:
+        meta["normalized"] = fused.fusion.normalize
+        meta["fusion"] = {**asdict(fused.fusion), "languages": list(fused.languages)}
+        meta["queries"] = {k: fused.queries.meta[k] for k in ("sums_sha256", "counts_sha256")}
+        meta["without_queries"] = fused.without_queries
+        if fused.fusion.center:
+            meta["centers"] = list(fused.centers.queries)
+    return meta
+
+
+# ---------------------------------------------------------------- Faiss
+
+
+def _write_faiss(path: Path, kind: str, store: VectorStore, blocks: Blocks) -> None:
+    import faiss
+
+    bar = tqdm(total=store.n, desc=f"indexing ({kind})", unit=" passages", disable=None)
+    if kind == "hnsw":
+        index = faiss.IndexHNSWFlat(store.d, HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction, index.hnsw.efSearch = HNSW_BUILD, HNSW_SEARCH
+        with bar:
+            for _, block in blocks():
+                index.add(np.ascontiguousarray(block))
+                bar.update(len(block))
+        faiss.write_index(index, str(path))
+        return
+    header, code = _empty_index(kind, store.d, blocks)
+    with bar, open(path, "wb") as file:
+        file.write(_with_count(header, store.n))
+        for _, block in blocks():
+            file.write(code(np.ascontiguousarray(block)))
+            bar.update(len(block))
+    written = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
+    if (written.ntotal, written.d) != (store.n, store.d):
+        raise RuntimeError("this version of Faiss writes another format than the one known here")
+
+
+class _Header(NamedTuple):
+    """The file of an empty index, and what one vector adds to its last field."""
+
+    data: bytes
+    per_vector: int
+
+
+def _empty_index(
+    kind: str, d: int, blocks: Blocks
+) -> tuple[_Header, Callable[[np.ndarray], bytes]]:
+    """Return the file of a trained index without vectors, and what turns a block into codes."""
+    import faiss
+
+    if kind == "flat":
+        index: Any = faiss.IndexFlatIP(d)
+    else:
+        bits = faiss.ScalarQuantizer.QT_fp16 if kind == "fp16" else faiss.ScalarQuantizer.QT_8bit
+        index = faiss.IndexScalarQuantizer(d, bits, faiss.METRIC_INNER_PRODUCT)
+        # the range of each dimension is all that training learns: two vectors carry it exactly
+        index.train(_range(d, blocks) if kind == "sq8" else np.zeros((2, d), dtype=np.float32))
+    empty = faiss.serialize_index(index).tobytes()
+    index.add(np.zeros((1, d), dtype=np.float32))
+    one = faiss.serialize_index(index).tobytes()
+    (per_vector,) = struct.unpack_from("<q", one, len(empty) - 8)
+    return _Header(empty, per_vector), lambda block: index.sa_encode(block).tobytes()
+
+
+def _range(d: int, blocks: Blocks) -> np.ndarray:
+    low, high = np.full(d, np.inf, dtype=np.float32), np.full(d, -np.inf, dtype=np.float32)
+    for _, block in blocks():
+        np.minimum(low, block.min(axis=0), out=low)
+        np.maximum(high, block.max(axis=0), out=high)
+    return np.stack([low, high])
+
+
+def _with_count(header: _Header, n: int) -> bytes:
+    data = bytearray(header.data)
+    struct.pack_into("<q", data, _NTOTAL_AT, n)
+    struct.pack_into("<q", data, len(data) - 8, n * header.per_vector)
+    return bytes(data)
+
+
+# ---------------------------------------------------------------- reading it back
+
+
+def _write_centers(folder: Path, centers: Centers) -> None:
+    rows = [centers.passages, centers.pooled, *centers.queries.values()]
+    np.save(folder / CENTERS, np.stack(rows), allow_pickle=False)
+
+
+class FaissIndex:
+    """A Faiss directory opened for search: Pyserini's, or ours with what `xqg.json` says.
+
+    Attributes: `n`, `d`; `meta` (None for an index that xqg did not write); `centers` (None
+    where it is not centred).  The index is memory-mapped.
+    Raises `UserError` where a file is missing or they do not belong together.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        import faiss
+
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise UserError(f"{self.path}: no such index (expected a folder with {INDEX}, {DOCID})")
+        for name in (INDEX, DOCID):
+            if not (self.path / name).is_file():
+                raise UserError(
+                    f"{self.path / name}: missing; this is no Faiss index of Pyserini's"
+                )
+        try:
+            self._index = faiss.read_index(str(self.path / INDEX), faiss.IO_FLAG_MMAP_IFC)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise UserError(f"{self.path / INDEX}: Faiss cannot read it ({reason})") from None
+        self.n, self.d = int(self._index.ntotal), int(self._index.d)
+        with open(self.path / DOCID, "rb") as file:
+            lines = sum(1 for _ in file)
+        if lines != self.n:
+            raise UserError(
+                f"{self.path / DOCID}: {lines} ids for {self.n} vectors; build it again"
+            )
+        self.meta, self.centers = read_centers(self.path)
+
+    def search(self, vectors: np.ndarray, hits: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores (q, k) float32 and rows (q, k) int64 of the best k = min(hits, n)."""
+        scores, rows = self._index.search(np.ascontiguousarray(vectors), min(hits, self.n))
+        return scores, rows
+
+
+def read_centers(folder: Path) -> tuple[dict[str, Any] | None, Centers | None]:
+    """Return what `xqg.json` says of an index, and its centres where it is centred."""
+    import json
+
+    file = folder / META
+    if not file.is_file():
+        return None, None
+    try:
+        meta = json.loads(file.read_text("utf-8"))
+        languages = meta.get("centers")
+        if languages is None:
+            return meta, None
+        rows = np.load(folder / CENTERS, allow_pickle=False)
+        if rows.shape != (len(languages) + 2, meta["d"]):
+            raise ValueError(f"{CENTERS} has the shape {rows.shape}")
+    except (ValueError, OSError, KeyError, AttributeError) as error:
+        raise UserError(f"{file}: damaged ({error}); build the index again") from None
+    return meta, Centers(rows[0], dict(zip(languages, rows[2:], strict=True)), rows[1])

@@ -1,0 +1,195 @@
+"""Questions → TREC runs: over an index, or language-aware from the stores.
+
+Language-aware search mixes each question's own language's queries into the passages, so every
+language sees vectors of its own; they are fused block by block and never stored.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from xqg_pyserini.augment import Centers
+from xqg_pyserini.data import Hit, Question, Run
+from xqg_pyserini.encoders import Encoder, choose, load, resolve, same_space
+from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.fused import FusedPassages
+from xqg_pyserini.index import DOCID, FaissIndex
+from xqg_pyserini.store import ids_at
+
+BATCH = 256  # questions searched together
+
+Languages = tuple[str, ...]
+
+
+def search_index(
+    index: str | Path | FaissIndex,
+    questions: Sequence[Question],
+    *,
+    encoder: str | None = None,
+    encoder_flags: Mapping[str, Any] | None = None,
+    hits: int = 100,
+    device: str = "auto",
+    precision: str = "fp32",
+    batch_size: int = 32,
+    vectors: np.ndarray | None = None,
+) -> Run:
+    """Search a Faiss directory, ours or Pyserini's; a centred index centres each question.
+
+    `encoder` may be left out where the index says what it was made with (`xqg.json`).  `vectors`
+    are the questions' embeddings (q, d) float32 where they are at hand (`encode_questions`).
+
+    Raises:
+        UserError: for an encoder that does not fit the index, a question without language and a
+            centred index, an index without `xqg.json` and no encoder.
+    """
+    opened = index if isinstance(index, FaissIndex) else FaissIndex(index)
+    _check_hits(hits)
+    if opened.centers is not None:
+        check_question_languages(questions, f"{opened.path} is centred")
+    if opened.meta is None:
+        if encoder is None:
+            raise UserError(f"{opened.path} does not say its encoder (no xqg.json): give --encoder")
+        settings = resolve(encoder, encoder_flags)
+    else:
+        settings = choose(encoder, encoder_flags, opened.meta["encoder"], opened.path)
+    if vectors is None:
+        model = load(settings, "query", device, precision, batch_size)
+        same_space(model, opened.d, opened.meta and opened.meta["encoder"], opened.path)
+        vectors = encode_questions(model, questions)
+    if opened.centers is not None:
+        vectors = _centered(vectors, questions, opened.centers)
+    scores, rows = [], []
+    bar = tqdm(total=len(questions), desc="searching", unit=" questions", disable=None)
+    with bar:
+        for start in range(0, len(questions), BATCH):
+            found = opened.search(vectors[start : start + BATCH], hits)
+            scores.append(found[0])
+            rows.append(found[1])
+            bar.update(len(found[0]))
+    return _run(questions, np.concatenate(scores), np.concatenate(rows), opened.path / DOCID)
+
+
+def search_stores(
+    fused: FusedPassages,
+    questions: Sequence[Question],
+    *,
+    encoder: str | None = None,
+    encoder_flags: Mapping[str, Any] | None = None,
+    hits: int = 100,
+    language_aware: bool = True,
+    device: str = "auto",
+    precision: str = "fp32",
+    batch_size: int = 32,
+    vectors: np.ndarray | None = None,
+) -> Run:
+    """Search the stores themselves: each question with its own language's queries mixed in.
+
+    A question whose language has no query in the whole store (or is not among the chosen
+    languages) is searched with all chosen languages; a warning counts such questions.  Without
+    `language_aware` all questions are, and the run is that of the index with the same fusion.
+    `vectors` are the questions' embeddings (q, d) float32 where they are at hand.
+
+    Raises:
+        UserError: for a question without language, or an encoder that is not the stores'.
+    """
+    store = fused.passages
+    _check_hits(hits)
+    if language_aware or fused.fusion.center:
+        check_question_languages(questions, "the search depends on the language")
+    settings = choose(encoder, encoder_flags, store.encoder, store.path)
+    if vectors is None:
+        model = load(settings, "query", device, precision, batch_size)
+        same_space(model, store.d, store.encoder, store.path)
+        vectors = encode_questions(model, questions)
+    if fused.fusion.center:
+        vectors = _centered(vectors, questions, fused.centers)
+    groups: dict[Languages, list[int]] = {}
+    for i, question in enumerate(questions):
+        own = language_aware and question.language in fused.languages
+        chosen = (str(question.language),) if own else fused.languages
+        groups.setdefault(chosen, []).append(i)
+    if language_aware:
+        _warn_fallback(questions, fused.languages, "all languages are mixed in")
+    k = min(hits, store.n)
+    best = _Best(len(questions), k)
+    bar = tqdm(total=store.n, desc="searching", unit=" passages", disable=None)
+    with bar:
+        for block in fused.raw_blocks():
+            for languages, members in groups.items():
+                passages = fused.fuse(block, languages)
+                best.offer(members, vectors[members] @ passages.T, block.start)
+            bar.update(len(block.passages))
+    return _run(questions, best.scores, best.rows, store.ids_path)
+
+
+def encode_questions(model: Encoder, questions: Sequence[Question]) -> np.ndarray:
+    """Return the embeddings (q, d) float32 of the questions."""
+    with tqdm(total=len(questions), desc="encoding", unit=" questions", disable=None) as bar:
+        return model.encode([question.text for question in questions], bar.update)
+
+
+def check_question_languages(questions: Sequence[Question], why: str) -> None:
+    """Raise `UserError` for a question that names no language."""
+    for question in questions:
+        if question.language is None:
+            raise UserError(
+                f"question {question.id!r} has no language, and {why}: "
+                "give --language xx, or topics with lang"
+            )
+
+
+def _check_hits(hits: int) -> None:
+    if hits < 1:
+        raise UserError(f"--hits is {hits}; expected 1 or more")
+
+
+def _centered(vectors: np.ndarray, questions: Sequence[Question], centers: Centers) -> np.ndarray:
+    _warn_fallback(questions, centers.queries, "they are centred by the mean of all queries")
+    return vectors - np.stack([centers.of(str(question.language)) for question in questions])
+
+
+def _warn_fallback(questions: Sequence[Question], known: Any, what: str) -> None:
+    missing = Counter(str(q.language) for q in questions if q.language not in known)
+    if missing:
+        languages = ", ".join(f"{language} ({n})" for language, n in sorted(missing.items()))
+        warn(
+            f"{sum(missing.values())} questions are in a language without generated queries "
+            f"({languages}): {what}"
+        )
+
+
+class _Best:
+    """The best k passages of each question so far; ties go to the passage that comes first."""
+
+    def __init__(self, questions: int, k: int) -> None:
+        self.scores = np.full((questions, k), -np.inf, dtype=np.float32)
+        self.rows = np.full((questions, k), -1, dtype=np.int64)
+
+    def offer(self, members: list[int], scores: np.ndarray, start: int) -> None:
+        """Take in the scores (m, b) of some questions for the passages from row `start` on."""
+        k = self.scores.shape[1]
+        better = scores > self.scores[members, -1:]  # a tie with the last loses: it comes later
+        for place, question in enumerate(members):
+            found = np.flatnonzero(better[place])
+            if not len(found):
+                continue
+            all_scores = np.concatenate([self.scores[question], scores[place, found]])
+            all_rows = np.concatenate([self.rows[question], found + start])
+            order = np.lexsort((all_rows, -all_scores))[:k]
+            self.scores[question], self.rows[question] = all_scores[order], all_rows[order]
+
+
+def _run(questions: Sequence[Question], scores: np.ndarray, rows: np.ndarray, ids: Path) -> Run:
+    names = ids_at(ids, np.unique(rows).tolist())
+    return {
+        question.id: [
+            Hit(names[row], score)
+            for row, score in zip(rows[i].tolist(), scores[i].tolist(), strict=True)
+            if row >= 0
+        ]
+        for i, question in enumerate(questions)
+    }
