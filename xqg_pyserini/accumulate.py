@@ -5,7 +5,7 @@ A passage's sum is assigned, not added to, so that a chunk done twice changes no
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from tqdm import tqdm
 from xqg_pyserini.data import (
     GeneratedQueries,
     Line,
+    chunks,
     describe_sources,
     file_sha256,
     read_generated,
@@ -40,8 +41,6 @@ from xqg_pyserini.store import (
 )
 
 CHUNK = 128  # records whose queries are encoded together; a resumed job goes on at a chunk
-
-Records = Iterator[tuple[Line, GeneratedQueries]]
 
 
 def accumulate_queries(
@@ -105,9 +104,8 @@ def _check(
     seen: dict[str, np.ndarray] = {}  # language → one bit a passage
     records = total = blank = skipped = 0
     bar = tqdm(read_generated(queries), "checking", unit=" passages", disable=None)
-    for line, record in bar:
+    for row, line, record in _placed(bar, index):
         records += 1
-        row = int(index.rows([record.docid])[0])
         if row < 0:
             if not skip_unknown:
                 raise line.error(
@@ -132,6 +130,15 @@ def _check(
         "blank": blank,
         "skipped": skipped,
     }
+
+
+def _placed(
+    records: Iterable[tuple[Line, GeneratedQueries]], index: IdIndex
+) -> Iterator[tuple[int, Line, GeneratedQueries]]:
+    """Yield each record with the row of its passage, -1 where the store does not hold it."""
+    for chunk in chunks(records, CHUNK):
+        rows = index.rows([record.docid for _, record in chunk]).tolist()
+        yield from ((row, line, record) for row, (line, record) in zip(rows, chunk, strict=True))
 
 
 class _Summing:
@@ -165,17 +172,16 @@ class _Summing:
 def _accumulate(
     queries: str | Path, index: IdIndex, model: Any, part: Job, summing: _Summing
 ) -> None:
-    records: Records = islice(read_generated(queries), part.done, None)
+    records = _placed(islice(read_generated(queries), part.done, None), index)
     done = part.done
     bar = tqdm(total=part.state["queries"], desc="encoding", unit=" queries", disable=None)
     bar.update(part.state.get("encoded", 0))
     with bar:
-        while chunk := list(islice(records, CHUNK)):
+        for chunk in chunks(records, CHUNK):
             done += len(chunk)
             texts: list[str] = []
             places: list[tuple[int, str, int, int]] = []
-            rows = index.rows([record.docid for _, record in chunk])
-            for row, (_, record) in zip(rows.tolist(), chunk, strict=True):
+            for row, _, record in chunk:
                 if row < 0:
                     continue
                 for language, some in record.queries.items():

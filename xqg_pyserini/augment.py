@@ -1,7 +1,7 @@
 """The fusion arithmetic: how a passage's vector and those of its queries become one.
 
 Pure functions of arrays, and the settings they take.  Sources: the sum is the published method
-(xQG, arXiv 2305.03950, section 3.2); the mean, renormalisation and centring are this project's
+(xQG, arXiv 2305.03950); the mean, renormalisation and centring are this project's
 (docs/method.md has the derivation and what was measured).
 """
 
@@ -120,7 +120,7 @@ def augment(
     With E = `passages` (n, d), S_l = `sums[l]` (n, d) and n_l = `counts[l]` (n,) for the languages
     l in `sums`, S = Σ_l S_l and m = Σ_l n_l:
 
-        sum    E' = (1 - α) · E + α · S                (arXiv 2305.03950, section 3.2)
+        sum    E' = (1 - α) · E + α · S                (arXiv 2305.03950)
         mean   E' = (1 - β) · E + β · S / m            (pooled, not a mean of language means)
 
     A passage with m = 0 keeps E unscaled.  With `normalize`, the rows of E' are scaled to length 1

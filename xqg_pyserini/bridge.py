@@ -162,6 +162,8 @@ def run_module(module: str, arguments: Sequence[str], verbose: bool = False) -> 
             "search.lucene, search.hybrid, index.lucene, fusion, eval.trec_eval"
         )
     arguments = list(arguments)
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # read when Pyserini imports its bars
     with _our_encoders(name, arguments):
         sys.argv = [name, *arguments]
         runpy.run_module(name, run_name="__main__", alter_sys=True)

@@ -19,8 +19,9 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, TypeVar
 
 from xqg_pyserini.errors import UserError
 
@@ -80,6 +81,16 @@ class Line(NamedTuple):
         return UserError(f"{self.path}, line {self.number}: {message}")
 
 
+Item = TypeVar("Item")
+
+
+def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield the items in lists of `size`, the last one shorter."""
+    iterator = iter(items)
+    while chunk := list(islice(iterator, size)):
+        yield chunk
+
+
 # ---------------------------------------------------------------- files and lines
 
 
@@ -126,7 +137,7 @@ def read_lines(path: Path) -> Iterator[Line]:
                     yield Line(path, number, text)
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{path}, line {number}: not UTF-8 (byte {error.start + 1} of the line); convert the file"
+            f"{path}, line {number}: not UTF-8 (byte {error.start + 1} of the line); convert it"
         ) from None
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise UserError(
@@ -446,8 +457,7 @@ def check_languages(codes: Iterable[str]) -> tuple[str, ...]:
 def writing(path: str | Path) -> Iterator[IO[str]]:
     """Open a text file that appears under its name only when all of it is written."""
     path = Path(path)
-    if path.is_dir():
-        raise UserError(f"{path}: is a directory; give the name of a file")
+    check_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -462,12 +472,15 @@ def writing(path: str | Path) -> Iterator[IO[str]]:
 
 @contextmanager
 def writing_folder(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()) -> Iterator[Path]:
-    """Give an empty folder to fill, which takes its name only when the block ends well."""
+    """Give an empty folder to fill, which takes its name only when the block ends well.
+
+    What a killed job left of an earlier try is cleared away.  Raises as `check_output` does.
+    """
     check_output(path, overwrite, inputs)
-    path = Path(path)
-    aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    aside = aside_folder(path)
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
     try:
-        os.chmod(aside, 0o777 & ~_umask())
         yield aside
         publish(aside, path)
     except BaseException:
@@ -475,30 +488,52 @@ def writing_folder(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()
         raise
 
 
+def aside_folder(path: str | Path) -> Path:
+    """Return where a folder is written before it takes its name: hidden, beside it."""
+    path = Path(path).resolve()
+    return path.parent / f".{path.name}.partial"
+
+
 def check_output(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()) -> None:
     """Raise `UserError` unless a folder can be written at `path`; make its parents.
 
     A folder that holds something is replaced only with `overwrite`, and never one that holds the
-    working directory, the home directory or one of the `inputs`.
+    working directory, the home directory or one of the `inputs` (paths or patterns).
     """
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise UserError(f"{path}: is a file; give the name of a folder")
-    if path.is_dir() and any(path.iterdir()):
-        if not overwrite:
+    if path.is_dir():
+        if any(path.iterdir()) and not overwrite:
             raise UserError(
                 f"{path}: the folder already holds something; "
                 "give another name, or --overwrite to replace it"
             )
-        kept = [Path.cwd(), Path.home(), *(Path(i) for i in inputs if i is not None)]
-        for other in kept:
-            if other.exists() and other.resolve().is_relative_to(path.resolve()):
+        for other in [Path.cwd(), Path.home(), *_existing(inputs)]:
+            if other.resolve().is_relative_to(path.resolve()):
                 raise UserError(f"{path}: will not be replaced, since it holds {other}")
     path.resolve().parent.mkdir(parents=True, exist_ok=True)
 
 
-def publish(aside: Path, path: Path) -> None:
+def check_file(path: str | Path, inputs: Iterable[Any] = ()) -> None:
+    """Raise `UserError` if writing a file at `path` would destroy a folder or an input."""
+    if Path(path).is_dir():
+        raise UserError(f"{path}: is a directory; give the name of a file")
+    for other in _existing(inputs):
+        if Path(path).exists() and other.samefile(path):
+            raise UserError(f"{path}: is one of the inputs; give the output another name")
+
+
+def _existing(inputs: Iterable[Any]) -> Iterator[Path]:
+    for name in inputs:
+        if name is not None:
+            found = [str(name)] if Path(name).exists() else glob.glob(str(name))
+            yield from map(Path, found)
+
+
+def publish(aside: Path, path: str | Path) -> None:
     """Rename a finished folder to its name; what stood there goes only after that."""
+    path = Path(path).resolve()
     if path.is_dir() and any(path.iterdir()):
         old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
         os.rename(path, old / "replaced")

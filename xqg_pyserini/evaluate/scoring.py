@@ -42,7 +42,7 @@ class Metric(NamedTuple):
 
 
 def parse_metric(name: str) -> Metric:
-    """Return the metric that a name stands for: `R@2kt`, `R@0.5kt`, or ranx's `ndcg@10`, `mrr` …"""
+    """Return the metric that a name stands for: `R@2kt`, `R@0.5kt`, or ranx's (`ndcg@10`)."""
     tokens = _TOKENS.fullmatch(name)
     if tokens:
         budget = round(float(tokens[1]) * 1000)

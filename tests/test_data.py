@@ -1,0 +1,742 @@
+"""Readers take every format and name what they cannot take; writers leave nothing half-written."""
+
+import gzip
+import hashlib
+import json
+import os
+import stat
+from pathlib import Path
+
+import pytest
+from conftest import write_jsonl
+
+from xqg_pyserini import data
+from xqg_pyserini.data import Hit, Passage, Question
+from xqg_pyserini.errors import UserError
+
+BOM = b"\xef\xbb\xbf"
+IDS = ["007", "-1234567890123456789", "0", "قطة", "🐈‍⬛", "a/b:c", "1e5", "NaN"]
+
+
+def put(path: Path, content) -> Path:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+    return path
+
+
+def passages(source):
+    return [passage for _, passage in data.read_corpus(source)]
+
+
+def generated(source):
+    return [record for _, record in data.read_generated(source)]
+
+
+def message(call, *arguments, **options) -> str:
+    """The one line that a call refuses with."""
+    with pytest.raises(UserError) as caught:
+        call(*arguments, **options)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+# --- the corpus -----------------------------------------------------------------------------------
+
+CORPORA = {
+    "contents": ('{"id": "1", "contents": "Text."}', ("1", "", "Text.", "Text.")),
+    "title and text": (
+        '{"id": "1", "title": "T", "text": "Text."}',
+        ("1", "T", "Text.", "T Text."),
+    ),
+    "no title": ('{"id": "1", "text": "Text."}', ("1", "", "Text.", "Text.")),
+    "null title": ('{"id": "1", "title": null, "text": "x"}', ("1", "", "x", "x")),
+    "text before contents": (
+        '{"id": "1", "contents": "decoy", "title": "T", "text": "x"}',
+        ("1", "T", "x", "T x"),
+    ),
+    "contents without text leave the title out": (
+        '{"id": "1", "title": "decoy", "contents": "x"}',
+        ("1", "", "x", "x"),
+    ),
+    "docid": ('{"docid": "1", "contents": "x"}', ("1", "", "x", "x")),
+    "_id (BEIR)": ('{"_id": "1", "title": "T", "text": "x"}', ("1", "T", "x", "T x")),
+    "id before docid": ('{"_id": "b", "docid": "a", "id": "1", "text": "x"}', ("1", "", "x", "x")),
+    "number as id": ('{"id": -1234567890123456789, "text": "x"}', (IDS[1], "", "x", "x")),
+    "extra keys": ('{"id": "1", "url": ["u"], "text": "x", "n": 3}', ("1", "", "x", "x")),
+    "published shard": (
+        '{"docid": "1", "title": "T", "text": "x", "generated_queries": {"ar": ["س"]}}',
+        ("1", "T", "x", "T x"),
+    ),
+    "TSV": ("1\tText.\tT", ("1", "T", "Text.", "T Text.")),
+    "TSV of two columns": ("1\tText.", ("1", "", "Text.", "Text.")),
+    "TSV with an empty title": ("1\tText.\t", ("1", "", "Text.", "Text.")),
+    "TSV with a header": ("id\ttext\ttitle\n1\tText.\tT", ("1", "T", "Text.", "T Text.")),
+    "TSV, header in capitals": ("ID\tText\tTitle\n1\tText.\tT", ("1", "T", "Text.", "T Text.")),
+    "TSV quoted": ('1\t"He said ""no"", twice."\tT', ("1", "T", 'He said "no", twice.', None)),
+    "TSV, a stray quote stays": ('1\t"Unclosed\tT', ("1", "T", '"Unclosed', None)),
+    "TSV, two quoted words are no quoting": ('1\t"a" or "b"\tT', ("1", "T", '"a" or "b"', None)),
+    "TSV, white space around the text stays": ("1\t x \tT ", ("1", "T ", " x ", "T   x ")),
+}
+
+
+@pytest.mark.parametrize(("content", "expected"), CORPORA.values(), ids=CORPORA)
+@pytest.mark.parametrize("ending", [b"", b"\n", b"\r\n", b"\n\n \r\n"])
+@pytest.mark.parametrize("start", [b"", BOM, BOM + b"\n\n"])
+def test_one_passage_is_read_alike_whatever_stands_around_it(
+    tmp_path, content, expected, ending, start
+):
+    """Byte-order mark, Windows line ends and blank lines change nothing, gzip neither."""
+    text = content.replace("\n", "\r\n") if ending.startswith(b"\r") else content
+    raw = start + text.encode() + ending
+    docid, title, body, full = expected
+    for name, bytes_ in [("a.bin", raw), ("plain.gz", raw), ("zipped.jsonl", gzip.compress(raw))]:
+        assert passages(put(tmp_path / name, bytes_)) == [Passage(docid, title, body)]
+    assert full is None or Passage(docid, title, body).full == full
+
+
+def test_each_file_of_a_directory_has_its_own_header_and_mark(tmp_path):
+    put(tmp_path / "a.tsv", BOM + b"id\ttext\ttitle\n1\tone\tA\n2\ttwo\tB\n")
+    put(tmp_path / "b.tsv", "3\tthree\tC\n")
+    put(tmp_path / "c.jsonl", BOM + b'{"id": "4", "text": "four"}')
+    put(tmp_path / "d.tsv.gz", gzip.compress(BOM + b"id\ttext\n5\tfive"))
+    read = [(p.id, p.title, p.text) for p in passages(tmp_path)]
+    assert read == [
+        ("1", "A", "one"), ("2", "B", "two"), ("3", "C", "three"), ("4", "", "four"),
+        ("5", "", "five"),
+    ]  # fmt: skip
+
+
+def test_a_directory_is_read_in_order_of_names_and_without_what_is_not_a_shard(tmp_path):
+    names = ["10.jsonl", "9.jsonl", "B.json", "a.jsonl.gz", "a.jsonl", "z.tsv"]
+    for name in names:
+        raw = f'{{"id": "{name}", "text": "x"}}'.encode()
+        put(tmp_path / name, gzip.compress(raw) if name.endswith("gz") else raw)
+    for decoy in [".hidden.jsonl", "meta.json", "README.md", "z.txt", "y.gz", "x.jsonl.partial"]:
+        put(tmp_path / decoy, '{"id": "decoy", "text": "x"}')
+    (tmp_path / "folder.jsonl").mkdir()
+    order = ["10.jsonl", "9.jsonl", "B.json", "a.jsonl", "a.jsonl.gz", "z.tsv"]
+    assert [p.id for p in passages(tmp_path)] == order
+    assert [path.name for path in data.expand(str(tmp_path))] == order
+
+
+def test_a_glob_takes_what_it_matches_by_name_but_a_file_of_that_name_comes_first(tmp_path):
+    for name in ["queries-2.jsonl", "queries-10.jsonl", "decoy.jsonl", "x[1].jsonl", "x1.jsonl"]:
+        put(tmp_path / name, f'{{"id": "{name}", "text": "x"}}')
+    (tmp_path / "queries-folder").mkdir()
+    found = [p.id for p in passages(f"{tmp_path}/queries-*")]
+    assert found == ["queries-10.jsonl", "queries-2.jsonl"]
+    assert [p.id for p in passages(tmp_path / "x[1].jsonl")] == ["x[1].jsonl"]
+
+
+def test_the_corpus_is_read_lazily_and_each_passage_knows_its_line(tmp_path):
+    path = put(tmp_path / "c.jsonl", '\n{"id": "1", "text": "x"}\n\n{"id": "2", "text": "y"}\n{')
+    reader = data.read_corpus(path)
+    assert [(line.path, line.number, passage.id) for line, passage in (next(reader), next(reader))] == [
+        (path, 2, "1"),
+        (path, 4, "2"),
+    ]  # fmt: skip
+    assert message(next, reader).startswith(f"{path}, line 5: broken JSON (")
+
+
+@pytest.mark.parametrize("docid", IDS)
+def test_ids_and_text_of_every_script_pass_unchanged(tmp_path, docid):
+    """Line separators of Unicode do not end a line, and no form of a letter is normalised."""
+    text = "مرحبا\u2028\u200fשלום\u0085 👩‍👩‍👧 e\u0301 \x0b\x1c\ufeff\u00a0"
+    corpus = write_jsonl(tmp_path / "c.jsonl", [{"id": docid, "text": text}])
+    assert passages(corpus) == [Passage(docid, "", text)]
+    escaped = put(tmp_path / "e.jsonl", json.dumps({"id": docid, "text": text}))
+    assert passages(escaped) == [Passage(docid, "", text)]
+    tsv = put(tmp_path / "t.tsv", f"{docid}\t{text}\tT\n")
+    assert passages(tsv) == [Passage(docid, "T", text)]
+    questions = write_jsonl(tmp_path / "q.jsonl", [{"id": docid, "question": text, "lang": "ar"}])
+    assert data.read_questions(questions) == [Question(docid, text, "ar", ())]
+    queries = write_jsonl(
+        tmp_path / "g.jsonl", [{"docid": docid, "generated_queries": {"he": [text]}}]
+    )
+    assert generated(queries) == [(docid, {"he": (text,)})]
+    run = {docid: [Hit(docid, 1.0)]}
+    data.write_run(tmp_path / "r.trec", run, "xqg-t")
+    assert data.read_run(tmp_path / "r.trec") == run
+    qrels = put(tmp_path / "qrels", f"{docid} 0 {docid} 1\n")
+    assert data.read_qrels(qrels) == {docid: {docid: 1}}
+
+
+# --- questions and generated queries --------------------------------------------------------------
+
+QUESTIONS = {
+    "XOR": (
+        '{"id": "007", "question": "Q?", "lang": "ja", "answers": ["a", "b"], "split": "dev"}',
+        Question("007", "Q?", "ja", ("a", "b")),
+    ),
+    "XOR without answers": (
+        '{"id": "1", "question": "Q?", "lang": "ja"}',
+        Question("1", "Q?", "ja", ()),
+    ),
+    "answers null": (
+        '{"id": "1", "question": "Q?", "lang": "ja", "answers": null}',
+        Question("1", "Q?", "ja", ()),
+    ),
+    "Pyserini JSONL": ('{"id": "1", "title": "Q?"}', Question("1", "Q?", None, ())),
+    "number as id": ('{"id": 7, "title": "Q?"}', Question("7", "Q?", None, ())),
+    "question before title": (
+        '{"qid": "1", "title": "decoy", "question": "Q?"}',
+        Question("1", "Q?", None, ()),
+    ),
+    "Pyserini TSV": ("007\tQ  \tno"[:-3], Question("007", "Q  ", None, ())),
+    "language": (
+        '{"_id": "1", "text": "Q?", "language": "zh-Hans"}',
+        Question("1", "Q?", "zh-Hans", ()),
+    ),
+}
+
+
+@pytest.mark.parametrize(("content", "expected"), QUESTIONS.values(), ids=QUESTIONS)
+def test_every_kind_of_topics_is_read(tmp_path, content, expected):
+    raw = content.encode()
+    for bytes_ in (raw, BOM + raw + b"\r\n\r\n", gzip.compress(raw)):
+        assert data.read_questions(put(tmp_path / "topics", bytes_)) == [expected]
+
+
+def test_a_language_is_given_to_the_questions_that_name_none(tmp_path):
+    topics = put(tmp_path / "t.jsonl", '{"id":"1","title":"a","lang":"ru"}\n{"id":"2","title":"b"}')
+    assert [q.language for q in data.read_questions(topics, "fi")] == ["ru", "fi"]
+    assert [q.language for q in data.read_questions(topics)] == ["ru", None]
+
+
+def test_generated_queries_keep_order_and_number_and_leave_other_keys(tmp_path):
+    record = {
+        "docid": "007", "title": "T", "text": "x", "model": {"ar": ["decoy"]},
+        "generated_queries": {"ru": ["б", "а", "б"], "ar": [], "zh-Hans": [" "]},
+    }  # fmt: skip
+    path = write_jsonl(tmp_path / "queries-00000-of-00001.jsonl", [record, {**record, "docid": 8}])
+    first, second = generated(path)
+    assert first == ("007", {"ru": ("б", "а", "б"), "ar": (), "zh-Hans": (" ",)})
+    assert second.docid == "8"
+
+
+# --- runs and qrels -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [0, 1, -3, 100])
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]])
+def test_a_run_is_ordered_by_rank_whatever_the_order_of_its_lines_and_first_rank(
+    tmp_path, first, order
+):
+    lines = [
+        f"q1 Q0 d9 {first} 3.5 t", f"q1 Q0 d1 {first + 1} 3.5 t", f"q1 Q0 d5 {first + 9} -1e-3 t",
+        f"q2\tQ0\td1\t{first}\t7\tt",
+    ]  # fmt: skip
+    path = put(tmp_path / "r", "\r\n".join(lines[i] for i in order) + "\n\n")
+    run = data.read_run(path)
+    assert run == {"q1": [("d9", 3.5), ("d1", 3.5), ("d5", -0.001)], "q2": [("d1", 7.0)]}
+    assert list(run) == (["q2", "q1"] if order[0] == 3 else ["q1", "q2"])
+    assert data.read_run(put(tmp_path / "r.zip", gzip.compress(path.read_bytes()))) == run
+
+
+def test_a_run_is_written_with_ranks_from_1_and_six_decimals(tmp_path):
+    run = {"007": [Hit("b", 1.23456789), Hit("a", 0.1)], "none": [], "q": [Hit("b", -2e-7)]}
+    data.write_run(tmp_path / "new" / "r.trec", run, "xqg-x")
+    assert (tmp_path / "new" / "r.trec").read_bytes() == (
+        b"007 Q0 b 1 1.234568 xqg-x\n007 Q0 a 2 0.100000 xqg-x\nq Q0 b 1 -0.000000 xqg-x\n"
+    )
+
+
+def test_qrels_hold_what_is_relevant_and_the_questions_that_have_nothing_relevant(tmp_path):
+    path = put(tmp_path / "qrels", "q1 0 a 2\nq1\t0\tb\t0\nq2 0 a -1\r\nq1 0 c 1")
+    assert data.read_qrels(path) == {"q1": {"a": 2, "c": 1}, "q2": {}}
+
+
+# --- bad input ------------------------------------------------------------------------------------
+
+OK_P, OK_Q = '{"id": "1", "text": "x"}\n', '{"id": "1", "question": "x", "lang": "ar"}\n'
+OK_G = '{"docid": "1", "generated_queries": {"ar": ["x"]}}\n'
+READERS = {
+    "corpus": passages, "questions": data.read_questions, "generated": generated,
+    "run": data.read_run, "qrels": data.read_qrels,
+}  # fmt: skip
+
+# reader, what the file holds, the whole message after the file's name
+BAD = [
+    ("corpus", "", ": no passage in it; expected at least one"),
+    ("corpus", BOM, ": no passage in it; expected at least one"),
+    ("corpus", " \r\n\n", ": no passage in it; expected at least one"),
+    ("corpus", gzip.compress(b""), ": no passage in it; expected at least one"),
+    ("corpus", "id\ttext\ttitle\n", ": no passage in it; expected at least one"),
+    ("questions", "", ": no question in it; expected at least one"),
+    ("generated", "", ": no generated queries in it; expected at least one"),
+    ("run", "", ": no hit in it; expected a TREC run"),
+    ("qrels", "\n", ": no judgement in it; expected TREC qrels"),
+    ("corpus", OK_P + "\n[1]", ", line 3: expected a JSON object, found list"),
+    ("corpus", OK_P + '"id"', ", line 2: expected a JSON object, found str"),
+    (
+        "corpus",
+        OK_P + '{"text": "x"}',
+        ", line 2: a record without id (expected one of id, docid, _id)",
+    ),
+    (
+        "questions",
+        '{"question": "x"}',
+        ", line 1: a record without id (expected one of id, qid, _id)",
+    ),
+    (
+        "generated",
+        OK_G + '{"generated_queries": {}}',
+        ", line 2: a record without id (expected one of docid, id, _id)",
+    ),
+    ("corpus", '{"id": null, "text": "x"}', ", line 1: id is missing or not a string"),
+    ("corpus", '{"docid": 1.5, "text": "x"}', ", line 1: docid is missing or not a string"),
+    ("corpus", '{"id": true, "text": "x"}', ", line 1: id is missing or not a string"),
+    ("corpus", '{"id": ["1"], "text": "x"}', ", line 1: id is missing or not a string"),
+    ("corpus", '{"id": "", "text": "x"}', ", line 1: id is empty"),
+    ("corpus", "1\tx\tT\n\tx\tT", ", line 2: id is empty"),
+    (
+        "corpus",
+        '{"id": "a b", "text": "x"}',
+        ", line 1: id 'a b' holds white space, which run files cannot carry",
+    ),
+    (
+        "questions",
+        "1\tx\n\u00a02\ty",
+        ", line 2: id '\\xa02' holds white space, which run files cannot carry",
+    ),
+    (
+        "generated",
+        '{"docid": "a\\n", "generated_queries": {}}',
+        ", line 1: docid 'a\\n' holds white space, which run files cannot carry",
+    ),
+    (
+        "corpus",
+        '{"id": "1", "text": " \\t"}',
+        ", line 1: passage '1' has no text (expected contents, or title and text)",
+    ),
+    (
+        "corpus",
+        '{"id": "1"}',
+        ", line 1: passage '1' has no text (expected contents, or title and text)",
+    ),
+    ("corpus", '{"id": "1", "contents": ["x"]}', ", line 1: contents is not a string"),
+    ("corpus", '{"id": "1", "title": 3, "text": "x"}', ", line 1: title is not a string"),
+    ("corpus", "1\n", ", line 1: 1 columns; expected id, text, title"),
+    ("corpus", "1\tx\tT\n2\tx\tT\tU", ", line 2: 4 columns; expected id, text, title"),
+    (
+        "corpus",
+        '{"id": "1", "text": "\\ud83d"}',
+        ", line 1: holds half a surrogate pair (\\ud800-\\udfff), not text",
+    ),
+    (
+        "corpus",
+        OK_P.encode() + b'{"id": "2", "text": "caf\xe9"}',
+        ", line 2: not UTF-8 (byte 25 of the line); convert it",
+    ),
+    ("questions", "q\n", ", line 1: 1 columns; expected an id, a tab and the question"),
+    ("questions", "q\ta\tb", ", line 1: 3 columns; expected an id, a tab and the question"),
+    ("questions", "1\t \u2003", ", line 1: question '1' is empty"),
+    ("questions", OK_Q + '{"id": "2", "question": ""}', ", line 2: question '2' is empty"),
+    (
+        "questions",
+        '{"id": "1", "lang": "ar"}',
+        ", line 1: question '1' has no text (expected question or title)",
+    ),
+    (
+        "questions",
+        '{"id": "1", "question": "x", "lang": "Arabic"}',
+        ", line 1: 'Arabic' is not a language code such as ar or ja",
+    ),
+    (
+        "questions",
+        '{"id": "1", "question": "x", "lang": 5}',
+        ", line 1: 5 is not a language code such as ar or ja",
+    ),
+    (
+        "questions",
+        '{"id": "1", "question": "x", "answers": ["a", 5]}',
+        ", line 1: the answers of question '1' are not a list of strings",
+    ),
+    (
+        "generated",
+        "1\tx",
+        ", line 1: expected JSON Lines, found '1\\tx'",
+    ),
+    (
+        "generated",
+        '{"docid": "1", "queries": {}}',
+        ", line 1: passage '1' has no generated_queries "
+        '(expected {"docid": …, "generated_queries": {"ar": ["…", …], …}})',
+    ),
+    (
+        "generated",
+        '{"docid": "1", "generated_queries": {"ar": "x"}}',
+        ", line 1: the ar queries of '1' are not a list of strings",
+    ),
+    (
+        "generated",
+        '{"docid": "1", "generated_queries": {"ar": ["x", null]}}',
+        ", line 1: the ar queries of '1' are not a list of strings",
+    ),
+    (
+        "generated",
+        '{"docid": "1", "generated_queries": {"../x": ["x"]}}',
+        ", line 1: '../x' is not a language code such as ar or ja",
+    ),
+    (
+        "run",
+        "q Q0 d 1 0.5 t\nq Q0 e 2 0.5",
+        ", line 2: 5 columns; expected six: qid Q0 docid rank score tag",
+    ),
+    ("run", "q Q0 d one 0.5 t", ", line 1: rank 'one' or score '0.5' is not a number"),
+    ("run", "q Q0 d 1 high t", ", line 1: rank '1' or score 'high' is not a number"),
+    ("run", "q Q0 d 1 nan t", ", line 1: score 'nan' is not a finite number"),
+    ("run", "q Q0 d 1 -inf t", ", line 1: score '-inf' is not a finite number"),
+    (
+        "run",
+        "q Q0 d 1 0.5 t\np Q0 d 1 9 t\nq Q0 e 1 0.5 t",
+        ", line 3: rank 1 of question 'q' comes twice",
+    ),
+    (
+        "run",
+        "q Q0 d 2 0.6 t\nq Q0 e 1 0.5 t",
+        ", line 1: the score of question 'q' rises at rank 2",
+    ),
+    (
+        "run",
+        "q Q0 d 1 0.5 t\nq Q0 e 2 0.5 t\nq Q0 d 3 0.4 t",
+        ", line 3: passage 'd' comes twice for question 'q'",
+    ),
+    ("qrels", "q 0 d", ", line 1: 3 columns; expected four: qid 0 docid relevance"),
+    ("qrels", "q 0 d 1\nq 0 e 0.5", ", line 2: relevance '0.5' is not a whole number"),
+    ("qrels", "q 0 d 1\nq 0 d 0", ", line 2: passage 'd' is judged twice for question 'q'"),
+]
+
+
+@pytest.mark.parametrize(("reader", "content", "expected"), BAD)
+def test_what_cannot_be_read_is_named_by_file_and_line(tmp_path, reader, content, expected):
+    path = put(tmp_path / "in.put", content)
+    assert message(READERS[reader], path) == f"{path}{expected}"
+
+
+@pytest.mark.parametrize("reader", ["corpus", "questions", "generated"])
+@pytest.mark.parametrize("broken", ['{"id": "2", "text": "x"', '{"id": "2"} {"id": "3"}', "{'id'}"])
+def test_broken_json_is_named_by_its_line(tmp_path, reader, broken):
+    good = {"corpus": OK_P, "questions": OK_Q, "generated": OK_G}[reader]
+    path = put(tmp_path / "in.jsonl", BOM + f"\r\n{good}\r\n{broken}\r\n{good}".encode())
+    text = message(READERS[reader], path)
+    assert text.startswith(f"{path}, line 4: broken JSON (")
+    assert text.endswith("); expected one object a line")
+
+
+def test_json_nested_beyond_reason_is_broken_json_and_no_traceback(tmp_path):
+    path = put(tmp_path / "in.jsonl", OK_P + '{"id": "2", "text": ' + "[" * 200_000)
+    assert message(passages, path).startswith(f"{path}, line 2: ")
+
+
+@pytest.mark.parametrize("reader", list(READERS))
+def test_a_missing_file_is_named(tmp_path, reader):
+    path = tmp_path / "gone"
+    expected = {"run": "no such run file", "qrels": "No such file or directory"}
+    expected = expected.get(reader, "no such file or directory")
+    assert message(READERS[reader], path) == f"{path}: {expected}"
+
+
+def test_a_directory_without_a_file_to_read_is_an_error_that_lists_the_endings(tmp_path):
+    put(tmp_path / "corpus.txt", OK_P)
+    assert message(passages, tmp_path) == (
+        f"{tmp_path}: no file in this directory ends in "
+        ".jsonl, .json, .tsv, .jsonl.gz, .json.gz, .tsv.gz"
+    )
+    assert message(passages, f"{tmp_path}/*.jsonl") == f"{tmp_path}/*.jsonl: no such file or directory"
+    assert message(data.read_qrels, tmp_path) == f"{tmp_path}: Is a directory"
+
+
+@pytest.mark.parametrize("reader", list(READERS))
+@pytest.mark.parametrize("damage", ["cut", "flipped", "header"])
+def test_a_gzip_stream_that_ends_early_or_is_damaged_is_an_error(tmp_path, reader, damage):
+    lines = {
+        "corpus": lambda i: f'{{"id": "{i}", "text": "x"}}', "questions": lambda i: f"{i}\tx",
+        "generated": lambda i: f'{{"docid": "{i}", "generated_queries": {{}}}}',
+        "run": lambda i: f"{i} Q0 d 1 1 t", "qrels": lambda i: f"{i} 0 d 1",
+    }[reader]  # fmt: skip
+    whole = gzip.compress("\n".join(map(lines, range(2000))).encode(), mtime=0)
+    flipped = whole[:-6] + bytes([whole[-6] ^ 255]) + whole[-5:]
+    path = tmp_path / "in.gz"
+    put(path, {"cut": whole[: len(whole) // 2], "flipped": flipped, "header": whole[:7]}[damage])
+    text = message(READERS[reader], path)
+    assert text.startswith(f"{path}, after line ")
+    assert text.endswith(
+        ": the gzip stream is damaged or ends early; make or download the file again"
+    )
+
+
+def test_a_question_id_that_comes_twice_is_named_with_both_places(tmp_path):
+    first, second = put(tmp_path / "a.jsonl", "\n" + OK_Q), put(tmp_path / "b.tsv", "2\tx\n1\tx\n")
+    assert message(data.read_questions, tmp_path) == (
+        f"{second}, line 2: question id '1' again (first in {first}, line 2)"
+    )
+    put(second, "01\tx\n1.0\tx\n")
+    assert [q.id for q in data.read_questions(tmp_path)] == ["1", "01", "1.0"]
+
+
+# --- languages ------------------------------------------------------------------------------------
+
+
+def test_every_code_of_iso_639_1_is_known_by_name_and_script():
+    known = data.languages()
+    assert len(known) in (183, 184)  # 184 with sh, withdrawn
+    assert all(len(code) == 2 and data.LANGUAGE_CODE.fullmatch(code) for code in known)
+    assert all(set(entry) == {"name", "script"} for entry in known.values())
+    names = {code: known[code]["name"] for code in ("ar", "bn", "fi", "ja", "ko", "no", "ru", "te")}
+    assert names == {
+        "ar": "Arabic", "bn": "Bengali", "fi": "Finnish", "ja": "Japanese", "ko": "Korean",
+        "no": "Norwegian", "ru": "Russian", "te": "Telugu",
+    }  # fmt: skip  # `no` must not be read as YAML's false
+    assert known["ar"]["script"] == "Arab"
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        (["xx"], "unknown language code 'xx': expected ISO 639-1, e.g. ar bn fi"),
+        (["AR"], "unknown language code 'AR': expected ISO 639-1, e.g. ar bn fi"),
+        ([""], "unknown language code '': expected ISO 639-1, e.g. ar bn fi"),
+        (
+            ["ru", "arabic"],
+            "unknown language code 'arabic' (do you mean ar?): expected ISO 639-1, e.g. ar bn fi",
+        ),
+        (["ar", "ru", "ar"], "language 'ar' is given twice"),
+    ],
+)
+def test_codes_that_a_user_types_must_be_known_and_differ(codes, expected):
+    assert message(data.check_languages, codes) == expected
+    assert data.check_languages(iter(["ru", "ar"])) == ("ru", "ar")
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def tree(folder: Path) -> dict[str, bytes | None]:
+    """Everything under a folder, hidden files too: path → content, None for a folder."""
+    return {
+        str(p.relative_to(folder)): None if p.is_dir() else p.read_bytes()
+        for p in folder.rglob("*")
+    }
+
+
+class Stop(BaseException):
+    """Stands for Ctrl-C, which no `except Exception` sees."""
+
+
+@pytest.mark.parametrize("stop", [RuntimeError, UserError, KeyboardInterrupt, Stop])
+def test_a_file_is_there_when_all_of_it_is_written_and_not_before(tmp_path, stop):
+    path = tmp_path / "new" / "out.txt"
+
+    def fail():
+        with data.writing(path) as file:
+            file.write("half" * 100_000)
+            file.flush()
+            assert not path.exists() or path.read_bytes() == b"old\r\n\xc3\xa9"
+            raise stop("stopped")
+
+    with pytest.raises(stop):
+        fail()
+    assert tree(tmp_path) == {"new": None}
+    with data.writing(path) as file:
+        file.write("old\r\né")
+    assert path.read_bytes() == b"old\r\n\xc3\xa9"  # no line end is translated
+    with pytest.raises(stop):
+        fail()
+    assert tree(tmp_path) == {"new": None, "new/out.txt": b"old\r\n\xc3\xa9"}
+
+
+def test_what_is_written_has_the_modes_that_the_user_asks_for(tmp_path):
+    before = os.umask(0o027)
+    try:
+        data.write_json(tmp_path / "f", 1)
+        with data.writing_folder(tmp_path / "d", False) as folder:
+            put(folder / "x", "1")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / "d").stat().st_mode) == 0o750
+
+
+def test_writing_onto_a_folder_is_refused(tmp_path):
+    text = message(data.write_json, tmp_path, {})
+    assert text == f"{tmp_path}: is a directory; give the name of a file"
+
+
+def test_a_pipe_or_device_is_never_replaced_by_a_file(tmp_path):
+    """`--output /dev/null`, run as root, must not turn /dev/null into a file."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        try:
+            data.write_run(pipe, {"q": [Hit("d", 1)]}, "t")
+        except UserError as refused:
+            assert str(pipe) in str(refused)
+        else:
+            assert os.read(reader, 100) == b"q Q0 d 1 1.000000 t\n"
+        assert stat.S_ISFIFO(pipe.stat().st_mode)
+    finally:
+        os.close(reader)
+
+
+def test_json_is_written_without_nan_and_without_a_trace_of_the_try(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        data.write_json(tmp_path / "x.json", {"score": float("nan")})
+    assert tree(tmp_path) == {}
+    data.write_json(tmp_path / "x.json", {"b": "é🐈", "a": 1})
+    assert (tmp_path / "x.json").read_text("utf-8") == '{\n  "b": "é🐈",\n  "a": 1\n}\n'
+
+
+def fill(path, overwrite, inputs=(), stop=None):
+    with data.writing_folder(path, overwrite, inputs) as folder:
+        put(folder / "new", "new")
+        (folder / "sub").mkdir()
+        if stop:
+            raise stop
+
+
+def test_a_folder_is_there_when_it_is_whole_and_replaces_all_of_the_old_one(tmp_path):
+    path = tmp_path / "made" / "out"
+    with pytest.raises(KeyboardInterrupt):
+        fill(path, False, stop=KeyboardInterrupt())
+    assert tree(tmp_path) == {"made": None}
+    fill(path, False)
+    whole = {"made": None, "made/out": None, "made/out/new": b"new", "made/out/sub": None}
+    assert tree(tmp_path) == whole
+    put(path / "old", "old")
+    for stop in (RuntimeError(), UserError("x"), Stop()):
+        with pytest.raises(type(stop)):
+            fill(path, True, stop=stop)
+        assert tree(tmp_path) == {**whole, "made/out/old": b"old"}
+    fill(path, True)
+    assert tree(tmp_path) == whole
+
+
+def test_a_folder_that_holds_something_is_replaced_only_on_demand(tmp_path):
+    (tmp_path / "out").mkdir()
+    fill(tmp_path / "out", False)  # it was empty
+    assert message(fill, tmp_path / "out", False) == (
+        f"{tmp_path / 'out'}: the folder already holds something; "
+        "give another name, or --overwrite to replace it"
+    )
+    put(tmp_path / "file", "x")
+    for overwrite in (False, True):
+        text = message(fill, tmp_path / "file", overwrite)
+        assert text == f"{tmp_path / 'file'}: is a file; give the name of a folder"
+    (tmp_path / "hidden").mkdir()
+    put(tmp_path / "hidden" / ".only", "x")
+    assert "already holds something" in message(fill, tmp_path / "hidden", False)
+    assert (tmp_path / "file").read_bytes() == b"x"
+
+
+def test_what_a_killed_job_left_is_cleared_away(tmp_path):
+    left = data.aside_folder(tmp_path / "out")
+    left.mkdir()
+    put(left / "half", "x")
+    fill(tmp_path / "out", False)
+    assert set(tree(tmp_path)) == {"out", "out/new", "out/sub"}
+
+
+def test_a_folder_that_holds_an_input_is_never_replaced(tmp_path):
+    out = tmp_path / "out"
+    (out / "deep").mkdir(parents=True)
+    corpus = put(out / "deep" / "c.jsonl", OK_P)
+    (tmp_path / "link").symlink_to(out)
+    (tmp_path / "c.jsonl").symlink_to(corpus)
+    before = tree(tmp_path)
+    for output, given, named in [
+        (out, corpus, corpus),
+        (out, str(corpus), corpus),
+        (out, out, out),
+        (out, out / "deep", out / "deep"),
+        (out, f"{out}/deep/*.jsonl", corpus),
+        (out / "deep" / "..", corpus, corpus),
+        (tmp_path / "link", corpus, corpus),
+        (out, tmp_path / "c.jsonl", tmp_path / "c.jsonl"),
+        (tmp_path, corpus, corpus),
+    ]:
+        text = message(fill, output, True, [None, "gone", given])
+        assert text == f"{output}: will not be replaced, since it holds {named}"
+        assert tree(tmp_path) == before
+    sibling = tmp_path / "out-2"  # a name that begins alike is no folder inside
+    sibling.mkdir()
+    put(sibling / "x", "x")
+    fill(sibling, True, [corpus])
+    assert set(tree(sibling)) == {"new", "sub"}
+
+
+@pytest.mark.parametrize("output", [".", "..", "../here", ""])
+def test_the_working_directory_is_never_replaced(tmp_path, monkeypatch, output):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for kept in ({"here": None}, {"here": None, "here/x": b"1"}):
+        text = message(fill, output, True)
+        assert text.endswith(f": will not be replaced, since it holds {here}")
+        assert tree(tmp_path) == kept
+        put(here / "x", "1")
+
+
+def test_the_home_directory_is_never_replaced(tmp_path, monkeypatch):
+    home = tmp_path / "homes" / "me"
+    home.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    for output in (home, home.parent):
+        text = message(fill, output, True)
+        assert text == f"{output}: will not be replaced, since it holds {home}"
+    fill(home / "out", False)
+    assert set(tree(home)) == {"out", "out/new", "out/sub"}
+
+
+def test_a_link_to_a_folder_stays_a_link_and_its_target_is_replaced(tmp_path):
+    (tmp_path / "disk" / "real").mkdir(parents=True)
+    put(tmp_path / "disk" / "real" / "old", "old")
+    (tmp_path / "out").symlink_to(tmp_path / "disk" / "real")
+    fill(tmp_path / "out", True)
+    assert (tmp_path / "out").is_symlink()
+    assert set(tree(tmp_path / "disk")) == {"real", "real/new", "real/sub"}
+
+
+def test_a_folder_that_cannot_take_its_name_leaves_the_old_one_in_place(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    out.mkdir()
+    put(out / "old", "old")
+    rename = os.rename
+
+    def fail_on_new(source, target):
+        if Path(source).name.endswith(".partial"):
+            raise OSError("no")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fail_on_new)
+    with pytest.raises(OSError, match="no"):
+        fill(out, True)
+    assert tree(tmp_path) == {"out": None, "out/old": b"old"}
+
+
+def test_an_output_file_must_not_be_an_input(tmp_path):
+    path = put(tmp_path / "in.jsonl", "x")
+    os.link(path, tmp_path / "hard")
+    (tmp_path / "soft").symlink_to(path)
+    for output in (path, tmp_path / "hard", tmp_path / "soft", tmp_path / "." / "in.jsonl"):
+        for given in (path, str(tmp_path / "*.jsonl")):
+            text = message(data.check_file, output, [None, given])
+            assert text == f"{output}: is one of the inputs; give the output another name"
+    data.check_file(tmp_path / "other", [path, "gone*"])
+
+
+def test_sources_are_described_by_name_size_and_checksum_in_order(tmp_path):
+    put(tmp_path / "b.jsonl", "bb")
+    put(tmp_path / "a.jsonl", "")
+    assert data.describe_sources(tmp_path) == [
+        {"name": "a.jsonl", "bytes": 0, "sha256": hashlib.sha256(b"").hexdigest()},
+        {"name": "b.jsonl", "bytes": 2, "sha256": hashlib.sha256(b"bb").hexdigest()},
+    ]
+
+
+def test_chunks_hold_every_item_once_and_are_lazy():
+    assert list(data.chunks(range(5), 2)) == [[0, 1], [2, 3], [4]]
+    assert list(data.chunks([], 2)) == []
+    endless = data.chunks(iter(int, 1), 3)
+    assert next(endless) == [0, 0, 0]
