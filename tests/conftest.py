@@ -27,7 +27,12 @@ QUERIES = {
 }
 QUESTIONS = [
     {"id": "01", "question": "في أي اتجاه يجري النيل؟", "lang": "ar", "answers": ["north"]},
-    {"id": "-9223372036854775807", "question": "Что делают дрожжи?", "lang": "ru", "answers": ["gas"]},
+    {
+        "id": "-9223372036854775807",
+        "question": "Что делают дрожжи?",
+        "lang": "ru",
+        "answers": ["gas"],
+    },
     {"id": "q3", "question": "كم يوما يستغرق القمر؟ 🌙", "lang": "ar", "answers": ["27 days"]},
 ]
 

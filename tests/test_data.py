@@ -131,11 +131,20 @@ def test_a_glob_takes_what_it_matches_by_name_but_a_file_of_that_name_comes_firs
 def test_the_corpus_is_read_lazily_and_each_passage_knows_its_line(tmp_path):
     path = put(tmp_path / "c.jsonl", '\n{"id": "1", "text": "x"}\n\n{"id": "2", "text": "y"}\n{')
     reader = data.read_corpus(path)
-    assert [(line.path, line.number, passage.id) for line, passage in (next(reader), next(reader))] == [
-        (path, 2, "1"),
-        (path, 4, "2"),
-    ]  # fmt: skip
+    found = [next(reader), next(reader)]
+    assert [(line.number, passage.id) for line, passage in found] == [(2, "1"), (4, "2")]
+    assert {line.path for line, _ in found} == {path}
     assert message(next, reader).startswith(f"{path}, line 5: broken JSON (")
+
+
+@pytest.mark.parametrize("header", ["id\ttitle\ttext", "title\tid\ttext", "text\ttitle\tid"])
+def test_a_header_in_another_order_is_honoured_or_refused_but_never_a_passage(tmp_path, header):
+    cells = {"id": "1", "text": "Text.", "title": "T"}
+    path = put(tmp_path / "c.tsv", f"{header}\n" + "\t".join(cells[c] for c in header.split("\t")))
+    try:
+        assert passages(path) == [Passage("1", "T", "Text.")]
+    except UserError as refused:
+        assert str(refused).startswith(f"{path}, line 1: ")
 
 
 @pytest.mark.parametrize("docid", IDS)
@@ -182,7 +191,7 @@ QUESTIONS = {
         '{"qid": "1", "title": "decoy", "question": "Q?"}',
         Question("1", "Q?", None, ()),
     ),
-    "Pyserini TSV": ("007\tQ  \tno"[:-3], Question("007", "Q  ", None, ())),
+    "Pyserini TSV": ("007\tQ  ", Question("007", "Q  ", None, ())),
     "language": (
         '{"_id": "1", "text": "Q?", "language": "zh-Hans"}',
         Question("1", "Q?", "zh-Hans", ()),
@@ -241,9 +250,9 @@ def test_a_run_is_written_with_ranks_from_1_and_six_decimals(tmp_path):
     )
 
 
-def test_qrels_hold_what_is_relevant_and_the_questions_that_have_nothing_relevant(tmp_path):
+def test_qrels_hold_what_was_judged_and_nothing_is_less_than_not_relevant(tmp_path):
     path = put(tmp_path / "qrels", "q1 0 a 2\nq1\t0\tb\t0\nq2 0 a -1\r\nq1 0 c 1")
-    assert data.read_qrels(path) == {"q1": {"a": 2, "c": 1}, "q2": {}}
+    assert data.read_qrels(path) == {"q1": {"a": 2, "b": 0, "c": 1}, "q2": {"a": 0}}
 
 
 # --- bad input ------------------------------------------------------------------------------------
@@ -443,7 +452,9 @@ def test_a_directory_without_a_file_to_read_is_an_error_that_lists_the_endings(t
         f"{tmp_path}: no file in this directory ends in "
         ".jsonl, .json, .tsv, .jsonl.gz, .json.gz, .tsv.gz"
     )
-    assert message(passages, f"{tmp_path}/*.jsonl") == f"{tmp_path}/*.jsonl: no such file or directory"
+    assert (
+        message(passages, f"{tmp_path}/*.jsonl") == f"{tmp_path}/*.jsonl: no such file or directory"
+    )
     assert message(data.read_qrels, tmp_path) == f"{tmp_path}: Is a directory"
 
 
@@ -537,13 +548,21 @@ def test_a_file_is_there_when_all_of_it_is_written_and_not_before(tmp_path, stop
 
     with pytest.raises(stop):
         fail()
-    assert tree(tmp_path) == {"new": None}
+    assert tree(tmp_path) == {}
     with data.writing(path) as file:
         file.write("old\r\né")
     assert path.read_bytes() == b"old\r\n\xc3\xa9"  # no line end is translated
     with pytest.raises(stop):
         fail()
     assert tree(tmp_path) == {"new": None, "new/out.txt": b"old\r\n\xc3\xa9"}
+
+
+def test_a_reader_of_the_old_file_is_not_disturbed_by_the_new_one(tmp_path):
+    data.write_json(tmp_path / "f", "old")
+    with open(tmp_path / "f", encoding="utf-8") as reader:
+        data.write_json(tmp_path / "f", "new")
+        assert reader.read() == '"old"\n'
+    assert (tmp_path / "f").read_text() == '"new"\n'
 
 
 def test_what_is_written_has_the_modes_that_the_user_asks_for(tmp_path):
@@ -600,7 +619,7 @@ def test_a_folder_is_there_when_it_is_whole_and_replaces_all_of_the_old_one(tmp_
     path = tmp_path / "made" / "out"
     with pytest.raises(KeyboardInterrupt):
         fill(path, False, stop=KeyboardInterrupt())
-    assert tree(tmp_path) == {"made": None}
+    assert tree(tmp_path) == {}
     fill(path, False)
     whole = {"made": None, "made/out": None, "made/out/new": b"new", "made/out/sub": None}
     assert tree(tmp_path) == whole
@@ -631,7 +650,7 @@ def test_a_folder_that_holds_something_is_replaced_only_on_demand(tmp_path):
 
 
 def test_what_a_killed_job_left_is_cleared_away(tmp_path):
-    left = data.aside_folder(tmp_path / "out")
+    left = data.aside_of(tmp_path / "out")
     left.mkdir()
     put(left / "half", "x")
     fill(tmp_path / "out", False)

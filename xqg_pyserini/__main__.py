@@ -33,7 +33,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _raw(text: str) -> dict[str, object]:
-    return {"epilog": text, "formatter_class": argparse.RawDescriptionHelpFormatter}
+    return {
+        "epilog": text,
+        "formatter_class": lambda prog: argparse.RawDescriptionHelpFormatter(
+            prog, max_help_position=28
+        ),
+    }
 
 
 def parser() -> argparse.ArgumentParser:
@@ -94,6 +99,13 @@ Examples:
 All of the module's own flags work: xqg pyserini MODULE --help."""
 
 
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number}: expected 1 or more")
+    return number
+
+
 def _json(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -127,7 +139,9 @@ def _engine(sub: argparse.ArgumentParser) -> None:
         metavar="N",
         help="longest texts a batch; shorter ones go in larger batches (default 32)",
     )
-    group.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
+    group.add_argument(
+        "--threads", type=_positive, metavar="N", help="CPU threads (default: all cores)"
+    )
 
 
 def _fusion(sub: argparse.ArgumentParser) -> None:
@@ -314,7 +328,7 @@ def _quiet(arguments: argparse.Namespace) -> None:
     if threads is not None:
         # read when NumPy, Faiss, torch and the engines are loaded, which is later
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-            os.environ[name] = str(max(1, threads))
+            os.environ[name] = str(threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not arguments.verbose:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

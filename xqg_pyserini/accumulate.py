@@ -33,6 +33,7 @@ from xqg_pyserini.store import (
     Job,
     QueryStore,
     VectorStore,
+    check_dtype,
     create_matrix,
     reopen_matrix,
     resumable,
@@ -68,6 +69,7 @@ def accumulate_queries(
             (`skip_unknown` leaves it out and counts it), queries of one language given twice for
             a passage, an encoder that is not the passages'.
     """
+    check_dtype(dtype)
     store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
     settings = choose(encoder, encoder_flags, store.encoder, store.path)
     sources = describe_sources(queries)
@@ -86,12 +88,13 @@ def accumulate_queries(
             part.save(0)
         model = load(settings, "query", device, precision, batch_size)
         same_space(model, store.d, store.encoder, store.path)
-        summing = _Summing(part, store, dtype)
+        fresh = part.begin(model.describe())
+        summing = _Summing(part, store, dtype, fresh)
         _accumulate(queries, index, model, part, summing)
         _finish(part, store, dtype, model.describe(), sources)
         state = part.state
     if state["skipped"]:
-        warn(f"{state['skipped']} passages with queries are not in {store.path} and were skipped")
+        warn(f"{state['skipped']} records are for passages not in {store.path} and were skipped")
     if state["blank"]:
         warn(f"{state['blank']} generated queries are blank and were left out")
     return QueryStore(output)
@@ -144,11 +147,13 @@ def _placed(
 class _Summing:
     """The matrices being filled: sums by language, and counts."""
 
-    def __init__(self, part: Job, store: VectorStore, dtype: str) -> None:
+    def __init__(self, part: Job, store: VectorStore, dtype: str, fresh: bool) -> None:
         self.languages: list[str] = part.state["languages"]
         self.dtype = dtype
         shape = (store.n, store.d)
-        if part.done:
+        if fresh:
+            part.state["encoded"] = 0
+        if not fresh:
             self.counts = reopen_matrix(part.path / COUNTS)
             self.sums = {l: reopen_matrix(part.path / sum_file(l)) for l in self.languages}
         else:
@@ -175,7 +180,7 @@ def _accumulate(
     records = _placed(islice(read_generated(queries), part.done, None), index)
     done = part.done
     bar = tqdm(total=part.state["queries"], desc="encoding", unit=" queries", disable=None)
-    bar.update(part.state.get("encoded", 0))
+    bar.update(part.state["encoded"])
     with bar:
         for chunk in chunks(records, CHUNK):
             done += len(chunk)
@@ -191,7 +196,7 @@ def _accumulate(
             vectors = model.encode(texts, bar.update)
             for row, language, start, stop in places:
                 summing.assign(row, language, vectors[start:stop])
-            part.state["encoded"] = part.state.get("encoded", 0) + len(texts)
+            part.state["encoded"] = part.state["encoded"] + len(texts)
             if part.due:
                 part.save(done, summing.matrices())
     for matrix in summing.matrices():

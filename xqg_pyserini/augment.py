@@ -32,6 +32,8 @@ class Fusion:
     center: bool = False
 
     def __post_init__(self) -> None:
+        if self.languages is not None:
+            object.__setattr__(self, "languages", tuple(self.languages))
         if self.form not in ("sum", "mean"):
             raise UserError(f"fusion {self.form!r}: expected sum or mean")
         name, other = ("alpha", self.beta) if self.form == "sum" else ("beta", self.alpha)

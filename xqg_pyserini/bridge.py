@@ -32,6 +32,7 @@ KEY = "xqg"  # what --encoder-class takes
 LEAST_JAVA = 21
 _VECTOR_MODULE = "jdk.incubator.vector"
 _QUIET = ("--enable-native-access=ALL-UNNAMED", "-Dslf4j.internal.verbosity=WARN")
+_LOGGING = "-Djava.util.logging.config.file"
 _UNSAFE = "--sun-misc-unsafe-memory-access=allow"
 
 
@@ -56,7 +57,7 @@ def find_java() -> Java:
             return java
         found.append(f"{source}: {java.version if java else 'no Java'}")
     raise UserError(
-        f"no Java {LEAST_JAVA} or newer ({'; '.join(found)}): "
+        f"no Java {LEAST_JAVA} or newer ({'; '.join(found) or 'found none'}): "
         "run pip install 'xqg_pyserini[java]', or set JAVA_HOME"
     )
 
@@ -123,14 +124,17 @@ def _jvm_options(java: Java, verbose: bool) -> None:
         options.append(_UNSAFE)
     if not verbose:
         folder = importlib.resources.files("xqg_pyserini.resources").joinpath("jvm")
-        options.append(f"-Djava.util.logging.config.file={folder.joinpath('logging.properties')}")
+        options.append(f"{_LOGGING}={folder.joinpath('logging.properties')}")
         options.append(f"-Dlog4j2.configurationFile={folder.joinpath('log4j2.xml')}")
     jnius_config.add_options(*options)
-    if not java.vector_module:
-        # Pyserini asks for this module when it is imported; the JVM would refuse to start
-        add = jnius_config.add_options
-        unwanted = f"--add-modules={_VECTOR_MODULE}"
-        jnius_config.add_options = lambda *o: add(*(x for x in o if x != unwanted))
+    # Pyserini adds options of its own when it is imported: the module that this Java may not have,
+    # without which the JVM would not start, and (2.x) other settings for the logs
+    add = jnius_config.add_options
+    unwanted = [] if java.vector_module else [f"--add-modules={_VECTOR_MODULE}"]
+    unwanted += [] if verbose else [_LOGGING]
+    jnius_config.add_options = lambda *options: add(
+        *(o for o in options if not o.startswith(tuple(unwanted)))
+    )
 
 
 def __getattr__(name: str) -> Any:
@@ -188,6 +192,16 @@ class _our_encoders:
     def __enter__(self) -> None:
         import argparse
 
+        if _value(self._arguments, "--encoder-class") == KEY:
+            encoder = _value(self._arguments, "--encoder")
+            if encoder is None:
+                raise UserError("--encoder-class xqg needs --encoder NAME")
+            resolve(encoder)  # an unknown name is an error before anything is loaded
+            importlib.import_module("xqg_pyserini.pyserini_encoders").register()
+        if self._name == "pyserini.encode":
+            given = _value(self._arguments, "--dimension")
+            module = importlib.import_module("xqg_pyserini.pyserini_encoders")
+            module.guard_dimension(given)
         self._add_argument = argparse._ActionsContainer.add_argument
         original = self._add_argument
 
@@ -197,16 +211,6 @@ class _our_encoders:
             return original(container, *names, **options)
 
         argparse._ActionsContainer.add_argument = add_argument  # type: ignore
-        if _value(self._arguments, "--encoder-class") == KEY:
-            importlib.import_module("xqg_pyserini.pyserini_encoders").register()
-            encoder = _value(self._arguments, "--encoder")
-            if encoder is None:
-                raise UserError("--encoder-class xqg needs --encoder NAME")
-            resolve(encoder)  # an unknown name is an error before anything is loaded
-        if self._name == "pyserini.encode":
-            given = _value(self._arguments, "--dimension")
-            module = importlib.import_module("xqg_pyserini.pyserini_encoders")
-            module.guard_dimension(given)
 
     def __exit__(self, *_: Any) -> None:
         import argparse

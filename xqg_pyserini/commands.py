@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xqg_pyserini import data
-from xqg_pyserini.errors import UserError
+from xqg_pyserini.errors import UserError, warn
 
 
 def demo(args: argparse.Namespace) -> None:
@@ -154,6 +154,9 @@ def evaluate(args: argparse.Namespace) -> None:
     )
     if args.output is not None:
         report.write_report(evaluation, args.output, args.overwrite, inputs)
+    if args.json:
+        for note in evaluation.notes:
+            warn(note)
     _print(args, evaluation.as_json(), report.tables(evaluation, args.per_language))
 
 

@@ -15,7 +15,6 @@ import json
 import os
 import re
 import shutil
-import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -152,7 +151,7 @@ def _read_json(line: Line) -> dict[str, Any]:
     """Parse a line that must be a JSON object without half surrogate pairs."""
     try:
         record = json.loads(line.text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise line.error(f"broken JSON ({error}); expected one object a line") from None
     if not isinstance(record, dict):
         raise line.error(f"expected a JSON object, found {type(record).__name__}")
@@ -230,7 +229,7 @@ class _PassageRow:
         if position == 0:
             self.columns = ["id", "text", "title"]
         cells = [_unquote(cell) for cell in line.text.split("\t")]
-        if position == 0 and [c.lower() for c in cells[:2]] == ["id", "text"]:
+        if position == 0 and {"id", "text"} <= {c.lower() for c in cells} <= set(self.columns):
             self.columns = [c.lower() for c in cells]
             return None
         if not 2 <= len(cells) <= len(self.columns):
@@ -256,7 +255,7 @@ def _passage(line: Line, docid: str, title: str, text: str) -> Passage:
 def _passage_from_json(line: Line) -> Passage:
     record = _read_json(line)
     docid = _json_id(line, record, ("id", "docid", "_id"))
-    if record.get("text") is None:
+    if not _text(line, record, "text").strip() and record.get("contents") is not None:
         return _passage(line, docid, "", _text(line, record, "contents"))
     return _passage(line, docid, _text(line, record, "title"), _text(line, record, "text"))
 
@@ -403,7 +402,7 @@ def write_run(path: str | Path, run: Run, tag: str) -> None:
 
 
 def read_qrels(source: str | Path) -> dict[str, dict[str, int]]:
-    """Read TREC qrels (`qid 0 docid relevance`): relevant passages, relevance above 0 alone."""
+    """Read TREC qrels (`qid 0 docid relevance`): 0 and below is judged and not relevant."""
     qrels: dict[str, dict[str, int]] = {}
     for line in read_lines(Path(source)):
         cells = line.text.split()
@@ -415,10 +414,10 @@ def read_qrels(source: str | Path) -> dict[str, dict[str, int]]:
             raise line.error(f"relevance {cells[3]!r} is not a whole number") from None
         if cells[2] in qrels.setdefault(cells[0], {}):
             raise line.error(f"passage {cells[2]!r} is judged twice for question {cells[0]!r}")
-        qrels[cells[0]][cells[2]] = relevance
+        qrels[cells[0]][cells[2]] = max(0, relevance)
     if not qrels:
         raise UserError(f"{source}: no judgement in it; expected TREC qrels")
-    return {q: {d: r for d, r in judged.items() if r > 0} for q, judged in qrels.items()}
+    return qrels
 
 
 # ---------------------------------------------------------------- languages
@@ -453,21 +452,30 @@ def check_languages(codes: Iterable[str]) -> tuple[str, ...]:
 # ---------------------------------------------------------------- writing
 
 
+def aside_of(path: str | Path) -> Path:
+    """Return where a file or folder is written before it takes its name: hidden, beside it."""
+    path = Path(path).resolve()
+    return path.parent / f".{path.name}.partial"
+
+
 @contextmanager
 def writing(path: str | Path) -> Iterator[IO[str]]:
     """Open a text file that appears under its name only when all of it is written."""
     path = Path(path)
     check_file(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with open(handle, "w", encoding="utf-8", newline="\n") as file:
+    if path.exists() and not path.is_file():  # a pipe or a device: nothing to rename
+        with open(path, "w", encoding="utf-8", newline="\n") as file:
             yield file
-        os.chmod(aside, 0o666 & ~_umask())
-        os.replace(aside, path)
-    except BaseException:
-        os.unlink(aside)
-        raise
+        return
+    with parents(path), named(path):
+        aside = aside_of(path)
+        try:
+            with open(aside, "w", encoding="utf-8", newline="\n") as file:
+                yield file
+            os.replace(aside, path)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
 
 
 @contextmanager
@@ -477,25 +485,45 @@ def writing_folder(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()
     What a killed job left of an earlier try is cleared away.  Raises as `check_output` does.
     """
     check_output(path, overwrite, inputs)
-    aside = aside_folder(path)
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
-    try:
-        yield aside
-        publish(aside, path)
-    except BaseException:
+    with parents(path), named(path):
+        aside = aside_of(path)
         shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        try:
+            yield aside
+            publish(aside, path)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def parents(path: str | Path) -> Iterator[None]:
+    """Make the folders above an output; take away those that were made if nothing comes of it."""
+    made = [parent for parent in Path(path).resolve().parents if not parent.exists()]
+    Path(path).resolve().parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for parent in made:
+            if parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
         raise
 
 
-def aside_folder(path: str | Path) -> Path:
-    """Return where a folder is written before it takes its name: hidden, beside it."""
-    path = Path(path).resolve()
-    return path.parent / f".{path.name}.partial"
+@contextmanager
+def named(path: str | Path) -> Iterator[None]:
+    """Say which output was being written when the disk is full."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def check_output(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()) -> None:
-    """Raise `UserError` unless a folder can be written at `path`; make its parents.
+    """Raise `UserError` unless a folder can be written at `path`.
 
     A folder that holds something is replaced only with `overwrite`, and never one that holds the
     working directory, the home directory or one of the `inputs` (paths or patterns).
@@ -512,15 +540,16 @@ def check_output(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()) 
         for other in [Path.cwd(), Path.home(), *_existing(inputs)]:
             if other.resolve().is_relative_to(path.resolve()):
                 raise UserError(f"{path}: will not be replaced, since it holds {other}")
-    path.resolve().parent.mkdir(parents=True, exist_ok=True)
 
 
 def check_file(path: str | Path, inputs: Iterable[Any] = ()) -> None:
     """Raise `UserError` if writing a file at `path` would destroy a folder or an input."""
-    if Path(path).is_dir():
+    path = Path(path)
+    if path.is_dir():
         raise UserError(f"{path}: is a directory; give the name of a file")
     for other in _existing(inputs):
-        if Path(path).exists() and other.samefile(path):
+        inside = other.is_dir() and path.resolve().is_relative_to(other.resolve())
+        if path.exists() and (inside or other.samefile(path)):
             raise UserError(f"{path}: is one of the inputs; give the output another name")
 
 
@@ -534,19 +563,18 @@ def _existing(inputs: Iterable[Any]) -> Iterator[Path]:
 def publish(aside: Path, path: str | Path) -> None:
     """Rename a finished folder to its name; what stood there goes only after that."""
     path = Path(path).resolve()
+    old = path.parent / f".{path.name}.old"
+    shutil.rmtree(old, ignore_errors=True)  # of a job that was killed while it did this
     if path.is_dir() and any(path.iterdir()):
-        old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
-        os.rename(path, old / "replaced")
-        os.rename(aside, path)
+        os.rename(path, old)
+        try:
+            os.rename(aside, path)
+        except BaseException:
+            os.rename(old, path)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     else:
         os.rename(aside, path)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_json(path: Path, value: Any) -> None:

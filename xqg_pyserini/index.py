@@ -52,10 +52,11 @@ def build_index(
     """
     if kind not in TYPES:
         raise UserError(f"index type {kind!r}; expected {', '.join(TYPES)}")
+    if (queries is None) != (fusion is None):
+        raise UserError("an augmented index takes both queries and a fusion, the baseline neither")
     store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
     fused = None
-    if queries is not None:
-        assert fusion is not None, "queries take a fusion"
+    if queries is not None and fusion is not None:
         fused = FusedPassages(
             store, queries, fusion, skip_unknown=skip_unknown, allow_unequal=allow_unequal
         )
@@ -216,11 +217,23 @@ class FaissIndex:
             raise UserError(
                 f"{self.path / DOCID}: {lines} ids for {self.n} vectors; build it again"
             )
+        if self._index.metric_type != faiss.METRIC_INNER_PRODUCT:
+            raise UserError(f"{self.path / INDEX}: not an inner-product index")
         self.meta, self.centers = read_centers(self.path)
+        if self.meta is not None and (self.meta["n"], self.meta["d"]) != (self.n, self.d):
+            raise UserError(
+                f"{self.path}: {INDEX} has {self.n} x {self.d} vectors, {META} says "
+                f"{self.meta['n']} x {self.meta['d']}; build the index again"
+            )
 
     def search(self, vectors: np.ndarray, hits: int) -> tuple[np.ndarray, np.ndarray]:
         """Return scores (q, k) float32 and rows (q, k) int64 of the best k = min(hits, n)."""
+        import faiss
+
         scores, rows = self._index.search(np.ascontiguousarray(vectors), min(hits, self.n))
+        exhaustive = isinstance(self._index, faiss.IndexFlat | faiss.IndexScalarQuantizer)
+        if exhaustive and (rows < 0).any():  # what has no score is not found
+            raise UserError(f"{self.path / INDEX}: holds vectors with NaN; build it again")
         return scores, rows
 
 
@@ -233,12 +246,16 @@ def read_centers(folder: Path) -> tuple[dict[str, Any] | None, Centers | None]:
         return None, None
     try:
         meta = json.loads(file.read_text("utf-8"))
+        if not {"n", "d", "encoder"} <= set(meta):
+            raise ValueError("n, d or encoder is missing")
         languages = meta.get("centers")
         if languages is None:
             return meta, None
         rows = np.load(folder / CENTERS, allow_pickle=False)
         if rows.shape != (len(languages) + 2, meta["d"]):
             raise ValueError(f"{CENTERS} has the shape {rows.shape}")
-    except (ValueError, OSError, KeyError, AttributeError) as error:
+        if not np.isfinite(rows).all():
+            raise ValueError(f"{CENTERS} holds NaN or infinity")
+    except (ValueError, OSError, KeyError, AttributeError, TypeError, EOFError) as error:
         raise UserError(f"{file}: damaged ({error}); build the index again") from None
     return meta, Centers(rows[0], dict(zip(languages, rows[2:], strict=True)), rows[1])

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from xqg_pyserini.data import Question, Run, read_corpus, writing
+from xqg_pyserini.data import LANGUAGE_CODE, Question, Run, read_corpus, writing
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.evaluate.r_at_kt import RecallAtTokens
 
@@ -46,8 +46,10 @@ def write_submission(
     if not wanted:
         raise UserError("the run has no hit for any of the questions")
     texts: dict[str, str] = {}
-    for _, passage in tqdm(read_corpus(corpus), "reading", unit=" passages", disable=None):
+    for line, passage in tqdm(read_corpus(corpus), "reading", unit=" passages", disable=None):
         if passage.id in wanted:
+            if passage.id in texts:
+                raise line.error(f"passage id {passage.id!r} again; ids must be unique")
             texts[passage.id] = passage.full if with_title else passage.text
     missing = sorted(wanted - texts.keys())
     if missing:
@@ -130,9 +132,11 @@ def _check_entry(where: str, entry: Any, known: dict[str, Question], seen: set[s
     seen.add(qid)
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise UserError(f"{where}: the ctxs of {qid!r} are not a list of strings")
-    expected = known[qid].language
-    if expected is not None and entry["lang"] != expected:
-        raise UserError(f"{where}: question {qid!r} is {expected!r}, not {entry['lang']!r}")
+    expected, language = known[qid].language, entry["lang"]
+    if expected is not None and language != expected:
+        raise UserError(f"{where}: question {qid!r} is {expected!r}, not {language!r}")
+    if not isinstance(language, str) or not LANGUAGE_CODE.fullmatch(language):
+        raise UserError(f"{where}: {language!r} is not a language code such as ar or ja")
 
 
 def _check_texts(path: Path, entries: Iterable[Any], corpus: str | Path) -> None:
@@ -146,4 +150,4 @@ def _check_texts(path: Path, entries: Iterable[Any], corpus: str | Path) -> None
 
 
 def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -10,6 +10,7 @@ import numpy as np
 import pyserini.encode
 import pyserini.encode.optional
 
+from xqg_pyserini.data import aside_of
 from xqg_pyserini.encoders import EncoderSettings, load, registry, resolve
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.index import read_centers
@@ -115,7 +116,7 @@ def register() -> None:
 
 
 def guard_dimension(given: str | None) -> None:
-    """Make Pyserini's Faiss writer take the dimension of what it is given, or refuse.
+    """Make Pyserini's Faiss writer take the dimension of what it is given, or refuse; write aside.
 
     Its own takes 768 unless told otherwise, and leaves a broken index when that is wrong.
     """
@@ -123,9 +124,11 @@ def guard_dimension(given: str | None) -> None:
 
     class Writer(original):
         dimension: int
+        dir_path: str
 
         def __enter__(self) -> Any:
-            self._existed = os.path.exists(self.dir_path)
+            self._final, self.dir_path = self.dir_path, str(aside_of(self.dir_path))
+            shutil.rmtree(self.dir_path, ignore_errors=True)
             return super().__enter__()
 
         def write(self, batch_info: dict[str, Any], fields: Any = None) -> None:
@@ -141,11 +144,11 @@ def guard_dimension(given: str | None) -> None:
         def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
             if kind is None:
                 super().__exit__(kind, error, trace)
-                return
-            self.id_file.close()
-            if self._existed:
-                os.unlink(os.path.join(self.dir_path, self.id_file_name))
+                os.makedirs(self._final, exist_ok=True)
+                for name in (self.index_name, self.id_file_name):
+                    os.replace(os.path.join(self.dir_path, name), os.path.join(self._final, name))
             else:
-                shutil.rmtree(self.dir_path)
+                self.id_file.close()
+            shutil.rmtree(self.dir_path)
 
     pyserini.encode.optional.FaissRepresentationWriter = Writer

@@ -48,6 +48,8 @@ def search_index(
     """
     opened = index if isinstance(index, FaissIndex) else FaissIndex(index)
     _check_hits(hits)
+    if not questions:
+        return {}
     if opened.centers is not None:
         check_question_languages(questions, f"{opened.path} is centred")
     if opened.meta is None:
@@ -98,6 +100,8 @@ def search_stores(
     """
     store = fused.passages
     _check_hits(hits)
+    if not questions:
+        return {}
     if language_aware or fused.fusion.center:
         check_question_languages(questions, "the search depends on the language")
     settings = choose(encoder, encoder_flags, store.encoder, store.path)

@@ -25,10 +25,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xqg_pyserini.data import (
-    aside_folder,
+    aside_of,
     check_output,
     chunks,
     file_sha256,
+    named,
+    parents,
     publish,
     write_json,
 )
@@ -162,12 +164,22 @@ class _Store:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.meta = self._read_meta()
-        self.n, self.d = int(self.meta["n"]), int(self.meta["d"])
-        self.encoder: dict[str, Any] = self.meta["encoder"]
-        self.normalized = bool(self.meta["normalized"])
+        try:
+            self.n, self.d = int(self.meta["n"]), int(self.meta["d"])
+            self.encoder: dict[str, Any] = dict(self.meta["encoder"])
+            self.normalized = bool(self.meta["normalized"])
+            ids_sha256 = self.meta["ids_sha256"]
+            self._read_more()
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{self.path / META}: damaged ({error} is missing or wrong); make the store again"
+            ) from None
         self.ids_path = self.path / IDS
-        if not self.ids_path.is_file() or file_sha256(self.ids_path) != self.meta["ids_sha256"]:
+        if not self.ids_path.is_file() or file_sha256(self.ids_path) != ids_sha256:
             raise UserError(f"{self.ids_path}: missing or changed since the store was written")
+
+    def _read_more(self) -> None:
+        """Read what a kind of store has in `meta.json` besides."""
 
     def _read_meta(self) -> dict[str, Any]:
         file = self.path / META
@@ -235,9 +247,11 @@ class QueryStore(_Store):
 
     kind = QUERY_SUMS
 
+    def _read_more(self) -> None:
+        self.languages: tuple[str, ...] = tuple(self.meta["languages"])
+
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
-        self.languages: tuple[str, ...] = tuple(self.meta["languages"])
         self.counts = _open_matrix(self.path / COUNTS, (self.n, len(self.languages)), ("int32",))
         self.sums = {
             language: _open_matrix(self.path / sum_file(language), (self.n, self.d), DTYPES)
@@ -341,6 +355,12 @@ class StorePair:
             )
 
 
+def check_dtype(dtype: str) -> None:
+    """Raise `UserError` for a type of number that no store has."""
+    if dtype not in DTYPES:
+        raise UserError(f"dtype {dtype!r}; expected {' or '.join(DTYPES)}")
+
+
 def store_meta(kind: str, n: int, d: int, dtype: str, encoder: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of `meta.json` that both kinds of store share."""
     return {
@@ -365,6 +385,13 @@ class Job:
         self._saved = time.monotonic()
         self.done = 0
         self.state: dict[str, Any] = {}
+
+    def begin(self, encoder: dict[str, Any]) -> bool:
+        """Tell whether to start at the first step: nothing is done, or by other weights."""
+        if self.state.get("encoder") != encoder:
+            self.done = 0
+        self.state["encoder"] = encoder
+        return not self.done
 
     @property
     def due(self) -> bool:
@@ -391,22 +418,25 @@ def resumable(
     A `UserError` leaves nothing behind; any other end leaves what was saved.
     """
     check_output(path, overwrite, inputs)
-    aside = aside_folder(path)
-    job = Job(aside, description)
-    try:
-        progress = json.loads((aside / "progress.json").read_text("utf-8"))
-        if progress["job"] == json.loads(json.dumps(description)):
-            job.done, job.state = progress["done"], progress["state"]
-    except (OSError, ValueError, KeyError):
-        pass
-    if not job.done and not job.state:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
-    try:
-        yield job
-    except BaseException as error:
-        if isinstance(error, UserError) or not (job.done or job.state):
+    with parents(path), named(path):
+        aside = aside_of(path)
+        job = Job(aside, description)
+        try:
+            progress = json.loads((aside / "progress.json").read_text("utf-8"))
+            if progress["job"] == json.loads(json.dumps(description)):
+                job.done, job.state = progress["done"], progress["state"]
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        if not job.done and not job.state:
             shutil.rmtree(aside, ignore_errors=True)
-        raise
-    (aside / "progress.json").unlink(missing_ok=True)
-    publish(aside, path)
+            aside.mkdir()
+        try:
+            yield job
+        except BaseException as error:
+            if isinstance(error, UserError) or not job.done:
+                shutil.rmtree(aside, ignore_errors=True)
+            raise
+        (aside / "progress.json").unlink(missing_ok=True)
+        for stray in aside.glob(".*.partial"):  # of a write that was killed
+            stray.unlink()
+        publish(aside, path)

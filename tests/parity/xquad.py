@@ -1,6 +1,7 @@
 """XQuAD as a retrieval task: even questions are searched for, odd ones stand for generated ones."""
 
 import json
+import sys
 from pathlib import Path
 
 LANGUAGES = ("ar", "de", "el", "es", "ro", "ru")
@@ -51,3 +52,7 @@ def _questions(parsed):
         for p, paragraph in enumerate(article["paragraphs"]):
             for q, question in enumerate(paragraph["qas"]):
                 yield a, p, q, question
+
+
+if __name__ == "__main__":
+    write_task(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,5 +1,6 @@
 """An `Evaluation` → tables: for the terminal, Markdown, LaTeX (ranx's) and TSV files."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from xqg_pyserini.data import write_json, writing, writing_folder
 from xqg_pyserini.evaluate.scoring import Evaluation
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-RAISED = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖ۹ʳˢᵗᵘᵛʷˣʸᶻ"
+RAISED = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖ𐞥ʳˢᵗᵘᵛʷˣʸᶻ"
 
 
 def _letter(i: int, letters: str = LETTERS) -> str:
@@ -17,12 +18,16 @@ def _letter(i: int, letters: str = LETTERS) -> str:
 
 def _beaten(evaluation: Evaluation, run: str, metric: str) -> list[int]:
     """Return the places of the runs that a run is significantly better than."""
-    ours = evaluation.scores[run][metric].macro
+    ours = evaluation.scores[run][metric]
     places = []
     for test in evaluation.tests:
         if test.metric == metric and test.significant and run in (test.a, test.b):
             other = test.b if run == test.a else test.a
-            if ours > evaluation.scores[other][metric].macro:
+            theirs = evaluation.scores[other][metric]
+            both = theirs.values.keys() & ours.values.keys()
+            gain = sum(ours.values[q] - theirs.values[q] for q in both)
+            # a test over questions can point against the mean over languages: then no mark
+            if ours.macro > theirs.macro and gain > 0:
                 places.append(evaluation.runs.index(other))
     return sorted(places)
 
@@ -131,24 +136,27 @@ def latex(evaluation: Evaluation) -> str:
 
     ranx_report.metric_labels["R"] = "R"  # R@2kt is its own label
     ranx_report.stat_test_labels["mcnemar"] = "McNemar's exact test"
+    names = {run: re.sub(r"([%&#$])", r"\\\1", run) for run in evaluation.runs}
     comparisons: Any = FrozensetDict()
     for a in evaluation.runs:
         for b in evaluation.runs:
             if a != b:
-                comparisons[frozenset([a, b])] = {
-                    test.metric: {"p_value": test.p_corrected, "significant": test.significant}
+                comparisons[frozenset([names[a], names[b]])] = {
+                    _ranx_name(test.metric): {
+                        "p_value": test.p_corrected,
+                        "significant": test.significant,
+                    }
                     for test in evaluation.tests
                     if {test.a, test.b} == {a, b}
                 }
-    names = evaluation.runs
     report = Report(
-        model_names=names,
+        model_names=list(names.values()),
         results={
-            run: {m: s.macro / 100 for m, s in by_metric.items()}
+            names[run]: {_ranx_name(m): s.macro / 100 for m, s in by_metric.items()}
             for run, by_metric in evaluation.scores.items()
         },
         comparisons=comparisons,
-        metrics=evaluation.metrics,
+        metrics=[_ranx_name(metric) for metric in evaluation.metrics],
         max_p=evaluation.level,
         win_tie_loss={},
         rounding_digits=4,
@@ -161,6 +169,11 @@ def latex(evaluation: Evaluation) -> str:
     wanted = ["% Needs in the preamble: \\usepackage{booktabs} \\usepackage{graphicx}"]
     correction = f"% p-values corrected over all pairs of runs: {evaluation.correction}"
     return "\n".join([*wanted, correction, *lines[start:]]) + "\n"
+
+
+def _ranx_name(metric: str) -> str:
+    """Return a metric's name as ranx's report looks it up: R@2kt, or its own in lower case."""
+    return f"R{metric[1:]}" if metric.lower().endswith("kt") else metric.lower()
 
 
 def write_report(

@@ -22,10 +22,11 @@ TESTS = ("student", "fisher", "mcnemar")
 CORRECTIONS = ("holm", "bonferroni", "bh", "none")
 DEFAULT_METRICS = ("R@2kt", "R@5kt")
 LEVEL = 0.05
-_TOKENS = re.compile(r"R@(\d+(?:\.\d+)?)kt")
+_TOKENS = re.compile(r"R@(\d+(?:\.\d+)?)kt", re.IGNORECASE)
 _RANX = re.compile(
-    r"(hits|hit_rate|precision|recall|f1|r-precision|mrr|map|dcg|dcg_burges|ndcg|ndcg_burges|bpref"
-    r"|rbp\.\d{1,2})(@[1-9]\d*)?(-l[1-9]\d*)?"
+    r"((hit_rate|precision|recall|f1|r-precision|mrr|map|ndcg|ndcg_burges|bpref)(@[1-9]\d*)?"
+    r"|rbp\.[1-9]\d?)(-l[1-9]\d*)?",
+    re.IGNORECASE,
 )
 
 
@@ -38,7 +39,7 @@ class Metric(NamedTuple):
     @property
     def binary(self) -> bool:
         """Tell whether its values are 0 or 1."""
-        return self.budget is not None or self.name.startswith("hit_rate")
+        return self.budget is not None or self.name.lower().startswith("hit_rate")
 
 
 def parse_metric(name: str) -> Metric:
@@ -204,7 +205,7 @@ def evaluate_runs(
             evaluation.scores[name][metric.name] = Scores(values, languages, metric.binary)
     if others:
         source = f"qrels {qrels}" if qrels is not None else "derived from the answers in the corpus"
-        scored = len(next(iter(evaluation.scores.values()))[others[0]].values)
+        scored = sum(1 for q in questions if any(relevant.get(q.id, {}).values()))
         evaluation.relevance = (
             f"{source} ({scored} of {len(questions)} questions have a relevant passage)"
         )
@@ -214,7 +215,7 @@ def evaluate_runs(
 
 
 def _check_choices(metrics: Sequence[Metric], test: str, correction: str, level: float) -> None:
-    if not metrics or len({metric.name for metric in metrics}) < len(metrics):
+    if not metrics or len({metric.name.lower() for metric in metrics}) < len(metrics):
         raise UserError("give each metric once, and at least one")
     if test not in TESTS:
         raise UserError(f"test {test!r}; expected {', '.join(TESTS)}")
@@ -352,7 +353,7 @@ def _ranx(
     metrics: list[str],
 ) -> dict[Any, dict[str, float]]:
     """Let ranx score a run: by the run's ranks, over all questions with a relevant passage."""
-    judged = {q.id: relevant[q.id] for q in questions if relevant.get(q.id)}
+    judged = {q.id: relevant[q.id] for q in questions if any(relevant.get(q.id, {}).values())}
     if not judged:
         raise UserError("no question has a relevant passage; nothing for ranx to score")
     import ranx
@@ -363,8 +364,18 @@ def _ranx(
         for qid in judged
     }
     ours = ranx.Run(ranked)
-    ranx.evaluate(ranx.Qrels(judged), ours, metrics, return_mean=False, save_results_in_run=True)
-    return {metric: {qid: float(ours.scores[metric][qid]) for qid in judged} for metric in metrics}
+    names = {metric: metric.lower() for metric in metrics}  # nDCG@10 is ranx's ndcg@10
+    ranx.evaluate(
+        ranx.Qrels(judged), ours, list(names.values()), return_mean=False, save_results_in_run=True
+    )
+    scores = {
+        metric: {qid: float(ours.scores[name][qid]) for qid in judged}
+        for metric, name in names.items()
+    }
+    for metric, values in scores.items():
+        if any(value != value for value in values.values()):
+            raise UserError(f"{metric} is not defined here: it needs passages judged not relevant")
+    return scores
 
 
 def _compare(evaluation: Evaluation, metric: Metric) -> list[Test]:

