@@ -159,6 +159,8 @@ def run_module(module: str, arguments: Sequence[str], verbose: bool = False) -> 
         UserError: for a module that Pyserini does not have, or a wrong dimension.
     """
     name = module if module.startswith("pyserini.") else f"pyserini.{module}"
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # read when Pyserini imports its bars
     prepare(verbose)
     if not all(part.isidentifier() for part in name.split(".")) or not _runnable(name):
         raise UserError(
@@ -166,8 +168,6 @@ def run_module(module: str, arguments: Sequence[str], verbose: bool = False) -> 
             "search.lucene, search.hybrid, index.lucene, fusion, eval.trec_eval"
         )
     arguments = list(arguments)
-    if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")  # read when Pyserini imports its bars
     with _our_encoders(name, arguments):
         sys.argv = [name, *arguments]
         runpy.run_module(name, run_name="__main__", alter_sys=True)

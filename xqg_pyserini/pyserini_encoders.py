@@ -15,6 +15,7 @@ from xqg_pyserini.encoders import EncoderSettings, load, registry, resolve
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.index import read_centers
 
+_FAISS_WRITER: Any = pyserini.encode.optional.FaissRepresentationWriter
 CENTER_VARIABLE, LANGUAGE_VARIABLE = "XQG_CENTER", "XQG_LANGUAGE"
 
 
@@ -120,9 +121,8 @@ def guard_dimension(given: str | None) -> None:
 
     Its own takes 768 unless told otherwise, and leaves a broken index when that is wrong.
     """
-    original: Any = pyserini.encode.optional.FaissRepresentationWriter
 
-    class Writer(original):
+    class Writer(_FAISS_WRITER):
         dimension: int
         dir_path: str
 
