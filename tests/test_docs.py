@@ -29,6 +29,6 @@ def test_commands_in_the_pages_can_be_typed(page):
     typed = re.findall(r"^    (xqg (?!pyserini|COMMAND)[^\n#]*)", text, flags=re.MULTILINE)
     for command in typed:
         words = command.replace("'", "").replace('"query: "', "q").replace('"passage: "', "p")
-        if "…" not in words:
+        if "…" not in words and "$" not in words:
             parser().parse_args(words.split()[1:])
     assert typed or page.name not in ("README.md", "quickstart.md", "evaluation.md")

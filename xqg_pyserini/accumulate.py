@@ -105,10 +105,9 @@ def _check(
 ) -> dict[str, Any]:
     """Read every record once: languages, numbers, and the errors that can be told by reading."""
     seen: dict[str, np.ndarray] = {}  # language → one bit a passage
-    records = total = blank = skipped = 0
+    total = blank = skipped = 0
     bar = tqdm(read_generated(queries), "checking", unit=" passages", disable=None)
     for row, line, record in _placed(bar, index):
-        records += 1
         if row < 0:
             if not skip_unknown:
                 raise line.error(
@@ -118,7 +117,9 @@ def _check(
             skipped += 1
             continue
         for language, texts in record.queries.items():
-            bits = seen.setdefault(language, np.zeros(store.n // 8 + 1, dtype=np.uint8))
+            if language not in seen:
+                seen[language] = np.zeros(store.n // 8 + 1, dtype=np.uint8)
+            bits = seen[language]
             if bits[row >> 3] >> (row & 7) & 1:
                 raise line.error(f"passage {record.docid!r} has {language} queries twice")
             bits[row >> 3] |= 1 << (row & 7)
@@ -128,7 +129,6 @@ def _check(
         raise UserError(f"{queries}: no query for a passage of {store.path}")
     return {
         "languages": sorted(seen),
-        "records": records,
         "queries": total,
         "blank": blank,
         "skipped": skipped,
