@@ -18,7 +18,8 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from xqg_pyserini.encoders import EncoderSettings, load
+from xqg_pyserini.encoders import EncoderSettings
+from xqg_pyserini.engines import load
 
 DEMO = Path(__file__).resolve().parent.parent / "resources" / "demo"
 LENGTHS = {"query": 32, "passage": 256}

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xqg_pyserini.data import file_sha256, write_json
+from xqg_pyserini.files import file_sha256, write_json
 from xqg_pyserini.store import (
     COUNTS,
     IDS,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import write_jsonl
 
-from xqg_pyserini import data
+from xqg_pyserini import data, files
 from xqg_pyserini.data import Hit, Passage, Question
 from xqg_pyserini.errors import UserError
 
@@ -116,7 +116,7 @@ def test_a_directory_is_read_in_order_of_names_and_without_what_is_not_a_shard(t
     (tmp_path / "folder.jsonl").mkdir()
     order = ["10.jsonl", "9.jsonl", "B.json", "a.jsonl", "a.jsonl.gz", "z.tsv"]
     assert [p.id for p in passages(tmp_path)] == order
-    assert [path.name for path in data.expand(str(tmp_path))] == order
+    assert [path.name for path in files.expand(str(tmp_path))] == order
 
 
 def test_a_glob_takes_what_it_matches_by_name_but_a_file_of_that_name_comes_first(tmp_path):
@@ -540,7 +540,7 @@ def test_a_file_is_there_when_all_of_it_is_written_and_not_before(tmp_path, stop
     path = tmp_path / "new" / "out.txt"
 
     def fail():
-        with data.writing(path) as file:
+        with files.writing(path) as file:
             file.write("half" * 100_000)
             file.flush()
             assert not path.exists() or path.read_bytes() == b"old\r\n\xc3\xa9"
@@ -549,7 +549,7 @@ def test_a_file_is_there_when_all_of_it_is_written_and_not_before(tmp_path, stop
     with pytest.raises(stop):
         fail()
     assert tree(tmp_path) == {}
-    with data.writing(path) as file:
+    with files.writing(path) as file:
         file.write("old\r\né")
     assert path.read_bytes() == b"old\r\n\xc3\xa9"  # no line end is translated
     with pytest.raises(stop):
@@ -558,9 +558,9 @@ def test_a_file_is_there_when_all_of_it_is_written_and_not_before(tmp_path, stop
 
 
 def test_a_reader_of_the_old_file_is_not_disturbed_by_the_new_one(tmp_path):
-    data.write_json(tmp_path / "f", "old")
+    files.write_json(tmp_path / "f", "old")
     with open(tmp_path / "f", encoding="utf-8") as reader:
-        data.write_json(tmp_path / "f", "new")
+        files.write_json(tmp_path / "f", "new")
         assert reader.read() == '"old"\n'
     assert (tmp_path / "f").read_text() == '"new"\n'
 
@@ -568,8 +568,8 @@ def test_a_reader_of_the_old_file_is_not_disturbed_by_the_new_one(tmp_path):
 def test_what_is_written_has_the_modes_that_the_user_asks_for(tmp_path):
     before = os.umask(0o027)
     try:
-        data.write_json(tmp_path / "f", 1)
-        with data.writing_folder(tmp_path / "d", False) as folder:
+        files.write_json(tmp_path / "f", 1)
+        with files.writing_folder(tmp_path / "d", False) as folder:
             put(folder / "x", "1")
     finally:
         os.umask(before)
@@ -578,7 +578,7 @@ def test_what_is_written_has_the_modes_that_the_user_asks_for(tmp_path):
 
 
 def test_writing_onto_a_folder_is_refused(tmp_path):
-    text = message(data.write_json, tmp_path, {})
+    text = message(files.write_json, tmp_path, {})
     assert text == f"{tmp_path}: is a directory; give the name of a file"
 
 
@@ -601,14 +601,14 @@ def test_a_pipe_or_device_is_never_replaced_by_a_file(tmp_path):
 
 def test_json_is_written_without_nan_and_without_a_trace_of_the_try(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
-        data.write_json(tmp_path / "x.json", {"score": float("nan")})
+        files.write_json(tmp_path / "x.json", {"score": float("nan")})
     assert tree(tmp_path) == {}
-    data.write_json(tmp_path / "x.json", {"b": "é🐈", "a": 1})
+    files.write_json(tmp_path / "x.json", {"b": "é🐈", "a": 1})
     assert (tmp_path / "x.json").read_text("utf-8") == '{\n  "b": "é🐈",\n  "a": 1\n}\n'
 
 
 def fill(path, overwrite, inputs=(), stop=None):
-    with data.writing_folder(path, overwrite, inputs) as folder:
+    with files.writing_folder(path, overwrite, inputs) as folder:
         put(folder / "new", "new")
         (folder / "sub").mkdir()
         if stop:
@@ -650,7 +650,7 @@ def test_a_folder_that_holds_something_is_replaced_only_on_demand(tmp_path):
 
 
 def test_what_a_killed_job_left_is_cleared_away(tmp_path):
-    left = data.aside_of(tmp_path / "out")
+    left = files.aside_of(tmp_path / "out")
     left.mkdir()
     put(left / "half", "x")
     fill(tmp_path / "out", False)
@@ -740,22 +740,22 @@ def test_an_output_file_must_not_be_an_input(tmp_path):
     (tmp_path / "soft").symlink_to(path)
     for output in (path, tmp_path / "hard", tmp_path / "soft", tmp_path / "." / "in.jsonl"):
         for given in (path, str(tmp_path / "*.jsonl")):
-            text = message(data.check_file, output, [None, given])
+            text = message(files.check_file, output, [None, given])
             assert text == f"{output}: is one of the inputs; give the output another name"
-    data.check_file(tmp_path / "other", [path, "gone*"])
+    files.check_file(tmp_path / "other", [path, "gone*"])
 
 
 def test_sources_are_described_by_name_size_and_checksum_in_order(tmp_path):
     put(tmp_path / "b.jsonl", "bb")
     put(tmp_path / "a.jsonl", "")
-    assert data.describe_sources(tmp_path) == [
+    assert files.describe_sources(tmp_path) == [
         {"name": "a.jsonl", "bytes": 0, "sha256": hashlib.sha256(b"").hexdigest()},
         {"name": "b.jsonl", "bytes": 2, "sha256": hashlib.sha256(b"bb").hexdigest()},
     ]
 
 
 def test_chunks_hold_every_item_once_and_are_lazy():
-    assert list(data.chunks(range(5), 2)) == [[0, 1], [2, 3], [4]]
-    assert list(data.chunks([], 2)) == []
-    endless = data.chunks(iter(int, 1), 3)
+    assert list(files.chunks(range(5), 2)) == [[0, 1], [2, 3], [4]]
+    assert list(files.chunks([], 2)) == []
+    endless = files.chunks(iter(int, 1), 3)
     assert next(endless) == [0, 0, 0]

@@ -16,17 +16,9 @@ from conftest import run_xqg, write_jsonl
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import AutoModel, BertConfig, BertModel, PreTrainedTokenizerFast
 
-from xqg_pyserini import encoders
-from xqg_pyserini.encoders import (
-    Encoder,
-    EncoderSettings,
-    choose,
-    folder_fingerprint,
-    load,
-    recorded,
-    resolve,
-    same_space,
-)
+from xqg_pyserini import encoders, engines
+from xqg_pyserini.encoders import EncoderSettings, choose, recorded, resolve
+from xqg_pyserini.engines import Encoder, folder_fingerprint, load, same_space
 from xqg_pyserini.errors import UserError
 
 WORDS = ["nile", "river", "egypt", "moon", "earth", "cat", "sleeps", "bread", "yeast", "gas"]
@@ -282,10 +274,10 @@ def test_an_encoder_that_gives_no_number_is_refused_and_the_text_named(value, mo
 
 def test_batches_are_filled_by_hand_computed_padded_size():
     # padded to 9: two fit into 18; padded to 4: the other three take 12
-    assert encoders._token_batches([3, 9, 2, 9, 4], 18) == [[1, 3], [4, 0, 2]]
-    assert encoders._token_batches([3, 9, 2, 9, 4], 17) == [[1], [3], [4, 0, 2]]
-    assert encoders._token_batches([50], 18) == [[0]]
-    assert encoders._token_batches([], 18) == []
+    assert engines._token_batches([3, 9, 2, 9, 4], 18) == [[1, 3], [4, 0, 2]]
+    assert engines._token_batches([3, 9, 2, 9, 4], 17) == [[1], [3], [4, 0, 2]]
+    assert engines._token_batches([50], 18) == [[0]]
+    assert engines._token_batches([], 18) == []
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -293,7 +285,7 @@ def test_batches_hold_each_text_once_longest_first_within_the_budget(seed):
     dice = random.Random(seed)
     lengths = [dice.randint(1, 40) for _ in range(dice.randint(1, 200))]
     budget = dice.choice([1, 40, 64, 1000])
-    batches = encoders._token_batches(lengths, budget)
+    batches = engines._token_batches(lengths, budget)
     order = [i for batch in batches for i in batch]
     assert sorted(order) == list(range(len(lengths)))
     assert [lengths[i] for i in order] == sorted(lengths, reverse=True)

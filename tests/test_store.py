@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 from conftest import write_jsonl
 
-from xqg_pyserini import accumulate, data, encode, encoders, store
+from xqg_pyserini import accumulate, encode, encoders, engines, store
 from xqg_pyserini.accumulate import accumulate_queries
 from xqg_pyserini.encode import encode_passages
-from xqg_pyserini.encoders import Encoder, EncoderSettings
+from xqg_pyserini.encoders import EncoderSettings
+from xqg_pyserini.engines import Encoder
 from xqg_pyserini.errors import UserError, XqgWarning
+from xqg_pyserini.files import describe_sources, file_sha256, write_json
 from xqg_pyserini.store import DuplicateId, IdIndex, QueryStore, StorePair, VectorStore
 
 # --- a fake encoder, and stores made by hand ------------------------------------------------------
@@ -61,14 +63,16 @@ class FakeEncoder(Encoder):
         return FakeEncoder.weights
 
 
-with patch.dict(encoders.ENGINES, fake=FakeEncoder):
+BACKENDS = (*encoders.BACKENDS, "fake")
+with patch.object(encoders, "BACKENDS", BACKENDS):
     FAKE = EncoderSettings("fake", "fake", "none", query_prefix="q: ", passage_prefix="p: ")
 
 
 @pytest.fixture(autouse=True)
 def engine(monkeypatch):
     """The fake engine is known while a test of these modules runs, and to no other."""
-    monkeypatch.setitem(encoders.ENGINES, "fake", FakeEncoder)
+    monkeypatch.setitem(engines.ENGINES, "fake", FakeEncoder)
+    monkeypatch.setattr(encoders, "BACKENDS", BACKENDS)
 
 
 @pytest.fixture
@@ -102,8 +106,8 @@ def write_passages(path: Path, ids, vectors, normalize=False) -> Path:
     meta = {
         "format": 1, "kind": "passages", "n": n, "d": d, "dtype": vectors.dtype.name,
         "encoder": describe(normalize), "normalized": normalize,
-        "ids_sha256": data.file_sha256(path / "ids.txt"),
-        "vectors_sha256": data.file_sha256(path / "vectors.npy"), "sources": [],
+        "ids_sha256": file_sha256(path / "ids.txt"),
+        "vectors_sha256": file_sha256(path / "vectors.npy"), "sources": [],
     }  # fmt: skip
     (path / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
     return path
@@ -120,10 +124,10 @@ def write_sums(path: Path, ids, sums: dict, counts: dict, normalize=False) -> Pa
     meta = {
         "format": 1, "kind": "query-sums", "n": n, "d": d, "dtype": "float32",
         "encoder": describe(normalize), "normalized": normalize,
-        "ids_sha256": data.file_sha256(path / "ids.txt"), "languages": list(sums),
+        "ids_sha256": file_sha256(path / "ids.txt"), "languages": list(sums),
         "queries": int(sum(np.sum(c) for c in counts.values())), "blank": 0, "skipped": 0,
-        "sums_sha256": {l: data.file_sha256(path / f"sum-{l}.npy") for l in sums},
-        "counts_sha256": data.file_sha256(path / "counts.npy"), "sources": [],
+        "sums_sha256": {l: file_sha256(path / f"sum-{l}.npy") for l in sums},
+        "counts_sha256": file_sha256(path / "counts.npy"), "sources": [],
     }  # fmt: skip
     (path / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
     return path
@@ -561,7 +565,7 @@ def test_a_job_goes_on_where_it_was_stopped(tmp_path, error):
 def test_a_job_with_other_settings_starts_afresh(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         steps(tmp_path / "out", stop_at=3, how=[1, "a"])
-    data.write_json(tmp_path / ".out.partial" / "decoy", 1)
+    write_json(tmp_path / ".out.partial" / "decoy", 1)
     with pytest.raises(KeyboardInterrupt):
         steps(tmp_path / "out", stop_at=1, how=[1, "b"])
     assert steps(tmp_path / "out", how=[1, "b"]) == 1
@@ -641,8 +645,8 @@ def test_passages_are_encoded_as_passages_in_their_order(fake, corpus, tmp_path)
         "format": 1, "kind": "passages", "n": 5, "d": 4, "dtype": "float32", "normalized": False,
     }  # fmt: skip
     assert meta["encoder"] == describe()
-    assert meta["vectors_sha256"] == data.file_sha256(opened.path / "vectors.npy")
-    assert meta["sources"] == data.describe_sources(corpus)
+    assert meta["vectors_sha256"] == file_sha256(opened.path / "vectors.npy")
+    assert meta["sources"] == describe_sources(corpus)
     assert sorted(os.listdir(tmp_path)) == ["corpus.jsonl", "out"]
 
 
@@ -674,8 +678,8 @@ import os, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 import test_store
-from xqg_pyserini import accumulate, encode, encoders, store
-encoders.ENGINES["fake"] = test_store.FakeEncoder
+from xqg_pyserini import accumulate, encode, encoders, engines, store
+engines.ENGINES["fake"], encoders.BACKENDS = test_store.FakeEncoder, test_store.BACKENDS
 encode.CHUNK = accumulate.CHUNK = 2
 store.CHECKPOINT_SECONDS = -1
 test_store.FakeEncoder.stop_after = int(sys.argv[4])
@@ -846,7 +850,7 @@ def test_queries_are_summed_by_passage_and_language(encoded, tmp_path):
     assert list(sums.ids()) == [record["id"] for record in CORPUS]
     assert (sums.meta["queries"], sums.meta["blank"], sums.meta["skipped"]) == (9, 3, 0)
     assert sums.meta["encoder"] == describe()
-    assert sums.meta["sources"] == data.describe_sources(tmp_path / "queries.jsonl")
+    assert sums.meta["sources"] == describe_sources(tmp_path / "queries.jsonl")
     names = {"counts.npy", "ids.txt", "meta.json", "sum-ar.npy", "sum-fi.npy", "sum-ru.npy"}
     assert set(files(sums.path)) == names
     assert len(FakeEncoder.seen) == 9 and all(t.startswith("q: ") for t in FakeEncoder.seen)

@@ -13,17 +13,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from xqg_pyserini.data import (
-    GeneratedQueries,
-    Line,
-    chunks,
-    describe_sources,
-    file_sha256,
-    read_generated,
-    write_json,
-)
-from xqg_pyserini.encoders import choose, load, same_space
+from xqg_pyserini.data import GeneratedQueries, read_generated
+from xqg_pyserini.encoders import choose
+from xqg_pyserini.engines import load, same_space
 from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.files import Line, chunks, describe_sources, file_sha256, write_json
 from xqg_pyserini.store import (
     COUNTS,
     IDS,

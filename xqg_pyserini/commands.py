@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from xqg_pyserini import data
+from xqg_pyserini import data, files
 from xqg_pyserini.errors import UserError, warn
 
 
@@ -88,7 +88,7 @@ def search(args: argparse.Namespace) -> None:
 
     if (args.index is None) == (args.passages is None):
         raise UserError("give --index DIR, or --passages STORE --queries STORE")
-    data.check_file(args.output, [args.questions])
+    files.check_file(args.output, [args.questions])
     questions = _questions(args)
     engine = {"encoder": args.encoder, "encoder_flags": _encoder_flags(args), "hits": args.hits}
     engine |= _engine(args)
@@ -139,7 +139,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
     inputs = [args.questions, args.corpus, args.qrels, *args.runs]
     if args.output is not None:
-        data.check_output(args.output, args.overwrite, inputs)
+        files.check_output(args.output, args.overwrite, inputs)
     evaluation = evaluate_runs(
         _questions(args),
         args.runs,
@@ -173,7 +173,7 @@ def submit(args: argparse.Namespace) -> None:
         for flag in ("run", "corpus", "output"):
             if getattr(args, flag) is None:
                 raise UserError(f"give --{flag} (or --check FILE to validate one)")
-        data.check_file(args.output, [args.run, args.corpus, args.questions])
+        files.check_file(args.output, [args.run, args.corpus, args.questions])
         run = data.read_run(args.run)
         found = write_submission(questions, run, args.corpus, args.output, args.with_title)
         verdict = f"{args.output}: written"

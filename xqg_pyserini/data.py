@@ -1,32 +1,23 @@
 """Records and their files: passages, questions, generated queries, runs, qrels.
 
-Readers are lazy and strict: UTF-8 (with or without a byte-order mark), plain or gzip whatever the
-file is called, Unix or Windows line ends; what they cannot take they name by file and line.
-Whether a file is JSON Lines or TSV is seen from its first character, never from its name.
-Writers write aside and rename.  This room knows no vectors and no models.
+Readers are lazy and strict: what they cannot take they name by file and line.  Whether a file is
+JSON Lines or TSV is seen from its first character, never from its name.  This room knows no
+vectors and no models.
 """
 
 import functools
-import glob
-import gzip
-import hashlib
 import importlib.resources
 import json
-import os
 import re
-import shutil
-import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from xqg_pyserini.errors import UserError
+from xqg_pyserini.files import Line, expand, read_lines, writing
 
 LANGUAGE_CODE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 NO_LANGUAGE = "und"  # ISO 639: undetermined
-SUFFIXES = (".jsonl", ".json", ".tsv", ".jsonl.gz", ".json.gz", ".tsv.gz")
 
 
 class Passage(NamedTuple):
@@ -68,83 +59,7 @@ class Hit(NamedTuple):
 Run = dict[str, list[Hit]]
 
 
-class Line(NamedTuple):
-    """A line of an input file, and where it stands."""
-
-    path: Path
-    number: int
-    text: str
-
-    def error(self, message: str) -> UserError:
-        """Return a `UserError` that says where this line stands."""
-        return UserError(f"{self.path}, line {self.number}: {message}")
-
-
-Item = TypeVar("Item")
-
-
-def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Yield the items in lists of `size`, the last one shorter."""
-    iterator = iter(items)
-    while chunk := list(islice(iterator, size)):
-        yield chunk
-
-
-# ---------------------------------------------------------------- files and lines
-
-
-def expand(source: str | Path) -> list[Path]:
-    """Return the files that a path, a directory or a glob pattern stands for, sorted by name.
-
-    In a directory only files with the endings of `SUFFIXES` are taken; hidden files and
-    `meta.json` are not.  Raises `UserError` where nothing is found.
-    """
-    path = Path(source)
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        files = sorted(
-            p
-            for p in path.iterdir()
-            if p.is_file()
-            and p.name.endswith(SUFFIXES)
-            and not p.name.startswith(".")
-            and p.name != "meta.json"
-        )
-        if not files:
-            raise UserError(f"{path}: no file in this directory ends in {', '.join(SUFFIXES)}")
-        return files
-    files = sorted(Path(p) for p in glob.glob(str(source)) if Path(p).is_file())
-    if not files:
-        raise UserError(f"{source}: no such file or directory")
-    return files
-
-
-def read_lines(path: Path) -> Iterator[Line]:
-    """Yield the lines of a text file that hold more than white space, without their ends."""
-    number = 0
-    try:
-        with open(path, "rb") as raw:
-            zipped = raw.peek(2)[:2] == b"\x1f\x8b"
-            stream: Iterable[bytes] = gzip.GzipFile(fileobj=raw) if zipped else raw
-            for data in stream:
-                number += 1
-                if number == 1:
-                    data = data.removeprefix(b"\xef\xbb\xbf")
-                text = data.decode("utf-8").rstrip("\r\n")
-                if text and not text.isspace():
-                    yield Line(path, number, text)
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}, line {number}: not UTF-8 (byte {error.start + 1} of the line); convert it"
-        ) from None
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise UserError(
-            f"{path}, after line {number}: the gzip stream is damaged or ends early; "
-            "make or download the file again"
-        ) from None
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from None
+# ---------------------------------------------------------------- the kinds of record
 
 
 def _read_json(line: Line) -> dict[str, Any]:
@@ -214,9 +129,6 @@ def _records(
                 yield line, record
     if not found:
         raise UserError(f"{source}: no {what} in it; expected at least one")
-
-
-# ---------------------------------------------------------------- the kinds of record
 
 
 class _PassageRow:
@@ -447,151 +359,3 @@ def check_languages(codes: Iterable[str]) -> tuple[str, ...]:
             raise UserError(f"language {code!r} is given twice")
         out.append(code)
     return tuple(out)
-
-
-# ---------------------------------------------------------------- writing
-
-
-def aside_of(path: str | Path) -> Path:
-    """Return where a file or folder is written before it takes its name: hidden, beside it."""
-    path = Path(path).resolve()
-    return path.parent / f".{path.name}.partial"
-
-
-@contextmanager
-def writing(path: str | Path) -> Iterator[IO[str]]:
-    """Open a text file that appears under its name only when all of it is written."""
-    path = Path(path)
-    check_file(path)
-    if path.exists() and not path.is_file():  # a pipe or a device: nothing to rename
-        with open(path, "w", encoding="utf-8", newline="\n") as file:
-            yield file
-        return
-    with parents(path), named(path):
-        aside = aside_of(path)
-        try:
-            with open(aside, "w", encoding="utf-8", newline="\n") as file:
-                yield file
-            os.replace(aside, path)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
-
-
-@contextmanager
-def writing_folder(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()) -> Iterator[Path]:
-    """Give an empty folder to fill, which takes its name only when the block ends well.
-
-    What a killed job left of an earlier try is cleared away.  Raises as `check_output` does.
-    """
-    check_output(path, overwrite, inputs)
-    with parents(path), named(path):
-        aside = aside_of(path)
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
-        try:
-            yield aside
-            publish(aside, path)
-        except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
-
-
-@contextmanager
-def parents(path: str | Path) -> Iterator[None]:
-    """Make the folders above an output; take away those that were made if nothing comes of it."""
-    made = [parent for parent in Path(path).resolve().parents if not parent.exists()]
-    Path(path).resolve().parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException:
-        for parent in made:
-            if parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
-        raise
-
-
-@contextmanager
-def named(path: str | Path) -> Iterator[None]:
-    """Say which output was being written when the disk is full."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is not None:
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
-
-
-def check_output(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()) -> None:
-    """Raise `UserError` unless a folder can be written at `path`.
-
-    A folder that holds something is replaced only with `overwrite`, and never one that holds the
-    working directory, the home directory or one of the `inputs` (paths or patterns).
-    """
-    path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{path}: is a file; give the name of a folder")
-    if path.is_dir():
-        if any(path.iterdir()) and not overwrite:
-            raise UserError(
-                f"{path}: the folder already holds something; "
-                "give another name, or --overwrite to replace it"
-            )
-        for other in [Path.cwd(), Path.home(), *_existing(inputs)]:
-            if other.resolve().is_relative_to(path.resolve()):
-                raise UserError(f"{path}: will not be replaced, since it holds {other}")
-
-
-def check_file(path: str | Path, inputs: Iterable[Any] = ()) -> None:
-    """Raise `UserError` if writing a file at `path` would destroy a folder or an input."""
-    path = Path(path)
-    if path.is_dir():
-        raise UserError(f"{path}: is a directory; give the name of a file")
-    for other in _existing(inputs):
-        inside = other.is_dir() and path.resolve().is_relative_to(other.resolve())
-        if path.exists() and (inside or other.samefile(path)):
-            raise UserError(f"{path}: is one of the inputs; give the output another name")
-
-
-def _existing(inputs: Iterable[Any]) -> Iterator[Path]:
-    for name in inputs:
-        if name is not None:
-            found = [str(name)] if Path(name).exists() else glob.glob(str(name))
-            yield from map(Path, found)
-
-
-def publish(aside: Path, path: str | Path) -> None:
-    """Rename a finished folder to its name; what stood there goes only after that."""
-    path = Path(path).resolve()
-    old = path.parent / f".{path.name}.old"
-    shutil.rmtree(old, ignore_errors=True)  # of a job that was killed while it did this
-    if path.is_dir() and any(path.iterdir()):
-        os.rename(path, old)
-        try:
-            os.rename(aside, path)
-        except BaseException:
-            os.rename(old, path)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        os.rename(aside, path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON for people: indented, in the order given, all in one rename."""
-    with writing(path) as file:
-        file.write(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def file_sha256(path: str | Path) -> str:
-    """Return the SHA-256 of a file as hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def describe_sources(source: str | Path) -> list[dict[str, Any]]:
-    """Return name, size and checksum of each file of an input, for `meta.json`."""
-    return [
-        {"name": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
-        for path in expand(source)
-    ]

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from xqg_pyserini.accumulate import accumulate_queries
 from xqg_pyserini.augment import Fusion, choose_fusion
-from xqg_pyserini.data import read_questions, write_run, writing_folder
+from xqg_pyserini.data import read_questions, write_run
 from xqg_pyserini.encode import encode_passages
-from xqg_pyserini.encoders import load
+from xqg_pyserini.engines import load
 from xqg_pyserini.evaluate.report import explanation, language_table, write_report
 from xqg_pyserini.evaluate.scoring import evaluate_runs
+from xqg_pyserini.files import writing_folder
 from xqg_pyserini.fused import FusedPassages
 from xqg_pyserini.index import build_index
 from xqg_pyserini.leaderboard import write_submission

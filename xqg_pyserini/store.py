@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xqg_pyserini.data import (
+from xqg_pyserini.errors import UserError
+from xqg_pyserini.files import (
     aside_of,
     check_output,
     chunks,
@@ -34,7 +35,6 @@ from xqg_pyserini.data import (
     publish,
     write_json,
 )
-from xqg_pyserini.errors import UserError
 
 FORMAT = 1
 VECTORS, IDS, COUNTS, META = "vectors.npy", "ids.txt", "counts.npy", "meta.json"

@@ -7,7 +7,7 @@ from xqg_pyserini.accumulate import accumulate_queries
 from xqg_pyserini.augment import choose_fusion
 from xqg_pyserini.data import read_questions, write_run
 from xqg_pyserini.encode import encode_passages
-from xqg_pyserini.encoders import load
+from xqg_pyserini.engines import load
 from xqg_pyserini.evaluate.scoring import evaluate_runs
 from xqg_pyserini.fused import FusedPassages
 from xqg_pyserini.index import build_index

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from xqg_pyserini.data import write_json, writing, writing_folder
 from xqg_pyserini.evaluate.scoring import Evaluation
+from xqg_pyserini.files import write_json, writing, writing_folder
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 RAISED = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖ𐞥ʳˢᵗᵘᵛʷˣʸᶻ"
