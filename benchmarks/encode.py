@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from xqg_pyserini.encoders import EncoderSettings
 from xqg_pyserini.engines import load
@@ -73,6 +74,7 @@ def main() -> None:
     arguments.add_argument("--passages", type=int, default=48)
     arguments.add_argument("--queries", type=int, default=400)
     args = arguments.parse_args()
+    logging.disable_progress_bar()
     texts = demo_texts(args.passages, args.queries)
     with tempfile.TemporaryDirectory() as folder:
         make_model(folder, texts["passage"] + texts["query"])
