@@ -520,8 +520,8 @@ def test_questions_in_a_language_without_queries_are_counted_and_use_all_languag
     search = f"search {stores(task)} --topics t.jsonl"
     done = chain(tmp_path, f"{search} --language-aware --no-center --output aware/run")
     assert done.stderr == (
-        "xqg search: warning: 1 questions are in a language without generated queries (fi (1)): "
-        "all languages are mixed in\n"
+        "xqg search: warning: 1 questions are in a language without generated queries to use "
+        "(fi (1)): ar ru are mixed in\n"
     )
     done = chain(tmp_path, f"{search} --beta 0.4 --output all/run")
     assert done.stderr == ""

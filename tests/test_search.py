@@ -152,11 +152,12 @@ def quietly(call, *arguments, **options):
 
 
 def told(call, *arguments, **options) -> list[str]:
-    """The warnings that a call ends with."""
+    """The warnings that a call ends with, but for those of passages without queries."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         call(*arguments, **options)
-    return [str(w.message) for w in caught if w.category is XqgWarning]
+    messages = [str(w.message) for w in caught if w.category is XqgWarning]
+    return [m for m in messages if not m.startswith("passages without queries")]
 
 
 # --- the stores -----------------------------------------------------------------------------------
@@ -265,8 +266,8 @@ def test_questions_in_languages_without_queries_fall_back_to_all_and_are_counted
     pair = fused(FUSIONS["mean"])
     said = told(search_stores, pair, questions, vectors=vectors)
     assert said == [
-        "4 questions are in a language without generated queries (fi (1), ja (1), ko (2)): "
-        "all languages are mixed in"
+        "4 questions are in a language without generated queries to use (fi (1), ja (1), ko (2)): "
+        "ar ru te are mixed in"
     ]
     run = quietly(search_stores, pair, questions, vectors=vectors)
     everything = search_stores(pair, questions, vectors=vectors, language_aware=False)
@@ -275,14 +276,29 @@ def test_questions_in_languages_without_queries_fall_back_to_all_and_are_counted
     assert told(search_stores, pair, questions[:1], vectors=vectors[:1]) == []
 
 
+def test_passages_without_queries_are_counted_for_each_language_that_is_searched(fused):
+    pair = fused(FUSIONS["mean"])
+    with pytest.warns(XqgWarning) as caught:
+        search_stores(pair, unknown("ar", "te", "ja"), vectors=VECTORS[:3])
+    without = {l: sum(1 for n in COUNTS[l] if n == 0) for l in ("ar", "te")}
+    assert without["ar"] == 10
+    said = [f"{l} {n}" for l, n in without.items() if n]
+    everywhere = sum(1 for each in zip(*COUNTS.values(), strict=True) if not any(each))
+    said += [f"ar ru te {everywhere}"] if everywhere else []
+    (message,) = [str(w.message) for w in caught if "without queries" in str(w.message)]
+    assert message == (
+        f"passages without queries, of {N}, keep their own embedding: {', '.join(said)}"
+    )
+
+
 def test_a_centred_search_says_so_too_and_uses_the_mean_of_all_queries(fused):
     questions = unknown("ko")
     pair = fused(FUSIONS["centred mean"])
     assert told(search_stores, pair, questions, vectors=VECTORS[:1]) == [
-        "1 questions are in a language without generated queries (ko (1)): "
+        "1 questions are in a language without generated queries to use (ko (1)): "
         "they are centred by the mean of all queries",
-        "1 questions are in a language without generated queries (ko (1)): "
-        "all languages are mixed in",
+        "1 questions are in a language without generated queries to use (ko (1)): "
+        "ar ru te are mixed in",
     ]
     run = quietly(search_stores, pair, questions, vectors=VECTORS[:1], hits=N)
     pooled = means()[2]
@@ -301,7 +317,7 @@ def test_a_language_that_is_not_chosen_falls_back_to_the_chosen_ones(fused):
     run = quietly(search_stores, pair, questions, vectors=vectors)
     assert run["q0"] == run["q1"]
     assert told(search_stores, pair, questions, vectors=vectors)[0].endswith(
-        "(ru (1)): all languages are mixed in"
+        "(ru (1)): ar are mixed in"
     )
 
 
@@ -414,7 +430,7 @@ def test_a_centred_index_centres_each_question_by_its_language(passages, queries
     run = quietly(search_index, index, QUESTIONS, vectors=VECTORS, hits=N)
     assert_same_run(run, brute(FUSIONS["centred mean"], aware=False), N, 1e-4)
     assert told(search_index, index, QUESTIONS, vectors=VECTORS) == [
-        "1 questions are in a language without generated queries (ja (1)): "
+        "1 questions are in a language without generated queries to use (ja (1)): "
         "they are centred by the mean of all queries"
     ]
     questions = [q._replace(language=None) for q in QUESTIONS]

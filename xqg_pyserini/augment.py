@@ -33,6 +33,12 @@ class Fusion:
 
     def __post_init__(self) -> None:
         if self.languages is not None:
+            if isinstance(self.languages, str) or not self.languages:
+                raise UserError(
+                    f"languages {self.languages!r}: expected codes such as ('ar', 'bn')"
+                )
+            if len(set(self.languages)) < len(self.languages):
+                raise UserError(f"languages {self.languages!r}: one is given twice")
             object.__setattr__(self, "languages", tuple(self.languages))
         if self.form not in ("sum", "mean"):
             raise UserError(f"fusion {self.form!r}: expected sum or mean")

@@ -196,8 +196,13 @@ class _our_encoders:
             encoder = _value(self._arguments, "--encoder")
             if encoder is None:
                 raise UserError("--encoder-class xqg needs --encoder NAME")
-            resolve(encoder)  # an unknown name is an error before anything is loaded
-            importlib.import_module("xqg_pyserini.pyserini_encoders").register()
+            index = _value(self._arguments, "--index")
+            ours = Path(index) if index and (Path(index) / "docid").is_file() else None
+            if ours is None:
+                resolve(encoder)  # an unknown name is an error before anything is loaded
+            module = importlib.import_module("xqg_pyserini.pyserini_encoders")
+            module.register()
+            module.search_in(ours)
         if self._name == "pyserini.encode":
             given = _value(self._arguments, "--dimension")
             module = importlib.import_module("xqg_pyserini.pyserini_encoders")

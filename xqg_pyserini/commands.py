@@ -88,7 +88,7 @@ def search(args: argparse.Namespace) -> None:
 
     if (args.index is None) == (args.passages is None):
         raise UserError("give --index DIR, or --passages STORE --queries STORE")
-    files.check_file(args.output, [args.questions])
+    files.check_file(args.output, [args.questions, args.index, args.passages, args.queries])
     questions = _questions(args)
     engine = {"encoder": args.encoder, "encoder_flags": _encoder_flags(args), "hits": args.hits}
     engine |= _engine(args)
@@ -213,8 +213,6 @@ def _print(args: argparse.Namespace, value: Any, text: str) -> None:
 
 
 def _questions(args: argparse.Namespace) -> list[data.Question]:
-    if args.language is not None:
-        data.check_languages([args.language])
     return data.read_questions(args.questions, args.language)
 
 

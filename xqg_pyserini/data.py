@@ -219,8 +219,11 @@ def read_questions(source: str | Path, language: str | None = None) -> list[Ques
     """Read topics: XOR-TyDi or Pyserini JSON Lines, or Pyserini TSV (`qid<TAB>text`).
 
     `language` is given to the questions that name none.  Ids stay strings as they are typed.
-    Raises `UserError` for an id that comes twice, an empty question, a code of no known form.
+    Raises `UserError` for an id that comes twice, an empty question, a code of no known form in
+    the file, a `language` that is not known.
     """
+    if language is not None:
+        check_languages([language])
     seen: dict[str, Line] = {}
     questions = []
     for line, question in _records(source, _question_from_json, _question_from_tsv, "question"):
@@ -273,14 +276,14 @@ def read_run(source: str | Path) -> Run:
     path = Path(source)
     if not path.is_file():
         raise UserError(f"{path}: no such run file")
-    rows: dict[str, list[tuple[int, Hit, Line]]] = {}
+    rows: dict[str, list[tuple[int, Hit, int]]] = {}
     for line in read_lines(path):
         cells = line.text.split()
         if len(cells) != 6:
             raise line.error(f"{len(cells)} columns; expected six: qid Q0 docid rank score tag")
         qid, _, docid, rank, score, _ = cells
         try:
-            entry = int(rank), Hit(docid, float(score)), line._replace(text="")
+            entry = int(rank), Hit(docid, float(score)), line.number
         except ValueError:
             raise line.error(f"rank {rank!r} or score {score!r} is not a number") from None
         if not abs(entry[1].score) < float("inf"):
@@ -288,13 +291,14 @@ def read_run(source: str | Path) -> Run:
         rows.setdefault(qid, []).append(entry)
     if not rows:
         raise UserError(f"{path}: no hit in it; expected a TREC run")
-    return {qid: _ranked(qid, hits) for qid, hits in rows.items()}
+    return {qid: _ranked(path, qid, hits) for qid, hits in rows.items()}
 
 
-def _ranked(qid: str, rows: list[tuple[int, Hit, Line]]) -> list[Hit]:
+def _ranked(path: Path, qid: str, rows: list[tuple[int, Hit, int]]) -> list[Hit]:
     rows.sort(key=lambda row: row[0])
     seen: set[str] = set()
-    for i, (rank, hit, line) in enumerate(rows):
+    for i, (rank, hit, number) in enumerate(rows):
+        line = Line(path, number, "")
         if i and rank == rows[i - 1][0]:
             raise line.error(f"rank {rank} of question {qid!r} comes twice")
         if i and hit.score > rows[i - 1][1].score:

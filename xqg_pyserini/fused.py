@@ -50,13 +50,16 @@ class FusedPassages:
             )
         self.fusion = fusion
         self.languages = self._chosen_languages()
-        _, _, self.without_queries = self._count(self.languages)
         if fusion.form == "sum" and not allow_unequal:
             for some in [(one,) for one in self.languages] if language_aware else [self.languages]:
                 self._refuse_unequal(some)
 
     def _chosen_languages(self) -> tuple[str, ...]:
-        held = {l: n for l, n in self.queries.totals().items() if n}
+        held = self.pair.totals()
+        if not held:
+            raise UserError(
+                f"{self.queries.path} has no query for a passage of {self.passages.path}"
+            )
         if self.fusion.languages is None:
             return tuple(held)
         for language in self.fusion.languages:
@@ -76,6 +79,10 @@ class FusedPassages:
             without += int((totals == 0).sum())
         return low, high, without
 
+    def without_queries(self, languages: tuple[str, ...]) -> int:
+        """Return how many passages have no query in some languages, and keep their embedding."""
+        return self._count(languages)[2]
+
     def _refuse_unequal(self, languages: tuple[str, ...]) -> None:
         low, high, _ = self._count(languages)
         if low != high:
@@ -91,7 +98,7 @@ class FusedPassages:
 
         They come from the stores alone: no labels, no questions (docs/method.md).
         """
-        languages = tuple(l for l, n in self.queries.totals().items() if n)
+        languages = tuple(self.pair.totals())
         passages = np.zeros(self.passages.d)
         sums = {l: np.zeros(self.passages.d) for l in languages}
         counts = dict.fromkeys(languages, 0)

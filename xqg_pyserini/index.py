@@ -69,10 +69,10 @@ def build_index(
             _write_centers(folder, fused.centers)
         meta = _describe(store, fused, kind, normalize)
         write_json(folder / META, meta)
-    if fused and fused.without_queries:
+    if meta.get("without_queries"):
         warn(
-            f"{fused.without_queries} of {store.n} passages have no queries in "
-            f"{' '.join(fused.languages)} and keep their own embedding"
+            f"{meta['without_queries']} of {store.n} passages have no queries in "
+            f"{' '.join(meta['fusion']['languages'])} and keep their own embedding"
         )
     return meta
 
@@ -103,7 +103,7 @@ def _describe(
         meta["normalized"] = fused.fusion.normalize
         meta["fusion"] = {**asdict(fused.fusion), "languages": list(fused.languages)}
         meta["queries"] = {k: fused.queries.meta[k] for k in ("sums_sha256", "counts_sha256")}
-        meta["without_queries"] = fused.without_queries
+        meta["without_queries"] = fused.without_queries(fused.languages)
         if fused.fusion.center:
             meta["centers"] = list(fused.centers.queries)
     return meta

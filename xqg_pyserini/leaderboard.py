@@ -12,7 +12,7 @@ from tqdm import tqdm
 from xqg_pyserini.data import LANGUAGE_CODE, Question, Run, read_corpus
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.evaluate.r_at_kt import RecallAtTokens
-from xqg_pyserini.files import writing
+from xqg_pyserini.files import read_lines, writing
 
 TOKENS = 5000  # what R@5kt looks at
 
@@ -115,10 +115,8 @@ def check_submission(
 
 def _read_entries(path: Path) -> list[Any]:
     try:
-        entries = json.loads(path.read_text("utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except ValueError as error:
+        entries = json.loads("\n".join(line.text for line in read_lines(path)))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: broken JSON ({error})") from None
     if not isinstance(entries, list) or not entries:
         raise UserError(f'{path}: expected a list of {{"id", "lang", "ctxs"}}')

@@ -10,11 +10,12 @@ import numpy as np
 import pyserini.encode
 import pyserini.encode.optional
 
-from xqg_pyserini.encoders import EncoderSettings, registry, resolve
-from xqg_pyserini.engines import load
-from xqg_pyserini.errors import UserError
+from xqg_pyserini.data import check_languages
+from xqg_pyserini.encoders import EncoderSettings, agree, choose, registry, resolve
+from xqg_pyserini.engines import Encoder, load, same_space
+from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import aside_of
-from xqg_pyserini.index import read_centers
+from xqg_pyserini.index import FaissIndex, read_centers
 
 _FAISS_WRITER: Any = pyserini.encode.optional.FaissRepresentationWriter
 CENTER_VARIABLE, LANGUAGE_VARIABLE = "XQG_CENTER", "XQG_LANGUAGE"
@@ -28,7 +29,8 @@ class DocumentEncoder(pyserini.encode.DocumentEncoder):
     """
 
     def __init__(self, model_name: str | EncoderSettings, device: str = "cpu", **_: Any) -> None:
-        self._encoder = load(_settings(model_name), "passage", _device(model_name, device))
+        settings = _settings(model_name)
+        self._encoder = load(settings, "passage", _device(settings, device))
 
     def encode(
         self, texts: Sequence[str], titles: Sequence[str | None] | None = None, **_: Any
@@ -71,13 +73,12 @@ class QueryEncoder(pyserini.encode.QueryEncoder):
         entry = registry().get(str(encoder_dir), {})
         center = center or entry.get("center") or os.environ.get(CENTER_VARIABLE)
         language = language or entry.get("language") or os.environ.get(LANGUAGE_VARIABLE)
+        indexes = [Path(index) for index in (center, _searched) if index is not None]
+        settings = _settings(encoder_dir, indexes)
         self._offset = None if center is None else _offset(Path(center), language)
-        self._encoder = load(_settings(encoder_dir), "query", _device(encoder_dir, device))
-        if self._offset is not None and len(self._offset) != self._encoder.dimension:
-            raise UserError(
-                f"{center}: its centres have {len(self._offset)} dimensions, the encoder "
-                f"{self._encoder.dimension}"
-            )
+        self._encoder = load(settings, "query", _device(settings, device))
+        for index in indexes:
+            _check_fit(self._encoder, index)
 
     def encode(self, query: str, **_: Any) -> np.ndarray:
         """Encode one query; returns (d,) float32."""
@@ -89,22 +90,47 @@ class QueryEncoder(pyserini.encode.QueryEncoder):
         return vectors if self._offset is None else vectors - self._offset
 
 
-def _settings(name: str | EncoderSettings) -> EncoderSettings:
+_searched: Path | None = None  # the index of the command that is being run, if it is one of ours
+
+
+def search_in(index: Path | None) -> None:
+    """Name the index that query encoders made from now on must fit."""
+    global _searched
+    _searched = index
+
+
+def _settings(name: str | EncoderSettings, indexes: Sequence[Path] = ()) -> EncoderSettings:
+    """Return an encoder's settings: the registry's, or for a bare model those of its index."""
+    for index in indexes:
+        meta, _ = read_centers(index)
+        if meta is not None:
+            if isinstance(name, EncoderSettings):
+                return agree(name, meta["encoder"], index)
+            return choose(name, None, meta["encoder"], index)
     return name if isinstance(name, EncoderSettings) else resolve(name)
 
 
-def _device(name: str | EncoderSettings, device: str) -> str:
+def _device(settings: EncoderSettings, device: str) -> str:
     """Pyserini passes cuda:0 unless told otherwise; engines without a GPU take what they have."""
-    return device if _settings(name).backend == "torch" else "cpu"
+    return device if settings.backend == "torch" else "cpu"
 
 
 def _offset(index: Path, language: str | None) -> np.ndarray:
     if language is None:
         raise UserError(f"centring by {index} needs the queries' language ({LANGUAGE_VARIABLE}=xx)")
+    check_languages([language])
     _, centers = read_centers(index)
     if centers is None:
         raise UserError(f"{index}: not a centred index of ours (made by xqg index --center)")
+    if language not in centers.queries:
+        warn(f"{index} has no generated queries in {language}: the mean of all queries centres")
     return centers.of(language)
+
+
+def _check_fit(encoder: Encoder, index: Path) -> None:
+    """Raise `UserError` where an encoder's vectors do not belong into an index."""
+    opened = FaissIndex(index)
+    same_space(encoder, opened.d, opened.meta and opened.meta["encoder"], index)
 
 
 def register() -> None:

@@ -5,7 +5,7 @@ language sees vectors of its own; they are fused block by block and never stored
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,8 @@ def search_stores(
         chosen = (str(question.language),) if own else fused.languages
         groups.setdefault(chosen, []).append(i)
     if language_aware:
-        _warn_fallback(questions, fused.languages, "all languages are mixed in")
+        _warn_fallback(questions, fused.languages, f"{' '.join(fused.languages)} are mixed in")
+    _warn_without(fused, groups)
     k = min(hits, store.n)
     best = _Best(len(questions), k)
     bar = tqdm(total=store.n, desc="searching", unit=" passages", disable=None)
@@ -163,7 +164,17 @@ def _warn_fallback(questions: Sequence[Question], known: Any, what: str) -> None
         languages = ", ".join(f"{language} ({n})" for language, n in sorted(missing.items()))
         warn(
             f"{sum(missing.values())} questions are in a language without generated queries "
-            f"({languages}): {what}"
+            f"to use ({languages}): {what}"
+        )
+
+
+def _warn_without(fused: FusedPassages, groups: Iterable[Languages]) -> None:
+    without = {languages: fused.without_queries(languages) for languages in groups}
+    some = [f"{' '.join(languages)} {n}" for languages, n in without.items() if n]
+    if some:
+        warn(
+            f"passages without queries, of {fused.passages.n}, keep their own embedding: "
+            f"{', '.join(some)}"
         )
 
 

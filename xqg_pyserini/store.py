@@ -329,6 +329,16 @@ class StorePair:
         counts[rows < 0] = 0
         return counts
 
+    def totals(self) -> dict[str, int]:
+        """Return how many queries of each language the passages have; languages with none apart."""
+        assert self.queries is not None
+        languages = self.queries.languages
+        totals = np.zeros(len(languages), dtype=np.int64)
+        for start in range(0, self.passages.n, 1 << 20):
+            stop = min(start + (1 << 20), self.passages.n)
+            totals += self.counts(start, stop, languages).sum(axis=0, dtype=np.int64)
+        return {l: n for l, n in zip(languages, totals.tolist(), strict=True) if n}
+
     def _sums(self, language: str, start: int, stop: int) -> np.ndarray:
         assert self.queries is not None
         rows = self._query_rows(start, stop)

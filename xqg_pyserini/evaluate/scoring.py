@@ -5,6 +5,7 @@ miss; one that cannot be scored (no answer, no relevant passage) is left out and
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -186,7 +187,9 @@ def evaluate_runs(
         wanted = {
             hit.docid: name for name, run in loaded.items() for h in run.values() for hit in h
         }
-        texts, found = _read_texts(corpus, wanted, answerable if derive else {}, with_title)
+        texts, found = _read_texts(
+            corpus, wanted, answerable if derive else {}, with_title, _enough(parsed)
+        )
         relevant = found if derive else relevant
     languages = {q.id: q.language or NO_LANGUAGE for q in questions}
     for name, run in loaded.items():
@@ -292,10 +295,16 @@ def _read_texts(
     wanted: Mapping[str, str],
     answers: Mapping[str, list[str]],
     with_title: bool,
+    enough: int | None,
 ) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
-    """Read the corpus once: the wanted texts, and which passages hold which questions' answers."""
+    """Read the corpus once: the wanted texts, and which passages hold which questions' answers.
+
+    Relevant passages that no run retrieved are not named, only counted: at most `enough` of a
+    question's, where the measures look no further.
+    """
     texts: dict[str, str] = {}
     relevant: dict[str, dict[str, int]] = {}
+    counts: Counter[str] = Counter()
     find = _answer_finder(answers)
     for line, passage in tqdm(read_corpus(corpus), "reading", unit=" passages", disable=None):
         text = passage.full if with_title else passage.text
@@ -304,11 +313,32 @@ def _read_texts(
                 raise line.error(f"passage id {passage.id!r} again; ids must be unique")
             texts[passage.id] = text
         for qid in find(text):
-            relevant.setdefault(qid, {})[passage.id] = 1
+            counts[qid] += 1
+            if passage.id in wanted:
+                relevant.setdefault(qid, {})[passage.id] = 1
     for docid, run in wanted.items():
         if docid not in texts:
             raise UserError(f"run {run}: passage {docid!r} is not in {corpus}")
+    for qid, count in counts.items():
+        # those that no run retrieved count, but by their number alone: it bounds the ideal ranking
+        known = relevant.setdefault(qid, {})
+        unseen = count if enough is None else min(count, enough)
+        known |= {f"unseen {i}": 1 for i in range(unseen - len(known))}
     return texts, relevant
+
+
+def _enough(metrics: Sequence[Metric]) -> int | None:
+    """Return how many relevant passages can matter to all the metrics; None where all can."""
+    cutoffs = []
+    for metric in metrics:
+        if metric.budget is None:
+            shallow = re.fullmatch(
+                r"(?:ndcg|ndcg_burges|precision|hit_rate)@(\d+)", metric.name.lower()
+            )
+            if not shallow and not metric.name.lower().startswith("mrr"):
+                return None
+            cutoffs.append(int(shallow[1]) if shallow else 1)
+    return max(cutoffs, default=1)
 
 
 def _answer_finder(answers: Mapping[str, list[str]]) -> Callable[[str], set[str]]:
