@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -735,3 +736,19 @@ def test_death_in_any_rename_leaves_nothing_behind_after_the_next_run(
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-1]) >= at_least
+
+
+@pytest.mark.parametrize("output", ["index/docid", "index/new", "passages/ids.txt", "queries/x"])
+def test_a_run_is_never_written_into_what_is_searched(task, tmp_path, refused, output):
+    for store in ("passages", "queries"):
+        shutil.copytree(task / store, tmp_path / store)
+    done = run_xqg("index", "--passages", "passages", "--output", "index", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    where = ["--index", "index"] if "index" in output else ["--passages", "passages"]
+    where += ["--queries", "queries"] if "index" not in output else []
+    message = refused(
+        "search", *where, "--topics", task / "questions.jsonl", "--output", output, cwd=tmp_path
+    )
+    assert message.startswith(f"xqg search: error: {output}: is one of the inputs")
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before

@@ -803,3 +803,17 @@ def test_a_passage_that_the_corpus_holds_twice_is_refused(small, tmp_path):
     assert str(refusal.value) == (
         f"{tmp_path / 'corpus.jsonl'}, line 6: passage id 'd2' again; ids must be unique"
     )
+
+
+def test_relevant_passages_that_no_run_retrieved_are_counted_and_no_more_than_matter(tmp_path):
+    """Ten passages hold the answer, one is retrieved at rank 1: the ideal ranking has all ten."""
+    passages = [{"id": f"d{i}", "text": f"gold {i}"} for i in range(10)]
+    write_jsonl(tmp_path / "corpus.jsonl", [*passages, {"id": "x", "text": "lead"}])
+    question = {"id": "q", "question": "?", "lang": "ja", "answers": ["gold"]}
+    write_jsonl(tmp_path / "questions.jsonl", [question])
+    (tmp_path / "run.trec").write_text("q Q0 d3 1 2 t\nq Q0 x 2 1 t\n")
+    for metrics in (["ndcg@3"], ["ndcg@3", "recall@10"]):  # three matter to the one, all to both
+        found = evaluate(tmp_path, ["run"], metrics).scores["run"]
+        ideal = 1 + 1 / math.log2(3) + 1 / 2
+        assert found["ndcg@3"].macro == pytest.approx(100 / ideal)
+    assert found["recall@10"].macro == pytest.approx(10)

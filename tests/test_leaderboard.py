@@ -299,3 +299,18 @@ def test_the_command_refuses_half_a_request(folder, refused):
     ]:
         assert refused(*base, *arguments) == f"xqg submit: error: {message}"
     assert not out.exists()
+
+
+def test_a_compressed_submission_is_checked_and_a_bottomless_one_is_broken_json(folder):
+    import gzip
+
+    (folder / "topics.tsv").write_text("q2\t?\n")
+    entries = [{"id": "q2", "lang": "ar", "ctxs": []}]
+    path = folder / "file.json.gz"
+    path.write_bytes(gzip.compress(json.dumps(entries).encode()))
+    questions = read_questions(folder / "topics.tsv")
+    with pytest.warns(XqgWarning):
+        assert check_submission(path, questions).languages == {"ar": 1}
+    path.write_text("[" * 200_000)
+    with pytest.raises(UserError, match="broken JSON"):
+        check_submission(path, questions)

