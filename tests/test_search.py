@@ -21,7 +21,7 @@ from test_store import (
 from xqg_pyserini import data, search, store
 from xqg_pyserini.accumulate import accumulate_queries
 from xqg_pyserini.augment import Fusion
-from xqg_pyserini.data import Question
+from xqg_pyserini.data import Hit, Question
 from xqg_pyserini.encode import encode_passages
 from xqg_pyserini.errors import XqgWarning
 from xqg_pyserini.fused import FusedPassages
@@ -563,3 +563,24 @@ def test_a_run_is_written_and_read_back_as_it_was(fused, tmp_path):
     run = quietly(search_stores, fused(FUSIONS["mean"]), QUESTIONS, vectors=VECTORS)
     data.write_run(tmp_path / "r.trec", run, "xqg-r")
     assert data.read_run(tmp_path / "r.trec") == run
+
+
+def test_a_language_with_queries_for_unknown_passages_alone_is_one_without_queries(tmp_path):
+    passages = write_passages(tmp_path / "P", ["a", "b"], np.eye(2, dtype=np.float32))
+    sums = {"ar": np.array([[0, 1], [1, 0], [0, 0]]), "ru": np.array([[0, 0], [0, 0], [5, 5]])}
+    queries = write_sums(
+        tmp_path / "Q",
+        ["a", "b", "decoy"],
+        {l: m.astype(np.float32) for l, m in sums.items()},
+        {"ar": [1, 1, 0], "ru": [0, 0, 1]},
+    )
+    fusion = Fusion("mean", beta=0.25)
+    with pytest.warns(XqgWarning, match="1 passages with queries"):
+        pair = FusedPassages(passages, queries, fusion, skip_unknown=True, language_aware=True)
+    assert pair.languages == ("ar",)
+    questions = unknown("ru", "ar")
+    vectors = np.array([[1, 0], [1, 0]], dtype=np.float32)
+    (message,) = told(search_stores, pair, questions, vectors=vectors)
+    assert message.endswith("to use (ru (1)): ar are mixed in")
+    run = quietly(search_stores, pair, questions, vectors=vectors)
+    assert run["q0"] == run["q1"] == [Hit("a", 0.75), Hit("b", 0.25)]
