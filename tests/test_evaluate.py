@@ -128,9 +128,11 @@ def test_a_question_missing_from_a_run_is_a_miss_and_is_reported(small):
     evaluation = evaluate(small, ["one", "two"], ["R@2kt"])
     assert evaluation.scores["one"]["R@2kt"].values["007"] == 0
     assert evaluation.scores["two"]["R@2kt"].values["007"] == 1
-    assert "run one lacks 1 of 7 questions" in evaluation.notes
+    assert "run one lacks 1 of 7 questions, counted as misses" in evaluation.notes
     assert not any("run two" in note for note in evaluation.notes)
-    assert "Note: run one lacks 1 of 7 questions." in report.tables(evaluation, False)
+    assert "Note: run one lacks 1 of 7 questions, counted as misses." in report.tables(
+        evaluation, False
+    )
 
 
 def test_official_leaves_out_what_a_run_lacks(small):
@@ -141,7 +143,7 @@ def test_official_leaves_out_what_a_run_lacks(small):
     assert one.macro == pytest.approx((200 / 3 + 100) / 2)
     assert two.by_language()["ar"]["count"] == 4  # what the other lacks, this one still has
     assert set(evaluation.scores["one"]["recall@10"].values) == {"a1", "a2", "a3", "f1"}
-    assert "run one lacks 1 of 7 questions" in evaluation.notes
+    assert "run one lacks 1 of 7 questions, left out" in evaluation.notes
     (test, _) = evaluation.tests
     assert test.win + test.tie + test.loss == 4  # compared where both have a score
 
@@ -542,7 +544,7 @@ def test_json_output_is_the_file(written):
 
 
 def test_json_output_leaves_nothing_unreported(written):
-    assert "run one lacks 1 of 7 questions" in written[1].stderr
+    assert "run one lacks 1 of 7 questions, counted as misses" in written[1].stderr
     assert "2 of 7 questions have no answer to look for" in written[1].stderr
 
 
@@ -582,7 +584,7 @@ def test_table_md_holds_scores_tests_relevance_and_notes(written):
         "Scores are 0-100, averaged over languages without weights.",
         "Relevance: derived from the answers in the corpus "
         "(5 of 7 questions have a relevant passage).",
-        "Note: run one lacks 1 of 7 questions.",
+        "Note: run one lacks 1 of 7 questions, counted as misses.",
         "Note: 2 of 7 questions have no answer to look for and are not counted.",
     ):
         assert sentence in text

@@ -114,9 +114,9 @@ class FusedPassages:
             pooled.astype(np.float32),
         )
 
-    def raw_blocks(self) -> Iterator[Block]:
-        """Yield the passages with the sums and counts of the chosen languages."""
-        return self.pair.blocks(self.languages)
+    def raw_blocks(self, languages: tuple[str, ...] | None = None) -> Iterator[Block]:
+        """Yield the passages with the sums and counts of some of the chosen languages, or all."""
+        return self.pair.blocks(self.languages if languages is None else languages)
 
     def fuse(self, block: Block, languages: tuple[str, ...] | None = None) -> np.ndarray:
         """Return the augmented vectors (b, d) of a block, of some of the chosen languages."""

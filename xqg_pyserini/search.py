@@ -120,11 +120,12 @@ def search_stores(
     if language_aware:
         _warn_fallback(questions, fused.languages, f"{' '.join(fused.languages)} are mixed in")
     _warn_without(fused, groups)
+    needed = tuple(l for l in fused.languages if any(l in languages for languages in groups))
     k = min(hits, store.n)
     best = _Best(len(questions), k)
     bar = tqdm(total=store.n, desc="searching", unit=" passages", disable=None)
     with bar:
-        for block in fused.raw_blocks():
+        for block in fused.raw_blocks(needed):
             for languages, members in groups.items():
                 passages = fused.fuse(block, languages)
                 best.offer(members, vectors[members] @ passages.T, block.start)

@@ -104,12 +104,12 @@ def explanation(evaluation: Evaluation) -> str:
     lines = ["Scores are 0-100, averaged over languages without weights."]
     if evaluation.tests:
         name = {
-            "student": "paired t-test",
-            "fisher": "randomisation test",
+            "student": "the paired t-test",
+            "fisher": "the randomisation test",
             "mcnemar": "McNemar's test",
         }
         lines.append(
-            f"Raised letters and * mark differences that are significant by the "
+            f"Raised letters and * mark differences that are significant by "
             f"{name[evaluation.test]} at {evaluation.level:g}, correction: {evaluation.correction} "
             "over all pairs of runs."
         )

@@ -174,7 +174,7 @@ def evaluate_runs(
     _check_choices(parsed, test, correction, level)
     loaded = _read_runs(runs)
     evaluation = Evaluation({run: {} for run in loaded}, [], test, correction, level, None)
-    _note_coverage(evaluation, questions, loaded)
+    _note_coverage(evaluation, questions, loaded, official)
     derive = qrels is None and any(metric.budget is None for metric in parsed)
     budgets = [metric.budget for metric in parsed if metric.budget is not None]
     answerable = _answerable(questions, bool(budgets) or derive, evaluation)
@@ -256,7 +256,7 @@ def _read_runs(paths: Sequence[str | Path]) -> dict[str, Run]:
 
 
 def _note_coverage(
-    evaluation: Evaluation, questions: Sequence[Question], runs: dict[str, Run]
+    evaluation: Evaluation, questions: Sequence[Question], runs: dict[str, Run], official: bool
 ) -> None:
     ids = {question.id for question in questions}
     for name, run in runs.items():
@@ -264,7 +264,8 @@ def _note_coverage(
         if foreign == len(run):
             raise UserError(f"run {name}: none of its questions is in the questions file")
         if missing:
-            evaluation.notes.append(f"run {name} lacks {missing} of {len(ids)} questions")
+            what = "left out" if official else "counted as misses"
+            evaluation.notes.append(f"run {name} lacks {missing} of {len(ids)} questions, {what}")
         if foreign:
             warn(f"run {name} has {foreign} questions that the questions file does not; left out")
 
