@@ -74,7 +74,7 @@ def test_questions_cut_from_the_run_are_misses_and_official_drops_them(shared, e
     run.write_text("\n".join(reversed(kept)) + "\n", "utf-8")  # and in another order
     scores, printed = evaluate(shared, tmp_path / "default", run)
     check(scores, expected, missed=cut)
-    assert f"Note: run cut lacks {len(cut)} of 1200 questions." in printed
+    assert f"Note: run cut lacks {len(cut)} of 1200 questions, counted as misses." in printed
     scores, printed = evaluate(shared, tmp_path / "official", run, "--official")
     check(scores, expected, dropped=cut)
-    assert f"Note: run cut lacks {len(cut)} of 1200 questions." in printed
+    assert f"Note: run cut lacks {len(cut)} of 1200 questions, left out." in printed
