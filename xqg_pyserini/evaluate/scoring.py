@@ -175,8 +175,9 @@ def evaluate_runs(
     loaded = _read_runs(runs)
     evaluation = Evaluation({run: {} for run in loaded}, [], test, correction, level, None)
     _note_coverage(evaluation, questions, loaded, official)
-    derive = qrels is None and any(metric.budget is None for metric in parsed)
     budgets = [metric.budget for metric in parsed if metric.budget is not None]
+    others = [metric.name for metric in parsed if metric.budget is None]
+    derive = qrels is None and bool(others)
     answerable = _answerable(questions, bool(budgets) or derive, evaluation)
     texts: dict[str, str] = {}
     relevant: dict[str, dict[str, int]] = read_qrels(qrels) if qrels is not None else {}
@@ -196,7 +197,6 @@ def evaluate_runs(
         by_name: dict[Any, dict[str, float]] = {}
         if budgets:
             by_name |= _r_at_kt(questions, run, answerable, texts, budgets)
-        others = [metric.name for metric in parsed if metric.budget is None]
         if others:
             by_name |= _ranx(questions, run, relevant, others)
         for metric in parsed:
