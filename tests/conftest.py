@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from xqg_pyserini.errors import UserError
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("XQG_SHARED", ROOT.parent / "shared"))
 
@@ -53,6 +55,15 @@ def run_xqg(*arguments, cwd=None, timeout=300, env=None) -> subprocess.Completed
         timeout=timeout,
         env={**os.environ, **(env or {})},
     )
+
+
+def message(call, *arguments, **options) -> str:
+    """The one line that a call refuses with."""
+    with pytest.raises(UserError) as caught:
+        call(*arguments, **options)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from conftest import write_jsonl
+from conftest import message, write_jsonl
 
 from xqg_pyserini import data, files
 from xqg_pyserini.data import Hit, Passage, Question
@@ -29,15 +29,6 @@ def passages(source):
 
 def generated(source):
     return [record for _, record in data.read_generated(source)]
-
-
-def message(call, *arguments, **options) -> str:
-    """The one line that a call refuses with."""
-    with pytest.raises(UserError) as caught:
-        call(*arguments, **options)
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
 
 
 # --- the corpus -----------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
-from test_store import describe, edit_meta, f32, files, message, write_passages, write_sums
+from conftest import message
+from test_store import describe, edit_meta, f32, files, write_passages, write_sums
 
 from xqg_pyserini import store
 from xqg_pyserini.augment import Fusion

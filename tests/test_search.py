@@ -5,7 +5,7 @@ import warnings
 import faiss
 import numpy as np
 import pytest
-from conftest import write_jsonl
+from conftest import message, write_jsonl
 from test_store import (
     CORPUS,
     GENERATED,
@@ -13,7 +13,6 @@ from test_store import (
     engine,  # noqa: F401 - a fixture, used by every test
     f32,
     fake,  # noqa: F401 - a fixture
-    message,
     write_passages,
     write_sums,
 )

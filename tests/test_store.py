@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from conftest import write_jsonl
+from conftest import message, write_jsonl
 
 from xqg_pyserini import accumulate, encode, encoders, engines, store
 from xqg_pyserini.accumulate import accumulate_queries
@@ -151,14 +151,6 @@ def passages(tmp_path):
 @pytest.fixture
 def queries(tmp_path):
     return write_sums(tmp_path / "Q", IDS, SUMS, COUNTS)
-
-
-def message(call, *arguments, **options) -> str:
-    with pytest.raises(UserError) as caught:
-        call(*arguments, **options)
-    text = str(caught.value)
-    assert "\n" not in text
-    return text
 
 
 def files(folder: Path) -> dict[str, bytes]:
