@@ -10,6 +10,8 @@ import pytest
 
 from xqg_pyserini.errors import UserError
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: others may use the cores too
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("XQG_SHARED", ROOT.parent / "shared"))
 

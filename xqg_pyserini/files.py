@@ -8,6 +8,7 @@ This room knows no records.
 import glob
 import gzip
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -19,6 +20,11 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
 from xqg_pyserini.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # no such locks on Windows
+    fcntl = None  # type: ignore[assignment]
 
 SUFFIXES = (".jsonl", ".json", ".tsv", ".jsonl.gz", ".json.gz", ".tsv.gz")
 Item = TypeVar("Item")
@@ -111,7 +117,11 @@ def aside_of(path: str | Path) -> Path:
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[IO[str]]:
-    """Open a text file that appears under its name only when all of it is written."""
+    """Open a text file that appears under its name only when all of it is written.
+
+    A name that ends in `.gz` is written with gzip, the same bytes for the same text.
+    Raises `UserError` where another process is writing it now.
+    """
     path = Path(path)
     check_file(path)
     if path.exists() and not path.is_file():  # a pipe or a device: nothing to rename
@@ -120,13 +130,52 @@ def writing(path: str | Path) -> Iterator[IO[str]]:
         return
     with parents(path), named(path):
         aside = aside_of(path)
-        try:
-            with open(aside, "w", encoding="utf-8", newline="\n") as file:
-                yield file
-            os.replace(aside, path)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
+        with _locked(aside, path) as raw:
+            try:
+                with _text_writer(raw, zipped=path.name.endswith(".gz")) as file:
+                    yield file
+                raw.flush()
+                os.replace(aside, path)
+            except BaseException:
+                aside.unlink(missing_ok=True)
+                raise
+
+
+@contextmanager
+def _locked(aside: Path, path: Path) -> Iterator[IO[bytes]]:
+    """Open an empty file that no other living process has open here; a killed one lets go of it."""
+    while True:
+        raw = open(os.open(aside, os.O_RDWR | os.O_CREAT, 0o666), "wb")  # noqa: SIM115
+        with raw:
+            if fcntl is not None:
+                try:
+                    fcntl.flock(raw, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise UserError(
+                        f"{path}: another process is writing it; wait for that, or give another "
+                        "output"
+                    ) from None
+                except OSError:  # a file system without locks
+                    pass
+            if not aside.exists() or not os.path.samestat(os.fstat(raw.fileno()), aside.stat()):
+                continue  # its writer finished and renamed it between our opening and our locking
+            raw.truncate()
+            yield raw
+            return
+
+
+@contextmanager
+def _text_writer(raw: IO[bytes], zipped: bool) -> Iterator[IO[str]]:
+    stream: Any = raw
+    if zipped:
+        stream = gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0)
+    text = io.TextIOWrapper(stream, encoding="utf-8", newline="\n")
+    try:
+        yield text
+    finally:
+        text.detach()
+        if zipped:
+            stream.close()
 
 
 @contextmanager

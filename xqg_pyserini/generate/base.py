@@ -1,0 +1,158 @@
+"""What every generator shares: prompts, cutting, batches, the order of results.
+
+A backend implements `_load` and `_sample`, and is named in `settings.BACKENDS`.
+This room knows passages and texts; it knows no files of queries, no shards and no job.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from xqg_pyserini.data import Passage
+from xqg_pyserini.errors import UserError
+from xqg_pyserini.generate.sampling import sample_keys
+from xqg_pyserini.generate.settings import BACKENDS, GeneratorSettings
+from xqg_pyserini.pretrained import load_tokenizer, torch_device
+
+Queries = dict[str, tuple[str, ...]]
+
+
+class Prompt(NamedTuple):
+    """What the model reads to write the queries of one passage in one language."""
+
+    text: str
+    tokens: list[int]
+    passage: int  # its place among the passages
+    docid: str
+    language: str
+
+
+class QueryGenerator:
+    """Writes queries for passages in several languages, as its settings say.
+
+    A subclass implements `_load` and `_sample`, and sets `tokenizer` in the former.
+
+    Args:
+        settings: what decides the queries.
+        device: "auto" (cuda where there is one), "cpu", "cuda:1", …
+        batch_size: queries written together; a batch has batch_size / num_queries prompts.
+
+    Attributes:
+        exact: whether a query depends on (seed, passage, language, index) alone; if not, it
+            depends on the shard and the batch size too.
+        cut: passages that were cut to fit `max_input_tokens`, so far.
+    """
+
+    exact = True
+    tokenizer: Any
+
+    def __init__(
+        self, settings: GeneratorSettings, device: str = "auto", batch_size: int = 64
+    ) -> None:
+        if batch_size < 1:
+            raise UserError(f"batch size {batch_size}; expected 1 or more")
+        self.settings, self.batch_size, self.cut = settings, batch_size, 0
+        self.device = torch_device(device)
+        self.tokenizer = load_tokenizer(settings.model)
+        if settings.chat and not getattr(self.tokenizer, "chat_template", None):
+            raise UserError(
+                f"the tokenizer of {settings.model!r} has no chat template; leave --chat out"
+            )
+        self._load()
+
+    def _load(self) -> None:
+        """Load the model."""
+        raise NotImplementedError
+
+    def start_shard(self, number: int) -> None:
+        """Be told that a shard begins; for samplers that cannot be steered query by query."""
+
+    def _sample(self, batch: list[Prompt]) -> list[list[str]]:
+        """Return `num_queries` texts for each prompt, in order."""
+        raise NotImplementedError
+
+    def generate(
+        self, passages: Sequence[Passage], progress: Callable[[int], Any] = lambda n: None
+    ) -> list[Queries]:
+        """Write the queries of some passages; `progress` is told how many of each finished batch.
+
+        Returns:
+            For each passage, in order: language → `num_queries` texts on one line each, blank
+            where the model wrote nothing.
+        """
+        rows: list[dict[str, tuple[str, ...]]] = [{} for _ in passages]
+        for batch in self._batches(self._prompts(passages)):
+            for prompt, texts in zip(batch, self._sample(batch), strict=True):
+                rows[prompt.passage][prompt.language] = tuple(" ".join(t.split()) for t in texts)
+            progress(len(batch) * self.settings.num_queries)
+        return [{l: row[l] for l in self.settings.languages} for row in rows]
+
+    # ------------------------------------------------------------ prompts
+
+    def _text(self, passage: Passage, language: str, text: str | None = None) -> str:
+        filled = self.settings.prompt.fill(passage, language, text)
+        if not self.settings.chat:
+            return filled
+        return self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": filled}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=False,  # of models that think before they answer; others ignore it
+        )
+
+    def _tokens(self, texts: list[str]) -> list[list[int]]:
+        # a chat template writes the special tokens itself
+        return self.tokenizer(texts, add_special_tokens=not self.settings.chat)["input_ids"]
+
+    def _prompts(self, passages: Sequence[Passage]) -> list[Prompt]:
+        places = [(i, l) for i in range(len(passages)) for l in self.settings.languages]
+        texts = [self._text(passages[i], l) for i, l in places]
+        prompts = []
+        cut: set[int] = set()
+        for (i, language), text, tokens in zip(places, texts, self._tokens(texts), strict=True):
+            if len(tokens) > self.settings.max_input_tokens:
+                cut.add(i)
+                text, tokens = self._shortened(passages[i], language, len(tokens))
+            prompts.append(Prompt(text, tokens, i, passages[i].id, language))
+        self.cut += len(cut)
+        return prompts
+
+    def _shortened(self, passage: Passage, language: str, length: int) -> tuple[str, list[int]]:
+        """Return a prompt whose passage is cut at its end until the whole of it fits."""
+        pieces = self.tokenizer(passage.text, add_special_tokens=False)["input_ids"]
+        keep = len(pieces)
+        while length > self.settings.max_input_tokens:
+            keep -= length - self.settings.max_input_tokens
+            if keep < 1:
+                raise UserError(
+                    f"--max-input-tokens {self.settings.max_input_tokens} leaves no room for "
+                    f"passage {passage.id!r} beside the rest of its prompt; expected more"
+                )
+            kept = self.tokenizer.decode(pieces[:keep], skip_special_tokens=True).strip()
+            text = self._text(passage, language, kept)
+            (tokens,) = self._tokens([text])
+            length = len(tokens)
+        return text, tokens
+
+    def _batches(self, prompts: list[Prompt]) -> Iterator[list[Prompt]]:
+        """Yield batches of prompts of about one length, longest first: memory fails early."""
+        size = max(1, self.batch_size // self.settings.num_queries)
+        order = sorted(prompts, key=lambda p: (-len(p.tokens), p.passage))
+        for start in range(0, len(order), size):
+            yield order[start : start + size]
+
+    def _keys(self, prompt: Prompt) -> Any:
+        s = self.settings
+        return sample_keys(s.seed, prompt.docid, prompt.language, s.num_queries)
+
+
+def load_generator(
+    settings: GeneratorSettings, device: str = "auto", batch_size: int = 64
+) -> QueryGenerator:
+    """Load the generator that the settings name.
+
+    Raises `UserError` for a model that cannot be loaded, is no generator, or cannot be run so.
+    """
+    module, name = BACKENDS[settings.backend]
+    found = importlib.import_module(f"xqg_pyserini.generate.{module}")
+    return getattr(found, name)(settings, device, batch_size)

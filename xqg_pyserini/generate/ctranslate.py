@@ -1,0 +1,118 @@
+"""Encoder-decoders on CTranslate2, faster: the checkpoint is converted once, into a cache.
+
+Its sampler cannot be steered query by query, so a query depends on its shard: content and batches
+of a shard are fixed, and one worker samples it from a seed of its own.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from xqg_pyserini.errors import UserError, missing_package
+from xqg_pyserini.files import writing_folder
+from xqg_pyserini.generate.base import Prompt, QueryGenerator
+from xqg_pyserini.generate.hugging_face import language_token
+from xqg_pyserini.generate.sampling import stream_seed
+from xqg_pyserini.generate.settings import model_backend, refuse_overflow
+from xqg_pyserini.pretrained import fingerprint, first_line, read_config
+
+CACHE_VARIABLE = "XQG_CACHE"
+_TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
+
+
+def cache_folder() -> Path:
+    """Return where converted models are kept: XQG_CACHE, or the user's cache folder."""
+    own = os.environ.get(CACHE_VARIABLE)
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(own) if own else Path(base) / "xqg_pyserini"
+
+
+class CTranslate2(QueryGenerator):
+    """T5, mT5, NLLB, M2M-100, mBART, … on CTranslate2 (Klein et al.)."""
+
+    exact = False
+
+    def _load(self) -> None:
+        try:
+            import ctranslate2
+        except ImportError:
+            raise missing_package("ctranslate2", "ct2") from None
+        settings = self.settings
+        config = read_config(settings.model)
+        if model_backend(settings.model, config) != "seq2seq":
+            raise UserError(
+                f"the model {settings.model!r} is a causal one; CTranslate2 is used for "
+                "encoder-decoders only: leave --backend out"
+            )
+        refuse_overflow(config, settings)
+        kind, _, index = self.device.partition(":")
+        if _TYPES[settings.precision] not in ctranslate2.get_supported_compute_types(kind):
+            raise UserError(
+                f"CTranslate2 does not compute in {settings.precision} on this {kind}; choose "
+                f"--precision {'int8' if kind == 'cpu' else 'bf16'}"
+            )
+        self._library = ctranslate2
+        self._where = {"device": kind, "device_index": int(index or 0)}
+        self._folder = _converted(settings.model, fingerprint(settings.model, config), settings)
+        self._prefixes = {}
+        for language in settings.languages:
+            token = language_token(self.tokenizer, language)
+            names = [] if token is None else self.tokenizer.convert_ids_to_tokens([token])
+            self._prefixes[language] = names
+        self.start_shard(0)
+
+    def start_shard(self, number: int) -> None:
+        """Begin with a worker that samples from the shard's own seed."""
+        # a worker takes its seed when it draws for the first time: each shard gets a new one
+        self._library.set_random_seed(stream_seed(self.settings.seed, ["shard", number]))
+        threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
+        self._translator = self._library.Translator(
+            str(self._folder),
+            compute_type=_TYPES[self.settings.precision],
+            inter_threads=1,
+            intra_threads=threads,
+            **self._where,
+        )
+
+    def _sample(self, batch: list[Prompt]) -> list[list[str]]:
+        settings = self.settings
+        prefixes = [self._prefixes[prompt.language] for prompt in batch]
+        results = self._translator.translate_batch(
+            [self.tokenizer.convert_ids_to_tokens(prompt.tokens) for prompt in batch],
+            target_prefix=prefixes if any(prefixes) else None,
+            beam_size=1,
+            num_hypotheses=settings.num_queries,
+            sampling_topk=min(settings.top_k, len(self.tokenizer)) or -1,
+            sampling_temperature=settings.temperature,
+            max_decoding_length=settings.max_new_tokens + max(map(len, prefixes)),
+            max_input_length=0,
+        )
+        return [
+            [
+                self.tokenizer.decode(
+                    self.tokenizer.convert_tokens_to_ids(tokens), skip_special_tokens=True
+                )
+                for tokens in result.hypotheses
+            ]
+            for result in results
+        ]
+
+
+def _converted(model: str, weights: str, settings: Any) -> Path:
+    """Return the folder of a converted model, converting it if that was not done before."""
+    import ctranslate2
+
+    kind = _TYPES[settings.precision]
+    name = f"{Path(model).name}-{weights[:16]}-{kind}-{ctranslate2.__version__}"
+    folder = cache_folder() / "ctranslate2" / name
+    if (folder / "model.bin").is_file():
+        return folder
+    from ctranslate2.converters import TransformersConverter
+
+    with writing_folder(folder, overwrite=True) as aside:
+        aside.rmdir()  # the converter makes it
+        try:
+            TransformersConverter(model).convert(str(aside), quantization=kind)
+        except Exception as error:  # a kind of model that it does not know, among others
+            raise UserError(f"CTranslate2 cannot convert {model!r}: {first_line(error)}") from None
+    return folder

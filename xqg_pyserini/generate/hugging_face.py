@@ -1,0 +1,298 @@
+"""Generators that transformers runs: encoder-decoders (mT5, NLLB, …) and causal models.
+
+The loop is our own, since `model.generate` keeps computing finished queries, pads their caches
+and samples from a generator that all rows share: a prompt is read once for all of its queries
+(its caches are copied, not computed again), finished queries leave the batch, and each token is
+drawn by noise of its own (`sampling`).
+"""
+
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from xqg_pyserini.data import languages
+from xqg_pyserini.errors import UserError
+from xqg_pyserini.generate.base import Prompt, QueryGenerator
+from xqg_pyserini.generate.sampling import choose_tokens
+from xqg_pyserini.generate.settings import model_backend, refuse_overflow
+from xqg_pyserini.pretrained import load_model, read_config
+
+_COMPACT = 0.8  # finished queries leave the batch when fewer than this share of it go on
+
+
+def language_token(tokenizer: Any, language: str) -> int | None:
+    """Return the token with which NLLB, M2M-100 or mBART-50 begin a text in a language.
+
+    None where the tokenizer has no tokens of that kind.  Raises `UserError` where it has, but
+    not for this language.
+    """
+    special = {str(t): i for i, t in tokenizer.added_tokens_decoder.items()}
+    styles = {  # a token that such a tokenizer has for certain → what ours would be called
+        "eng_Latn": languages()[language].get("flores", ""),
+        "__en__": f"__{language}__",
+        "en_XX": next((t for t in special if t.startswith(f"{language}_")), ""),
+    }
+    for known, ours in styles.items():
+        if known in special:
+            if ours not in special:
+                raise UserError(
+                    f"the model has no language token for {language!r} (it has {known}); "
+                    "leave that language out"
+                )
+            return special[ours]
+    return None
+
+
+class _HuggingFace(QueryGenerator):
+    """The loop that both kinds of model share; a kind says how a batch begins and goes on."""
+
+    model: Any
+
+    def _load(self) -> None:
+        config = read_config(self.settings.model)
+        kind = model_backend(self.settings.model, config)
+        if kind != self.settings.backend:
+            raise UserError(
+                f"the model {self.settings.model!r} is of the kind {kind}, "
+                f"not {self.settings.backend}; leave --backend out"
+            )
+        refuse_overflow(config, self.settings)
+        self.model = load_model(
+            self._auto_class(), self.settings.model, self.settings.precision, self.device
+        )
+        accepted = inspect.signature(self.model.forward).parameters
+        self._accepts_positions = "position_ids" in accepted
+        self._accepts_keep = "logits_to_keep" in accepted
+        self._ends = _end_tokens(self.model.generation_config, self.tokenizer)
+        self._pad = next(iter(self._ends), 0)
+        if self.tokenizer.pad_token_id is not None:
+            self._pad = self.tokenizer.pad_token_id
+
+    def _auto_class(self) -> Any:
+        raise NotImplementedError
+
+    def _begin(self, batch: list[Prompt]) -> tuple[Any, Any, dict[str, Any]]:
+        """Read the prompts: logits (b, vocabulary) of the first tokens, cache, further inputs."""
+        raise NotImplementedError
+
+    def _go_on(self, tokens: Any, cache: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
+        """Return logits (r, vocabulary) and cache after one more token (r,) of each query."""
+        raise NotImplementedError
+
+    def _finished(self, rows: list[list[int]]) -> np.ndarray:
+        """Tell which queries (r,) have come to their end with their last token."""
+        return np.array([row[-1] in self._ends for row in rows])
+
+    def _text_of(self, tokens: list[int]) -> str:
+        return self.tokenizer.decode(tokens, skip_special_tokens=True)
+
+    def _sample(self, batch: list[Prompt]) -> list[list[str]]:
+        import torch
+
+        n = self.settings.num_queries
+        with torch.inference_mode():
+            written = self._decode(batch, np.concatenate([self._keys(p) for p in batch]))
+        texts = [self._text_of(tokens) for tokens in written]
+        return [texts[i : i + n] for i in range(0, len(texts), n)]
+
+    def _decode(self, batch: list[Prompt], keys: np.ndarray) -> list[list[int]]:
+        """Return the tokens of every query: `num_queries` a prompt, in the order of the keys."""
+        n, longest = self.settings.num_queries, self.settings.max_new_tokens
+        written: list[list[int]] = [[] for _ in keys]
+        logits, cache, inputs = self._begin(batch)
+        logits, values = self._candidates(logits)
+        logits, values = logits.repeat(n, axis=0), values.repeat(n, axis=0)
+        cache, inputs = _repeated(cache, inputs, n)
+        rows = np.arange(len(keys))  # which query each row of the batch is
+        going = np.ones(len(keys), dtype=bool)  # which rows are not finished
+        for step in range(longest):
+            chosen = choose_tokens(logits, values, keys[rows], step, self.settings.temperature)
+            for at in np.flatnonzero(going):
+                written[rows[at]].append(int(chosen[at]))
+            still = np.flatnonzero(going)
+            going[still] = ~self._finished([written[rows[at]] for at in still])
+            if step + 1 == longest or not going.any():
+                break
+            if going.mean() < _COMPACT:
+                keep = np.flatnonzero(going)
+                cache, inputs = _selected(cache, inputs, keep, self.device)
+                rows, chosen, going = rows[keep], chosen[keep], going[keep]
+            raw, cache = self._go_on(chosen, cache, inputs)
+            logits, values = self._candidates(raw)
+        return written
+
+    def _candidates(self, logits: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits (r, k) float32 and ids (r, k) int64 of the k most probable tokens."""
+        import torch
+
+        k = min(self.settings.top_k or logits.shape[-1], logits.shape[-1])
+        best, tokens = torch.topk(logits, k, dim=-1)
+        values = best.float().cpu().numpy()
+        if not np.isfinite(values[:, 0]).all():
+            raise UserError(
+                f"the model {self.settings.model!r} gives NaN or infinity in "
+                f"{self.settings.precision}; try --precision fp32"
+            )
+        return values, tokens.cpu().numpy()
+
+    def _padded(self, batch: list[Prompt], left: bool) -> tuple[Any, Any]:
+        """Return the prompts' tokens and mask (b, longest) int64, padded on one side."""
+        import torch
+
+        width = max(len(prompt.tokens) for prompt in batch)
+        ids = np.full((len(batch), width), self._pad, dtype=np.int64)
+        mask = np.zeros((len(batch), width), dtype=np.int64)
+        for i, prompt in enumerate(batch):
+            part = slice(width - len(prompt.tokens), width) if left else slice(len(prompt.tokens))
+            ids[i, part], mask[i, part] = prompt.tokens, 1
+        return (torch.from_numpy(array).to(self.device) for array in (ids, mask))  # type: ignore
+
+
+class Seq2Seq(_HuggingFace):
+    """Encoder-decoders: T5, mT5, ByT5, NLLB, M2M-100, mBART.
+
+    Models that begin every text with the token of its language are made to begin with it.
+    """
+
+    def _auto_class(self) -> Any:
+        from transformers import AutoModelForSeq2SeqLM
+
+        return AutoModelForSeq2SeqLM
+
+    def _load(self) -> None:
+        super()._load()
+        config = self.model.generation_config
+        start = config.decoder_start_token_id
+        if start is None:
+            start = self.model.config.decoder_start_token_id
+        if start is None:
+            raise UserError(
+                f"the model {self.settings.model!r} names no decoder_start_token_id; "
+                "add it to its generation_config.json"
+            )
+        self._starts = {}
+        for language in self.settings.languages:
+            token = language_token(self.tokenizer, language)
+            self._starts[language] = [start] if token is None else [start, token]
+
+    def _begin(self, batch: list[Prompt]) -> tuple[Any, Any, dict[str, Any]]:
+        import torch
+
+        ids, mask = self._padded(batch, left=False)
+        encoded = self.model.get_encoder()(input_ids=ids, attention_mask=mask)
+        starts = torch.tensor([self._starts[p.language] for p in batch], device=self.device)
+        output = self.model(
+            encoder_outputs=encoded,
+            attention_mask=mask,
+            decoder_input_ids=starts,
+            use_cache=True,
+        )
+        inputs = {"hidden": encoded.last_hidden_state, "attention_mask": mask}
+        return output.logits[:, -1], output.past_key_values, inputs
+
+    def _go_on(self, tokens: Any, cache: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
+        import torch
+        from transformers.modeling_outputs import BaseModelOutput
+
+        output = self.model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=inputs["hidden"]),
+            attention_mask=inputs["attention_mask"],
+            decoder_input_ids=torch.from_numpy(tokens)[:, None].to(self.device),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return output.logits[:, -1], output.past_key_values
+
+
+class Causal(_HuggingFace):
+    """Causal language models, with a few-shot prompt or a chat template; one line is a query."""
+
+    def _auto_class(self) -> Any:
+        from transformers import AutoModelForCausalLM
+
+        return AutoModelForCausalLM
+
+    def _load(self) -> None:
+        super()._load()
+        self._pieces: dict[int, str] = {}
+
+    def _begin(self, batch: list[Prompt]) -> tuple[Any, Any, dict[str, Any]]:
+        ids, mask = self._padded(batch, left=True)
+        inputs = {"attention_mask": mask}
+        extra = {"logits_to_keep": 1} if self._accepts_keep else {}
+        if self._accepts_positions:
+            extra["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+        output = self.model(input_ids=ids, attention_mask=mask, use_cache=True, **extra)
+        return output.logits[:, -1], output.past_key_values, inputs
+
+    def _go_on(self, tokens: Any, cache: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
+        import torch
+
+        mask = inputs["attention_mask"]
+        mask = inputs["attention_mask"] = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        extra = {}
+        if self._accepts_positions:
+            extra["position_ids"] = mask.sum(-1, keepdim=True) - 1
+        output = self.model(
+            input_ids=torch.from_numpy(tokens)[:, None].to(self.device),
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=True,
+            **extra,
+        )
+        return output.logits[:, -1], output.past_key_values
+
+    def _finished(self, rows: list[list[int]]) -> np.ndarray:
+        # a line that holds something is the query: what follows it is not looked at
+        ended = super()._finished(rows)
+        for i, row in enumerate(rows):
+            if not ended[i] and "\n" in self._piece(row[-1]):
+                ended[i] = "\n" in self._text_of(row).lstrip()
+        return ended
+
+    def _piece(self, token: int) -> str:
+        if token not in self._pieces:
+            self._pieces[token] = self.tokenizer.decode([token])
+        return self._pieces[token]
+
+    def _sample(self, batch: list[Prompt]) -> list[list[str]]:
+        return [[_first_line(text) for text in texts] for texts in super()._sample(batch)]
+
+
+def _first_line(text: str) -> str:
+    return next((line for line in text.splitlines() if line.strip()), "")
+
+
+def _end_tokens(config: Any, tokenizer: Any) -> set[int]:
+    named = config.eos_token_id
+    ends: Iterable[Any] = named if isinstance(named, list) else [named]
+    return {int(t) for t in [*ends, tokenizer.eos_token_id] if t is not None}
+
+
+def _repeated(cache: Any, inputs: dict[str, Any], n: int) -> tuple[Any, dict[str, Any]]:
+    if n > 1:
+        _check_cache(cache)
+        cache.batch_repeat_interleave(n)
+        inputs = {name: value.repeat_interleave(n, dim=0) for name, value in inputs.items()}
+    return cache, inputs
+
+
+def _selected(
+    cache: Any, inputs: dict[str, Any], keep: np.ndarray, device: str
+) -> tuple[Any, dict[str, Any]]:
+    import torch
+
+    _check_cache(cache)
+    rows = torch.from_numpy(keep).to(device)
+    cache.batch_select_indices(rows)
+    return cache, {name: value[rows] for name, value in inputs.items()}
+
+
+def _check_cache(cache: Any) -> None:
+    if not hasattr(cache, "batch_select_indices"):
+        raise UserError(
+            f"models with a {type(cache).__name__} cannot be sampled several queries at once; "
+            "choose another model"
+        )

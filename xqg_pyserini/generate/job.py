@@ -1,0 +1,284 @@
+"""A generation job: a corpus in shards, each written whole or not at all, on one machine or many.
+
+    queries-00007-of-00128.jsonl.gz    the queries of a fixed run of passages, in corpus order
+    meta.json                          the settings, written first: a job goes on only with these
+
+This room knows the folder; `workers` write the shards, and a backend the queries.
+"""
+
+import importlib.metadata
+import json
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from xqg_pyserini.data import languages, read_corpus
+from xqg_pyserini.encode import write_ids
+from xqg_pyserini.errors import UserError
+from xqg_pyserini.files import (
+    check_output,
+    chunks,
+    describe_sources,
+    file_sha256,
+    parents,
+    write_json,
+)
+from xqg_pyserini.generate.quality import TextRules
+from xqg_pyserini.generate.settings import GeneratorSettings
+from xqg_pyserini.generate.workers import Dropped, Order, Shards, worker_devices, write_shards
+from xqg_pyserini.pretrained import describe_weights, read_config
+from xqg_pyserini.store import IdIndex, VectorStore
+
+META, KIND, FORMAT = "meta.json", "generated-queries", 1
+SHARD_PASSAGES = 64  # of a shard by default, so that a kill costs minutes …
+MOST_SHARDS = 4096  # … unless that would be too many files
+
+
+# ---------------------------------------------------------------- shards
+
+
+def default_shards(passages: int) -> int:
+    """Return the number of shards that a corpus is cut into where the user does not say."""
+    return max(1, min(-(-passages // SHARD_PASSAGES), MOST_SHARDS))
+
+
+class Summary(NamedTuple):
+    """What a job has done."""
+
+    output: str
+    shards: int  # that this job was asked for
+    written: int  # by this call; the others were there already
+    passages: int  # in the shards that were written
+    queries: int
+    seconds: float
+    cut: int  # passages that did not fit the prompt's length and were cut
+    dropped: dict[str, dict[str, int]]  # quality rule → language → number
+
+
+class GenerationJob:
+    """A folder of generated queries being filled, shard by shard.
+
+    Args:
+        corpus: file, directory or pattern, as `data.read_corpus` takes it.
+        settings: what decides the queries.
+        output: the folder; one that holds shards of the same settings is gone on with.
+        num_shards: how many shards the whole corpus makes; see `default_shards`.
+        shards: which of them to write here, counted from 0 (default: all).
+        devices: one worker is started for each; see `worker_devices`.
+        batch_size: queries written together.
+        rules: text rules that a query must pass to be kept.
+        overwrite: begin anew in a folder that holds something.
+
+    Raises:
+        UserError: for a corpus that cannot be read or repeats an id, a shard out of range, a
+            folder whose `meta.json` has other settings (naming the first that differs).
+    """
+
+    def __init__(
+        self,
+        corpus: str | Path,
+        settings: GeneratorSettings,
+        output: str | Path,
+        *,
+        num_shards: int | None = None,
+        shards: Sequence[int] | None = None,
+        devices: Sequence[str] = ("auto",),
+        batch_size: int = 64,
+        rules: TextRules | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self.corpus, self.settings, self.path = corpus, settings, Path(output)
+        self.batch_size, self.rules, self._overwrite = batch_size, rules, overwrite
+        self._check_shards(num_shards, shards)
+        self.devices = worker_devices(devices)
+        weights = describe_weights(settings.model, read_config(settings.model))
+        check_output(output, overwrite or (self.path / META).is_file(), [corpus])
+        self.sources = describe_sources(corpus)
+        passages, self.ids_sha256 = self._count()
+        if num_shards is not None and num_shards > passages:
+            raise UserError(f"--num-shards {num_shards} for {passages} passages; expected fewer")
+        self.plan = Shards(passages, num_shards or default_shards(passages))
+        self.chosen = sorted(set(range(self.plan.number) if shards is None else shards))
+        self.meta = self._describe(weights)
+        if not overwrite:
+            self._check_meta()
+        self.written, self.seconds = 0, 0.0
+        self.counts: Counter[str] = Counter()
+        self.dropped: Dropped = Counter()
+
+    @staticmethod
+    def _check_shards(number: int | None, shards: Sequence[int] | None) -> None:
+        if number is not None and number < 1:
+            raise UserError(f"--num-shards is {number}; expected 1 or more")
+        if shards is not None:
+            if number is None:
+                raise UserError("--shard takes --num-shards N: of how many shards is it one?")
+            for shard in shards:
+                if not 0 <= shard < number:
+                    raise UserError(
+                        f"--shard {shard} of {number} shards; expected 0 to {number - 1}"
+                    )
+
+    def _count(self) -> tuple[int, str]:
+        """Check the whole corpus; return its number of passages and the checksum of its ids."""
+        with tempfile.TemporaryDirectory() as folder:
+            ids = Path(folder) / "ids.txt"
+            return write_ids(self.corpus, ids), file_sha256(ids)
+
+    def _describe(self, weights: Mapping[str, Any]) -> dict[str, Any]:
+        settings = self.settings
+        exact = settings.backend != "ctranslate2"
+        function_of = ["seed", "passage", "language", "index"]
+        versions = ["transformers", "torch"] + ([] if exact else ["ctranslate2"])
+        return {
+            "format": FORMAT,
+            "kind": KIND,
+            **settings.describe(),
+            "language_names": {l: languages()[l]["name"] for l in settings.languages},
+            "weights": dict(weights),
+            "filter": asdict(self.rules) if self.rules else None,
+            "passages": self.plan.passages,
+            "num_shards": self.plan.number,
+            "sources": self.sources,
+            "each_query_depends_on": function_of if exact else ["seed", "shard", "batch_size"],
+            "batch_size": None if exact else self.batch_size,
+            "versions": {name: importlib.metadata.version(name) for name in versions},
+        }
+
+    def _check_meta(self) -> None:
+        """Refuse a folder of other settings; what only says where and by what it was made may."""
+        file = self.path / META
+        if not file.is_file():
+            return
+        try:
+            before = dict(json.loads(file.read_text("utf-8")))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{file}: damaged ({error}); --overwrite begins anew") from None
+        now = json.loads(json.dumps(self.meta))
+        for key, value in now.items():
+            if key not in ("model", "versions") and before.get(key) != value:
+                raise UserError(
+                    f"{file}: {_difference(key, before.get(key), value)}; give another --output, "
+                    "or --overwrite to begin anew"
+                )
+
+    def shard_path(self, shard: int) -> Path:
+        """Return where a shard stands, or will."""
+        return self.path / self.plan.name(shard)
+
+    def pending(self) -> list[int]:
+        """Return the chosen shards that are not there yet."""
+        return [shard for shard in self.chosen if not self.shard_path(shard).is_file()]
+
+    def check_passages(self, store: VectorStore) -> None:
+        """Raise `UserError` if a passage of the corpus is not in a passage store."""
+        if store.meta["ids_sha256"] == self.ids_sha256:
+            return
+        index = IdIndex(store.ids_path)
+        for chunk in chunks(read_corpus(self.corpus), 4096):
+            rows = index.rows([passage.id for _, passage in chunk])
+            for row, (line, passage) in zip(rows, chunk, strict=True):
+                if row < 0:
+                    raise line.error(
+                        f"passage {passage.id!r} is not in {store.path}; encode this corpus first"
+                    )
+
+    # ------------------------------------------------------------ running
+
+    def run(self) -> Iterator[Path]:
+        """Write the chosen shards that are missing; yield each chosen one, in order, once whole.
+
+        A killed job starts again at the first missing shard and ends with the same bytes.
+        """
+        if self._overwrite:
+            check_output(self.path, True, [self.corpus])
+            shutil.rmtree(self.path, ignore_errors=True)
+            self._overwrite = False
+        start = time.monotonic()
+        with parents(self.path):
+            self.path.mkdir(exist_ok=True)
+            write_json(self.path / META, self.meta)
+            try:
+                yield from self._run(self.pending())
+            except BaseException:
+                self._leave_nothing()
+                raise
+            finally:
+                self.seconds = time.monotonic() - start
+
+    def _leave_nothing(self) -> None:
+        """Take the folder away if no shard is in it, and no other job's either."""
+        if {path.name for path in self.path.iterdir()} <= {META}:
+            (self.path / META).unlink(missing_ok=True)
+            self.path.rmdir()
+
+    def _run(self, pending: list[int]) -> Iterator[Path]:
+        missing = set(pending)
+        passages = sum(stop - start for start, stop in map(self.plan.bounds, pending))
+        each = len(self.settings.languages) * self.settings.num_queries
+        with tqdm(total=passages * each, desc="generating", unit=" queries", disable=None) as bar:
+
+            def progress(queries: int) -> None:
+                bar.update(queries)
+                rate = bar.format_dict["rate"] or 0
+                bar.set_postfix_str(f"{rate / each:.2f} passages/s", refresh=False)
+
+            order = Order(
+                str(self.corpus), self.settings, self.path, self.plan, pending, self.batch_size,
+                self.rules,
+            )  # fmt: skip
+            events = write_shards(order, self.devices, progress)
+            for shard in self.chosen:
+                while shard in missing:
+                    done = next(events)
+                    self.counts += done.counts
+                    self.dropped += done.dropped
+                    self.written += 1
+                    missing.remove(done.shard)
+                yield self.shard_path(shard)
+
+    def summary(self) -> Summary:
+        """Return what the job has done so far."""
+        return Summary(
+            str(self.path), len(self.chosen), self.written, self.counts["passages"],
+            self.counts["queries"], round(self.seconds, 3), self.counts["cut"],
+            _by_rule(self.dropped),
+        )  # fmt: skip
+
+
+def generate_queries(
+    corpus: str | Path, settings: GeneratorSettings, output: str | Path, **options: Any
+) -> Summary:
+    """Generate the queries of a corpus into a folder of shards; see `GenerationJob`."""
+    job = GenerationJob(corpus, settings, output, **options)
+    for _ in job.run():
+        pass
+    return job.summary()
+
+
+def _by_rule(dropped: Dropped) -> dict[str, dict[str, int]]:
+    rules: dict[str, dict[str, int]] = {}
+    for (language, rule), number in sorted(dropped.items()):
+        rules.setdefault(rule, {})[language] = number
+    return rules
+
+
+def _difference(key: str, before: Any, now: Any) -> str:
+    """Name what differs between two values of `meta.json`, down to the field."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in [*now, *before]:
+            if before.get(name) != now.get(name):
+                return _difference(f"{key}.{name}", before.get(name), now.get(name))
+    return f"{key} is {_shown(before)} there and {_shown(now)} here"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "…"

@@ -1,0 +1,156 @@
+"""What decides the queries of a passage: `GeneratorSettings`, and how the open ones are filled in.
+
+Looks at a model's configuration, never at its weights.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from xqg_pyserini.data import check_languages
+from xqg_pyserini.errors import UserError
+from xqg_pyserini.generate.prompts import PromptTemplate, shipped_template
+from xqg_pyserini.pretrained import load_tokenizer, read_config, torch_device
+
+# name → module and class in this folder; a backend is found by this name and by nothing else
+BACKENDS = {
+    "seq2seq": ("hugging_face", "Seq2Seq"),
+    "causal": ("hugging_face", "Causal"),
+    "ctranslate2": ("ctranslate", "CTranslate2"),
+}
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+
+
+@dataclass(frozen=True)
+class GeneratorSettings:
+    """Everything that decides what queries a passage gets.
+
+    Attributes:
+        model: Hugging Face name or folder.
+        backend: a key of `BACKENDS`.
+        languages: codes of the languages to write in.
+        num_queries: queries a passage and language.
+        prompt: see `PromptTemplate`.
+        chat: put the prompt into the tokenizer's chat template (causal models).
+        top_k: sample from so many most probable tokens; 1 is greedy, 0 takes all tokens.
+        temperature: divides the logits before sampling.
+        max_new_tokens: longest query in tokens.
+        max_input_tokens: longest prompt in tokens; of a longer one the passage is cut.
+        seed: of the sampling.
+        precision: fp32, bf16, fp16, or int8 (CTranslate2).
+    """
+
+    model: str
+    backend: str
+    languages: tuple[str, ...]
+    prompt: PromptTemplate
+    num_queries: int = 5
+    chat: bool = False
+    top_k: int = 10
+    temperature: float = 1.0
+    max_new_tokens: int = 64
+    max_input_tokens: int = 512
+    seed: int = 42
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "languages", check_languages(self.languages))
+        if not self.languages:
+            raise UserError("no language to generate in: give --languages, e.g. ar bn fi")
+        if self.backend not in BACKENDS:
+            raise UserError(f"backend {self.backend!r}; expected {', '.join(BACKENDS)}")
+        if self.precision not in PRECISIONS:
+            raise UserError(f"precision {self.precision!r}; expected {', '.join(PRECISIONS)}")
+        for name, least in (
+            ("num_queries", 1),
+            ("top_k", 0),
+            ("max_new_tokens", 1),
+            ("max_input_tokens", 8),
+            ("seed", 0),
+        ):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise UserError(
+                    f"--{name.replace('_', '-')} is {value!r}; expected a whole number, "
+                    f"{least} or more"
+                )
+        if not 0 < self.temperature < float("inf"):
+            raise UserError(
+                f"--temperature is {self.temperature!r}; expected a number above 0 "
+                "(--top-k 1 is greedy)"
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings as `meta.json` holds them."""
+        values = {**asdict(self), "prompt": self.prompt.text}
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+
+
+def choose_settings(
+    model: str,
+    languages: Sequence[str],
+    *,
+    backend: str = "transformers",
+    prompt: PromptTemplate | None = None,
+    chat: bool | None = None,
+    precision: str = "auto",
+    device: str = "auto",
+    **sampling: Any,
+) -> GeneratorSettings:
+    """Fill in what the user left open and return the `GeneratorSettings`.
+
+    "transformers" is the backend seq2seq or causal, as the model is.  The prompt is the published
+    one for encoder-decoders, a few-shot prompt for causal models, an instruction where these have
+    a chat template, which is then used.  The precision "auto" is bf16 on a GPU; on the CPU it is
+    fp32, or int8 with CTranslate2.
+    Raises `UserError` for a model that is no generator, or settings that do not fit together.
+    """
+    if backend not in ("transformers", *BACKENDS):
+        raise UserError(f"backend {backend!r}; expected transformers or ctranslate2")
+    kind = model_backend(model, read_config(model)) if backend == "transformers" else backend
+    if chat and kind != "causal":
+        raise UserError(f"--chat is for causal models, and {model!r} is none; leave it out")
+    if chat is None:
+        chat = kind == "causal" and bool(getattr(load_tokenizer(model), "chat_template", None))
+    if prompt is None:
+        name = "chat" if chat else "few-shot" if kind == "causal" else "question"
+        prompt = shipped_template(name)
+    if precision == "auto":
+        cpu = torch_device(device) == "cpu"
+        precision = ("int8" if kind == "ctranslate2" else "fp32") if cpu else "bf16"
+    if precision == "int8" and kind != "ctranslate2":
+        raise UserError("--precision int8 takes --backend ctranslate2")
+    return GeneratorSettings(
+        model=model,
+        backend=kind,
+        languages=tuple(languages),
+        prompt=prompt,
+        chat=chat,
+        precision=precision,
+        **{name: value for name, value in sampling.items() if value is not None},
+    )
+
+
+def model_backend(name: str, config: Any) -> str:
+    """Return which of our backends runs a model: "seq2seq" or "causal".
+
+    Raises `UserError` for a model that writes no text, such as an encoder.
+    """
+    written = [str(a) for a in config.architectures or ()]
+    if config.is_encoder_decoder and any("ConditionalGeneration" in a for a in written):
+        return "seq2seq"
+    if any(a.endswith(("ForCausalLM", "LMHeadModel")) for a in written):
+        return "causal"
+    raise UserError(
+        f"the model {name!r} is no generator ({', '.join(written) or 'it names no architecture'}): "
+        "expected an encoder-decoder such as mT5, or a causal language model"
+    )
+
+
+def refuse_overflow(config: Any, settings: GeneratorSettings) -> None:
+    """Raise `UserError` for a T5 in float16: its activations pass 65,504, and queries are noise."""
+    if settings.precision == "fp16" and "t5" in config.model_type:
+        raise UserError(
+            f"{config.model_type} overflows in float16 (its activations exceed 65504); "
+            "choose --precision bf16, or fp32"
+        )

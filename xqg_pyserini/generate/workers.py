@@ -1,0 +1,203 @@
+"""Workers that write shards: in this process, or one process for each of several devices.
+
+A worker is told everything in one `Order` and answers shard by shard; it knows no `meta.json`.
+"""
+
+import json
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from queue import Empty
+from typing import Any, NamedTuple
+
+from xqg_pyserini.data import Passage, read_corpus
+from xqg_pyserini.errors import UserError
+from xqg_pyserini.files import aside_of, chunks, writing
+from xqg_pyserini.generate.base import QueryGenerator, load_generator
+from xqg_pyserini.generate.quality import TextRules
+from xqg_pyserini.generate.settings import GeneratorSettings
+from xqg_pyserini.pretrained import torch_device
+
+WINDOW = 128  # passages whose prompts are sorted by length together; batches are fixed by it
+
+Dropped = Counter[tuple[str, str]]  # (language, rule) → number
+
+
+def worker_devices(devices: Sequence[str]) -> list[str]:
+    """Return a device for each worker: "auto" and "cuda" stand for all GPUs, one worker each."""
+    out = []
+    for device in devices:
+        resolved = torch_device(device)
+        if resolved == "cuda":
+            import torch
+
+            out += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        else:
+            out.append(resolved)
+    return out
+
+
+@dataclass(frozen=True)
+class Shards:
+    """How a corpus of `passages` is cut into `number` runs, whose sizes differ by one at most."""
+
+    passages: int
+    number: int
+
+    def bounds(self, shard: int) -> tuple[int, int]:
+        """Return the first passage of a shard and the one after its last."""
+        return (
+            shard * self.passages // self.number,
+            (shard + 1) * self.passages // self.number,
+        )
+
+    def name(self, shard: int) -> str:
+        """Return the file name of a shard."""
+        width = max(5, len(str(self.number)))
+        return f"queries-{shard:0{width}d}-of-{self.number:0{width}d}.jsonl.gz"
+
+
+class Order(NamedTuple):
+    """What a worker is told: which shards of what, and where they go."""
+
+    corpus: str
+    settings: GeneratorSettings
+    path: Path
+    plan: Shards
+    shards: list[int]
+    batch_size: int
+    rules: TextRules | None
+
+
+class Written(NamedTuple):
+    """A shard that is whole."""
+
+    shard: int
+    counts: Counter[str]  # passages, queries, cut
+    dropped: Dropped
+
+
+def write_shards(
+    order: Order, devices: Sequence[str], progress: Callable[[int], Any]
+) -> Iterator[Written]:
+    """Write shards with one worker a device; yield each when it is whole, in any order.
+
+    `progress` is told the number of queries of each finished batch.
+    Raises what a worker raises; the others are ended then.
+    """
+    devices = devices[: max(1, len(order.shards))]
+    if len(devices) == 1:
+        return _write(order, devices[0], progress)
+    return _write_parallel(order, devices, progress)
+
+
+def _write_parallel(
+    order: Order, devices: Sequence[str], progress: Callable[[int], Any]
+) -> Iterator[Written]:
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    cores = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+    threads = max(1, cores // len(devices))
+    parts = [order._replace(shards=order.shards[i :: len(devices)]) for i in range(len(devices))]
+    workers = [
+        context.Process(target=_work, args=(part, device, threads, queue))
+        for part, device in zip(parts, devices, strict=True)
+    ]
+    try:
+        for worker in workers:
+            worker.start()
+        left = len(order.shards)
+        while left:
+            try:
+                kind, value = queue.get(timeout=1)
+            except Empty:
+                _check_alive(workers)
+                continue
+            if kind == "error":
+                raise value
+            if kind == "queries":
+                progress(value)
+            else:
+                left -= 1
+                yield value
+    finally:
+        for worker in workers:
+            if worker.pid is not None:
+                worker.terminate()
+                worker.join()
+        for shard in order.shards:  # a process that is ended clears nothing away
+            aside_of(order.path / order.plan.name(shard)).unlink(missing_ok=True)
+
+
+def _write(order: Order, device: str, progress: Callable[[int], Any]) -> Iterator[Written]:
+    if not order.shards:
+        return
+    generator = load_generator(order.settings, device, order.batch_size)
+    corpus = (passage for _, passage in read_corpus(order.corpus))
+    position = 0
+    for shard in order.shards:
+        start, stop = order.plan.bounds(shard)
+        passages = islice(corpus, start - position, stop - position)
+        position = stop
+        generator.start_shard(shard)
+        cut = generator.cut
+        counts: Counter[str] = Counter()
+        dropped: Dropped = Counter()
+        with writing(order.path / order.plan.name(shard)) as file:
+            for record, lost in write_queries(generator, passages, order.rules, progress):
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                counts["passages"] += 1
+                counts["queries"] += sum(map(len, record["generated_queries"].values()))
+                dropped += lost
+        counts["cut"] = generator.cut - cut
+        yield Written(shard, counts, dropped)
+
+
+def write_queries(
+    generator: QueryGenerator,
+    passages: Iterator[Passage],
+    rules: TextRules | None,
+    progress: Callable[[int], Any],
+) -> Iterator[tuple[dict[str, Any], Dropped]]:
+    """Yield each passage's record of generated queries, and what the rules dropped of it."""
+    for window in chunks(passages, WINDOW):
+        for passage, queries in zip(window, generator.generate(window, progress), strict=True):
+            dropped: Dropped = Counter()
+            if rules is not None:
+                queries, dropped = rules.apply(passage.full, queries)
+            yield {"docid": passage.id, "generated_queries": queries}, dropped
+
+
+def _work(order: Order, device: str, threads: int, queue: Any) -> None:
+    """Write shards in a process of its own, telling the parent how it goes."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    parent = multiprocessing.parent_process()
+
+    def progress(queries: int) -> None:
+        if parent is not None and not parent.is_alive():
+            os._exit(1)  # the parent was killed, and what is asked for may have changed
+        queue.put(("queries", queries))
+
+    try:
+        for event in _write(order, device, progress):
+            queue.put(("shard", event))
+    except UserError as error:
+        queue.put(("error", error))
+    except OSError as error:
+        queue.put(("error", OSError(error.errno, error.strerror, error.filename)))
+    except Exception as error:
+        queue.put(("error", RuntimeError(f"a worker ended with {type(error).__name__}: {error}")))
+
+
+def _check_alive(workers: Sequence[Any]) -> None:
+    for worker in workers:
+        if worker.exitcode not in (None, 0):
+            raise UserError(
+                f"a worker was killed (exit code {worker.exitcode}; out of memory?): start again "
+                "with a smaller --batch-size; finished shards are kept"
+            )

@@ -1,0 +1,150 @@
+"""Hugging Face models on this machine: devices, precisions, weights that are all there.
+
+Encoders and generators load through here, so that both refuse the same things: a device that is
+not there, a folder that lacks weights (transformers would fill them at random), a damaged one.
+torch and transformers are imported when a function is called.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from xqg_pyserini.errors import UserError
+
+PRECISIONS = ("fp32", "fp16", "bf16")
+_SAMPLE = 1 << 16
+
+# OpenMP reads this once, when torch is loaded; where others use the cores too, threads that spin
+# while they wait make small models 15 times slower
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+_TOKENIZERS = (
+    *("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt"),
+    *("sentencepiece.bpe.model", "spiece.model", "tokenizer.model"),
+)
+
+
+def torch_device(device: str) -> str:
+    """Return the device that a name stands for; "auto" is cuda where there is one, else cpu.
+
+    Raises `UserError` for a name that is none, and for cuda where torch sees none.
+    """
+    import torch
+
+    cuda = torch.cuda.is_available()
+    if device == "auto":
+        return "cuda" if cuda else "cpu"
+    try:
+        named = torch.device(device)
+    except RuntimeError:
+        raise UserError(f"device {device!r}: expected auto, cpu, cuda, cuda:0, …") from None
+    if named.type == "cuda" and not cuda:
+        raise UserError(f"device {device!r}: this torch sees no CUDA device; choose --device cpu")
+    if named.type == "cuda" and (named.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"device {device!r}: this machine has {torch.cuda.device_count()} CUDA devices, "
+            "numbered from 0"
+        )
+    return device
+
+
+def check_precision(precision: str, device: str) -> None:
+    """Raise `UserError` for a precision that is none, or that the device cannot compute in."""
+    if precision not in PRECISIONS:
+        raise UserError(f"precision {precision!r}; expected {', '.join(PRECISIONS)}")
+    if precision == "fp16" and device == "cpu":
+        raise UserError("fp16 needs a GPU; on the CPU choose --precision bf16 or fp32")
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's text, for an error of one line."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else repr(error)
+
+
+def not_loaded(name: str, error: Exception, what: str = "model") -> UserError:
+    """Return the error for a model that transformers does not load, whatever it raised."""
+    return UserError(
+        f"cannot load the model {name!r}: {first_line(error)} (expected a Hugging Face {what} "
+        "folder, or a name that the hub or its cache here has)"
+    )
+
+
+def read_config(name: str) -> Any:
+    """Return a model's configuration; raises `UserError` where there is none."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(name)
+    except Exception as error:  # whatever a damaged or foreign folder makes the library raise
+        raise not_loaded(name, error) from None
+
+
+def load_tokenizer(name: str) -> Any:
+    """Load a model's tokenizer; raises `UserError` where there is none, or one without words."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name)
+    except Exception as error:  # whatever a damaged or foreign folder makes the library raise
+        raise not_loaded(name, error) from None
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise UserError(f"the tokenizer of the model {name!r} has no vocabulary")
+    return tokenizer
+
+
+def load_model(
+    kind: Any, name: str, precision: str, device: str, optional: tuple[str, ...] = ()
+) -> Any:
+    """Load a model for inference: `kind` is an auto class of transformers (AutoModel, …).
+
+    Raises `UserError` where it cannot be loaded, or where its folder lacks weights other than
+    those whose names hold one of `optional`.
+    """
+    import torch
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    check_precision(precision, device)
+    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+    try:
+        model, loaded = kind.from_pretrained(name, dtype=dtype, output_loading_info=True)
+    except Exception as error:
+        raise not_loaded(name, error) from None
+    missing = sorted(loaded["missing_keys"])
+    needed = [key for key in missing if not any(part in key for part in optional)]
+    if needed:
+        # transformers would fill them at random, and the results would mean nothing
+        raise UserError(f"the model {name!r} lacks {len(needed)} weights, the first is {needed[0]}")
+    return model.eval().to(device)
+
+
+def fingerprint(name: str, config: Any) -> str:
+    """Return what tells a model's weights from others: of a folder a checksum, else its commit."""
+    if Path(name).is_dir():
+        return folder_fingerprint(Path(name))
+    return str(getattr(config, "_commit_hash", None) or "unknown")
+
+
+def describe_weights(name: str, config: Any) -> dict[str, Any]:
+    """Return what `meta.json` records of a model's weights."""
+    return {
+        "architecture": (config.architectures or [None])[0],
+        "fingerprint": fingerprint(name, config),
+    }
+
+
+def folder_fingerprint(folder: Path) -> str:
+    """Return a checksum of a model folder: its configuration, and samples of its weights."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".safetensors", ".bin"):
+            size = path.stat().st_size
+            digest.update(f"{path.name} {size}".encode())
+            with open(path, "rb") as file:
+                for at in range(0, size, max(_SAMPLE, size // 64)):
+                    file.seek(at)
+                    digest.update(file.read(_SAMPLE))
+        elif path.name in _TOKENIZERS or path.name == "config.json":
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:32]
