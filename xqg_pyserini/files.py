@@ -8,6 +8,7 @@ This room knows no records.
 import glob
 import gzip
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from typing import IO, Any, NamedTuple, TypeVar
 from xqg_pyserini.errors import UserError
 
 SUFFIXES = (".jsonl", ".json", ".tsv", ".jsonl.gz", ".json.gz", ".tsv.gz")
+GZIP = b"\x1f\x8b"  # what a gzip file begins with
 Item = TypeVar("Item")
 
 
@@ -78,7 +80,7 @@ def read_lines(path: Path) -> Iterator[Line]:
     number = 0
     try:
         with open(path, "rb") as raw:
-            zipped = raw.peek(2)[:2] == b"\x1f\x8b"
+            zipped = raw.peek(2)[:2] == GZIP
             stream: Iterable[bytes] = gzip.GzipFile(fileobj=raw) if zipped else raw
             for data in stream:
                 number += 1
@@ -100,6 +102,12 @@ def read_lines(path: Path) -> Iterator[Line]:
         raise UserError(f"{path}: {error.strerror or error}") from None
 
 
+def is_gzip(path: Path) -> bool:
+    """Tell whether a file is compressed, whatever it is called."""
+    with open(path, "rb") as file:
+        return file.read(2) == GZIP
+
+
 # ---------------------------------------------------------------- writing
 
 
@@ -110,8 +118,11 @@ def aside_of(path: str | Path) -> Path:
 
 
 @contextmanager
-def writing(path: str | Path) -> Iterator[IO[str]]:
-    """Open a text file that appears under its name only when all of it is written."""
+def writing(path: str | Path, zipped: bool = False) -> Iterator[IO[str]]:
+    """Open a text file that appears under its name only when all of it is written.
+
+    `zipped` writes gzip, without name and time: the same text gives the same bytes.
+    """
     path = Path(path)
     check_file(path)
     if path.exists() and not path.is_file():  # a pipe or a device: nothing to rename
@@ -121,12 +132,24 @@ def writing(path: str | Path) -> Iterator[IO[str]]:
     with parents(path), named(path):
         aside = aside_of(path)
         try:
-            with open(aside, "w", encoding="utf-8", newline="\n") as file:
+            with _open_gzip(aside) if zipped else open(
+                aside, "w", encoding="utf-8", newline="\n"
+            ) as file:
                 yield file
             os.replace(aside, path)
         except BaseException:
             aside.unlink(missing_ok=True)
             raise
+
+
+@contextmanager
+def _open_gzip(path: Path) -> Iterator[IO[str]]:
+    with (
+        open(path, "wb") as raw,
+        gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed,
+        io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as file,
+    ):
+        yield file
 
 
 @contextmanager
