@@ -17,6 +17,37 @@ def demo(args: argparse.Namespace) -> None:
     print(run_demo(args.output, args.overwrite))
 
 
+def filter(args: argparse.Namespace) -> None:
+    """Run `xqg filter`."""
+    from xqg_pyserini.generate.filter import filter_queries, filter_text
+
+    report = filter_queries(
+        args.queries,
+        args.output,
+        _text_rules(args),
+        corpus=args.corpus,
+        passages=args.passages,
+        min_quantile=args.min_quantile,
+        within=args.within,
+        encoder=args.encoder,
+        encoder_flags=_encoder_flags(args),
+        skip_unknown=args.skip_unknown,
+        overwrite=args.overwrite,
+        **_engine(args),
+    )
+    _print(args, report.as_json(), filter_text(report, args.output))
+
+
+def _text_rules(args: argparse.Namespace) -> Any:
+    from xqg_pyserini.generate.quality import TextRules
+
+    if "length" not in (args.rules or ()):
+        _refuse(args, "min_length", "max_length", why="belongs to the rule length")
+    lengths = {n: getattr(args, n) for n in ("min_length", "max_length")}
+    given = {name: value for name, value in lengths.items() if value is not None}
+    return None if args.rules is None else TextRules(tuple(args.rules), **given)
+
+
 def encode(args: argparse.Namespace) -> None:
     """Run `xqg encode`."""
     from xqg_pyserini.encode import encode_passages

@@ -132,9 +132,11 @@ def writing(path: str | Path, zipped: bool = False) -> Iterator[IO[str]]:
     with parents(path), named(path):
         aside = aside_of(path)
         try:
-            with _open_gzip(aside) if zipped else open(
-                aside, "w", encoding="utf-8", newline="\n"
-            ) as file:
+            with (
+                _open_gzip(aside)
+                if zipped
+                else open(aside, "w", encoding="utf-8", newline="\n") as file
+            ):
                 yield file
             os.replace(aside, path)
         except BaseException:

@@ -165,6 +165,9 @@ class IdIndex:
                     raise DuplicateId(docid, self._collided[docid], row)
                 self._collided[docid] = row
 
+    def __len__(self) -> int:
+        return len(self._hashes)
+
     def rows(self, ids: Sequence[str]) -> np.ndarray:
         """Return the rows of some ids, int64 of their number; -1 for an id that is not here."""
         if not len(self._hashes):

@@ -171,9 +171,7 @@ class TextRules:
             kept[language] = tuple(good)
         return Sifted(kept, dropped)
 
-    def _broken(
-        self, text: str, language: str, folded_passage: str, seen: set[str]
-    ) -> str | None:
+    def _broken(self, text: str, language: str, folded_passage: str, seen: set[str]) -> str | None:
         """Return the first rule that a query breaks, or put it among those `seen`."""
         length = len(text.strip())
         if not length:

@@ -26,7 +26,7 @@ class PassageTexts:
 
     def __init__(self, folder: Path, index: IdIndex | None = None) -> None:
         self.ids_path = folder / IDS
-        self.index = index or IdIndex(self.ids_path)
+        self.index = IdIndex(self.ids_path) if index is None else index
         self._ends = np.load(folder / ENDS)  # (n + 1,) int64: where each text ends, from 0
         self._file = open(folder / TEXTS, "rb")  # noqa: SIM115 (open as long as this object is)
         self.n = len(self._ends) - 1
