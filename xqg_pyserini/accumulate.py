@@ -126,42 +126,65 @@ def _check(
     queries: str | Path, store: VectorStore, index: IdIndex, skip_unknown: bool
 ) -> dict[str, Any]:
     """Read every record once: languages, numbers, and the errors that can be told by reading."""
-    seen: dict[str, np.ndarray] = {}  # language → one bit a passage
+    given = GivenOnce(store.n)
     total = skipped = 0
     bar = tqdm(read_generated(queries), "checking", unit=" passages", disable=None)
-    for row, line, record in _placed(bar, index):
+    for row, line, record in placed(bar, index):
         if row < 0:
             if not skip_unknown:
-                raise line.error(
-                    f"passage {record.docid!r} is not in {store.path}; "
-                    "--skip-unknown leaves such queries out"
-                )
+                raise unknown_passage(line, record, store.path)
             skipped += 1
             continue
-        for language, texts in record.queries.items():
-            if language not in seen:
-                seen[language] = np.zeros(store.n // 8 + 1, dtype=np.uint8)
-            bits = seen[language]
-            if bits[row >> 3] >> (row & 7) & 1:
-                raise line.error(f"passage {record.docid!r} has {language} queries twice")
-            bits[row >> 3] |= 1 << (row & 7)
+        given.add(row, line, record)
+        for texts in record.queries.values():
             total += sum(1 for text in texts if text.strip())
     if not total:
         raise UserError(f"{queries}: no query for a passage of {store.path}")
     return {
-        "languages": sorted(seen),
+        "languages": sorted(given.languages),
         "queries": total,
         "skipped": skipped,
     }
 
 
-def _placed(
+def placed(
     records: Iterable[tuple[Line, GeneratedQueries]], index: IdIndex
 ) -> Iterator[tuple[int, Line, GeneratedQueries]]:
     """Yield each record with the row of its passage, -1 where the store does not hold it."""
     for chunk in chunks(records, CHUNK):
         rows = index.rows([record.docid for _, record in chunk]).tolist()
         yield from ((row, line, record) for row, (line, record) in zip(rows, chunk, strict=True))
+
+
+def unknown_passage(line: Line, record: GeneratedQueries, where: str | Path) -> UserError:
+    """Return the error for queries of a passage that `where` does not hold."""
+    return line.error(
+        f"passage {record.docid!r} is not in {where}; --skip-unknown leaves such queries out"
+    )
+
+
+class GivenOnce:
+    """Which passages were given queries in which languages: one bit a passage and language."""
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self.languages: dict[str, np.ndarray] = {}
+
+    def add(self, row: int, line: Line, record: GeneratedQueries) -> bool:
+        """Note a record of the passage at `row`; tell whether an earlier record had it already.
+
+        Raises:
+            UserError: for a language that an earlier record gave this passage, naming the line.
+        """
+        byte, bit = row >> 3, 1 << (row & 7)
+        before = any(bits[byte] & bit for bits in self.languages.values())
+        for language in record.queries:
+            if language not in self.languages:
+                self.languages[language] = np.zeros(self._n // 8 + 1, dtype=np.uint8)
+            if self.languages[language][byte] & bit:
+                raise line.error(f"passage {record.docid!r} has {language} queries twice")
+            self.languages[language][byte] |= bit
+        return before
 
 
 class _Summing:
@@ -197,7 +220,7 @@ class _Summing:
 def _accumulate(
     source: QuerySource, index: IdIndex, model: Any, part: Job, summing: _Summing
 ) -> None:
-    records = _placed(islice(source.records(), part.done, None), index)
+    records = placed(islice(source.records(), part.done, None), index)
     done = part.done
     bar = tqdm(total=part.state["queries"], desc="encoding", unit=" queries", disable=None)
     bar.update(part.state["encoded"])

@@ -9,6 +9,8 @@ from typing import Any
 from xqg_pyserini import data, files
 from xqg_pyserini.errors import UserError, warn
 
+SAMPLING = ("num_queries", "top_k", "temperature", "max_new_tokens", "max_input_tokens", "seed")
+
 
 def demo(args: argparse.Namespace) -> None:
     """Run `xqg demo`."""
@@ -24,7 +26,7 @@ def generate(args: argparse.Namespace) -> None:
     from xqg_pyserini.generate.settings import choose_settings
 
     if args.check is not None:
-        _check(args)
+        _check_queries(args)
         return
     for flag in ("corpus", "model", "languages", "output"):
         if getattr(args, flag) is None:
@@ -33,9 +35,6 @@ def generate(args: argparse.Namespace) -> None:
         raise UserError("--accumulate STORE and --passages STORE go together: give both")
     if args.accumulate is not None:
         files.check_output(args.accumulate, args.overwrite, [args.corpus, args.passages])
-    sampling = (
-        *("num_queries", "top_k", "temperature", "max_new_tokens", "max_input_tokens", "seed"),
-    )
     settings = choose_settings(
         args.model,
         args.languages,
@@ -44,7 +43,7 @@ def generate(args: argparse.Namespace) -> None:
         chat=args.chat,
         precision=args.precision,
         device=args.device[0],
-        **{name: getattr(args, name) for name in sampling},
+        **{name: getattr(args, name) for name in SAMPLING},
     )
     job = GenerationJob(
         args.corpus,
@@ -63,15 +62,49 @@ def generate(args: argparse.Namespace) -> None:
         _run_generation(args, job)
 
 
+def filter(args: argparse.Namespace) -> None:
+    """Run `xqg filter`."""
+    from xqg_pyserini.generate.filter import filter_queries, filter_text
+
+    report = filter_queries(
+        args.queries,
+        args.output,
+        _text_rules(args),
+        corpus=args.corpus,
+        passages=args.passages,
+        min_quantile=args.min_quantile,
+        within=args.within,
+        encoder=args.encoder,
+        encoder_flags=_encoder_flags(args),
+        skip_unknown=args.skip_unknown,
+        overwrite=args.overwrite,
+        **_engine(args),
+    )
+    _print(args, report.as_json(), filter_text(report, args.output))
+
+
 def _text_rules(args: argparse.Namespace) -> Any:
     from xqg_pyserini.generate.quality import TextRules
 
-    lengths = {name: getattr(args, name) for name in ("min_length", "max_length")}
+    if "length" not in (args.rules or ()):
+        _refuse(args, "min_length", "max_length", why="belongs to the rule length")
+    lengths = {n: getattr(args, n) for n in ("min_length", "max_length")}
     given = {name: value for name, value in lengths.items() if value is not None}
-    rules = tuple(args.filter or ())
-    if given and "length" not in rules:
-        raise UserError("--min-length and --max-length belong to the rule length: --filter length")
-    return TextRules(rules, **given) if rules else None
+    return None if args.rules is None else TextRules(tuple(args.rules), **given)
+
+
+def _check_queries(args: argparse.Namespace) -> None:
+    from xqg_pyserini.generate.check import check_queries, check_text
+
+    _refuse(args, "model", "output", "estimate", "accumulate", why="writes; --check DIR reads")
+    lengths = {n: getattr(args, n) for n in ("min_length", "max_length")}
+    check = check_queries(
+        args.check,
+        args.corpus,
+        args.num_queries,
+        **{name: value for name, value in lengths.items() if value is not None},
+    )
+    _print(args, check.as_json(), check_text(check))
 
 
 def _estimate(args: argparse.Namespace, job: Any) -> None:

@@ -18,6 +18,7 @@ from xqg_pyserini.files import Line, expand, read_lines, writing
 
 LANGUAGE_CODE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 NO_LANGUAGE = "und"  # ISO 639: undetermined
+SHARD = re.compile(r"-(\d+)-of-(\d+)(?=\.)")  # queries-00007-of-00128.jsonl.gz
 
 
 class Passage(NamedTuple):
@@ -259,8 +260,47 @@ def _queries_from_json(line: Line) -> GeneratedQueries:
 
 
 def read_generated(source: str | Path) -> Iterator[tuple[Line, GeneratedQueries]]:
-    """Yield records of generated queries; keys other than docid and generated_queries are left."""
+    """Yield records of generated queries; keys other than docid and generated_queries are left.
+
+    Raises `UserError` at once for a directory of shards of which some are missing.
+    """
+    if Path(source).is_dir():
+        _check_shards(Path(source))
     return _records(source, _queries_from_json, None, "generated queries")
+
+
+def _check_shards(folder: Path) -> None:
+    """Raise `UserError` unless the shards of each set (files with one prefix) are all there."""
+    sets: dict[str, dict[int, tuple[int, str]]] = {}  # prefix → number → of how many, name
+    for path in expand(folder):
+        match = SHARD.search(path.name)
+        if match is None:
+            continue
+        prefix, number, total = path.name[: match.start()], int(match[1]), int(match[2])
+        shards = sets.setdefault(prefix, {})
+        if number >= total:
+            raise UserError(f"{path}: shard {number} of {total}; shards are counted from 0")
+        if number in shards and shards[number][0] == total:
+            raise UserError(
+                f"{folder}: {shards[number][1]} and {path.name} are one shard; remove one of them"
+            )
+        shards[number] = total, path.name
+        first_total, first_name = next(iter(shards.values()))
+        if total != first_total:
+            raise UserError(
+                f"{folder}: {first_name} and {path.name} are shards of two sets; "
+                "put each into a folder of its own"
+            )
+    for prefix, shards in sets.items():
+        total, name = next(iter(shards.values()))
+        missing = [number for number in range(total) if number not in shards]
+        if missing:
+            width = len(SHARD.search(name)[1])  # type: ignore[index]
+            first = f"{prefix}-{missing[0]:0{width}}-of-{total:0{width}}"
+            raise UserError(
+                f"{folder}: {len(missing)} of {total} shards are missing, the first is {first}; "
+                f"finish making them, or name those to read by a pattern such as '{folder}/*.jsonl'"
+            )
 
 
 # ---------------------------------------------------------------- runs and qrels

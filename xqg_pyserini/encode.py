@@ -78,8 +78,14 @@ def write_ids(corpus: str | Path, path: Path) -> int:
         for _, passage in tqdm(read_corpus(corpus), "checking", unit=" passages", disable=None):
             file.write(passage.id + "\n")
             n += 1
+    index_ids(path, corpus)
+    return n
+
+
+def index_ids(path: Path, corpus: str | Path) -> IdIndex:
+    """Return the index of a corpus's ids file; `UserError` names the lines of an id given twice."""
     try:
-        IdIndex(path)
+        return IdIndex(path)
     except DuplicateId as twice:
         lines = {}
         for row, (line, _) in enumerate(read_corpus(corpus)):
@@ -90,7 +96,6 @@ def write_ids(corpus: str | Path, path: Path) -> int:
             f"passage id {twice.docid!r} again (first in {first.path}, line {first.number}); "
             "ids must be unique"
         ) from None
-    return n
 
 
 def _encode(

@@ -27,6 +27,7 @@ except ImportError:  # no such locks on Windows
     fcntl = None  # type: ignore[assignment]
 
 SUFFIXES = (".jsonl", ".json", ".tsv", ".jsonl.gz", ".json.gz", ".tsv.gz")
+GZIP = b"\x1f\x8b"  # what a gzip file begins with
 Item = TypeVar("Item")
 
 
@@ -84,7 +85,7 @@ def read_lines(path: Path) -> Iterator[Line]:
     number = 0
     try:
         with open(path, "rb") as raw:
-            zipped = raw.peek(2)[:2] == b"\x1f\x8b"
+            zipped = raw.peek(2)[:2] == GZIP
             stream: Iterable[bytes] = gzip.GzipFile(fileobj=raw) if zipped else raw
             for data in stream:
                 number += 1
@@ -106,6 +107,12 @@ def read_lines(path: Path) -> Iterator[Line]:
         raise UserError(f"{path}: {error.strerror or error}") from None
 
 
+def is_gzip(path: Path) -> bool:
+    """Tell whether a file is compressed, whatever it is called."""
+    with open(path, "rb") as file:
+        return file.read(2) == GZIP
+
+
 # ---------------------------------------------------------------- writing
 
 
@@ -116,11 +123,11 @@ def aside_of(path: str | Path) -> Path:
 
 
 @contextmanager
-def writing(path: str | Path) -> Iterator[IO[str]]:
+def writing(path: str | Path, zipped: bool = False) -> Iterator[IO[str]]:
     """Open a text file that appears under its name only when all of it is written.
 
-    A name that ends in `.gz` is written with gzip, the same bytes for the same text.
-    Raises `UserError` where another process is writing it now.
+    `zipped` writes gzip, without name and time: the same text gives the same bytes.
+    Raises `UserError` where another process is writing the file now.
     """
     path = Path(path)
     check_file(path)
@@ -132,7 +139,7 @@ def writing(path: str | Path) -> Iterator[IO[str]]:
         aside = aside_of(path)
         with _locked(aside, path) as raw:
             try:
-                with _text_writer(raw, zipped=path.name.endswith(".gz")) as file:
+                with _text_writer(raw, zipped) as file:
                     yield file
                 raw.flush()
                 os.replace(aside, path)

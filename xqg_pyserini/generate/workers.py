@@ -147,7 +147,7 @@ def _write(order: Order, device: str, progress: Callable[[int], Any]) -> Iterato
         cut = generator.cut
         counts: Counter[str] = Counter()
         dropped: Dropped = Counter()
-        with writing(order.path / order.plan.name(shard)) as file:
+        with writing(order.path / order.plan.name(shard), zipped=True) as file:
             for record, lost in write_queries(generator, passages, order.rules, progress):
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
                 counts["passages"] += 1

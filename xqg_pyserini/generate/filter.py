@@ -1,0 +1,520 @@
+"""Generated queries → the good ones among them: file by file, streaming, resumable.
+
+Text rules come first (`quality`), then the consistency of what is left with its own passage
+(`consistency`).  Every other key of a record stays as it is.
+"""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from xqg_pyserini.accumulate import GivenOnce, placed, unknown_passage
+from xqg_pyserini.data import GeneratedQueries, read_generated
+from xqg_pyserini.encoders import EncoderSettings, choose
+from xqg_pyserini.engines import Encoder, load, same_space
+from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.files import (
+    SUFFIXES,
+    Line,
+    describe_sources,
+    expand,
+    is_gzip,
+    write_json,
+    writing,
+)
+from xqg_pyserini.generate.consistency import ScoreFiles, better_passages, own_scores
+from xqg_pyserini.generate.quality import TextRules
+from xqg_pyserini.generate.texts import PassageTexts
+from xqg_pyserini.store import (
+    FORMAT,
+    IDS,
+    META,
+    IdIndex,
+    Job,
+    VectorStore,
+    resumable,
+    write_distinct_ids,
+)
+
+KIND = "filtered-queries"
+QUANTILE, WITHIN = "quantile", "within"  # what consistency drops a query for
+STEP = 4096  # queries that are encoded, and compared with the store, together
+SCRATCH = "scratch"
+
+
+class FilterReport(NamedTuple):
+    """What `filter_queries` kept and dropped."""
+
+    records: int  # that were written
+    skipped: int  # for passages that the store or the corpus does not hold
+    languages: dict[str, dict[str, int]]  # language → queries, each reason's dropped, kept
+    thresholds: dict[str, float]  # language → the lowest score that was kept (`min_quantile`)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report for `--json` and `meta.json`."""
+        return self._asdict()
+
+
+class Consistency(NamedTuple):
+    """What a query's own passage must do: at least one of the two is given."""
+
+    store: VectorStore
+    settings: EncoderSettings
+    min_quantile: float | None
+    within: int | None
+
+
+def filter_queries(
+    queries: str | Path,
+    output: str | Path,
+    rules: TextRules | None = None,
+    *,
+    corpus: str | Path | None = None,
+    passages: str | Path | VectorStore | None = None,
+    min_quantile: float | None = None,
+    within: int | None = None,
+    encoder: str | None = None,
+    encoder_flags: dict[str, Any] | None = None,
+    skip_unknown: bool = False,
+    device: str = "auto",
+    precision: str = "fp32",
+    batch_size: int = 32,
+    overwrite: bool = False,
+) -> FilterReport:
+    """Write the good queries of a file, directory or pattern into a folder of the same file names.
+
+    Blank queries and those that break one of the `rules` are dropped.  Of what is left, a query is
+    kept only if the inner product of its embedding and its passage's is at or above the
+    `min_quantile`-quantile of all such scores in its language (over the whole input), and if fewer
+    than `within` passages of the store score strictly above its own.  `within` costs a product of
+    every query with every passage; `min_quantile` costs encoding the queries.
+
+    The rule "copies" takes the passages' texts from `corpus`; consistency takes `passages`, the
+    passage store, whose own encoder encodes the queries, as queries (`encoder` and `encoder_flags`
+    may name the same one otherwise).
+
+    A language whose queries are all dropped keeps its key, with an empty list.  A killed job goes
+    on where it was, and ends in the same bytes.
+
+    Raises:
+        UserError: for nothing to do, a record that cannot be read, a missing shard, a passage's
+            language given twice, a passage that the store or the corpus does not hold
+            (`skip_unknown` drops such records), two input files of one name, an encoder that is
+            not the store's.
+    """
+    text_rules = _check_task(rules, corpus, passages, min_quantile, within, encoder)
+    consistency = None
+    if passages is not None:
+        store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
+        settings = choose(encoder, encoder_flags, store.encoder, store.path)
+        consistency = Consistency(store, settings, min_quantile, within)
+    files = _output_names(queries)
+    inputs = [queries, corpus, consistency and consistency.store.path]
+    job = {
+        "stage": "filter",
+        "rules": [*text_rules.reasons, text_rules.min_length, text_rules.max_length],
+        "consistency": consistency
+        and [
+            repr(consistency.settings),
+            consistency.store.meta["vectors_sha256"],
+            consistency.store.meta["ids_sha256"],
+            min_quantile,
+            within,
+        ],
+        "sources": describe_sources(queries),
+        "generated_from": _generated_from(queries),
+        "corpus": None if corpus is None else describe_sources(corpus),
+        "how": [device, precision, batch_size, skip_unknown],
+    }
+    with resumable(output, job, overwrite, inputs) as part:
+        filtering = _Filtering(part, queries, files, text_rules, corpus, consistency, skip_unknown)
+        filtering.run((device, precision, batch_size))
+        report = filtering.finish(job)
+        several = part.state["several"]
+    if report.skipped:
+        warn(f"{report.skipped} records are for passages that are not there and were dropped")
+    if several and "duplicates" in text_rules.rules:
+        warn(
+            f"{several} records continue a passage of an earlier one; duplicates were looked for "
+            "within each record only"
+        )
+    return report
+
+
+def _check_task(
+    rules: TextRules | None,
+    corpus: str | Path | None,
+    passages: str | Path | VectorStore | None,
+    min_quantile: float | None,
+    within: int | None,
+    encoder: str | None,
+) -> TextRules:
+    """Return the text rules, or raise `UserError` for a task that makes no sense."""
+    consistent = min_quantile is not None or within is not None
+    if not (rules and rules.rules) and not consistent:
+        raise UserError("nothing to filter by: give --rules, --min-quantile or --within")
+    if consistent and passages is None:
+        raise UserError("--min-quantile and --within need the passage store: give --passages")
+    if not consistent and (passages is not None or encoder is not None):
+        raise UserError(
+            "--passages and --encoder serve --min-quantile and --within; give one of these"
+        )
+    if min_quantile is not None and not 0 < min_quantile < 1:
+        raise UserError(f"--min-quantile {min_quantile}; expected a share between 0 and 1")
+    if within is not None and within < 1:
+        raise UserError(f"--within {within}; expected 1 or more")
+    copies = rules is not None and "copies" in rules.rules
+    if copies and corpus is None:
+        raise UserError("the rule 'copies' needs the passages' texts: give --corpus")
+    if corpus is not None and not copies:
+        raise UserError("--corpus serves the rule 'copies' alone; give that, or leave it out")
+    return rules or TextRules(rules=())
+
+
+def _output_names(queries: str | Path) -> list[Path]:
+    """Return the input files, each with a name that a folder of query files can have."""
+    paths = expand(queries)
+    seen: dict[str, Path] = {}
+    for path in paths:
+        if path.name in seen:
+            raise UserError(
+                f"{seen[path.name]} and {path} have one name, which the output can hold only "
+                "once; filter them into folders of their own"
+            )
+        seen[path.name] = path
+        reserved = path.name.startswith(".") or path.name in (META, "progress.json")
+        if reserved or not path.name.endswith(SUFFIXES):
+            raise UserError(
+                f"{path}: the output keeps the names of its inputs, and this would not be read "
+                f"there; rename it so that it ends in {', '.join(SUFFIXES)}"
+            )
+    return paths
+
+
+def _generated_from(queries: str | Path) -> Any:
+    """Return the description that a folder of generated queries carries, None where none is."""
+    meta = Path(queries) / META
+    if not meta.is_file():
+        return None
+    try:
+        return json.loads(meta.read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(f"{meta}: broken JSON ({error}); mend or remove it") from None
+
+
+class _Item(NamedTuple):
+    """A record on its way: `kept` and `dropped` are None where its passage is not there."""
+
+    line: Line
+    record: GeneratedQueries
+    row: int
+    kept: dict[str, tuple[str, ...]] | None
+    dropped: Mapping[tuple[str, str], int]
+
+
+class _Filtering:
+    """The job: check, score where consistency is asked for, write file after file.
+
+    `part.done` counts the records that are scored, then the files that are written.
+    """
+
+    def __init__(
+        self,
+        part: Job,
+        queries: str | Path,
+        files: list[Path],
+        rules: TextRules,
+        corpus: str | Path | None,
+        consistency: Consistency | None,
+        skip_unknown: bool,
+    ) -> None:
+        self.part, self.queries, self.files, self.rules = part, queries, files, rules
+        self.corpus, self.consistency, self.skip_unknown = corpus, consistency, skip_unknown
+        self.scratch = part.path / SCRATCH
+        self.texts: PassageTexts | None = None
+        self.index: IdIndex | None = None
+
+    # ---- phases
+
+    def run(self, how: tuple[str, str, int]) -> None:
+        """Do what is not done yet."""
+        state = self.part.state
+        fresh = not state
+        if not fresh and self.part.done == self._scored() + len(self.files):
+            return  # killed while it took its name
+        self._open(fresh)
+        if fresh:
+            self.part.state = state = self._check()
+            self.part.save(0)
+        scores = ScoreFiles(self.scratch)
+        try:
+            if self.consistency is not None and self.part.done < self._scored():
+                self._score(self.consistency, scores, how)
+            quantile = self.consistency and self.consistency.min_quantile
+            if quantile is not None and not state["thresholds"]:
+                self._set_thresholds(quantile, scores)
+            self._write(scores)
+        finally:
+            scores.close()
+            if self.texts is not None:
+                self.texts.close()
+
+    def _scored(self) -> int:
+        """Return how many steps come before the first file is written."""
+        return 0 if self.consistency is None else sum(self.part.state["records"])
+
+    def _open(self, fresh: bool) -> None:
+        """Find passages by id: in the store, in the corpus, or among the queries' own."""
+        if fresh:
+            self.scratch.mkdir()
+        if self.corpus is not None:
+            if fresh:
+                self.texts = PassageTexts.write(self.corpus, self.scratch)
+            else:
+                self.texts = PassageTexts(self.scratch)
+            self.index = self.texts.index
+        if self.consistency is not None:
+            self.index = IdIndex(self.consistency.store.ids_path)
+        if self.index is None:
+            if fresh:
+                bar = tqdm(
+                    read_generated(self.queries), "reading ids", unit=" passages", disable=None
+                )
+                write_distinct_ids((record.docid for _, record in bar), self.scratch / IDS)
+            self.index = IdIndex(self.scratch / IDS)
+
+    def _check(self) -> dict[str, Any]:
+        """Read every record once, for the errors that can be told by reading."""
+        assert self.index is not None
+        given = GivenOnce(len(self.index))
+        records = {path: 0 for path in self.files}
+        several = skipped = 0
+        bar = tqdm(read_generated(self.queries), "checking", unit=" passages", disable=None)
+        for row, line, record in placed(bar, self.index):
+            records[line.path] += 1
+            unknown = self._unknown(row, record)
+            if unknown is None:
+                several += given.add(row, line, record)
+            elif self.skip_unknown:
+                skipped += 1
+            else:
+                raise unknown_passage(line, record, unknown)
+        if skipped == sum(records.values()):
+            raise UserError(f"{self.queries}: no queries for a passage that is there")
+        return {
+            "records": list(records.values()),
+            "several": several,
+            "skipped": skipped,
+            "sizes": {},  # language → queries scored
+            "thresholds": {},
+            "read": {},  # language → scored queries whose records are written
+            "counts": {language: {} for language in sorted(given.languages)},
+        }
+
+    def _unknown(self, row: int, record: GeneratedQueries) -> Path | str | None:
+        """Return what lacks the record's passage, None where it is everywhere."""
+        if row < 0:
+            return self.corpus if self.consistency is None else self.consistency.store.path
+        if self.texts is not None and self.consistency is not None:
+            return None if self.texts.of(record.docid) is not None else self.corpus
+        return None
+
+    def _items(self, start: int) -> Iterator[_Item]:
+        """Yield the records from number `start` on, the text rules applied."""
+        assert self.index is not None
+        records = islice(read_generated(self.queries), start, None)
+        for row, line, record in placed(records, self.index):
+            if self._unknown(row, record) is not None:
+                yield _Item(line, record, row, None, {})
+                continue
+            text = None if self.texts is None else self.texts.of(record.docid)
+            kept, dropped = self.rules.apply(text, record.queries)
+            yield _Item(line, record, row, kept, dropped)
+
+    def _score(
+        self, consistency: Consistency, scores: ScoreFiles, how: tuple[str, str, int]
+    ) -> None:
+        """Score every query that the text rules keep."""
+        part, state, store = self.part, self.part.state, consistency.store
+        model = load(consistency.settings, "query", *how)
+        same_space(model, store.d, store.encoder, store.path)
+        if part.begin(model.describe()):
+            state["sizes"] = {}
+        scores.resume(state["sizes"])
+        done = part.done
+        bar = tqdm(total=self._scored(), desc="scoring", unit=" passages", disable=None)
+        bar.update(done)
+        with bar:
+            for items in _steps(self._items(done)):
+                self._score_step(items, consistency, model, scores)
+                done += len(items)
+                bar.update(len(items))
+                if part.due:
+                    scores.flush()
+                    part.save(done)
+        scores.flush()
+        scores.close()
+        part.save(done)
+
+    def _set_thresholds(self, min_quantile: float, scores: ScoreFiles) -> None:
+        state = self.part.state
+        state["thresholds"] = {
+            language: scores.quantile(language, min_quantile) for language in sorted(state["sizes"])
+        }
+        self.part.save(self.part.done)
+
+    def _score_step(
+        self, items: list[_Item], consistency: Consistency, model: Encoder, scores: ScoreFiles
+    ) -> None:
+        places = [
+            (item.row, language, text)
+            for item in items
+            for language, texts in (item.kept or {}).items()
+            for text in texts
+        ]
+        if not places:
+            return
+        rows = np.array([row for row, _, _ in places], dtype=np.int64)
+        languages = np.array([language for _, language, _ in places])
+        vectors = model.encode([text for _, _, text in places])
+        own = own_scores(vectors, rows, consistency.store)
+        values = {}
+        if consistency.min_quantile is not None:
+            values["score"] = own
+        if consistency.within is not None:
+            above = better_passages(vectors, own, consistency.store)
+            values["near"] = above < consistency.within
+        sizes = self.part.state["sizes"]
+        for language in np.unique(languages).tolist():
+            of_language = languages == language
+            sizes[language] = sizes.get(language, 0) + int(of_language.sum())
+            for kind, numbers in values.items():
+                scores.append(kind, language, numbers[of_language])
+
+    def _write(self, scores: ScoreFiles) -> None:
+        part, state = self.part, self.part.state
+        state["counts"] = {l: Counter(counts) for l, counts in state["counts"].items()}
+        first = self._scored()
+        number = part.done - first
+        items = self._items(sum(state["records"][:number]))
+        bar = tqdm(total=sum(state["records"]), desc="filtering", unit=" passages", disable=None)
+        bar.update(sum(state["records"][:number]))
+        with bar:
+            for path, records in list(zip(self.files, state["records"], strict=True))[number:]:
+                with writing(part.path / path.name, zipped=is_gzip(path)) as file:
+                    for item in islice(items, records):
+                        bar.update(1)
+                        if item.kept is not None:
+                            kept = self._judge(item, scores)
+                            record = json.loads(item.line.text)
+                            record["generated_queries"] = kept
+                            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                number += 1
+                part.save(first + number)
+
+    def _judge(self, item: _Item, scores: ScoreFiles) -> dict[str, list[str]]:
+        """Return the queries of a record that stay, and count the others."""
+        assert item.kept is not None
+        kept: dict[str, list[str]] = {}
+        for language, texts in item.kept.items():
+            counts = self.part.state["counts"][language]
+            counts["queries"] += len(item.record.queries[language])
+            for reason in self.rules.reasons:
+                counts[reason] += item.dropped.get((language, reason), 0)
+            good = np.ones(len(texts), dtype=bool)
+            for reason, passed in self._verdicts(language, len(texts), scores):
+                counts[reason] += int((good & ~passed).sum())
+                good &= passed
+            counts["kept"] += int(good.sum())
+            kept[language] = [text for text, fine in zip(texts, good, strict=True) if fine]
+        return kept
+
+    def _verdicts(
+        self, language: str, number: int, scores: ScoreFiles
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield what consistency says of the next queries of a language: reason, (n,) bool."""
+        if self.consistency is None:
+            return
+        read, state = self.part.state["read"], self.part.state
+        start = read.get(language, 0)
+        read[language] = start + number
+        if self.consistency.min_quantile is not None:
+            least = state["thresholds"].get(language, 0.0)  # none where a language has no scores
+            yield QUANTILE, scores.take("score", language, start, number) >= least
+        if self.consistency.within is not None:
+            yield WITHIN, scores.take("near", language, start, number).astype(bool)
+
+    def finish(self, job: dict[str, Any]) -> FilterReport:
+        """Write `meta.json` last, and return the report."""
+        state, consistency = self.part.state, self.consistency
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        report = FilterReport(
+            sum(state["records"]) - state["skipped"],
+            state["skipped"],
+            {language: dict(counts) for language, counts in state["counts"].items()},
+            state["thresholds"],
+        )
+        meta = {
+            "format": FORMAT,
+            "kind": KIND,
+            "rules": list(self.rules.rules),
+            "min_length": self.rules.min_length if "length" in self.rules.rules else None,
+            "max_length": self.rules.max_length if "length" in self.rules.rules else None,
+            "min_quantile": consistency and consistency.min_quantile,
+            "within": consistency and consistency.within,
+            "encoder": state.get("encoder"),
+            "passages": consistency
+            and {key: consistency.store.meta[key] for key in ("ids_sha256", "vectors_sha256")},
+            "corpus": job["corpus"],
+            "sources": job["sources"],
+            "files": [
+                file for path in self.files for file in describe_sources(self.part.path / path.name)
+            ],
+            "report": report.as_json(),
+            "generated_from": job["generated_from"],
+        }
+        write_json(self.part.path / META, meta)
+        return report
+
+
+def _steps(items: Iterator[_Item]) -> Iterator[list[_Item]]:
+    """Yield the items in lists that together have `STEP` queries or a few more."""
+    step: list[_Item] = []
+    queries = 0
+    for item in items:
+        step.append(item)
+        queries += sum(map(len, (item.kept or {}).values()))
+        if queries >= STEP or len(step) == STEP:
+            yield step
+            step, queries = [], 0
+    if step:
+        yield step
+
+
+def filter_text(report: FilterReport, output: str | Path) -> str:
+    """Return the report for people: by language, how many queries each rule dropped of how many."""
+    from tabulate import tabulate
+
+    rows: list[dict[str, Any]] = [
+        {"language": language, **counts} for language, counts in report.languages.items() if counts
+    ]
+    totals = Counter[str]()
+    for row in rows:
+        totals.update({key: n for key, n in row.items() if key != "language"})
+    if len(rows) > 1:
+        rows.append({"language": "all", **totals})
+    if report.thresholds:
+        for row in rows:
+            score = report.thresholds.get(row["language"])
+            row["lowest score"] = "" if score is None else f"{score:.4f}"
+    table = tabulate(rows, "keys", disable_numparse=True, stralign="right", numalign="right")
+    skipped = f" ({report.skipped} dropped)" if report.skipped else ""
+    head = f"{output}: {totals['kept']} of {totals['queries']} queries kept, "
+    return f"{head}{report.records} records{skipped}\n\n{table}"

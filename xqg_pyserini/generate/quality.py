@@ -1,0 +1,190 @@
+"""Rules that tell bad generated queries by their text alone: pure functions, no files, no models.
+
+A generator that samples repeats itself, falls into another language, copies its passage and stops
+too early or too late; such queries move a passage's vector the wrong way.
+"""
+
+import functools
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import regex
+
+from xqg_pyserini.data import languages
+from xqg_pyserini.errors import UserError
+
+RULES = ("duplicates", "script", "copies", "length")
+BLANK = "blank"  # counted beside the rules, whichever are chosen
+# duplicates last, so that a query that is dropped for another reason hides no good one
+_TRIED = ("script", "copies", "length", "duplicates")
+MIN_LENGTH, MAX_LENGTH = 4, 250  # characters
+
+# ISO 15924 codes that stand for several scripts, or for a form of one
+_SCRIPTS = {
+    "Hanb": ("Hani", "Bopo"),
+    "Hans": ("Hani",),
+    "Hant": ("Hani",),
+    "Hrkt": ("Hira", "Kana"),
+    "Jpan": ("Hira", "Kana", "Hani"),
+    "Kore": ("Hang", "Hani"),
+}
+_LETTER = regex.compile(r"\p{L}")
+_FINAL = regex.compile(r"[\p{P}\s]+$")
+_SCRIPT_SUBTAG = re.compile(r"[A-Z][a-z]{3}")
+
+
+# ---------------------------------------------------------------- texts
+
+
+def fold(text: str) -> str:
+    """Return what is left of a text when its spelling does not matter.
+
+    Unicode NFKC (full-width and composed forms), case folding (ß is ss), one space for any white
+    space, none at the ends.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(unicodedata.normalize("NFKC", folded).split())
+
+
+def script_of(language: str) -> str | None:
+    """Return the script of a language code (ISO 15924), None where none is known.
+
+    A script in the code itself (`sr-Latn`, `zh-Hant`) goes before that of resources/languages.yaml.
+    """
+    base, *subtags = language.split("-")
+    written = next((tag for tag in subtags if _SCRIPT_SUBTAG.fullmatch(tag)), None)
+    return written or languages().get(base, {}).get("script")
+
+
+@functools.cache
+def script_letters(script: str) -> Any:
+    """Return the pattern of a letter of a script (ISO 15924), None for a code Unicode lacks.
+
+    Letters are matched by Script_Extensions, so that those which several scripts share (the
+    prolonged sound mark ー of both kana) belong to each of these.
+    """
+    names = _SCRIPTS.get(script, (script,))
+    scripts = "".join(rf"\p{{Script_Extensions={name}}}" for name in names)
+    try:
+        return regex.compile(rf"(?V1)[\p{{L}}&&[{scripts}]]")
+    except regex.error:
+        return None
+
+
+def in_script(text: str, language: str) -> bool:
+    """Tell whether at least half of a text's letters are in the language's script.
+
+    A text without letters is in none.  True for a language whose script is not known: then there
+    is nothing to judge by.
+    """
+    script = script_of(language)
+    own = script and script_letters(script)
+    if not own:
+        return True
+    letters = len(_LETTER.findall(text))
+    return letters > 0 and 2 * len(own.findall(text)) >= letters
+
+
+def copied(query: str, folded_passage: str) -> bool:
+    """Tell whether a query, but for its last punctuation, stands verbatim in a folded passage."""
+    words = _FINAL.sub("", fold(query))
+    return bool(words) and words in folded_passage
+
+
+# ---------------------------------------------------------------- rules
+
+
+class Sifted(NamedTuple):
+    """The queries of one passage that rules keep, and how many they drop."""
+
+    kept: dict[str, tuple[str, ...]]  # every language that was given, also where nothing is left
+    dropped: Counter[tuple[str, str]]  # (language, rule) → number
+
+
+@dataclass(frozen=True)
+class TextRules:
+    """Which rules queries must pass; blank queries never do.
+
+    Args:
+        rules: some of `RULES`, each at most once.
+            "script": fewer than half of a query's letters are in the language's script;
+            "copies": the query stands verbatim in its passage's title and text;
+            "length": it has fewer than `min_length` or more than `max_length` characters;
+            "duplicates": it is the same as an earlier query of its passage, in any language, that
+            passed the other rules (NFKC, case and white space apart).
+        min_length: shortest query in characters, white space at its ends not counted.
+        max_length: longest query in characters.
+
+    Raises:
+        UserError: for a rule that is unknown or given twice, or lengths that no query can have.
+    """
+
+    rules: tuple[str, ...] = ("duplicates", "script")
+    min_length: int = MIN_LENGTH
+    max_length: int = MAX_LENGTH
+
+    def __post_init__(self) -> None:
+        for rule in self.rules:
+            if rule not in RULES:
+                raise UserError(f"rule {rule!r}; expected some of {', '.join(RULES)}")
+            if self.rules.count(rule) > 1:
+                raise UserError(f"rule {rule!r} is given twice")
+        if not 1 <= self.min_length <= self.max_length:
+            raise UserError(
+                f"queries of {self.min_length} to {self.max_length} characters; "
+                "expected a shortest length of 1 or more, and no more than the longest"
+            )
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Return what a query can be dropped for, in the order in which it is tried."""
+        return (BLANK, *(rule for rule in _TRIED if rule in self.rules))
+
+    def apply(self, passage_text: str | None, queries: Mapping[str, tuple[str, ...]]) -> Sifted:
+        """Apply the rules to the queries of one passage; each is dropped for the first it breaks.
+
+        Args:
+            passage_text: the passage's title and text; None where "copies" is not among the rules.
+            queries: language → queries, as a record of generated queries has them.
+
+        Raises:
+            UserError: where "copies" is among the rules and there is no text.
+        """
+        if "copies" in self.rules and passage_text is None:
+            raise UserError("the rule 'copies' needs the passage's text; give the corpus")
+        folded_passage = fold(passage_text or "") if "copies" in self.rules else ""
+        kept: dict[str, tuple[str, ...]] = {}
+        dropped: Counter[tuple[str, str]] = Counter()
+        seen: set[str] = set()
+        for language, texts in queries.items():
+            good = []
+            for text in texts:
+                broken = self._broken(text, language, folded_passage, seen)
+                if broken is None:
+                    good.append(text)
+                else:
+                    dropped[language, broken] += 1
+            kept[language] = tuple(good)
+        return Sifted(kept, dropped)
+
+    def _broken(self, text: str, language: str, folded_passage: str, seen: set[str]) -> str | None:
+        """Return the first rule that a query breaks, or put it among those `seen`."""
+        length = len(text.strip())
+        if not length:
+            return BLANK
+        if "script" in self.rules and not in_script(text, language):
+            return "script"
+        if "copies" in self.rules and copied(text, folded_passage):
+            return "copies"
+        if "length" in self.rules and not self.min_length <= length <= self.max_length:
+            return "length"
+        if "duplicates" in self.rules:
+            folded = fold(text)
+            if folded in seen:
+                return "duplicates"
+            seen.add(folded)
+        return None
