@@ -59,6 +59,7 @@ class _HuggingFace(QueryGenerator):
                 f"not {self.settings.backend}; leave --backend out"
             )
         refuse_overflow(config, self.settings)
+        self._check_positions(getattr(config, "max_position_embeddings", None))
         self.model = load_model(
             self._auto_class(), self.settings.model, self.settings.precision, self.device
         )
@@ -72,6 +73,16 @@ class _HuggingFace(QueryGenerator):
 
     def _auto_class(self) -> Any:
         raise NotImplementedError
+
+    def _check_positions(self, positions: int | None) -> None:
+        """Refuse lengths for which the model has no positions; None: it has no such bound."""
+        reads, writes = self.settings.max_input_tokens, self.settings.max_new_tokens
+        longest = reads + writes if self.settings.backend == "causal" else max(reads, writes)
+        if positions is not None and longest > positions:
+            raise UserError(
+                f"the model {self.settings.model!r} has {positions} positions; --max-input-tokens "
+                f"{reads} and --max-new-tokens {writes} take {longest}: choose less"
+            )
 
     def _begin(self, batch: list[Prompt]) -> tuple[Any, Any, dict[str, Any]]:
         """Read the prompts: logits (b, vocabulary) of the first tokens, cache, further inputs."""
