@@ -449,6 +449,16 @@ def test_an_id_twice_in_a_directory_names_both_files_and_lines(scene, refuse):
     )
 
 
+@pytest.mark.parametrize("command", ["accumulate", "filter"])
+def test_a_directory_that_lacks_a_shard_of_queries_is_refused(command, scene, refuse):
+    (scene / "D").mkdir()
+    shutil.copy(scene / "queries.jsonl", scene / "D" / "queries-00001-of-00002.jsonl")
+    assert refuse(command, swap={"queries.jsonl": "D"}) == (
+        "D: 1 of 2 shards are missing, the first is queries-00000-of-00002; finish making them, "
+        "or name those to read by a pattern such as 'D/*.jsonl'"
+    )
+
+
 def test_a_directory_without_data_files_is_refused(scene, refuse):
     (scene / "C").mkdir()
     (scene / "C" / ".hidden.jsonl").write_text('{"id": "1", "contents": "x"}\n')
