@@ -665,6 +665,16 @@ def test_text_rules_come_before_the_scores_they_leave(axes, scored, tmp_path):
     assert queries_of(tmp_path / "out")["b"] == {"ar": (), "te": ()}
 
 
+def test_nothing_is_left_to_score_where_the_text_rules_drop_everything(axes, scored, tmp_path):
+    rules = TextRules(("script",))  # numbers are no letters
+    report = filter_queries(
+        scored, tmp_path / "out", rules, passages=axes, min_quantile=0.5, within=1
+    )
+    assert report.thresholds == {} and not FakeEncoder.seen
+    assert all(found["kept"] == 0 for found in report.languages.values())
+    assert queries_of(tmp_path / "out")["b"] == {"ar": (), "te": ()}
+
+
 @pytest.mark.parametrize("step", [1, 3, 5, 1000])
 def test_the_size_of_a_step_changes_nothing(axes, scored, tmp_path, monkeypatch, step):
     options = dict(passages=axes, min_quantile=0.4, within=2)
@@ -872,9 +882,11 @@ def test_a_task_that_makes_no_sense_is_refused(axes, scored, tmp_path):
         assert text(**some) == (
             "--min-quantile and --within need the passage store: give --passages"
         )
-    for some in (dict(passages=axes), dict(encoder="fake")):
+    for some in (
+        dict(passages=axes), dict(encoder="fake"), dict(encoder_flags={"pooling": "cls"})
+    ):  # fmt: skip
         assert text(TextRules(), **some) == (
-            "--passages and --encoder serve --min-quantile and --within; give one of these"
+            "--passages and an encoder serve --min-quantile and --within; give one of these"
         )
     for share in (0, 1, -0.1, 30, float("nan")):
         assert text(passages=axes, min_quantile=share) == (

@@ -109,7 +109,9 @@ def filter_queries(
             (`skip_unknown` drops such records), two input files of one name, an encoder that is
             not the store's.
     """
-    text_rules = _check_task(rules, corpus, passages, min_quantile, within, encoder)
+    flags = [encoder, *(encoder_flags or {}).values()]
+    with_encoder = any(flag is not None for flag in flags)
+    text_rules = _check_task(rules, corpus, passages, min_quantile, within, with_encoder)
     consistency = None
     if passages is not None:
         store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
@@ -154,7 +156,7 @@ def _check_task(
     passages: str | Path | VectorStore | None,
     min_quantile: float | None,
     within: int | None,
-    encoder: str | None,
+    with_encoder: bool,
 ) -> TextRules:
     """Return the text rules, or raise `UserError` for a task that makes no sense."""
     consistent = min_quantile is not None or within is not None
@@ -162,9 +164,9 @@ def _check_task(
         raise UserError("nothing to filter by: give --rules, --min-quantile or --within")
     if consistent and passages is None:
         raise UserError("--min-quantile and --within need the passage store: give --passages")
-    if not consistent and (passages is not None or encoder is not None):
+    if not consistent and (passages is not None or with_encoder):
         raise UserError(
-            "--passages and --encoder serve --min-quantile and --within; give one of these"
+            "--passages and an encoder serve --min-quantile and --within; give one of these"
         )
     if min_quantile is not None and not 0 < min_quantile < 1:
         raise UserError(f"--min-quantile {min_quantile}; expected a share between 0 and 1")
