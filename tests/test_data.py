@@ -214,6 +214,82 @@ def test_generated_queries_keep_order_and_number_and_leave_other_keys(tmp_path):
     assert second.docid == "8"
 
 
+# --- shards ---------------------------------------------------------------------------------------
+
+
+def put_shards(folder, *names):
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        content = f'{{"docid": "{name}", "generated_queries": {{}}}}\n'.encode()
+        put(folder / name, gzip.compress(content) if name.endswith(".gz") else content)
+    return folder
+
+
+COMPLETE = [
+    [f"queries-{i:05d}-of-00003.jsonl.gz" for i in range(3)],
+    [f"train-{i:05d}-of-00010.jsonl" for i in range(10)],
+    ["q-00000-of-00002.jsonl", "q-00001-of-00002.jsonl.gz"],  # plain and packed
+    ["ar-00000-of-00002.jsonl", "ar-00001-of-00002.jsonl", "ru-00000-of-00001.jsonl"],
+    ["queries-00000-of-00001.jsonl", "more.jsonl"],
+    ["xqg-2-of-3-best.jsonl", "a-1-of-7"],  # no shards: one says so before its end, one is no file
+]
+
+
+@pytest.mark.parametrize("names", COMPLETE, ids=lambda names: names[0])
+def test_a_directory_with_all_its_shards_is_read_in_their_order(tmp_path, names):
+    put_shards(tmp_path, *names)
+    found = [record.docid for record in generated(tmp_path)]
+    assert found == sorted(name for name in names if "." in name)
+
+
+ADVICE = "; finish making them, or name those to read by a pattern such as '{0}/*.jsonl'"
+INCOMPLETE = [
+    (
+        [f"queries-{i:05d}-of-00008.jsonl.gz" for i in (0, 1, 3, 5, 7)],
+        "{0}: 3 of 8 shards are missing, the first is queries-00002-of-00008" + ADVICE,
+    ),
+    (
+        [f"train-{i:05d}-of-00010.jsonl" for i in range(9)],
+        "{0}: 1 of 10 shards are missing, the first is train-00009-of-00010" + ADVICE,
+    ),
+    (
+        ["ar-0-of-2.jsonl", "ar-1-of-2.jsonl", "ru-1-of-2.json"],
+        "{0}: 1 of 2 shards are missing, the first is ru-0-of-2" + ADVICE,
+    ),
+    (
+        ["more.jsonl", "q-00001-of-00002.jsonl", "q-00000-of-00002.jsonl.tmp"],
+        "{0}: 1 of 2 shards are missing, the first is q-00000-of-00002" + ADVICE,
+    ),
+    (
+        ["q-00000-of-00002.jsonl", "q-00001-of-00003.jsonl", "q-00002-of-00003.jsonl"],
+        "{0}: q-00000-of-00002.jsonl and q-00001-of-00003.jsonl are shards of two sets; "
+        "put each into a folder of its own",
+    ),
+    (
+        ["q-00000-of-00001.jsonl", "q-00000-of-00001.jsonl.gz"],
+        "{0}: q-00000-of-00001.jsonl and q-00000-of-00001.jsonl.gz are one shard; "
+        "remove one of them",
+    ),
+    (
+        ["q-00001-of-00002.jsonl", "q-00002-of-00002.jsonl"],
+        "{0}/q-00002-of-00002.jsonl: shard 2 of 2; shards are counted from 0",
+    ),
+]
+
+
+@pytest.mark.parametrize(("names", "expected"), INCOMPLETE, ids=[e[1][:40] for e in INCOMPLETE])
+def test_a_directory_that_lacks_shards_is_refused(tmp_path, names, expected):
+    put_shards(tmp_path, *names)
+    assert message(data.read_generated, tmp_path) == expected.format(tmp_path)
+
+
+def test_shards_that_are_named_by_a_pattern_or_one_by_one_are_read_as_they_are(tmp_path):
+    names = [f"q-{i:05d}-of-00004.jsonl" for i in (1, 3)]
+    put_shards(tmp_path, *names)
+    assert [record.docid for record in generated(f"{tmp_path}/*.jsonl")] == names
+    assert [record.docid for record in generated(tmp_path / names[1])] == names[1:]
+
+
 # --- runs and qrels -------------------------------------------------------------------------------
 
 

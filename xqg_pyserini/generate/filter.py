@@ -7,8 +7,8 @@ Text rules come first (`quality`), then the consistency of what is left with its
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -109,7 +109,9 @@ def filter_queries(
             (`skip_unknown` drops such records), two input files of one name, an encoder that is
             not the store's.
     """
-    text_rules = _check_task(rules, corpus, passages, min_quantile, within, encoder)
+    flags = [encoder, *(encoder_flags or {}).values()]
+    with_encoder = any(flag is not None for flag in flags)
+    text_rules = _check_task(rules, corpus, passages, min_quantile, within, with_encoder)
     consistency = None
     if passages is not None:
         store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
@@ -154,7 +156,7 @@ def _check_task(
     passages: str | Path | VectorStore | None,
     min_quantile: float | None,
     within: int | None,
-    encoder: str | None,
+    with_encoder: bool,
 ) -> TextRules:
     """Return the text rules, or raise `UserError` for a task that makes no sense."""
     consistent = min_quantile is not None or within is not None
@@ -162,9 +164,9 @@ def _check_task(
         raise UserError("nothing to filter by: give --rules, --min-quantile or --within")
     if consistent and passages is None:
         raise UserError("--min-quantile and --within need the passage store: give --passages")
-    if not consistent and (passages is not None or encoder is not None):
+    if not consistent and (passages is not None or with_encoder):
         raise UserError(
-            "--passages and --encoder serve --min-quantile and --within; give one of these"
+            "--passages and an encoder serve --min-quantile and --within; give one of these"
         )
     if min_quantile is not None and not 0 < min_quantile < 1:
         raise UserError(f"--min-quantile {min_quantile}; expected a share between 0 and 1")
@@ -315,8 +317,19 @@ class _Filtering:
             "sizes": {},  # language → queries scored
             "thresholds": {},
             "read": {},  # language → scored queries whose records are written
-            "counts": {language: {} for language in sorted(given.languages)},
+            "counts": {
+                language: dict.fromkeys(("queries", *self._reasons(), "kept"), 0)
+                for language in sorted(given.languages)
+            },
         }
+
+    def _reasons(self) -> list[str]:
+        """Return what a query can be dropped for, in the order in which it is tried."""
+        reasons = list(self.rules.reasons)
+        if self.consistency is not None:
+            asked = {QUANTILE: self.consistency.min_quantile, WITHIN: self.consistency.within}
+            reasons += [reason for reason, value in asked.items() if value is not None]
+        return reasons
 
     def _unknown(self, row: int, record: GeneratedQueries) -> Path | str | None:
         """Return what lacks the record's passage, None where it is everywhere."""
@@ -400,7 +413,6 @@ class _Filtering:
 
     def _write(self, scores: ScoreFiles) -> None:
         part, state = self.part, self.part.state
-        state["counts"] = {l: Counter(counts) for l, counts in state["counts"].items()}
         first = self._scored()
         number = part.done - first
         items = self._items(sum(state["records"][:number]))
@@ -419,29 +431,31 @@ class _Filtering:
                 number += 1
                 part.save(first + number)
 
-    def _judge(self, item: _Item, scores: ScoreFiles) -> dict[str, list[str]]:
+    def _judge(self, item: _Item, scores: ScoreFiles) -> dict[str, Sequence[str]]:
         """Return the queries of a record that stay, and count the others."""
         assert item.kept is not None
-        kept: dict[str, list[str]] = {}
+        all_counts = self.part.state["counts"]
+        for (language, reason), number in item.dropped.items():
+            all_counts[language][reason] += number
+        kept: dict[str, Sequence[str]] = {}
         for language, texts in item.kept.items():
-            counts = self.part.state["counts"][language]
+            counts = all_counts[language]
             counts["queries"] += len(item.record.queries[language])
-            for reason in self.rules.reasons:
-                counts[reason] += item.dropped.get((language, reason), 0)
-            good = np.ones(len(texts), dtype=bool)
-            for reason, passed in self._verdicts(language, len(texts), scores):
-                counts[reason] += int((good & ~passed).sum())
-                good &= passed
-            counts["kept"] += int(good.sum())
-            kept[language] = [text for text, fine in zip(texts, good, strict=True) if fine]
+            kept[language] = texts
+            if self.consistency is not None:
+                good = np.ones(len(texts), dtype=bool)
+                for reason, passed in self._verdicts(language, len(texts), scores):
+                    counts[reason] += int((good & ~passed).sum())
+                    good &= passed
+                kept[language] = list(compress(texts, good))
+            counts["kept"] += len(kept[language])
         return kept
 
     def _verdicts(
         self, language: str, number: int, scores: ScoreFiles
     ) -> Iterator[tuple[str, np.ndarray]]:
         """Yield what consistency says of the next queries of a language: reason, (n,) bool."""
-        if self.consistency is None:
-            return
+        assert self.consistency is not None
         read, state = self.part.state["read"], self.part.state
         start = read.get(language, 0)
         read[language] = start + number
@@ -458,7 +472,7 @@ class _Filtering:
         report = FilterReport(
             sum(state["records"]) - state["skipped"],
             state["skipped"],
-            {language: dict(counts) for language, counts in state["counts"].items()},
+            state["counts"],
             state["thresholds"],
         )
         meta = {
@@ -503,7 +517,7 @@ def filter_text(report: FilterReport, output: str | Path) -> str:
     from tabulate import tabulate
 
     rows: list[dict[str, Any]] = [
-        {"language": language, **counts} for language, counts in report.languages.items() if counts
+        {"language": language, **counts} for language, counts in report.languages.items()
     ]
     totals = Counter[str]()
     for row in rows:

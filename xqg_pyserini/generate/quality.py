@@ -75,18 +75,38 @@ def script_letters(script: str) -> Any:
         return None
 
 
+class _Marks(dict[int, str]):
+    """Marks characters, for `str.translate`: o a letter of the script, x another, else nothing."""
+
+    def __init__(self, own: Any) -> None:
+        super().__init__()
+        self._own = own
+
+    def __missing__(self, code: int) -> str:
+        letter = chr(code)
+        mark = "o" if self._own.match(letter) else "x" if _LETTER.match(letter) else ""
+        self[code] = mark  # the pattern is asked once for each character there is
+        return mark
+
+
+@functools.cache
+def _marks(language: str) -> _Marks | None:
+    script = script_of(language)
+    own = script and script_letters(script)
+    return _Marks(own) if own else None
+
+
 def in_script(text: str, language: str) -> bool:
     """Tell whether at least half of a text's letters are in the language's script.
 
     A text without letters is in none.  True for a language whose script is not known: then there
     is nothing to judge by.
     """
-    script = script_of(language)
-    own = script and script_letters(script)
-    if not own:
+    marks = _marks(language)
+    if marks is None:
         return True
-    letters = len(_LETTER.findall(text))
-    return letters > 0 and 2 * len(own.findall(text)) >= letters
+    letters = text.translate(marks)
+    return bool(letters) and 2 * letters.count("o") >= len(letters)
 
 
 def copied(query: str, folded_passage: str) -> bool:
