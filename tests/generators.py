@@ -113,6 +113,23 @@ def make_nllb(folder: Path) -> Path:
     return folder
 
 
+def make_byt5(folder: Path) -> Path:
+    """A ByT5, whose tokens are bytes."""
+    from transformers import ByT5Tokenizer, T5Config, T5ForConditionalGeneration
+
+    folder.mkdir(parents=True)
+    ByT5Tokenizer(extra_ids=0).save_pretrained(folder)
+    _seeded()
+    config = T5Config(
+        vocab_size=259, d_model=32, d_kv=16, d_ff=64, num_layers=2, num_heads=2,
+        decoder_start_token_id=0, tie_word_embeddings=False,
+    )  # fmt: skip
+    model = T5ForConditionalGeneration(config)
+    model.lm_head.weight.data.normal_(std=2 / 32**0.5)
+    model.save_pretrained(folder)
+    return folder
+
+
 def make_bert(folder: Path) -> Path:
     """An encoder, which writes nothing."""
     from transformers import BertConfig, BertModel
@@ -132,6 +149,7 @@ MAKERS = {
     "gpt2": make_gpt2,
     "chat": lambda folder: make_gpt2(folder, chat=True),
     "nllb": make_nllb,
+    "byt5": make_byt5,
     "bert": make_bert,
 }
 

@@ -41,7 +41,7 @@ def passages():
 
 def generator(model, batch_size=64, **options):
     options = {"languages": generators.LANGUAGES, "num_queries": 3, "max_new_tokens": 10} | options
-    if model.endswith(("gpt2", "chat")):  # a small vocabulary takes many tokens
+    if model.endswith(("gpt2", "chat", "byt5")):  # a small vocabulary takes many tokens
         options = {"max_input_tokens": 1000} | options
     return load_generator(choose_settings(model, device="cpu", **options), "cpu", batch_size)
 
@@ -159,12 +159,12 @@ def spied(model, monkeypatch):
     return seen
 
 
-@pytest.mark.parametrize("name", ["mt5", "gpt2", "chat"])
+@pytest.mark.parametrize("name", ["mt5", "byt5", "gpt2", "chat"])
 def test_prompts_reach_the_model_as_documented(name, models, passages, monkeypatch):
     made = generator(models(name), batch_size=6)
     seen = spied(made, monkeypatch)
     made.generate(passages[:3])
-    template = {"mt5": "question", "gpt2": "few-shot", "chat": "chat"}[name]
+    template = {"gpt2": "few-shot", "chat": "chat"}.get(name, "question")
     expected = []
     for passage in passages[:3]:
         for language in generators.LANGUAGES:
@@ -226,7 +226,7 @@ def decoded(made, passages):
     return out
 
 
-@pytest.mark.parametrize("name", ["mt5", "nllb", "gpt2", "chat"])
+@pytest.mark.parametrize("name", ["mt5", "byt5", "nllb", "gpt2", "chat"])
 def test_every_token_is_the_noisy_best_of_the_model_s_top_k(name, models, passages):
     """Caches, padding, copies of the cache and rows that leave the batch change nothing."""
     made = generator(models(name), batch_size=12, top_k=4, max_new_tokens=12, num_queries=4)

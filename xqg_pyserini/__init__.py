@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from xqg_pyserini.errors import UserError, XqgWarning
     from xqg_pyserini.evaluate.scoring import evaluate_runs
     from xqg_pyserini.fused import FusedPassages
+    from xqg_pyserini.generate.filter import filter_queries
+    from xqg_pyserini.generate.job import generate_queries
     from xqg_pyserini.index import build_index
     from xqg_pyserini.leaderboard import write_submission
     from xqg_pyserini.search import search_index, search_stores
@@ -32,6 +34,8 @@ _HOMES = {
     "build_index": "index",
     "encode_passages": "encode",
     "evaluate_runs": "evaluate.scoring",
+    "filter_queries": "generate.filter",
+    "generate_queries": "generate.job",
     "read_questions": "data",
     "search_index": "search",
     "search_stores": "search",
@@ -50,6 +54,8 @@ __all__ = [
     "build_index",
     "encode_passages",
     "evaluate_runs",
+    "filter_queries",
+    "generate_queries",
     "read_questions",
     "search_index",
     "search_stores",

@@ -86,6 +86,7 @@ class CTranslate2(QueryGenerator):
             sampling_temperature=settings.temperature,
             max_decoding_length=settings.max_new_tokens + max(map(len, prefixes)),
             max_input_length=0,
+            min_decoding_length=0,
         )
         return [
             [
@@ -108,7 +109,9 @@ def _converted(model: str, weights: str, settings: Any) -> Path:
     if (folder / "model.bin").is_file():
         return folder
     from ctranslate2.converters import TransformersConverter
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     with writing_folder(folder, overwrite=True) as aside:
         aside.rmdir()  # the converter makes it
         try:
