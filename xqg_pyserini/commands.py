@@ -153,7 +153,16 @@ def evaluate(args: argparse.Namespace) -> None:
         with_title=args.with_title,
     )
     if args.output is not None:
-        report.write_report(evaluation, args.output, args.overwrite, inputs)
+        sources = report.Sources(
+            args.questions,
+            tuple(args.runs),
+            args.corpus,
+            args.qrels,
+            args.language,
+            args.official,
+            args.with_title,
+        )
+        report.write_report(evaluation, args.output, args.overwrite, inputs, sources)
     if args.json:
         for note in evaluation.notes:
             warn(note)
