@@ -169,6 +169,20 @@ def evaluate(args: argparse.Namespace) -> None:
     _print(args, evaluation.as_json(), report.tables(evaluation, args.per_language))
 
 
+def inspect(args: argparse.Namespace) -> None:
+    """Run `xqg inspect`."""
+    from xqg_pyserini.geometry import examine_stores, table
+
+    if len(args.stores) > 2:
+        raise UserError(
+            f"{len(args.stores)} stores; expected a passage store and, with it, its query store"
+        )
+    found = examine_stores(
+        *args.stores, sample=args.sample, seed=args.seed, skip_unknown=args.skip_unknown
+    )
+    _print(args, found.as_json(), table(found))
+
+
 def submit(args: argparse.Namespace) -> None:
     """Run `xqg submit`."""
     from xqg_pyserini.leaderboard import check_submission, write_submission

@@ -42,6 +42,7 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+
 # Signs drawn at a time by `fisher`: 8 MB as float64. The draws of a seed depend on this number.
 _SIGNS_AT_A_TIME = 1_000_000
 
