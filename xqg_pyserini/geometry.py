@@ -298,7 +298,9 @@ def _of_counts(counts: Counts) -> Iterator[str]:
 
 
 def _of_centering(languages: Mapping[str, Language]) -> Iterator[str]:
-    up, down, same = [], [], []
+    up: list[str] = []
+    down: list[str] = []
+    same: list[str] = []
     for language, found in languages.items():
         if found.plain is None or found.centered is None:
             yield (
