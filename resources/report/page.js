@@ -65,11 +65,10 @@
   const langOf = (code) => (code === "und" ? undefined : code);
 
   const items = data.questions.map((question, i) => {
-    const text = make("span", { dir: "auto", lang: langOf(question.language) }, question.text);
+    const text = make("div", { dir: "auto", lang: langOf(question.language) }, question.text);
     const about = make("span", { class: "about" }, make("bdi", {}, question.id));
     const item = make("li", { role: "option", id: `question-${i}`, "aria-selected": "false" });
-    const block = make("div", {}, text);
-    item.append(block, about);
+    item.append(text, about);
     item.addEventListener("click", () => choose(i));
     list.append(item);
     return item;
@@ -174,7 +173,7 @@
       more.setAttribute("aria-expanded", String(open));
     });
     element.append(more);
-    if (mark.near) element.append(near(question, mark.near, scale));
+    if (mark.near) element.append(near(question, mark.near, scale, rank < 2));
     element.append(make("div", { class: "docid" }, make("bdi", {}, docid)));
     const twins = (on) => $$(`.hit[data-doc="${doc}"]`).forEach((one) => {
       one.classList.toggle("same", on && $$(`.hit[data-doc="${doc}"]`).length > 1);
@@ -186,12 +185,12 @@
 
   function moved(rank, there) {
     if (there < 0) {
-      return make("span", { class: "moved" }, `not in the other's first ${data.depth}`);
+      return make("span", { class: "moved" }, `other run: not in its first ${data.depth}`);
     }
-    if (there === rank) return make("span", { class: "moved" }, "same rank");
+    if (there === rank) return make("span", { class: "moved" }, "other run: the same");
     const up = there > rank;
     return make("span", { class: `moved ${up ? "up" : "down"}` },
-      `${up ? "↑" : "↓"} ${there + 1} in the other`);
+      `${up ? "↑" : "↓"} other run: ${there + 1}`);
   }
 
   // bars of one question share one scale: from its least to its greatest similarity
@@ -209,7 +208,7 @@
     return (value) => `${(100 * (value - from) / (high - from || 1)).toFixed(1)}%`;
   }
 
-  function near(question, found, scale) {
+  function near(question, found, scale, open) {
     const lines = found.nearest.map(([value, code, text]) => {
       const own = code === question.language;
       return line(own ? "own" : "", value, code, text, code, own);
@@ -223,7 +222,7 @@
     }
     if (!found.queries) more.push("no generated queries");
     const all = [self, ...lines].sort((a, b) => b.value - a.value).map((entry) => entry.element);
-    return make("details", { class: "near", open: "" },
+    return make("details", { class: "near", open: open ? "" : undefined },
       make("summary", {}, "Similarity to the question"),
       make("ol", {}, ...all), make("div", { class: "quiet" }, more.join("; ")));
 
@@ -234,13 +233,12 @@
       fill.style.width = scale(value);
       tick.style.left = scale(found.own);
       bar.append(fill, tick);
-      const words = make("span", { dir: "auto", lang }, text);
-      const end = make("span", {}, words);
-      if (code) {
-        end.append(" ", make("span", { class: "code" }, own ? `${code}, the question's` : code));
-      }
+      const name = code && data.languages[code];
+      const title = code ? (own ? `${name}, the question's language` : name) : undefined;
       const element = make("li", { class: kind }, bar,
-        make("span", { class: "value" }, value.toFixed(3)), end);
+        make("span", { class: "value" }, value.toFixed(3)),
+        make("abbr", { class: "code", title }, code),
+        make("span", { class: "words", dir: "auto", lang }, text));
       return { value, element };
     }
   }

@@ -324,10 +324,11 @@ def _explorer(explored: Mapping[str, Any]) -> str:
     )
     if near:
         about += (
-            " Bars show how near a passage's generated queries are to the question, on one scale "
-            "for all passages shown; the upright line is the passage's own similarity. Queries to "
-            "the right of it pull the passage up when they are mixed in; those in the question's "
-            "language are blue."
+            " Bars show how near the nearest generated queries of a passage are to the question, "
+            "on one scale for all passages shown; the upright line is the passage itself. A query "
+            "beyond it is nearer to the question than the passage is, and pulls it up when it is "
+            "mixed in (before centring); whether the passage rises depends on what the queries of "
+            "other passages do. Those in the question's language are bold, their bars blue."
         )
     columns = "".join(
         f'<section class="run" aria-label="{side} run"><label>Run <select></select></label>'
@@ -360,11 +361,11 @@ def _name(text: str) -> str:
     return f"<bdi>{escape(text)}</bdi>"
 
 
-def _figure(plot: Plot | None) -> str:
+def _figure(heading: str, plot: Plot | None) -> str:
     if plot is None:
         return ""
     return (
-        f'<figure><div class="scroll" role="img" tabindex="0" '
+        f'<figure><h3>{heading}</h3><div class="scroll" role="img" tabindex="0" '
         f'aria-label="{escape(plot.alternative)}">'
         f"{plots.inline(plot)}</div><figcaption>{escape(plot.caption)}</figcaption></figure>"
     )
@@ -467,15 +468,17 @@ def _evaluation_parts(found: Evaluated) -> tuple[_Parts, list[Plot]]:
     drawn: list[Plot] = []
     content = {}
     for metric in found.metrics:
-        some = [plots.score_bars(found, metric)]
+        some = {"By language": plots.score_bars(found, metric)}
         if len(found.runs) > 1:
-            some += [plots.difference_dots(found, metric), plots.win_bars(found, metric)]
-        drawn += some
-        content[metric] = "".join(map(_figure, some)) + _details(
+            against = f"Against {_name(found.runs[0])}"
+            some[against] = plots.difference_dots(found, metric)
+            some["Questions won and lost"] = plots.win_bars(found, metric)
+        drawn += some.values()
+        content[metric] = "".join(map(_figure, some, some.values())) + _details(
             "The numbers", _score_table(found, metric) + _test_table(found, metric)
         )
     title, headline, lead = _evaluation_headline(found)
-    figures = f"<h2>Scores by language</h2>{_by_metric(found.metrics, content)}"
+    figures = f"<h2>Scores</h2>{_by_metric(found.metrics, content)}"
     parts = _Parts("Evaluation", title, headline, lead, figures, _footer(_about(found)))
     return parts, drawn
 
@@ -549,19 +552,22 @@ def _sweep_parts(found: Swept) -> tuple[_Parts, list[Plot]]:
     drawn: list[Plot] = []
     content = {}
     for metric in found.metrics:
-        some = [
-            plots.sweep_curves(found, metric, over, by_language)
-            for over in ("weight", "queries")
+        some = {
+            f"{heading}{', by language' if by_language else ''}": plots.sweep_curves(
+                found, metric, over, by_language
+            )
+            for over, heading in (("weight", "Weight"), ("queries", "Number of queries"))
             for by_language in (False, True)
-        ]
-        drawn += [plot for plot in some if plot is not None]
-        content[metric] = "".join(map(_figure, some)) + _points_table(found, metric)
+        }
+        drawn += [plot for plot in some.values() if plot is not None]
+        figures = "".join(map(_figure, some, some.values()))
+        content[metric] = figures + _points_table(found, metric)
     validation = found.about.get("cross_validation")
     held_out = plots.held_out_dots(found)
     before = ""
     if held_out is not None and validation:
         drawn.insert(0, held_out)
-        before = f"<h2>Held out</h2>{_figure(held_out)}" + _details(
+        before = f"<h2>On new questions</h2>{_figure('Held out, and tuned', held_out)}" + _details(
             "The numbers", _held_out_table(validation) + _chosen_table(validation)
         )
     title, headline, lead = _sweep_headline(found, validation)
@@ -591,9 +597,7 @@ def _sweep_headline(found: Swept, validation: Any) -> tuple[str, str, str]:
         row = next((r for r in validation["held_out"] if r["metric"] == metric), None)
     title = f"Sweep · {metric}"
     if row is None:
-        headline = (
-            f"At best {score:.1f} by {escape(metric)}, {score - base:+.1f} points to passages alone"
-        )
+        headline = f"At best {score:.1f} by {escape(metric)}, {_gain(score - base)}"
         return (
             title,
             headline,
@@ -603,10 +607,7 @@ def _sweep_headline(found: Swept, validation: Any) -> tuple[str, str, str]:
                 "says what to expect on new ones.</p>"
             ),
         )
-    headline = (
-        f"Held out, {row['score']:.1f} by {escape(metric)}, {row['difference']:+.1f} points to "
-        "passages alone"
-    )
+    headline = f"Held out: {row['score']:.1f} by {escape(metric)}, {_gain(row['difference'])}"
     interval = Interval(row["difference"], row["ci_low"], row["ci_high"])
     folds = (
         f"{validation['folds']} folds: settings were chosen by {escape(validation['select_by'])} "
@@ -614,6 +615,11 @@ def _sweep_headline(found: Swept, validation: Any) -> tuple[str, str, str]:
     )
     lead = f'<p class="lead">{_between(interval)} {_p(row["p"])}.</p>'
     return title, headline, f'{lead}<p class="quiet">{folds} {tuned}</p>'
+
+
+def _gain(difference: float) -> str:
+    where = "below" if difference < 0 else "above"
+    return f"{abs(difference):.1f} points {where} passages alone"
 
 
 def _points_table(found: Swept, metric: str) -> str:

@@ -63,6 +63,7 @@ class Curve(NamedTuple):
     """Points of a sweep that differ in one respect, in its order: x and the point's name."""
 
     label: str
+    kind: tuple  # languages, and whether it is centred: what its colour stands for
     points: list[tuple[float, str]]
 
 
@@ -273,7 +274,8 @@ def _curves(
     for key in kept:
         points = sorted(whole[key], key=x_of)
         label = _label(points, [whole[other][0] for other in kept if other[0] == key[0]])
-        curves.append(Curve(label, [(x_of(point), point.name) for point in points]))
+        kind = points[0].languages, points[0].center
+        curves.append(Curve(label, kind, [(x_of(point), point.name) for point in points]))
     return curves
 
 
@@ -317,14 +319,16 @@ def sweep_curves(found: Swept, metric: str, over: str, by_language: bool) -> Plo
         curves = by_form[form]
     else:
         panels = [(form, MACRO) for form in by_form]
+    colors = _colors({form: by_form[form] for form in dict(panels)})
 
     def draw(figure: Any) -> None:
         columns = min(4, len(panels)) if by_language else len(panels)
         rows = math.ceil(len(panels) / columns)
         grid = figure.subplots(rows, columns, squeeze=False, sharey=True, sharex=by_language)
         for (form, language), axes in zip(panels, grid.flat, strict=False):
-            _panel(axes, found, metric, language, by_form[form])
-        _label_axes(list(grid.flat), panels, columns, f"{metric} (0-100)", over)
+            _panel(axes, found, metric, language, by_form[form], colors[form])
+        y = "difference, in points" if by_language else f"{metric} (0-100)"
+        _label_axes(list(grid.flat), panels, columns, y, over)
         if over == "queries":
             _all_tick(found, grid.flat)
         if by_language or len(panels) == 1:
@@ -336,9 +340,13 @@ def sweep_curves(found: Swept, metric: str, over: str, by_language: bool) -> Plo
     best = _highest(found, metric, curves)
     what = "weight of the queries" if over == "weight" else "number of queries a language"
     where = "by language" if by_language else "on average over languages"
-    band = ""
-    if not by_language:
-        band = " Bands: 95% confidence intervals of the difference to passages alone."
+    if by_language:
+        band = " Drawn is the difference to passages alone."
+    else:
+        band = (
+            " Band: of the highest curve, the 95% confidence interval of the difference to "
+            "passages alone at each point, not corrected for having chosen."
+        )
     return _plot(
         f"{over}{'-by-language' if by_language else ''}-{_slug(metric)}",
         f"{metric} over the {what}, {where}. Dashed: passages alone.{band}",
@@ -373,25 +381,44 @@ def _highest(found: Swept, metric: str, curves: Iterable[Curve]) -> str:
     return max(names, key=lambda name: found.scores[name, metric][MACRO])
 
 
-def _panel(axes: Any, found: Swept, metric: str, language: str, curves: Sequence[Curve]) -> None:
-    baseline = found.scores[found.baseline, metric].get(language)
-    if baseline is not None:
-        axes.axhline(baseline, color=SERIES[0], linestyle=(0, (5, 3)), label="passages alone")
-    for i, curve in enumerate(curves, 1):
-        there = [(x, n) for x, n in curve.points if language in found.scores[n, metric]]
+def _colors(by_form: Mapping[str, list[Curve]]) -> dict[str, list[str]]:
+    """Return the colours of each form's curves: one kind has one colour, where they suffice."""
+    kinds = list(dict.fromkeys(c.kind for form in reversed(by_form) for c in by_form[form]))
+    alone = all(len({c.kind for c in curves}) == len(curves) for curves in by_form.values())
+    if alone and len(kinds) < MOST:
+        return {f: [SERIES[1 + kinds.index(c.kind)] for c in cs] for f, cs in by_form.items()}
+    return {form: list(SERIES[1 : 1 + len(curves)]) for form, curves in by_form.items()}
+
+
+def _panel(
+    axes: Any,
+    found: Swept,
+    metric: str,
+    language: str,
+    curves: Sequence[Curve],
+    colors: Sequence[str],
+) -> None:
+    """Draw the scores of some curves on average, or a language's differences to passages alone."""
+    small = language != MACRO
+    baseline = 0.0 if small else found.scores[found.baseline, metric][MACRO]
+    axes.axhline(baseline, color=SERIES[0], linestyle=(0, (5, 3)), label="passages alone")
+    highest = max(
+        curves, key=lambda curve: found.scores[_highest(found, metric, [curve]), metric][MACRO]
+    )
+    for curve, color in zip(curves, colors, strict=True):
+        values = [
+            found.differences.get((name, metric), {}).get(language) for _, name in curve.points
+        ]
+        there = [(x, value) for (x, _), value in zip(curve.points, values, strict=True) if value]
         xs = [x for x, _ in there]
-        ys = [found.scores[name, metric][language] for _, name in there]
-        small = language != MACRO
         axes.plot(
-            xs, ys, color=SERIES[i], marker="o", markersize=2.2 if small else 3.6,
-            linewidth=1.1 if small else 1.5, label=curve.label,
+            xs, [baseline + value.mean for _, value in there], color=color, marker="o",
+            markersize=2.2 if small else 3.6, linewidth=1.1 if small else 1.5, label=curve.label,
         )  # fmt: skip
-        if not small and baseline is not None:
-            bands = [found.differences.get((name, metric), {}).get(language) for _, name in there]
-            if all(band is not None for band in bands):
-                lows = [baseline + band.low for band in bands if band is not None]
-                highs = [baseline + band.high for band in bands if band is not None]
-                axes.fill_between(xs, lows, highs, color=SERIES[i], alpha=0.13, linewidth=0)
+        if curve is highest and not small:
+            lows = [baseline + value.low for _, value in there]
+            highs = [baseline + value.high for _, value in there]
+            axes.fill_between(xs, lows, highs, color=color, alpha=0.15, linewidth=0)
     axes.grid(axis="y")
 
 
