@@ -383,7 +383,7 @@ def _highest(found: Swept, metric: str, curves: Iterable[Curve]) -> str:
 
 def _colors(by_form: Mapping[str, list[Curve]]) -> dict[str, list[str]]:
     """Return the colours of each form's curves: one kind has one colour, where they suffice."""
-    kinds = list(dict.fromkeys(c.kind for form in reversed(by_form) for c in by_form[form]))
+    kinds = list(dict.fromkeys(c.kind for form in reversed(list(by_form)) for c in by_form[form]))
     alone = all(len({c.kind for c in curves}) == len(curves) for curves in by_form.values())
     if alone and len(kinds) < MOST:
         return {f: [SERIES[1 + kinds.index(c.kind)] for c in cs] for f, cs in by_form.items()}
