@@ -136,8 +136,12 @@
       const other = chosen[1 - side];
       const column = selects[side].closest(".run");
       column.style.setProperty("--run", `var(--series-${data.colors[run]})`);
-      column.querySelector(".score").textContent = scoreOf(question, run);
       const docs = question.hits[run];
+      column.querySelector(".score").textContent = scoreOf(question, run);
+      const place = docs.findIndex((doc) => question.marks[doc] && question.marks[doc].answers);
+      column.querySelector(".first").textContent = place < 0
+        ? `No answer in the first ${data.depth} passages`
+        : `First answer in passage ${place + 1}`;
       column.querySelector(".hits").replaceChildren(...(docs.length
         ? docs.map((doc, rank) => hit(question, doc, rank, other, scale))
         : [make("li", { class: "quiet" }, "This run has no passage for this question.")]));
@@ -147,7 +151,7 @@
       const passage = element.querySelector(".passage");
       const hasFold = passage.scrollHeight > passage.clientHeight + 4;
       const more = element.querySelector(".more");
-      if (!hasFold) { element.classList.remove("long"); more.hidden = true; }
+      if (!hasFold || !element.classList.contains("long")) { element.classList.remove("long"); more.hidden = true; }
     });
   }
 
@@ -166,7 +170,8 @@
     }
     passage.append(text.slice(at));
     const more = make("button", { type: "button", class: "more", "aria-expanded": "false" }, "more");
-    const element = make("li", { class: "hit long", "data-doc": doc }, head, passage);
+    const fold = mark.answers ? "hit" : "hit long"; // an answer is never folded away
+    const element = make("li", { class: fold, "data-doc": doc }, head, passage);
     more.addEventListener("click", () => {
       const open = element.classList.toggle("open");
       more.textContent = open ? "less" : "more";

@@ -332,7 +332,7 @@ def _explorer(explored: Mapping[str, Any]) -> str:
         )
     columns = "".join(
         f'<section class="run" aria-label="{side} run"><label>Run <select></select></label>'
-        '<p class="quiet score"></p><ol class="hits"></ol></section>'
+        '<p class="first"></p><p class="quiet score"></p><ol class="hits"></ol></section>'
         for side in ("First", "Second")[: 1 if single else 2]
     )
     return f"""<section id="explorer" hidden aria-labelledby="explorer-title">

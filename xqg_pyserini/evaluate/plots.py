@@ -547,6 +547,7 @@ def _plot(
         svg, png = io.BytesIO(), io.BytesIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(svg, format="svg", metadata=nothing)
+        figure.set_layout_engine("none")  # laid out already
         figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
     return Plot(name, caption, alternative, svg.getvalue().decode("utf-8"), png.getvalue())
 
