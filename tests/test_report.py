@@ -795,7 +795,8 @@ def opened(browser, page, made):
     assert browser.execute_script("return window.hacked") is None
     for entry in browser.get_log("performance"):
         event = json.loads(entry["message"])["message"]
-        if event["method"] == "Network.requestWillBeSent":
+        asked = event["params"].get("documentURL", "").startswith("file:")  # not the browser itself
+        if asked and event["method"] == "Network.requestWillBeSent":
             assert event["params"]["request"]["url"].startswith(("file:", "data:"))
 
 
