@@ -178,7 +178,8 @@
       more.setAttribute("aria-expanded", String(open));
     });
     element.append(more);
-    if (mark.near) element.append(near(question, mark.near, scale, rank < 2));
+    const telling = rank === 0 || mark.answers || mark.relevant;
+    if (mark.near) element.append(near(question, mark.near, scale, telling));
     element.append(make("div", { class: "docid" }, make("bdi", {}, docid)));
     const twins = (on) => $$(`.hit[data-doc="${doc}"]`).forEach((one) => {
       one.classList.toggle("same", on && $$(`.hit[data-doc="${doc}"]`).length > 1);
