@@ -537,6 +537,24 @@ def test_flags_that_do_not_go_together_are_refused(own, refused):
     )
 
 
+def test_a_folder_that_holds_what_the_results_were_made_from_is_never_replaced(own, refused):
+    box = own / "box"
+    box.mkdir()
+    (own / "evaluation").rename(own / "deep")
+    for name in ("corpus.jsonl", "questions.jsonl", "one.trec"):
+        (own / name).rename(box / name)
+        edit(own / "deep", inputs=inputs_of(own / "deep", name, f"../box/{name}"))
+        error = refused("report", own / "deep", "--output", box, "--overwrite")
+        assert error.endswith(f"will not be replaced, since it holds {own / 'deep'}/../box/{name}")
+        (box / name).rename(own / name)
+        edit(own / "deep", inputs=inputs_of(own / "deep", f"box/{name}", f"../{name}"))
+
+
+def inputs_of(folder, old, new):
+    inputs = json.dumps(json.loads((folder / "evaluation.json").read_text("utf-8"))["inputs"])
+    return json.loads(inputs.replace(f'"../{old}"', f'"{new}"'))
+
+
 SPOILT = {
     "no folder": (lambda f: shutil.rmtree(f), "no such folder"),
     "neither": (

@@ -42,8 +42,8 @@ TESTS = {
 class Explore:
     """What the explorer is asked to show; None stands for what the folder of results names.
 
-    `similarities` makes what compares generated queries with the questions once the questions are
-    known (None: no comparison); it is called with the folder's own record of its inputs.
+    `per_language` questions are shown, drawn by `seed` where runs differ on them equally, with
+    the first `hits` passages of each run.
     """
 
     questions: str | None = None
@@ -93,9 +93,7 @@ def write_page(
     found = read_results(folder)
     asked = asked or Explore()
     output = found.folder / "report" if output is None else Path(output)
-    inputs = [found.folder, asked.questions, asked.corpus, *(asked.runs or ())]
-    if similarities is not None:
-        inputs.append(similarities.queries)
+    inputs = [found.folder, *_inputs(found, asked, similarities)]
     with writing_folder(output, overwrite, inputs) as partial:
         explored, why = _explored(found, asked, similarities)
         if isinstance(found, Evaluated):
@@ -120,6 +118,19 @@ def write_page(
 def recorded_input(found: Evaluated | Swept, name: str) -> Any:
     """Return an input as the results name it, or None."""
     return (found.about.get("inputs") or {}).get(name)
+
+
+def _inputs(
+    found: Evaluated | Swept, asked: Explore, similarities: Similarities | None
+) -> list[Any]:
+    """Return all that was given, and all that the results name and is there."""
+    given: list[Any] = [asked.questions, asked.corpus, *(asked.runs or ())]
+    if similarities is not None:
+        given += [similarities.queries, similarities.store and similarities.store.path]
+    names = ("questions", "corpus", "qrels", "passages", "queries")
+    recorded = [recorded_input(found, name) for name in names]
+    recorded += recorded_input(found, "runs") or []
+    return given + [_find(found, path) for path in recorded]
 
 
 def _explored(
