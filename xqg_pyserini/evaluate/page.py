@@ -441,8 +441,9 @@ def _about(found: Evaluated | Swept) -> list[tuple[str, str]]:
         (
             "Intervals",
             "95% confidence intervals by Student's t over questions; the average over languages "
-            "adds up the languages' variances. They say what other questions of this kind would "
-            "do, not other collections.",
+            "adds up the languages' variances (too narrow where one language's questions are "
+            "translations of another's). They say what other questions of this kind would do, "
+            "not other collections.",
         )
     )
     return pairs
