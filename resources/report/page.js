@@ -151,7 +151,9 @@
       const passage = element.querySelector(".passage");
       const hasFold = passage.scrollHeight > passage.clientHeight + 4;
       const more = element.querySelector(".more");
-      if (!hasFold || !element.classList.contains("long")) { element.classList.remove("long"); more.hidden = true; }
+      if (hasFold && element.classList.contains("long")) return;
+      element.classList.remove("long");
+      more.hidden = true;
     });
   }
 
@@ -169,7 +171,8 @@
       at = end;
     }
     passage.append(text.slice(at));
-    const more = make("button", { type: "button", class: "more", "aria-expanded": "false" }, "more");
+    const more = make("button", { type: "button", class: "more", "aria-expanded": "false" });
+    more.append("more");
     const fold = mark.answers ? "hit" : "hit long"; // an answer is never folded away
     const element = make("li", { class: fold, "data-doc": doc }, head, passage);
     more.addEventListener("click", () => {

@@ -460,8 +460,11 @@ def _score(interval: Interval, signed: bool = False) -> str:
     return f"{mean} <small>[{interval.low:.1f}, {interval.high:.1f}]</small>"
 
 
-def _p(p: float) -> str:
-    return f"p = {p:.4f}" if p >= 0.0001 else "p &lt; 0.0001"
+def _p(p: float, name: str = "") -> str:
+    """Return a p-value as HTML, `p = 0.0300` where it is given its name."""
+    small = p < 0.0001
+    sign = "&lt; " if small else "= " if name else ""
+    return f"{name} {sign}{0.0001 if small else p:.4f}".lstrip()
 
 
 def _between(interval: Interval) -> str:
@@ -518,7 +521,7 @@ def _evaluation_headline(found: Evaluated) -> tuple[str, str, str]:
     test = next(t for t in found.tests if t.metric == metric and {t.a, t.b} == {best, baseline})
     significant = "significant" if test.significant else "not significant"
     verdict = (
-        f"{_between(difference)} {_p(test.p_corrected)} "
+        f"{_between(difference)} {_p(test.p_corrected, 'p')} "
         f"({TESTS.get(test.test, escape(test.test))}, correction: "
         f"{escape(str(found.about['correction']))}): {significant} at {found.about['level']:g}."
     )
@@ -546,10 +549,10 @@ def _test_table(found: Evaluated, metric: str) -> str:
     for test in found.tests:
         if test.metric == metric:
             difference = found.difference(test.b, test.a, metric)[MACRO]
-            corrected = f"{test.p_corrected:.4f}" + ("*" if test.significant else "")
+            corrected = _p(test.p_corrected) + ("*" if test.significant else "")
             wins = f"{test.loss}/{test.tie}/{test.win}"  # b's: the table is of b over a
             row = [f"{_name(test.b)} over {_name(test.a)}", _score(difference, signed=True)]
-            rows.append([*row, f"{test.p:.4f}", corrected, wins])
+            rows.append([*row, _p(test.p), corrected, wins])
     if not rows:
         return ""
     correction = escape(str(found.about["correction"]))
@@ -625,7 +628,7 @@ def _sweep_headline(found: Swept, validation: Any) -> tuple[str, str, str]:
         f"{validation['folds']} folds: settings were chosen by {escape(validation['select_by'])} "
         "on the others, and scored on questions that had no part in the choice."
     )
-    lead = f'<p class="lead">{_between(interval)} {_p(row["p"])}.</p>'
+    lead = f'<p class="lead">{_between(interval)} {_p(row["p"], "p")}.</p>'
     return title, headline, f'{lead}<p class="quiet">{folds} {tuned}</p>'
 
 
@@ -672,7 +675,7 @@ def _points_table(found: Swept, metric: str) -> str:
 
 
 def _mark(verdict: Any) -> str:
-    return f"{verdict.p_corrected:.4f}{'*' if verdict.significant else ''}"
+    return f"{_p(verdict.p_corrected)}{'*' if verdict.significant else ''}"
 
 
 def _held_out_table(validation: Mapping[str, Any]) -> str:
@@ -682,7 +685,7 @@ def _held_out_table(validation: Mapping[str, Any]) -> str:
         interval = Interval(row["difference"], row["ci_low"], row["ci_high"])
         best = tuned.get(row["metric"])
         cells = [escape(row["metric"]), f"{row['score']:.2f}", _score(interval, signed=True)]
-        cells.append(f"{row['p']:.4f}")
+        cells.append(_p(row["p"]))
         cells.append(f"{best['score']:.2f} <small>{_name(best['point'])}</small>" if best else "")
         rows.append(cells)
     head = ["metric", "held out", "difference", "p", "tuned on these questions"]
