@@ -608,7 +608,7 @@ GRID = {
 BASE = {"ar": 40.0, "fi": 60.0}
 
 
-def write_sweep(folder, cross_validation=None, inputs=None, rows=None):
+def write_sweep(folder, cross_validation=None, inputs=None, rows=None, power=None):
     folder.mkdir()
     points = []
     with open(folder / "sweep.csv", "w", newline="", encoding="utf-8") as file:
@@ -633,7 +633,7 @@ def write_sweep(folder, cross_validation=None, inputs=None, rows=None):
         "format": 1, "kind": "sweep", "metrics": ["R@2kt", "mrr@10"], "baseline": "baseline",
         "points": points, "questions": 100, "test": "student", "correction": "holm",
         "level": 0.05, "relevance": None, "notes": ["sums are over equal counts"],
-        "inputs": inputs, "cross_validation": cross_validation, "power": None,
+        "inputs": inputs, "cross_validation": cross_validation, "power": power,
     }  # fmt: skip
     (folder / "sweep.json").write_text(json.dumps(about), encoding="utf-8")
     return folder
@@ -736,6 +736,51 @@ def test_a_sweep_s_runs_can_be_explored(tmp_path, made, undrawn):
 )
 def test_a_damaged_sweep_names_its_line(tmp_path, rows, expected):
     assert expected in message(write_page, write_sweep(tmp_path / "S", rows=rows))
+
+
+POWER = {
+    "power": 0.8,
+    "level": 0.00625,
+    "tests": 8,
+    "wanted": 2,
+    "rows": [
+        {"metric": "R@2kt", "point": "b1", "questions": 100, "difference": 2, "smallest": 9.9,
+         "needed": 999},
+        {"metric": "R@2kt", "point": "own", "questions": 100, "difference": 6, "smallest": 3.25,
+         "needed": 264},
+        {"metric": "mrr@10", "point": "own", "questions": 100, "difference": 6, "smallest": None,
+         "needed": None},
+    ],
+}  # fmt: skip
+
+
+def test_power_is_told_of_the_best_points(tmp_path, undrawn):
+    page = write_page(write_sweep(tmp_path / "S", power=POWER)).page.read_text("utf-8")
+    row = '<tr><td class="text">{}</td><td class="text"><bdi>own</bdi></td><td>100</td>'
+    assert row.format("R@2kt") + "<td>+6.00</td><td>3.25</td><td>264</td></tr>" in page
+    assert row.format("mrr@10") + "<td>+6.00</td><td></td><td></td></tr>" in page
+    assert "a test at 0.0063 (8 tests) sees with a probability of 80%" in page
+    assert "questions needed for 2" in page
+    assert "9.9" not in page
+
+
+def test_a_held_out_difference_without_interval_is_drawn_without(tmp_path):
+    row = {**VALIDATION["held_out"][0], "ci_low": None, "ci_high": None}
+    sweep = write_sweep(tmp_path / "S", {**VALIDATION, "held_out": [row]})
+    page = write_page(sweep).page.read_text("utf-8")
+    assert "There are too few questions for a confidence interval." in page
+    assert "<td>54.50</td><td>+4.50</td>" in page
+
+
+@pytest.mark.parametrize("name", ["held_out", "tuned", "chosen"])
+def test_a_sweep_whose_cross_validation_is_not_whole_is_refused(tmp_path, name):
+    first = dict(VALIDATION[name][0])
+    lacking = list(first)[-1]
+    del first[lacking]
+    sweep = write_sweep(tmp_path / "S", {**VALIDATION, name: [first]})
+    assert message(write_page, sweep) == (
+        f"{sweep}: damaged (KeyError: {lacking!r}); make the results again"
+    )
 
 
 def test_a_sweep_without_its_table_is_refused(tmp_path):

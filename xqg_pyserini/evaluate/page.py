@@ -23,7 +23,7 @@ from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluate import plots
 from xqg_pyserini.evaluate.explorer import Material, Similarities, explore
 from xqg_pyserini.evaluate.plots import Plot
-from xqg_pyserini.evaluate.results import RUNS, Evaluated, Swept, read_results
+from xqg_pyserini.evaluate.results import RUNS, Evaluated, Swept, interval_of, read_results
 from xqg_pyserini.evaluate.scoring import MACRO, run_name
 from xqg_pyserini.evaluate.significance import Interval
 from xqg_pyserini.files import file_sha256, find_input, writing, writing_folder
@@ -623,7 +623,7 @@ def _sweep_headline(found: Swept, validation: Any) -> tuple[str, str, str]:
             ),
         )
     headline = f"Held out: {row['score']:.1f} by {escape(metric)}, {_gain(row['difference'])}"
-    interval = Interval(row["difference"], row["ci_low"], row["ci_high"])
+    interval = interval_of(row, "difference")
     folds = (
         f"{validation['folds']} folds: settings were chosen by {escape(validation['select_by'])} "
         "on the others, and scored on questions that had no part in the choice."
@@ -682,7 +682,7 @@ def _held_out_table(validation: Mapping[str, Any]) -> str:
     tuned = {row["metric"]: row for row in validation["tuned"]}
     rows = []
     for row in validation["held_out"]:
-        interval = Interval(row["difference"], row["ci_low"], row["ci_high"])
+        interval = interval_of(row, "difference")
         best = tuned.get(row["metric"])
         cells = [escape(row["metric"]), f"{row['score']:.2f}", _score(interval, signed=True)]
         cells.append(_p(row["p"]))
@@ -701,10 +701,23 @@ def _chosen_table(validation: Mapping[str, Any]) -> str:
 
 
 def _power(found: Swept) -> str:
+    """Return what differences could have been seen at the best point of each metric."""
     power = found.about.get("power")
-    if not isinstance(power, dict):
+    if not power:
         return ""
-    plain = (int, float, str)
-    pairs = [(escape(k), escape(str(v))) for k, v in power.items() if isinstance(v, plain)]
-    entries = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in pairs)
-    return f"<h2>Power</h2><dl>{entries}</dl>" if entries else ""
+    best = {metric: found.best(metric) for metric in found.metrics}
+    rows = []
+    for row in power["rows"]:
+        if best.get(row["metric"]) == row["point"]:
+            smallest = "" if row["smallest"] is None else f"{row['smallest']:.2f}"
+            needed = "" if row["needed"] is None else str(row["needed"])
+            cells = [escape(row["metric"]), _name(row["point"]), str(row["questions"])]
+            rows.append([*cells, f"{row['difference']:+.2f}", smallest, needed])
+    wanted = power.get("wanted")
+    head = ["metric", "best point", "questions", "difference", "smallest seen"]
+    head.append("questions needed" if wanted is None else f"questions needed for {wanted:g}")
+    caption = (
+        f"The smallest difference that a test at {power['level']:.2g} ({power['tests']} tests) "
+        f"sees with a probability of {power['power']:.0%}"
+    )
+    return f"<h2>Power</h2>{_table(caption, head, rows, 2)}"

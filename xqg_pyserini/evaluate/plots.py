@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from xqg_pyserini.evaluate.results import ALL, Evaluated, Point, Swept
+from xqg_pyserini.evaluate.results import ALL, Evaluated, Point, Swept, interval_of
 from xqg_pyserini.evaluate.scoring import MACRO
 from xqg_pyserini.evaluate.significance import Interval
 
@@ -449,10 +449,10 @@ def held_out_dots(found: Swept) -> Plot | None:
         axes = figure.subplots()
         for y, row in enumerate(rows):
             baseline = row["score"] - row["difference"]
-            low, high = baseline + row["ci_low"], baseline + row["ci_high"]
+            _, low, high = interval_of(row, "difference")
             names = ("passages alone", "held out", "tuned on these questions")
             labels = names if y == 0 else (None, None, None)
-            axes.plot([low, high], [y, y], color=SERIES[1], linewidth=1.4)
+            axes.plot([baseline + low, baseline + high], [y, y], color=SERIES[1], linewidth=1.4)
             axes.plot(baseline, y, "|", color=SERIES[0], markersize=13, mew=2, label=labels[0])
             axes.plot(row["score"], y, "o", color=SERIES[1], markersize=6, label=labels[1])
             if row["metric"] in tuned:

@@ -6,7 +6,7 @@ Knows the two layouts (docs/evaluation.md) and refuses what does not fit them; i
 import csv
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -142,22 +142,34 @@ def _json(file: Path) -> dict[str, Any]:
     return value
 
 
-def _interval(row: Mapping[str, Any], name: str) -> Interval:
+def _need(rows: Iterable[Mapping[str, Any]], *names: str) -> None:
+    """Raise `KeyError` where a row lacks a name: a page is made of all of them, or not at all."""
+    for row in rows:
+        for name in names:
+            row[name]
+
+
+_ABOUT = ("metrics", "test", "correction", "level", "notes")
+
+
+def interval_of(row: Mapping[str, Any], name: str) -> Interval:
+    """Return the interval of a row: `name`, `ci_low`, `ci_high`; what is empty or null is NaN."""
     values = [row[column] for column in (name, "ci_low", "ci_high")]
     return Interval(*(math.nan if value in (None, "") else float(value) for value in values))
 
 
 def _evaluated(folder: Path, about: dict[str, Any]) -> Evaluated:
+    _need([about], "runs", *_ABOUT)
     scores: dict[Key, ByLanguage] = {}
     counts: dict[Key, dict[str, int]] = {}
     for row in about["scores"]:
         key = row["run"], row["metric"]
-        scores.setdefault(key, {})[row["language"]] = _interval(row, "score")
+        scores.setdefault(key, {})[row["language"]] = interval_of(row, "score")
         counts.setdefault(key, {})[row["language"]] = int(row["questions"])
     differences: dict[tuple[str, str, str], ByLanguage] = {}
     for row in about["differences"]:
         three = row["a"], row["b"], row["metric"]
-        differences.setdefault(three, {})[row["language"]] = _interval(row, "difference")
+        differences.setdefault(three, {})[row["language"]] = interval_of(row, "difference")
     saved = _json(folder / SCORES)
     values = {
         run: {metric: entry["questions"] for metric, entry in by_metric.items()}
@@ -173,6 +185,15 @@ def _evaluated(folder: Path, about: dict[str, Any]) -> Evaluated:
 
 
 def _swept(folder: Path, about: dict[str, Any]) -> Swept:
+    _need([about], "baseline", *_ABOUT)
+    if validation := about.get("cross_validation"):
+        _need([validation], "folds", "select_by")
+        _need(validation["held_out"], "metric", "score", "difference", "ci_low", "ci_high", "p")
+        _need(validation["tuned"], "metric", "point", "score")
+        _need(validation["chosen"], "fold", "language", "point")
+    if power := about.get("power"):
+        _need([power], "power", "level", "tests")
+        _need(power["rows"], "metric", "point", "questions", "difference", "smallest", "needed")
     found = Swept(folder, about, {}, {}, {}, {})
     file = folder / POINTS
     if not file.is_file():
@@ -211,7 +232,7 @@ def _take_row(found: Swept, row: dict[str, str]) -> None:
     found.scores.setdefault(key, {})[language] = float(row["score"])
     found.counts.setdefault(key, {})[language] = int(row["questions"])
     if row["difference"]:
-        found.differences.setdefault(key, {})[language] = _interval(row, "difference")
+        found.differences.setdefault(key, {})[language] = interval_of(row, "difference")
     if language == MACRO and row["p"]:
         found.verdicts[key] = Verdict(
             float(row["p"]),
