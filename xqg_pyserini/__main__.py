@@ -70,7 +70,9 @@ def parser() -> argparse.ArgumentParser:
     _index(command("index", "write an index for Pyserini, with the queries mixed in", _FUSION))
     _search(command("search", "search an index, or the stores language-aware", _FUSION))
     _evaluate(command("evaluate", "score runs by R@kt and ranx's metrics, with tests", _METRICS))
+    _report(command("report", "make a page and plots of an evaluation or a sweep", _REPORT))
     _submit(command("submit", "write or check an XOR-Retrieve leaderboard file"))
+    _inspect(command("inspect", "measure stores: lengths, centres, counts, and what follows"))
     _pyserini(command("pyserini", "run a Pyserini module with our encoders in it", _PYSERINI))
     doctor = command("doctor", "say what this machine has and what would not work")
     _json(doctor)
@@ -109,6 +111,11 @@ _METRICS = """\
 Metrics: R@2kt, R@5kt, R@0.5kt … (an answer within the first 2,000 … tokens retrieved), and ranx's:
 ndcg@10, mrr@10, recall@100, map, precision@5, hit_rate@1, …  The latter use --qrels, or else take
 a passage as relevant if it holds an answer string."""
+_REPORT = """\
+The page is one file that opens from disk.  Its explorer shows, question by question, what two runs
+found; it takes the questions, the corpus and the runs, which are looked up where the folder says
+they were.  With --queries, and --passages or --encoder, it also shows which generated queries lie
+nearest to the question."""
 _PYSERINI = """\
 Examples:
   xqg pyserini search.faiss --index DIR --topics T.tsv --output RUN \\
@@ -136,6 +143,13 @@ def _numbers(text: str) -> list[int]:
     if not numbers:
         raise argparse.ArgumentTypeError(f"{text}: expected a number from 0, or a range as 0-31")
     return numbers
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{number}: expected 0 or more")
+    return number
 
 
 def _json(sub: argparse.ArgumentParser) -> None:
@@ -463,6 +477,53 @@ def _evaluate(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--with-title", action="store_true", help="look for answers in titles as well")
     sub.add_argument("--output", metavar="DIR", help="write table.md, table.tex, scores.json, …")
     _overwrite(sub)
+    _json(sub)
+
+
+def _report(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("folder", metavar="DIR", help="what evaluate or sweep wrote with --output")
+    sub.add_argument("--output", metavar="FOLDER", help="default: DIR/report")
+    group = sub.add_argument_group("explorer")
+    group.add_argument("--questions", metavar="FILE", help="default: those that DIR names")
+    group.add_argument("--language", metavar="xx", help="language of questions that name none")
+    group.add_argument("--corpus", metavar="PATH", help="default: the one that DIR names")
+    group.add_argument("--runs", nargs="+", metavar="RUN", help="default: those that DIR names")
+    group.add_argument("--queries", metavar="PATH", help="generated queries, JSON Lines")
+    group.add_argument(
+        "--passages", metavar="STORE", help="passage store: its vectors and its encoder"
+    )
+    group.add_argument(
+        "--encoder", metavar="NAME", help="without a store: encodes the shown passages as well"
+    )
+    group.add_argument(
+        "--explore",
+        type=_count,
+        default=20,
+        metavar="N",
+        help="questions a language, those on which two runs differ most (default 20, 0: none)",
+    )
+    group.add_argument(
+        "--hits", type=_positive, default=10, metavar="N", help="passages a question (default 10)"
+    )
+    group.add_argument("--seed", type=int, default=42, help="of the choice among equals")
+    _overwrite(sub)
+    _engine(sub)
+    _json(sub)
+
+
+def _inspect(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument(
+        "stores", nargs="+", metavar="STORE", help="a passage store, and its query store or none"
+    )
+    sub.add_argument(
+        "--sample", type=int, default=1000, metavar="N", help="passages to compare (default 1000)"
+    )
+    sub.add_argument("--seed", type=int, default=42, help="of the sample (default 42)")
+    sub.add_argument(
+        "--skip-unknown",
+        action="store_true",
+        help="leave out queries for passages that are not there",
+    )
     _json(sub)
 
 

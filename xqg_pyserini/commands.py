@@ -286,11 +286,87 @@ def evaluate(args: argparse.Namespace) -> None:
         with_title=args.with_title,
     )
     if args.output is not None:
-        report.write_report(evaluation, args.output, args.overwrite, inputs)
+        sources = report.Sources(
+            args.questions,
+            tuple(args.runs),
+            args.corpus,
+            args.qrels,
+            args.language,
+            args.official,
+            args.with_title,
+        )
+        report.write_report(evaluation, args.output, args.overwrite, inputs, sources)
     if args.json:
         for note in evaluation.notes:
             warn(note)
     _print(args, evaluation.as_json(), report.tables(evaluation, args.per_language))
+
+
+def report(args: argparse.Namespace) -> None:
+    """Run `xqg report`."""
+    from xqg_pyserini.evaluate.page import Explore, write_page
+
+    output = Path(args.folder) / "report" if args.output is None else args.output
+    files.check_output(output, args.overwrite)
+    written = write_page(
+        args.folder,
+        output,
+        Explore(
+            args.questions,
+            args.language,
+            args.corpus,
+            args.runs,
+            args.explore,
+            args.hits,
+            args.seed,
+        ),
+        similarities=_similarities(args),
+        overwrite=args.overwrite,
+    )
+    if written.explorer is not None and args.explore:
+        warn(f"no explorer: {written.explorer}")
+    text = f"{written.page}: {written.bytes / 1e6:.1f} MB, {written.plots} plots, "
+    text += f"{written.questions} questions to explore"
+    _print(args, {**written._asdict(), "page": str(written.page)}, text)
+
+
+def _similarities(args: argparse.Namespace) -> Any:
+    """Return what compares generated queries with questions; None without --queries."""
+    from xqg_pyserini.encoders import choose, resolve
+    from xqg_pyserini.engines import load, same_space
+    from xqg_pyserini.evaluate.explorer import Similarities
+    from xqg_pyserini.store import VectorStore
+
+    flags, engine = _encoder_flags(args), _engine(args)
+    if args.queries is None:
+        _refuse(args, "passages", "encoder", why="compares generated queries: give --queries too")
+        return None
+    files.expand(args.queries)
+    if args.passages is not None:
+        store = VectorStore(args.passages)
+        settings = choose(args.encoder, flags, store.encoder, store.path)
+        model = load(settings, "query", **engine)
+        same_space(model, store.d, store.encoder, store.path)
+        return Similarities(args.queries, model, store)
+    if args.encoder is None:
+        raise UserError("--queries are compared by an encoder: give --passages STORE or --encoder")
+    settings = resolve(args.encoder, flags)
+    models = [load(settings, role, **engine) for role in ("query", "passage")]
+    return Similarities(args.queries, models[0], passage_encoder=models[1])
+
+
+def inspect(args: argparse.Namespace) -> None:
+    """Run `xqg inspect`."""
+    from xqg_pyserini.geometry import examine_stores, table
+
+    if len(args.stores) > 2:
+        raise UserError(
+            f"{len(args.stores)} stores; expected a passage store and, with it, its query store"
+        )
+    found = examine_stores(
+        *args.stores, sample=args.sample, seed=args.seed, skip_unknown=args.skip_unknown
+    )
+    _print(args, found.as_json(), table(found))
 
 
 def submit(args: argparse.Namespace) -> None:

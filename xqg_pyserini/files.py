@@ -80,6 +80,17 @@ def expand(source: str | Path) -> list[Path]:
     return files
 
 
+def find_input(source: str | Path, folder: Path) -> Path | None:
+    """Return where a recorded input is: as it stands, or else from `folder`; None for nowhere.
+
+    Like `expand`, it takes patterns; what it returns can be handed to `expand`.
+    """
+    for path in (Path(source), folder / source):
+        if path.exists() or glob.glob(str(path)):
+            return path
+    return None
+
+
 def read_lines(path: Path) -> Iterator[Line]:
     """Yield the lines of a text file that hold more than white space, without their ends."""
     number = 0

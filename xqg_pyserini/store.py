@@ -367,6 +367,22 @@ class StorePair:
             totals += self.counts(start, stop, languages).sum(axis=0, dtype=np.int64)
         return {l: n for l, n in zip(languages, totals.tolist(), strict=True) if n}
 
+    def take(self, rows: np.ndarray, languages: Sequence[str]) -> Block:
+        """Return some passages (ascending rows, int64) with their sums and counts; `start` is 0."""
+        passages = self.passages.checked(self.passages.vectors[rows], VECTORS, rows)
+        if self.queries is None:
+            return Block(0, passages, {}, {})
+        theirs = rows if self._rows is None else self._rows[rows]
+        known, at = theirs >= 0, np.maximum(theirs, 0)
+        sums, counts = {}, {}
+        for language in languages:
+            matrix = self.queries.sums[language]
+            sums[language] = self.queries.checked(matrix[at], sum_file(language), at)
+            sums[language][~known] = 0
+            column = self.queries.languages.index(language)
+            counts[language] = np.where(known, self.queries.counts[at, column], 0)
+        return Block(0, passages, sums, counts)
+
     def _sums(self, language: str, start: int, stop: int) -> np.ndarray:
         assert self.queries is not None
         rows = self._query_rows(start, stop)

@@ -1,12 +1,20 @@
-"""An `Evaluation` → tables: for the terminal, Markdown, LaTeX (ranx's) and TSV files."""
+"""An `Evaluation` → tables: for the terminal, Markdown, LaTeX (ranx's) and TSV files.
 
+Beside them stands `evaluation.json`: what the scores were made from and how sure they are, which
+is what `page` makes its report of.
+"""
+
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from xqg_pyserini.evaluate.scoring import Evaluation
-from xqg_pyserini.files import write_json, writing, writing_folder
+from xqg_pyserini.evaluate.scoring import MACRO, Evaluation
+from xqg_pyserini.evaluate.significance import CONFIDENCE, Interval
+from xqg_pyserini.files import file_sha256, find_input, write_json, writing, writing_folder
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 RAISED = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖ𐞥ʳˢᵗᵘᵛʷˣʸᶻ"
@@ -176,18 +184,96 @@ def _ranx_name(metric: str) -> str:
     return f"R{metric[1:]}" if metric.lower().endswith("kt") else metric.lower()
 
 
+@dataclass(frozen=True)
+class Sources:
+    """What an evaluation was made from: paths as they were given, and how they were read.
+
+    Relative paths hold from where the command was run, or else from the evaluation's folder.
+    """
+
+    questions: str
+    runs: tuple[str, ...]
+    corpus: str | None = None
+    qrels: str | None = None
+    language: str | None = None
+    official: bool = False
+    with_title: bool = False
+
+
 def write_report(
-    evaluation: Evaluation, output: str | Path, overwrite: bool, inputs: Iterable[Any] = ()
+    evaluation: Evaluation,
+    output: str | Path,
+    overwrite: bool,
+    inputs: Iterable[Any] = (),
+    sources: Sources | None = None,
 ) -> None:
-    """Write `table.md`, `table.tex`, `per-question.tsv` and `scores.json` into a new folder."""
+    """Write `table.md`, `table.tex`, `per-question.tsv` and the two JSON files into a new folder.
+
+    `scores.json` has the scores, `evaluation.json` what they were made from (where `sources` says
+    it) and their confidence intervals (docs/evaluation.md).
+    """
     with writing_folder(output, overwrite, inputs) as folder:
         write_json(folder / "scores.json", evaluation.as_json())
+        write_json(folder / "evaluation.json", description(evaluation, sources, folder))
         with writing(folder / "table.md") as file:
             file.write(tables(evaluation, per_language=True, style="github") + "\n")
         if len(evaluation.runs) <= len(LETTERS):
             with writing(folder / "table.tex") as file:
                 file.write(latex(evaluation))
         _write_questions(evaluation, folder / "per-question.tsv")
+
+
+def description(evaluation: Evaluation, sources: Sources | None, folder: Path) -> dict[str, Any]:
+    """Return what `evaluation.json` holds (docs/evaluation.md); `folder` is where it will stand."""
+    inputs = None
+    if sources is not None:
+        texts = [sources.questions, *sources.runs]  # few and small; a corpus may be neither
+        found = {path: find_input(path, folder) for path in texts}
+        sums = {path: file_sha256(file) for path, file in found.items() if file and file.is_file()}
+        inputs = {**asdict(sources), "runs": list(sources.runs), "sha256": sums}
+    return {
+        "format": 1,
+        "kind": "evaluation",
+        "runs": evaluation.runs,
+        "metrics": evaluation.metrics,
+        "test": evaluation.test,
+        "correction": evaluation.correction,
+        "level": evaluation.level,
+        "relevance": evaluation.relevance,
+        "notes": evaluation.notes,
+        "inputs": inputs,
+        "confidence": CONFIDENCE,
+        "scores": _scores(evaluation),
+        "differences": _differences(evaluation),
+    }
+
+
+def _scores(evaluation: Evaluation) -> list[dict[str, Any]]:
+    rows = []
+    for run, by_metric in evaluation.scores.items():
+        for metric, scores in by_metric.items():
+            counts = {l: entry["count"] for l, entry in scores.by_language().items()}
+            counts[MACRO] = len(scores.values)
+            for language, interval in scores.intervals().items():
+                row = {"run": run, "metric": metric, "language": language}
+                rows.append({**row, "questions": counts[language], **_row("score", interval)})
+    return rows
+
+
+def _differences(evaluation: Evaluation) -> list[dict[str, Any]]:
+    rows = []
+    for a, b in combinations(evaluation.runs, 2):
+        for metric in evaluation.metrics:
+            ours, theirs = evaluation.scores[a][metric], evaluation.scores[b][metric]
+            for language, interval in ours.intervals(theirs).items():
+                row = {"a": a, "b": b, "metric": metric, "language": language}
+                rows.append({**row, **_row("difference", interval)})
+    return rows
+
+
+def _row(name: str, interval: Interval) -> Mapping[str, float | None]:
+    mean, low, high = (None if math.isnan(value) else value for value in interval)
+    return {name: mean, "ci_low": low, "ci_high": high}
 
 
 def _write_questions(evaluation: Evaluation, path: Path) -> None:

@@ -18,11 +18,13 @@ from xqg_pyserini.data import NO_LANGUAGE, Question, Run, read_corpus, read_qrel
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.evaluate import significance
 from xqg_pyserini.evaluate.r_at_kt import RecallAtTokens, span_answers
+from xqg_pyserini.evaluate.significance import Interval
 
 TESTS = ("student", "fisher", "mcnemar")
 CORRECTIONS = ("holm", "bonferroni", "bh", "none")
 DEFAULT_METRICS = ("R@2kt", "R@5kt")
 LEVEL = 0.05
+MACRO = "macro"  # where a language's code would stand: the unweighted mean over languages
 _TOKENS = re.compile(r"R@(\d+(?:\.\d+)?)kt", re.IGNORECASE)
 _RANX = re.compile(
     r"((hit_rate|precision|recall|f1|r-precision|mrr|map|ndcg|ndcg_burges|bpref)(@[1-9]\d*)?"
@@ -88,6 +90,28 @@ class Scores:
         """Return the unweighted mean over languages, 0-100."""
         scores = [entry["score"] for entry in self.by_language().values()]
         return sum(scores) / len(scores)
+
+    def intervals(self, baseline: "Scores | None" = None) -> dict[str, Interval]:
+        """Return language, and `macro` → mean and its 95% confidence interval, 0-100.
+
+        With a `baseline`, they are those of the differences to it, over the questions that both
+        have.  `macro` comes first.
+        """
+        if baseline is None:
+            values = self.values
+        else:
+            theirs = baseline.values
+            values = {q: v - theirs[q] for q, v in self.values.items() if q in theirs}
+        groups: dict[str, list[float]] = {}
+        for qid, value in values.items():
+            groups.setdefault(self.languages[qid], []).append(100 * value)
+        all_values = [value for some in groups.values() for value in some]
+        names = [language for language, some in groups.items() for _ in some]
+        macro = significance.macro_interval(all_values, names)
+        return {
+            MACRO: macro,
+            **{l: significance.mean_interval(some) for l, some in groups.items()},
+        }
 
 
 @dataclass(frozen=True)

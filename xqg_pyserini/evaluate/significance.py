@@ -1,10 +1,11 @@
-"""Significance of the difference between two runs, from their scores question by question.
+"""Significance and confidence: of two runs' difference, and of a mean, question by question.
 
 This module knows arrays. It refuses to know runs, metrics, files and tables: whoever calls has
 lined up the two runs' scores by question, with a number for every question.
 
 Every test is two-sided and symmetric: swapping the runs gives the same p-value, to the last bit.
-A p-value is for one pair of runs; for several pairs, see `correct`.
+A p-value is for one pair of runs; for several pairs, see `correct`.  An interval takes scores, or
+the differences of two runs' scores.
 """
 
 from __future__ import annotations
@@ -12,14 +13,35 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Hashable, Sequence
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Correction", "correct", "fisher", "mcnemar", "student", "win_tie_loss"]
+__all__ = [
+    "CONFIDENCE",
+    "Correction",
+    "Interval",
+    "correct",
+    "fisher",
+    "macro_interval",
+    "mcnemar",
+    "mean_interval",
+    "student",
+    "win_tie_loss",
+]
 
 Correction = Literal["none", "bonferroni", "holm", "bh"]
+CONFIDENCE = 0.95
+
+
+class Interval(NamedTuple):
+    """A mean and its confidence interval; `low` and `high` are NaN where there is none."""
+
+    mean: float
+    low: float
+    high: float
+
 
 # Signs drawn at a time by `fisher`: 8 MB as float64. The draws of a seed depend on this number.
 _SIGNS_AT_A_TIME = 1_000_000
@@ -209,6 +231,83 @@ def win_tie_loss(a: ArrayLike, b: ArrayLike) -> tuple[int, int, int]:
     wins = int(np.count_nonzero(first > second))
     losses = int(np.count_nonzero(first < second))
     return wins, len(first) - wins - losses, losses
+
+
+def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+    """Compute the confidence interval of a mean over questions, by Student's t (1908).
+
+        mean ± t(n - 1) · s / sqrt(n)
+
+    with s the sample's standard deviation and t(n - 1) the quantile of (1 + confidence) / 2.
+
+    Args:
+        values: Scores, or differences of two runs' scores, shape (questions,).
+        confidence: Share of such intervals that hold the true mean, 0 to 1.
+
+    Returns:
+        In the unit of the values; not cut at a measure's bounds.  One question has no interval.
+
+    Raises:
+        ValueError: Values are empty, not 1-D or not finite, or the confidence is not in 0..1.
+
+    """
+    return macro_interval(values, np.zeros(np.shape(values)[:1], dtype=int).tolist(), confidence)
+
+
+def macro_interval(
+    values: ArrayLike, groups: Sequence[Hashable], confidence: float = CONFIDENCE
+) -> Interval:
+    """Compute the confidence interval of an unweighted mean of the means of groups (languages).
+
+    Questions are drawn, languages are given.  With L groups of n_l values, means x_l, sample
+    variances s_l² and v_l = s_l² / n_l, the variances of independent means add:
+
+        Σ x_l / L  ±  t(f) · sqrt(Σ v_l) / L,   f = (Σ v_l)² / Σ (v_l² / (n_l - 1))
+
+    where f are the degrees of freedom by Welch (1947) and Satterthwaite (1946).  Where the
+    questions of one language are translations of another's, the means are not independent, and
+    the interval is too narrow.
+
+    Args:
+        values: Scores, or differences of two runs' scores, shape (questions,).
+        groups: The group of each question, e.g. its language.
+        confidence: Share of such intervals that hold the true mean, 0 to 1.
+
+    Returns:
+        In the unit of the values; not cut at a measure's bounds.  There is no interval where a
+        group has a single question, since its variance is not known.
+
+    Raises:
+        ValueError: Values are empty, not 1-D or not finite, groups do not line up with them, or
+            the confidence is not in 0..1.
+
+    """
+    given = np.asarray(values, dtype=np.float64)
+    if given.ndim != 1 or not given.size or not np.isfinite(given).all():
+        raise ValueError(f"values must be 1-D, finite and not empty; got shape {given.shape}")
+    if len(groups) != len(given):
+        raise ValueError(f"{len(given)} values, but {len(groups)} groups; give one a question")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
+    members: dict[Hashable, list[int]] = {}
+    for i, group in enumerate(groups):
+        members.setdefault(group, []).append(i)
+    parts = [given[places] for places in members.values()]
+    mean = float(np.mean([part.mean() for part in parts]))
+    if any(len(part) < 2 for part in parts):
+        return Interval(mean, math.nan, math.nan)
+    # equal values have no variance; their computed one can be a rounding error above 0
+    variances = [part.var(ddof=1) / len(part) if np.ptp(part) else 0.0 for part in parts]
+    total = float(sum(variances))
+    if not total:
+        return Interval(mean, mean, mean)
+    from scipy.special import stdtrit  # SciPy comes with ranx, and takes half a second
+
+    freedom = total**2 / sum(
+        v * v / (len(part) - 1) for v, part in zip(variances, parts, strict=True)
+    )
+    half = float(stdtrit(freedom, (1 + confidence) / 2)) * math.sqrt(total) / len(parts)
+    return Interval(mean, mean - half, mean + half)
 
 
 def _aligned(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
