@@ -20,6 +20,7 @@ from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.fused import FusedPassages
 from xqg_pyserini.index import DOCID, FaissIndex
 from xqg_pyserini.store import ids_at
+from xqg_pyserini.topk import Best
 
 BATCH = 256  # questions searched together
 
@@ -73,7 +74,7 @@ def search_index(
             scores.append(found[0])
             rows.append(found[1])
             bar.update(len(found[0]))
-    return _run(questions, np.concatenate(scores), np.concatenate(rows), opened.path / DOCID)
+    return make_run(questions, np.concatenate(scores), np.concatenate(rows), opened.path / DOCID)
 
 
 def search_stores(
@@ -122,7 +123,7 @@ def search_stores(
     _warn_without(fused, groups)
     needed = tuple(l for l in fused.languages if any(l in languages for languages in groups))
     k = min(hits, store.n)
-    best = _Best(len(questions), k)
+    best = Best(len(questions), k)
     bar = tqdm(total=store.n, desc="searching", unit=" passages", disable=None)
     with bar:
         for block in fused.raw_blocks(needed):
@@ -130,7 +131,7 @@ def search_stores(
                 passages = fused.fuse(block, languages)
                 best.offer(members, vectors[members] @ passages.T, block.start)
             bar.update(len(block.passages))
-    return _run(questions, best.scores, best.rows, store.ids_path)
+    return make_run(questions, best.scores, best.rows, store.ids_path)
 
 
 def encode_questions(model: Encoder, questions: Sequence[Question]) -> np.ndarray:
@@ -179,28 +180,7 @@ def _warn_without(fused: FusedPassages, groups: Iterable[Languages]) -> None:
         )
 
 
-class _Best:
-    """The best k passages of each question so far; ties go to the passage that comes first."""
-
-    def __init__(self, questions: int, k: int) -> None:
-        self.scores = np.full((questions, k), -np.inf, dtype=np.float32)
-        self.rows = np.full((questions, k), -1, dtype=np.int64)
-
-    def offer(self, members: list[int], scores: np.ndarray, start: int) -> None:
-        """Take in the scores (m, b) of some questions for the passages from row `start` on."""
-        k = self.scores.shape[1]
-        better = scores > self.scores[members, -1:]  # a tie with the last loses: it comes later
-        for place, question in enumerate(members):
-            found = np.flatnonzero(better[place])
-            if not len(found):
-                continue
-            all_scores = np.concatenate([self.scores[question], scores[place, found]])
-            all_rows = np.concatenate([self.rows[question], found + start])
-            order = np.lexsort((all_rows, -all_scores))[:k]
-            self.scores[question], self.rows[question] = all_scores[order], all_rows[order]
-
-
-def _run(questions: Sequence[Question], scores: np.ndarray, rows: np.ndarray, ids: Path) -> Run:
+def make_run(questions: Sequence[Question], scores: np.ndarray, rows: np.ndarray, ids: Path) -> Run:
     names = ids_at(ids, np.unique(rows).tolist())
     return {
         question.id: [
