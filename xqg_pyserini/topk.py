@@ -11,14 +11,15 @@ import numpy as np
 class Best:
     """The best k passages of each question so far; of equals, the passage that comes first.
 
-    Scores above a question's floor (its k-th best when it was last sorted) are laid beside its
-    best ones, and sorted in when there is no room left: most scores cost one comparison.
-    Blocks must be offered in the order of their rows.
+    Scores above a question's floor (its k-th best when it was last cut) are laid beside those that
+    it has, and all but the best k are cut when there is no room left: most scores cost one
+    comparison.  Blocks must be offered in the order of their rows.
     """
 
     def __init__(self, questions: int, k: int) -> None:
         self._k = k
-        self._slack = max(k, 32)
+        self._slack = max(2 * k, 32)
+        # in the order in which they were offered, which is that of the rows
         self._scores = np.full((questions, k + self._slack), -np.inf, dtype=np.float32)
         self._rows = np.full((questions, k + self._slack), -1, dtype=np.int64)
         self._filled = np.zeros(questions, dtype=np.int64)
@@ -34,11 +35,10 @@ class Best:
         place, column = np.divmod(found, scores.shape[1])
         counts = np.bincount(place, minlength=len(members))
         if (counts > self._scores.shape[1] - self._filled[members]).any():
-            self._sort(members)
-            cut = scores.shape[1]
-            cut = cut if cut <= self._slack else cut // 2  # at most so many fit for certain
-            for left in range(0, scores.shape[1], cut):
-                self.offer(members, scores[:, left : left + cut], start + left)
+            self._cut(members)
+            width = min(scores.shape[1], self._slack)  # so many fit for certain
+            for left in range(0, scores.shape[1], width):
+                self.offer(members, scores[:, left : left + width], start + left)
             return
         nth = np.arange(len(found)) - np.repeat(np.cumsum(counts) - counts, counts)
         question = members[place]
@@ -47,25 +47,31 @@ class Best:
         self._rows[question, at] = column + start
         self._filled[members] += counts
 
-    def _sort(self, members: np.ndarray) -> None:
-        """Keep the best k of some questions, in their order, and raise their floors."""
+    def _cut(self, members: np.ndarray) -> None:
+        """Keep the best k of some questions, and raise their floors."""
         k = self._k
-        # stable: what lies further left was offered earlier, and is the earlier row
-        order = np.argsort(-self._scores[members], axis=1, kind="stable")[:, :k]
+        scores = self._scores[members]
+        floor = np.partition(scores, -k, axis=1)[:, -k]
+        keep = scores >= floor[:, None]
+        if np.count_nonzero(keep) > k * len(members):  # of those that tie with the k-th, the first
+            above = scores > floor[:, None]
+            ties = keep & ~above
+            keep = above | ties & (
+                np.cumsum(ties, axis=1) <= k - np.count_nonzero(above, axis=1)[:, None]
+            )
         for matrix, nothing in ((self._scores, -np.inf), (self._rows, -1)):
-            matrix[members, :k] = np.take_along_axis(matrix[members], order, axis=1)
-            matrix[members, k:] = nothing
+            kept = matrix[members][keep].reshape(-1, k)
+            matrix[members] = nothing
+            matrix[members, :k] = kept
         self._filled[members] = np.minimum(self._filled[members], k)
-        self._floor[members] = self._scores[members, k - 1]
+        self._floor[members] = floor
 
-    @property
-    def scores(self) -> np.ndarray:
-        """Scores (questions, k) float32, best first; -inf where there are fewer passages."""
-        self._sort(np.arange(len(self._scores)))
-        return self._scores[:, : self._k]
+    def ranked(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores (questions, k) float32 and rows (questions, k) int64, best first.
 
-    @property
-    def rows(self) -> np.ndarray:
-        """Rows (questions, k) int64 in the same order; -1 where there are fewer passages."""
-        self._sort(np.arange(len(self._scores)))
-        return self._rows[:, : self._k]
+        Where there are fewer passages, scores are -inf and rows -1.
+        """
+        self._cut(np.arange(len(self._scores)))
+        scores, rows = self._scores[:, : self._k], self._rows[:, : self._k]
+        order = np.argsort(-scores, axis=1, kind="stable")
+        return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
