@@ -527,8 +527,8 @@ def test_what_it_takes_is_said_before_anything_is_written(fused, tmp_path):
     languages_index(fused, tmp_path, FUSIONS["mean"], announce=announce)
     assert said == [
         (
-            "4 flat indexes of 0.0 MB each: 0.0 MB on disk, each written as a stream; a search maps "
-            "those of the languages that are asked, one at a time",
+            "4 flat indexes of 0.0 MB each: 0.0 MB on disk, each written as a stream; a search "
+            "maps those of the languages that are asked, one at a time",
             False,
         )
     ]

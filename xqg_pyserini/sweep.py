@@ -356,7 +356,7 @@ class Sweep:
         """Search all points in one pass; `vectors` (q, d) float32 are the questions' embeddings.
 
         A point's run is that of the index or language-aware search with its fusion, up to the
-        order of hits whose scores differ by rounding.  Memory: the hits (24 bytes for each of
+        order of hits whose scores differ by rounding.  Memory: the hits (36 bytes for each of
         points × questions × `hits`) and a block.
         """
         check_hits(hits)

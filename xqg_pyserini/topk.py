@@ -28,6 +28,10 @@ class Best:
     def offer(self, members: Sequence[int] | np.ndarray, scores: np.ndarray, start: int) -> None:
         """Take in the scores (m, b) of some questions for the passages from row `start` on."""
         members = np.asarray(members)
+        if scores.shape[1] > self._slack and self._filled[members].min() < self._k:
+            for left in range(0, scores.shape[1], self._slack):  # all are wanted: as many as fit
+                self.offer(members, scores[:, left : left + self._slack], start + left)
+            return
         # a tie with the floor loses: it comes later
         found = np.flatnonzero(scores > self._floor[members][:, None])
         if not len(found):
