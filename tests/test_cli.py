@@ -22,6 +22,7 @@ HEAVY = ("torch", "transformers", "faiss", "ranx", "pyserini", "ray", "numpy", "
 NAMES = {
     *("demo", "encode", "accumulate", "index", "search", "evaluate", "submit", "pyserini"),
     "doctor",
+    "sweep",
 }
 
 # several command lines in one process, from stdin; stops at the first that fails

@@ -24,32 +24,38 @@ class Best:
         self._rows = np.full((questions, k + self._slack), -1, dtype=np.int64)
         self._filled = np.zeros(questions, dtype=np.int64)
         self._floor = np.full(questions, -np.inf, dtype=np.float32)
+        self._grown = np.zeros(questions, dtype=bool)  # since it was cut
 
     def offer(self, members: Sequence[int] | np.ndarray, scores: np.ndarray, start: int) -> None:
         """Take in the scores (m, b) of some questions for the passages from row `start` on."""
         members = np.asarray(members)
-        if scores.shape[1] > self._slack and self._filled[members].min() < self._k:
-            for left in range(0, scores.shape[1], self._slack):  # all are wanted: as many as fit
-                self.offer(members, scores[:, left : left + self._slack], start + left)
-            return
+        width = scores.shape[1]
+        floor = self._floor[members]
+        if width > self._slack and self._filled[members].min() < self._k:
+            # nothing is known yet, but what is below the k-th of this block is not wanted
+            kth = np.partition(scores, -self._k, axis=1)[:, -self._k]
+            floor = np.maximum(floor, np.nextafter(kth, np.float32(-np.inf)))
         # a tie with the floor loses: it comes later
-        found = np.flatnonzero(scores > self._floor[members][:, None])
+        found = np.flatnonzero(scores > floor[:, None])
         if not len(found):
             return
-        place, column = np.divmod(found, scores.shape[1])
+        place = found // width
         counts = np.bincount(place, minlength=len(members))
-        if (counts > self._scores.shape[1] - self._filled[members]).any():
-            self._cut(members)
-            width = min(scores.shape[1], self._slack)  # so many fit for certain
-            for left in range(0, scores.shape[1], width):
-                self.offer(members, scores[:, left : left + width], start + left)
+        filled = self._filled[members]
+        if (counts > self._scores.shape[1] - filled).any():
+            if self._grown[members].any():
+                self._cut(members)
+                self.offer(members, scores, start)
+                return
+            for left in range(0, width, self._slack):  # so many fit for certain
+                self.offer(members, scores[:, left : left + self._slack], start + left)
             return
         nth = np.arange(len(found)) - np.repeat(np.cumsum(counts) - counts, counts)
-        question = members[place]
-        at = self._filled[question] + nth
-        self._scores[question, at] = scores[place, column]
-        self._rows[question, at] = column + start
+        at = (members * self._scores.shape[1] + filled)[place] + nth
+        self._scores.reshape(-1)[at] = scores.reshape(-1)[found]
+        self._rows.reshape(-1)[at] = found - place * width + start
         self._filled[members] += counts
+        self._grown[members] = True
 
     def _cut(self, members: np.ndarray) -> None:
         """Keep the best k of some questions, and raise their floors."""
@@ -69,6 +75,7 @@ class Best:
             matrix[members, :k] = kept
         self._filled[members] = np.minimum(self._filled[members], k)
         self._floor[members] = floor
+        self._grown[members] = False
 
     def ranked(self) -> tuple[np.ndarray, np.ndarray]:
         """Return scores (questions, k) float32 and rows (questions, k) int64, best first.
