@@ -33,6 +33,7 @@ from xqg_pyserini.topk import Best
 
 BATCH = 512  # questions scored together
 ROWS = 1024  # passages scored together, at most: what a batch makes of them stays near the cores
+PIECE = 128  # questions that one thread multiplies at a time
 BASELINE = "baseline"
 
 Languages = tuple[str, ...]
@@ -209,21 +210,19 @@ class _Batch:
     ) -> None:
         """Score the passages of a tile at all points; `room` is memory to be used again."""
         rows = slice(self.members[0], self.members[-1] + 1)
-        plain = {
-            space: _times(some[rows], tile.passages[space.center], room, space)
-            for space, some in spaces.items()
+        factors: dict[Any, tuple[np.ndarray, np.ndarray]] = {
+            space: (some[rows], tile.passages[space.center]) for space, some in spaces.items()
         }
-        mixed = {
-            mix: _times(spaces[_space(mix)][rows][low:high], tile.sums[mix], room, mix)
-            for mix, (low, high) in self.spans.items()
-        }
+        for mix, (low, high) in self.spans.items():
+            factors[mix] = spaces[_space(mix)][rows][low:high], tile.sums[mix]
+        products = _products(factors, pool, room)
 
         def score(point: Point) -> None:
             for start, stop, mix in self.parts[point]:
-                scores = plain[_space(mix)][start:stop]
+                scores = products[_space(mix)][start:stop]
                 if mix is not None:
                     low = self.spans[mix][0]
-                    queries = mixed[mix][start - low : stop - low]
+                    queries = products[mix][start - low : stop - low]
                     scores = _mixed(scores, queries, *tile.weights[point, mix])
                 best[point].offer(self.members[start:stop], scores, tile.start)
 
@@ -241,11 +240,21 @@ def _take(room: dict[Any, np.ndarray], key: Any, shape: tuple[int, ...]) -> np.n
     return room[key][:size].reshape(shape)
 
 
-def _times(
-    questions: np.ndarray, passages: np.ndarray, room: dict[Any, np.ndarray], key: Any
-) -> np.ndarray:
-    out = _take(room, key, (len(questions), len(passages)))
-    return np.matmul(questions, passages.T, out=out)
+def _products(
+    factors: Mapping[Any, tuple[np.ndarray, np.ndarray]],
+    pool: ThreadPoolExecutor,
+    room: dict[Any, np.ndarray],
+) -> dict[Any, np.ndarray]:
+    """Return questions · passagesᵀ for pairs of both, cut into pieces for the threads."""
+    found = {}
+    pieces = []
+    for key, (questions, passages) in factors.items():
+        found[key] = _take(room, key, (len(questions), len(passages)))
+        for low in range(0, len(questions), PIECE):
+            piece = slice(low, low + PIECE)
+            pieces.append((questions[piece], passages.T, found[key][piece]))
+    list(pool.map(lambda piece: np.matmul(piece[0], piece[1], out=piece[2]), pieces))
+    return found
 
 
 def _mixed(scores: np.ndarray, queries: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -359,6 +368,8 @@ class Sweep:
         order of hits whose scores differ by rounding.  Memory: the hits (36 bytes for each of
         points × questions × `hits`) and a block.
         """
+        from threadpoolctl import threadpool_limits
+
         check_hits(hits)
         self._warn()
         order = sorted(range(len(vectors)), key=lambda i: str(self.questions[i].language))
@@ -370,11 +381,16 @@ class Sweep:
         ]
         spaces = {space: some[order] for space, some in self._spaces(vectors).items()}
         room: dict[Any, np.ndarray] = {}
+        tiles = self._tiles(batches)
         with (
             tqdm(total=self.passages.n, desc="sweeping", unit=" passages", disable=None) as bar,
+            # our threads share the products out; BLAS's own would wait beside them, spinning
+            threadpool_limits(1, user_api="blas"),
             ThreadPoolExecutor(_cores()) as pool,
         ):
-            for tile in self._tiles(batches):
+            ahead = pool.submit(next, tiles, None)
+            while (tile := ahead.result()) is not None:
+                ahead = pool.submit(next, tiles, None)
                 for batch in batches:
                     batch.offer(tile, spaces, best, pool, room)
                 bar.update(tile.stop - tile.start)
