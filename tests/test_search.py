@@ -24,7 +24,7 @@ from xqg_pyserini.data import Hit, Question
 from xqg_pyserini.encode import encode_passages
 from xqg_pyserini.errors import XqgWarning
 from xqg_pyserini.fused import FusedPassages
-from xqg_pyserini.index import build_index
+from xqg_pyserini.index import build_index, build_language_indexes
 from xqg_pyserini.search import search_index, search_stores
 
 # All numbers are small multiples of powers of two, and so are the counts (of a passage in each
@@ -447,6 +447,93 @@ def test_the_given_vectors_are_left_as_they_are(passages, queries, fused, tmp_pa
     quietly(search_index, index, QUESTIONS, vectors=vectors)
     quietly(search_stores, fused(FUSIONS["centred mean"]), QUESTIONS, vectors=vectors)
     assert np.array_equal(vectors, VECTORS)
+
+
+# --- an index for each language -------------------------------------------------------------------
+
+
+def languages_index(fused, tmp_path, fusion, **options):
+    return quietly(
+        build_language_indexes, tmp_path / "P", tmp_path / "L", queries=tmp_path / "Q",
+        fusion=fusion, allow_unequal=True, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("fusion", FUSIONS.values(), ids=FUSIONS)
+def test_a_language_aware_index_gives_the_run_of_language_aware_search(
+    fused, tmp_path, fusion, normalize
+):
+    from dataclasses import replace
+
+    fusion = replace(fusion, normalize=normalize)
+    meta = languages_index(fused, tmp_path, fusion)
+    chosen = fusion.languages or ("ar", "ru", "te")
+    assert meta["languages"] == list(chosen)
+    names = {*chosen, "all-languages", "xqg.json"}
+    assert {path.name for path in (tmp_path / "L").iterdir()} == names
+    by_index = quietly(search_index, tmp_path / "L", QUESTIONS, vectors=VECTORS, hits=N)
+    by_stores = quietly(search_stores, fused(fusion), QUESTIONS, vectors=VECTORS, hits=N)
+    assert list(by_index) == list(by_stores)
+    for qid, hits in by_index.items():
+        expected = {hit.docid: hit.score for hit in by_stores[qid]}
+        assert {hit.docid: pytest.approx(hit.score, abs=2e-5) for hit in hits} == expected
+    given = [tmp_path / "L" / name for name in (*chosen, "all-languages")]
+    assert quietly(search_index, given, QUESTIONS, vectors=VECTORS, hits=N) == by_index
+
+
+def test_questions_in_a_language_without_an_index_go_to_that_of_all_or_are_refused(fused, tmp_path):
+    languages_index(fused, tmp_path, FUSIONS["mean"])
+    said = told(search_index, tmp_path / "L", QUESTIONS, vectors=VECTORS)
+    assert said == [
+        "1 questions are in a language without generated queries to use (ja (1)): "
+        "they are searched in the index of all languages"
+    ]
+    some = [tmp_path / "L" / l for l in ("ar", "ru", "te")]
+    assert message(search_index, some, QUESTIONS, vectors=VECTORS) == (
+        "no index for questions in 'ja': there are ar ru te; give that of all languages as well "
+        "(all-languages)"
+    )
+    known = [i for i, question in enumerate(QUESTIONS) if question.language != "ja"]
+    run = search_index(some, [QUESTIONS[i] for i in known], vectors=VECTORS[known])
+    assert len(run) == len(known)
+    nameless = [QUESTIONS[0]._replace(language=None)]
+    assert message(search_index, tmp_path / "L", nameless, vectors=VECTORS[:1]) == (
+        "question '00' has no language, and each language has an index of its own: "
+        "give --language xx, or topics with lang"
+    )
+
+
+def test_indexes_that_are_not_one_a_language_are_refused(fused, passages, tmp_path):
+    languages_index(fused, tmp_path, FUSIONS["mean"])
+    build_index(passages, tmp_path / "base")
+    ar = tmp_path / "L" / "ar"
+    options = {"vectors": VECTORS}
+    assert message(search_index, [ar, ar], QUESTIONS, **options) == (
+        f"{ar} and {ar} are both for ar; give one index a language"
+    )
+    assert message(search_index, [ar, tmp_path / "base"], QUESTIONS, **options) == (
+        f"{tmp_path / 'base'}: does not say the languages mixed into it; several indexes are those "
+        "of xqg index --language-aware"
+    )
+
+
+def test_what_it_takes_is_said_before_anything_is_written(fused, tmp_path):
+    said = []
+
+    def announce(text):
+        said.append((text, (tmp_path / "L").exists()))
+
+    languages_index(fused, tmp_path, FUSIONS["mean"], announce=announce)
+    assert said == [
+        (
+            "4 flat indexes of 0.0 MB each: 0.0 MB on disk, each written as a stream; a search "
+            "maps those of the languages that are asked, one at a time",
+            False,
+        )
+    ]
+    text = message(languages_index, fused, tmp_path, FUSIONS["mean"])
+    assert text.endswith("give another name, or --overwrite to replace it")
 
 
 # --- with an encoder ------------------------------------------------------------------------------

@@ -984,3 +984,71 @@ def test_the_store_of_sums_does_not_replace_the_passages_that_it_reads(encoded, 
     text = message(summed, tmp_path, "passages", overwrite=True)
     assert text == f"{encoded}: will not be replaced, since it holds {encoded}"
     assert VectorStore(encoded).n == 5
+
+
+# --- the first few queries ------------------------------------------------------------------------
+
+
+def test_the_sums_of_the_first_few_queries_are_kept_beside_those_of_all(encoded, tmp_path):
+    """Blank queries are not among the first; a passage with fewer has them all."""
+    plain = files(summed(tmp_path, "plain").path)
+    sums = summed(tmp_path, keep_counts=[2, 1])
+    kept = {f"sum-{l}-first-{k}.npy" for l in ("ar", "fi", "ru") for k in (1, 2)}
+    assert set(files(sums.path)) == set(plain) | kept
+    assert all(files(sums.path)[name] == plain[name] for name in plain if name != "meta.json")
+    assert sums.kept == (1, 2) and QueryStore(tmp_path / "plain").kept == ()
+    assert sums.meta["kept"] == {
+        k: {l: file_sha256(sums.path / f"sum-{l}-first-{k}.npy") for l in ("ar", "fi", "ru")}
+        for k in ("1", "2")
+    }
+    assert {key: v for key, v in sums.meta.items() if key != "kept"} == json.loads(
+        plain["meta.json"]
+    )
+    queries: dict = {}  # docid → language → the vectors of its queries, blanks left out
+    for record in GENERATED:
+        for language, texts in record["generated_queries"].items():
+            queries.setdefault(record["docid"], {})[language] = [
+                [*map(float, text.split()), -1.0] for text in texts if text.strip()
+            ]
+    for k in (1, 2):
+        first = QueryStore(sums.path, first=k)
+        for row, docid in enumerate(first.ids()):
+            for language in first.languages:
+                some = queries.get(docid, {}).get(language, [])[:k]
+                expected = np.sum(some, axis=0) if some else np.zeros(4)
+                assert first.sums[language][row].tolist() == expected.tolist(), (docid, language)
+        counts = np.minimum(np.array(COUNTS_BY_HAND), k)
+        pair = StorePair(VectorStore(encoded), first)
+        assert pair.counts(0, 5, first.languages).tolist() == counts.tolist()
+        assert list(first.totals().values()) == counts.sum(axis=0).tolist()
+
+
+def test_summing_the_first_few_that_is_killed_ends_in_the_same_bytes(encoded, tmp_path):
+    whole = files(summed(tmp_path, "whole", keep_counts=[1]).path)
+    for at in (0, 4, 5, 8):
+        stopped(summed, tmp_path, after=at, keep_counts=[1])
+        assert files(summed(tmp_path, keep_counts=[1]).path) == whole
+        shutil.rmtree(tmp_path / "out")
+
+
+def test_a_job_that_keeps_others_starts_afresh(encoded, tmp_path):
+    stopped(summed, tmp_path, after=5, keep_counts=[1])
+    FakeEncoder.seen = []
+    assert summed(tmp_path, keep_counts=[2]).kept == (2,)
+    assert len(FakeEncoder.seen) == 9
+
+
+@pytest.mark.parametrize("counts", [[0], [1, 1], [-1, 2]])
+def test_numbers_that_cannot_be_kept_are_refused(encoded, tmp_path, counts):
+    assert message(summed, tmp_path, keep_counts=counts) == (
+        f"--keep-counts {' '.join(map(str, counts))}: expected numbers from 1, each once"
+    )
+
+
+def test_a_kept_sum_that_is_missing_is_named(encoded, tmp_path):
+    path = summed(tmp_path, keep_counts=[1]).path
+    (path / "sum-ar-first-1.npy").unlink()
+    QueryStore(path)
+    assert message(QueryStore, path, 1) == (
+        f"{path / 'sum-ar-first-1.npy'}: missing; make the store again"
+    )

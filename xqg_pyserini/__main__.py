@@ -69,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     _accumulate(command("accumulate", "encode generated queries and sum them by language"))
     _index(command("index", "write an index for Pyserini, with the queries mixed in", _FUSION))
     _search(command("search", "search an index, or the stores language-aware", _FUSION))
+    _sweep(command("sweep", "compare many fusions in one pass over the stores", _SWEEP))
     _evaluate(command("evaluate", "score runs by R@kt and ranx's metrics, with tests", _METRICS))
     _report(command("report", "make a page and plots of an evaluation or a sweep", _REPORT))
     _submit(command("submit", "write or check an XOR-Retrieve leaderboard file"))
@@ -116,6 +117,18 @@ The page is one file that opens from disk.  Its explorer shows, question by ques
 found; it takes the questions, the corpus and the runs, which are looked up where the folder says
 they were.  With --queries, and --passages or --encoder, it also shows which generated queries lie
 nearest to the question."""
+_SWEEP = """\
+The grid is every form and weight × --languages × --num-queries × normalised or not × centred or
+not; the flags mean what they mean in xqg index and xqg search, and take several values.  With no
+weight: the mean with B = 0.1 0.2 0.3 0.4 0.5 (--fusion sum: A = 0.005 0.01 0.02 0.05).  --normalize
+--no-normalize together try both, and so do --center --no-center.  The passages alone are the
+baseline that every point is tested against.
+The best point of a grid is chosen by the questions it is shown for and flatters itself:
+--cross-validate gives the figure that the choice deserves.  See docs/sweep.md.
+Example:
+  xqg sweep --passages passages --queries queries --questions questions.jsonl --qrels qrels.txt \\
+      --metrics mrr@10 --beta 0.1 0.2 0.3 --languages all own each --center --no-center \\
+      --cross-validate 5 --power 2 --output sweep"""
 _PYSERINI = """\
 Examples:
   xqg pyserini search.faiss --index DIR --topics T.tsv --output RUN \\
@@ -190,6 +203,13 @@ def _engine(sub: argparse.ArgumentParser) -> None:
     )
 
 
+def _share(text: str) -> float:
+    number = float(text)
+    if not number > 0:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number above 0")
+    return number
+
+
 def _fusion(sub: argparse.ArgumentParser) -> None:
     group = sub.add_argument_group("fusion")
     group.add_argument("--fusion", choices=["sum", "mean"], help="how queries are mixed in")
@@ -206,6 +226,16 @@ def _fusion(sub: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--center", action=argparse.BooleanOptionalAction, help="centre by the generated queries"
     )
+    group.add_argument(
+        "--num-queries",
+        type=_positive,
+        metavar="K",
+        help="mix in the first K queries a language, where accumulate kept them (default: all)",
+    )
+    _liberties(group)
+
+
+def _liberties(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--allow-unequal",
         action="store_true",
@@ -417,6 +447,14 @@ def _accumulate(sub: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave out queries for passages that are not there",
     )
+    sub.add_argument(
+        "--keep-counts",
+        type=_positive,
+        nargs="+",
+        default=[],
+        metavar="K",
+        help="keep the sums of the first K queries a language as well (for --num-queries)",
+    )
     _overwrite(sub)
     _engine(sub)
     _json(sub)
@@ -431,6 +469,11 @@ def _index(sub: argparse.ArgumentParser) -> None:
         default="flat",
         help="float32, float16, 8-bit codes, or a graph (the only one held in memory)",
     )
+    sub.add_argument(
+        "--language-aware",
+        action="store_true",
+        help="write an index for each language's own queries, and one for all languages",
+    )
     sub.add_argument("--output", required=True, metavar="DIR", help="the index to write")
     _overwrite(sub)
     _fusion(sub)
@@ -439,7 +482,11 @@ def _index(sub: argparse.ArgumentParser) -> None:
 
 def _search(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
-        "--index", metavar="DIR", help="an index of ours or any Faiss index of Pyserini's"
+        "--index",
+        nargs="+",
+        metavar="DIR",
+        help="an index of ours or any Faiss index of Pyserini's; or a language-aware one, whole "
+        "or some of its folders: then each question goes to its own language's",
     )
     sub.add_argument("--passages", metavar="STORE", help="search the stores instead of an index")
     sub.add_argument("--queries", metavar="STORE")
@@ -459,15 +506,106 @@ def _search(sub: argparse.ArgumentParser) -> None:
     _json(sub)
 
 
-def _evaluate(sub: argparse.ArgumentParser) -> None:
+def _sweep(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--passages", required=True, metavar="STORE")
+    sub.add_argument("--queries", required=True, metavar="STORE")
     _questions(sub, "--questions")
+    _scoring(sub)
+    sub.add_argument("--with-title", action="store_true", help="look for answers in titles as well")
+    sub.add_argument("--hits", type=int, default=100, metavar="N", help="passages a question (100)")
+    sub.add_argument(
+        "--output", required=True, metavar="DIR", help="where sweep.csv, … are written"
+    )
+    sub.add_argument("--runs", action="store_true", help="write a TREC run for each point as well")
+    sub.add_argument("--encoder", metavar="NAME", help="default: the passage store's")
+    _grid(sub)
+    _choosing(sub)
+    _overwrite(sub)
+    _engine(sub)
+    _json(sub)
+
+
+def _grid(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group("grid")
+    group.add_argument(
+        "--fusion", nargs="+", choices=["sum", "mean"], default=[], help="how queries are mixed in"
+    )
+    group.add_argument(
+        "--alpha", nargs="+", type=float, default=[], metavar="A", help="weights of the sum"
+    )
+    group.add_argument(
+        "--beta", nargs="+", type=float, default=[], metavar="B", help="weights of the mean"
+    )
+    group.add_argument(
+        "--languages",
+        nargs="+",
+        default=["all"],
+        metavar="SET",
+        help="all (default), own (the question's), others (all but its own), each (one point a "
+        "language), or codes joined by +, as ar+ru",
+    )
+    group.add_argument(
+        "--num-queries",
+        nargs="+",
+        default=["all"],
+        metavar="K",
+        help="queries a language: all (default), or numbers that accumulate kept",
+    )
+    for name, what in (("normalize", "scale to length 1"), ("center", "centre")):
+        group.add_argument(f"--{name}", action="append_const", const=True, help=what)
+        group.add_argument(
+            f"--no-{name}",
+            action="append_const",
+            const=False,
+            dest=name,
+            help="do not; or try both",
+        )
+    _liberties(group)
+
+
+def _choosing(sub: argparse.ArgumentParser) -> None:
+    group = sub.add_argument_group("choosing")
+    group.add_argument(
+        "--cross-validate",
+        type=int,
+        metavar="K",
+        help="choose a point by K-1 of K folds of the questions, and score it on the other",
+    )
+    group.add_argument("--select-by", metavar="M", help="the metric to choose by (default: first)")
+    group.add_argument(
+        "--per-language-choice", action="store_true", help="choose a point for each language"
+    )
+    group.add_argument(
+        "--group-by",
+        choices=["none", "relevant"],
+        help="relevant: questions that share a relevant passage stay in one fold (default with "
+        "--qrels); none: every question by itself (default without)",
+    )
+    group.add_argument("--seed", type=int, default=42, help="of the folds (default 42)")
+    group.add_argument(
+        "--power",
+        nargs="?",
+        type=_share,
+        const=True,
+        metavar="D",
+        help="say the smallest difference that so many questions can show and, for a difference "
+        "of D (0-100), how many questions it needs",
+    )
+
+
+def _scoring(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--corpus", metavar="PATH", help="texts, for R@kt and relevance from answers")
-    sub.add_argument("--runs", required=True, nargs="+", metavar="RUN", help="TREC runs")
     sub.add_argument("--metrics", nargs="+", default=["R@2kt", "R@5kt"], metavar="M")
     sub.add_argument("--qrels", metavar="FILE", help="TREC qrels for ranx's metrics")
     sub.add_argument("--test", choices=["student", "fisher", "mcnemar"], default="student")
     sub.add_argument("--correction", choices=["holm", "bonferroni", "bh", "none"], default="holm")
     sub.add_argument("--level", type=float, default=0.05, help="significance level (default 0.05)")
+
+
+def _evaluate(sub: argparse.ArgumentParser) -> None:
+    _questions(sub, "--questions")
+    sub.add_argument("--runs", required=True, nargs="+", metavar="RUN", help="TREC runs")
+    _scoring(sub)
     sub.add_argument("--per-language", action="store_true", help="print scores by language as well")
     sub.add_argument(
         "--official",

@@ -5,7 +5,7 @@ A passage's sum is assigned, not added to, so that a chunk done twice changes no
 """
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,7 @@ def accumulate_queries(
     encoder_flags: dict[str, Any] | None = None,
     dtype: str = "float32",
     skip_unknown: bool = False,
+    keep_counts: Sequence[int] = (),
     device: str = "auto",
     precision: str = "fp32",
     batch_size: int = 32,
@@ -85,6 +86,8 @@ def accumulate_queries(
     Files are read twice: once to check every record against the passage store, once to
     encode.  A passage may have its languages in several records, but each language in one.
     Queries are encoded as queries, by the passage store's own encoder unless one is named.
+    For each k of `keep_counts` the sums of the first k queries of a language (in the record's
+    order, blank ones left out) are kept as well: `QueryStore(output, first=k)` reads them.
 
     Raises:
         UserError: for a record that cannot be read, a passage that the store does not hold
@@ -92,6 +95,7 @@ def accumulate_queries(
             a passage, an encoder that is not the passages'.
     """
     check_dtype(dtype)
+    kept = _check_kept(keep_counts)
     store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
     settings = choose(encoder, encoder_flags, store.encoder, store.path)
     source = queries if isinstance(queries, QuerySource) else QuerySource(queries)
@@ -101,6 +105,7 @@ def accumulate_queries(
         "passages": store.meta["ids_sha256"],
         "sources": source.identity(),
         "dtype": dtype,
+        "kept": kept,
         "how": [device, precision, batch_size, skip_unknown],
     }
     with resumable(output, job, overwrite, [*source.inputs, store.path]) as part:
@@ -111,15 +116,23 @@ def accumulate_queries(
         model = load(settings, "query", device, precision, batch_size)
         same_space(model, store.d, store.encoder, store.path)
         fresh = part.begin(model.describe())
-        summing = _Summing(part, store, dtype, fresh)
+        summing = _Summing(part, store, dtype, kept, fresh)
         _accumulate(source, index, model, part, summing)
-        _finish(part, store, dtype, model.describe(), source.describe())
+        _finish(part, store, dtype, kept, model.describe(), source.describe())
         state = part.state
     if state["skipped"]:
         warn(f"{state['skipped']} records are for passages not in {store.path} and were skipped")
     if state["blank"]:
         warn(f"{state['blank']} generated queries are blank and were left out")
     return QueryStore(output)
+
+
+def _check_kept(counts: Sequence[int]) -> list[int]:
+    if len(set(counts)) < len(counts) or any(k < 1 for k in counts):
+        raise UserError(
+            f"--keep-counts {' '.join(map(str, counts))}: expected numbers from 1, each once"
+        )
+    return sorted(counts)
 
 
 def _check(
@@ -188,29 +201,34 @@ class GivenOnce:
 
 
 class _Summing:
-    """The matrices being filled: sums by language, and counts."""
+    """The matrices being filled: sums by language, of all queries and of the first few; counts."""
 
-    def __init__(self, part: Job, store: VectorStore, dtype: str, fresh: bool) -> None:
+    def __init__(
+        self, part: Job, store: VectorStore, dtype: str, kept: Sequence[int], fresh: bool
+    ) -> None:
         self.languages: list[str] = part.state["languages"]
         self.dtype = dtype
         shape = (store.n, store.d)
+        names = {(l, k): part.path / sum_file(l, k) for k in (None, *kept) for l in self.languages}
         if fresh:
             part.state |= {"encoded": 0, "blank": 0}
         if not fresh:
             self.counts = reopen_matrix(part.path / COUNTS)
-            self.sums = {l: reopen_matrix(part.path / sum_file(l)) for l in self.languages}
+            self.sums = {key: reopen_matrix(path) for key, path in names.items()}
         else:
             self.counts = create_matrix(part.path / COUNTS, (store.n, len(self.languages)), "int32")
-            self.sums = {
-                l: create_matrix(part.path / sum_file(l), shape, dtype) for l in self.languages
-            }
+            self.sums = {key: create_matrix(path, shape, dtype) for key, path in names.items()}
 
     def assign(self, row: int, language: str, vectors: np.ndarray) -> None:
         """Set the sum and number of one passage's queries in one language."""
-        total = vectors.sum(axis=0, dtype=np.float64)
-        if self.dtype == "float16" and np.abs(total).max(initial=0) > 65504:
-            raise UserError("a sum of query vectors does not fit into float16; use --dtype float32")
-        self.sums[language][row] = total
+        for (of, first), matrix in self.sums.items():
+            if of == language:
+                total = vectors[:first].sum(axis=0, dtype=np.float64)
+                if self.dtype == "float16" and np.abs(total).max(initial=0) > 65504:
+                    raise UserError(
+                        "a sum of query vectors does not fit into float16; use --dtype float32"
+                    )
+                matrix[row] = total
         self.counts[row, self.languages.index(language)] = len(vectors)
 
     def matrices(self) -> list[np.memmap]:
@@ -253,6 +271,7 @@ def _finish(
     part: Job,
     store: VectorStore,
     dtype: str,
+    kept: Sequence[int],
     encoder: dict[str, Any],
     sources: list[dict[str, Any]],
 ) -> None:
@@ -264,6 +283,10 @@ def _finish(
     meta["queries"] = part.state["encoded"]
     meta["blank"], meta["skipped"] = part.state["blank"], part.state["skipped"]
     meta["sums_sha256"] = {l: file_sha256(part.path / sum_file(l)) for l in languages}
+    if kept:
+        meta["kept"] = {
+            str(k): {l: file_sha256(part.path / sum_file(l, k)) for l in languages} for k in kept
+        }
     meta["counts_sha256"] = file_sha256(part.path / COUNTS)
     meta["sources"] = sources
     write_json(part.path / META, meta)

@@ -116,6 +116,26 @@ def unit(vectors: Array) -> Array:
     return vectors / np.where(norms > 0, norms, 1).astype(vectors.dtype)
 
 
+def pooled(
+    passages: Array,
+    sums: Mapping[str, Array],
+    counts: Mapping[str, Array],
+    centers: Centers | None = None,
+) -> tuple[Array, Array]:
+    """Return Σ_l S_l, or Σ_l (S_l - n_l·μ_l) with `centers`, (n, d); and Σ_l n_l (n,) int64.
+
+    Of `passages` (n, d) only the shape matters: a passage without any sum has zeros.
+    """
+    queries = np.zeros_like(passages)
+    total = np.zeros(len(passages), dtype=np.int64)
+    for language, part in sums.items():
+        total += counts[language]
+        if centers is not None:
+            part = part - counts[language][:, None] * centers.of(language)
+        queries += part
+    return queries, total
+
+
 def augment(
     fusion: Fusion,
     passages: Array,
@@ -140,12 +160,7 @@ def augment(
         assert centers is not None, "centring takes centers"
         passages = passages - centers.passages
         passages = unit(passages) if fusion.normalize else passages
-        sums = {l: s - counts[l][:, None] * centers.of(l) for l, s in sums.items()}
-    total = np.zeros(len(passages), dtype=np.int64)
-    queries = np.zeros_like(passages)
-    for language, part in sums.items():
-        total += counts[language]
-        queries += part
+    queries, total = pooled(passages, sums, counts, centers if fusion.center else None)
     if fusion.form == "mean":
         queries /= np.maximum(total, 1).astype(np.float32)[:, None]
         queries = unit(queries) if fusion.center and fusion.normalize else queries
@@ -153,3 +168,50 @@ def augment(
     mixed = (1 - weight) * passages + weight * queries
     mixed = np.where((total > 0)[:, None], mixed, passages)
     return (unit(mixed) if fusion.normalize else mixed).astype(np.float32, copy=False)
+
+
+class Gram(NamedTuple):
+    """Inner products of n passages' vectors P with themselves and their queries' sums T."""
+
+    passages: Array  # ⟨P, P⟩, (n,) float64
+    mixed: Array  # ⟨P, T⟩, (n,) float64
+    queries: Array  # ⟨T, T⟩, (n,) float64
+
+
+def gram(passages: Array, queries: Array) -> Gram:
+    """Return the inner products of the rows of P and T, both (n, d)."""
+    pairs = ((passages, passages), (passages, queries), (queries, queries))
+    return Gram(*(np.einsum("ij,ij->i", x, y).astype(np.float64) for x, y in pairs))
+
+
+def mixing_weights(fusion: Fusion, total: Array, products: Gram) -> tuple[Array, Array]:
+    """Return a and b, (n,) float32 each, with which E' = a·P + b·T is what `augment` returns.
+
+    P and T are the passages and the sums of their queries, (n, d), centred where the fusion
+    centres; `total` (n,) are the numbers of queries.  So every score is a·⟨q, P⟩ + b·⟨q, T⟩, and
+    ⟨q, P⟩ and ⟨q, T⟩ serve all weights, forms and norms.  ‖a·P + b·T‖ follows from the Gram terms:
+
+        ‖E'‖² = a²·⟨P, P⟩ + 2·a·b·⟨P, T⟩ + b²·⟨T, T⟩
+
+    Where a·P and b·T cancel to a share r of their length, scores are off by about 10⁻⁷ / r.
+    """
+    some = total > 0
+    a = np.where(some, 1 - fusion.weight, 1.0)
+    b = np.where(some, fusion.weight, 0.0)
+    if fusion.center and fusion.normalize:
+        a *= _inverse(np.sqrt(products.passages))
+    if fusion.form == "mean":
+        both = fusion.center and fusion.normalize
+        b *= _inverse(np.sqrt(products.queries)) if both else _inverse(total)
+    if fusion.normalize:
+        parts = a * a * products.passages, b * b * products.queries
+        square = parts[0] + 2 * a * b * products.mixed + parts[1]
+        # what is left of two vectors that cancel is rounding: it has no direction
+        norm = np.sqrt(np.where(square > 1e-12 * (parts[0] + parts[1]), square, 0))
+        a, b = a * _inverse(norm), b * _inverse(norm)
+    return a.astype(np.float32), b.astype(np.float32)
+
+
+def _inverse(lengths: Array) -> Array:
+    """Return 1 / x, and 0 for 0: rows of zeros stay."""
+    return np.divide(1.0, lengths, out=np.zeros(len(lengths)), where=lengths > 0)

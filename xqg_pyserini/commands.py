@@ -3,6 +3,7 @@
 import argparse
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,7 @@ def accumulate(args: argparse.Namespace) -> None:
         encoder_flags=_encoder_flags(args),
         dtype=args.dtype,
         skip_unknown=args.skip_unknown,
+        keep_counts=args.keep_counts,
         overwrite=args.overwrite,
         **_engine(args),
     )
@@ -191,28 +193,37 @@ def accumulate(args: argparse.Namespace) -> None:
 
 def index(args: argparse.Namespace) -> None:
     """Run `xqg index`."""
-    from xqg_pyserini.index import build_index
+    from xqg_pyserini.index import build_index, build_language_indexes
     from xqg_pyserini.store import VectorStore
 
     passages = VectorStore(args.passages)
     fusion = None
     if args.queries is not None:
-        fusion = _fusion(args, passages.normalized)
+        fusion = _fusion(args, passages.normalized, args.language_aware)
     else:
-        _refuse(args, "alpha", "beta", "fusion", "languages", "center", why="mixes in --queries")
-    meta = build_index(
-        passages,
-        args.output,
-        queries=args.queries,
-        fusion=fusion,
-        kind=args.type,
-        normalize=bool(args.normalize),
-        skip_unknown=args.skip_unknown,
-        allow_unequal=args.allow_unequal,
-        overwrite=args.overwrite,
-    )
-    what = f"{fusion} over {' '.join(meta['fusion']['languages'])}" if fusion else "passages alone"
+        names = ("alpha", "beta", "fusion", "languages", "center", "num_queries", "language_aware")
+        _refuse(args, *names, why="mixes in --queries")
+    options = {
+        "queries": None if args.queries is None else _query_store(args),
+        "fusion": fusion,
+        "kind": args.type,
+        "skip_unknown": args.skip_unknown,
+        "allow_unequal": args.allow_unequal,
+        "overwrite": args.overwrite,
+    }
+    if args.language_aware:
+        meta = build_language_indexes(passages, args.output, announce=_announce, **options)
+        what = f"{fusion}, one index each for {' '.join(meta['languages'])} and one for all"
+    else:
+        meta = build_index(passages, args.output, normalize=bool(args.normalize), **options)
+        what = "passages alone"
+        if fusion:
+            what = f"{fusion} over {' '.join(meta['fusion']['languages'])}"
     _print(args, meta, f"{args.output}: {meta['n']} passages ({args.type}), {what}")
+
+
+def _announce(text: str) -> None:
+    print(f"xqg index: {text}", file=sys.stderr)
 
 
 def search(args: argparse.Namespace) -> None:
@@ -221,7 +232,8 @@ def search(args: argparse.Namespace) -> None:
 
     if (args.index is None) == (args.passages is None):
         raise UserError("give --index DIR, or --passages STORE --queries STORE")
-    files.check_file(args.output, [args.questions, args.index, args.passages, args.queries])
+    inputs = [args.questions, *(args.index or ()), args.passages, args.queries]
+    files.check_file(args.output, inputs)
     questions = _questions(args)
     engine = {"encoder": args.encoder, "encoder_flags": _encoder_flags(args), "hits": args.hits}
     engine |= _engine(args)
@@ -236,9 +248,11 @@ def search(args: argparse.Namespace) -> None:
             "normalize",
             "language_aware",
             "queries",
+            "num_queries",
             why="takes --passages and --queries; an index is fused already",
         )
-        run = search_index(args.index, questions, **engine)
+        index = args.index[0] if len(args.index) == 1 else args.index
+        run = search_index(index, questions, **engine)
     else:
         run = search_stores(_fused(args), questions, language_aware=args.language_aware, **engine)
     tag = "xqg-" + re.sub(r"\s+", "-", Path(args.output).stem)
@@ -257,11 +271,96 @@ def _fused(args: argparse.Namespace) -> Any:
     passages = VectorStore(args.passages)
     return FusedPassages(
         passages,
-        args.queries,
+        _query_store(args),
         _fusion(args, passages.normalized, args.language_aware),
         skip_unknown=args.skip_unknown,
         allow_unequal=args.allow_unequal,
         language_aware=args.language_aware,
+    )
+
+
+def sweep(args: argparse.Namespace) -> None:
+    """Run `xqg sweep`."""
+    from xqg_pyserini.store import VectorStore
+    from xqg_pyserini.sweep_report import run_sweep, sweep_text
+
+    names = ("passages", "queries", "questions", "corpus", "qrels")
+    inputs = {name: getattr(args, name) for name in names}
+    files.check_output(args.output, args.overwrite, inputs.values())
+    for name in args.languages:
+        if name not in ("all", "own", "others", "each"):
+            data.check_languages(name.split("+"))
+    scoring = ("metrics", "corpus", "qrels", "test", "correction", "level", "with_title")
+    report = run_sweep(
+        args.passages,
+        args.queries,
+        _questions(args),
+        _fusions(args, VectorStore(args.passages).normalized),
+        args.output,
+        languages=args.languages,
+        num_queries=[_number(text) for text in args.num_queries],
+        hits=args.hits,
+        choosing=_choosing(args),
+        power=args.power or False,
+        keep_runs=args.runs,
+        scoring={name: getattr(args, name) for name in scoring},
+        engine={"encoder": args.encoder, "encoder_flags": _encoder_flags(args)} | _engine(args),
+        skip_unknown=args.skip_unknown,
+        allow_unequal=args.allow_unequal,
+        overwrite=args.overwrite,
+        inputs=inputs,
+    )
+    if args.json:
+        for note in report.evaluation.notes:
+            warn(note)
+    _print(args, report.as_json(), f"{sweep_text(report)}\n\nAll figures are in {args.output}")
+
+
+def _fusions(args: argparse.Namespace, normalized: bool) -> list[Any]:
+    """Return the forms, weights, norms and centrings of a grid, in the order of the flags."""
+    from xqg_pyserini.augment import choose_fusion
+
+    forms = args.fusion or [f for f, w in (("sum", args.alpha), ("mean", args.beta)) if w]
+    forms = list(dict.fromkeys(forms)) or ["mean"]
+    for form, flag in (("sum", "alpha"), ("mean", "beta")):
+        if getattr(args, flag) and form not in forms:
+            raise UserError(f"--{flag} is the weight of the {form}, which --fusion leaves out")
+    weights: dict[str, list[tuple[float | None, float | None]]] = {
+        "sum": [(alpha, None) for alpha in args.alpha or (0.005, 0.01, 0.02, 0.05)],
+        "mean": [(None, beta) for beta in args.beta or (0.1, 0.2, 0.3, 0.4, 0.5)],
+    }
+    return [
+        choose_fusion(form, alpha, beta, None, normalize, center, normalized_encoder=normalized)
+        for form in forms
+        for alpha, beta in weights[form]
+        for normalize in dict.fromkeys(args.normalize or [None])
+        for center in dict.fromkeys(args.center or [False])
+    ]
+
+
+def _number(text: str) -> int | None:
+    if text == "all":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"--num-queries {text}: expected all, or a number from 1")
+    return int(text)
+
+
+def _choosing(args: argparse.Namespace) -> Any:
+    from xqg_pyserini.sweep_report import Choosing
+
+    if args.cross_validate is None:
+        for name in ("select_by", "per_language_choice", "group_by"):
+            if getattr(args, name):
+                flag = name.replace("_", "-")
+                raise UserError(f"--{flag} says how a point is chosen: give --cross-validate K")
+        return None
+    return Choosing(
+        args.cross_validate,
+        args.select_by or args.metrics[0],
+        args.per_language_choice,
+        args.group_by or ("none" if args.qrels is None else "relevant"),
+        args.seed,
     )
 
 
@@ -432,6 +531,12 @@ def _encoder_flags(args: argparse.Namespace) -> dict[str, Any]:
 
 def _engine(args: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in ("device", "precision", "batch_size")}
+
+
+def _query_store(args: argparse.Namespace) -> Any:
+    from xqg_pyserini.store import QueryStore
+
+    return QueryStore(args.queries, args.num_queries)
 
 
 def _fusion(args: argparse.Namespace, normalized: bool, language_aware: bool = False) -> Any:

@@ -49,25 +49,29 @@ class FusedPassages:
                 f"{self.passages.path} and were skipped"
             )
         self.fusion = fusion
-        self.languages = self._chosen_languages()
+        self.languages = self.choose_languages(fusion.languages)
         if fusion.form == "sum" and not allow_unequal:
             for some in [(one,) for one in self.languages] if language_aware else [self.languages]:
-                self._refuse_unequal(some)
+                self.refuse_unequal(some)
 
-    def _chosen_languages(self) -> tuple[str, ...]:
+    def choose_languages(self, languages: tuple[str, ...] | None) -> tuple[str, ...]:
+        """Return the languages, or all that passages have queries in for None.
+
+        Raises `UserError` for one without a query.
+        """
         held = self.pair.totals()
         if not held:
             raise UserError(
                 f"{self.queries.path} has no query for a passage of {self.passages.path}"
             )
-        if self.fusion.languages is None:
+        if languages is None:
             return tuple(held)
-        for language in self.fusion.languages:
+        for language in languages:
             if language not in held:
                 raise UserError(
                     f"{self.queries.path} has no queries in {language!r}; it has {' '.join(held)}"
                 )
-        return self.fusion.languages
+        return languages
 
     def _count(self, languages: tuple[str, ...]) -> tuple[int, int, int]:
         """Return the lowest and the highest number of queries a passage, and how many have none."""
@@ -83,7 +87,8 @@ class FusedPassages:
         """Return how many passages have no query in some languages, and keep their embedding."""
         return self._count(languages)[2]
 
-    def _refuse_unequal(self, languages: tuple[str, ...]) -> None:
+    def refuse_unequal(self, languages: tuple[str, ...]) -> None:
+        """Raise `UserError` unless all passages have one number of queries in these languages."""
         low, high, _ = self._count(languages)
         if low != high:
             raise UserError(

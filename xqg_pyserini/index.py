@@ -2,12 +2,14 @@
 
 Flat and quantised indexes are written as a stream: Faiss's own header, then the codes of block
 after block, so that memory does not grow with the corpus.  An HNSW graph cannot be built so: it
-is held in memory (4·d + about 272 bytes a passage).
+is held in memory (4·d + about 272 bytes a passage).  A language-aware index is a folder of such
+directories, one a language.
 """
 
+import json
 import shutil
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,8 +24,10 @@ from xqg_pyserini.fused import FusedPassages
 from xqg_pyserini.store import QueryStore, StorePair, VectorStore
 
 INDEX, DOCID, META, CENTERS = "index", "docid", "xqg.json", "centers.npy"
+ALL, LANGUAGE_AWARE = "all-languages", "language-aware"  # no language's code is like the former
 TYPES = ("flat", "fp16", "sq8", "hnsw")
 HNSW_LINKS, HNSW_BUILD, HNSW_SEARCH = 32, 200, 256
+HNSW_BYTES = 272  # links of a passage
 _NTOTAL_AT = 8  # in a Faiss file: after the type's four letters and the dimension
 
 Blocks = Callable[[], Iterator[tuple[int, np.ndarray]]]
@@ -61,20 +65,107 @@ def build_index(
             store, queries, fusion, skip_unknown=skip_unknown, allow_unequal=allow_unequal
         )
     inputs = [store.path, fused.queries.path if fused else None]
-    blocks = fused.blocks if fused else _plain_blocks(store, normalize)
     with writing_folder(output, overwrite, inputs) as folder:
-        _write_faiss(folder / INDEX, kind, store, blocks)
-        shutil.copyfile(store.ids_path, folder / DOCID)
-        if fused and fused.fusion.center:
-            _write_centers(folder, fused.centers)
-        meta = _describe(store, fused, kind, normalize)
-        write_json(folder / META, meta)
+        if fused:
+            _fill(folder, kind, fused, fused.languages)
+        else:
+            _write_faiss(folder / INDEX, kind, store, _plain_blocks(store, normalize))
+            shutil.copyfile(store.ids_path, folder / DOCID)
+            write_json(folder / META, _describe(store, None, kind, normalize))
+        meta = json.loads((folder / META).read_text("utf-8"))
     if meta.get("without_queries"):
         warn(
             f"{meta['without_queries']} of {store.n} passages have no queries in "
             f"{' '.join(meta['fusion']['languages'])} and keep their own embedding"
         )
     return meta
+
+
+def build_language_indexes(
+    passages: str | Path | VectorStore,
+    output: str | Path,
+    *,
+    queries: str | Path | QueryStore,
+    fusion: Fusion,
+    kind: str = "flat",
+    skip_unknown: bool = False,
+    allow_unequal: bool = False,
+    overwrite: bool = False,
+    announce: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Write one index for each language, with that language's queries alone, and one with all.
+
+    `output` holds a folder a language (`ar`, …) and `all-languages`, each of them an index that
+    Pyserini reads, and `xqg.json`, which says so and is returned.  Searching it is searching the
+    stores language-aware.  `announce` is told what it will take of disk and memory before anything
+    is written.
+
+    Raises:
+        UserError: as `build_index` does; a sum must be over equal numbers in every language.
+    """
+    if kind not in TYPES:
+        raise UserError(f"index type {kind!r}; expected {', '.join(TYPES)}")
+    fused = FusedPassages(
+        passages,
+        queries,
+        fusion,
+        skip_unknown=skip_unknown,
+        allow_unequal=allow_unequal,
+        language_aware=True,
+    )
+    store = fused.passages
+    with writing_folder(output, overwrite, [store.path, fused.queries.path]) as folder:
+        sets = {**{l: (l,) for l in fused.languages}, ALL: fused.languages}
+        announce(_cost(kind, store, len(sets)))
+        for name, languages in sets.items():
+            (folder / name).mkdir()
+            _fill(folder / name, kind, fused, languages)
+        meta = {
+            "format": 1,
+            "kind": LANGUAGE_AWARE,
+            "type": kind,
+            "n": store.n,
+            "d": store.d,
+            "encoder": store.encoder,
+            "languages": list(fused.languages),
+            "fallback": ALL,
+        }
+        write_json(folder / META, meta)
+    without = {l: fused.without_queries((l,)) for l in fused.languages}
+    some = [f"{language} {n}" for language, n in without.items() if n]
+    if some:
+        warn(f"passages without queries, of {store.n}, keep their own embedding: {', '.join(some)}")
+    return meta
+
+
+def _cost(kind: str, store: VectorStore, indexes: int) -> str:
+    """Say what so many indexes take: on disk, and of memory where they are built and searched."""
+    per_passage = {"flat": 4, "fp16": 2, "sq8": 1, "hnsw": 4}[kind] * store.d
+    per_passage += HNSW_BYTES if kind == "hnsw" else 0
+    one = store.n * per_passage
+    where = "held in memory while it is built" if kind == "hnsw" else "written as a stream"
+    return (
+        f"{indexes} {kind} indexes of {_size(one)} each: {_size(indexes * one)} on disk, each "
+        f"{where}; a search maps those of the languages that are asked, one at a time"
+    )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _fill(folder: Path, kind: str, fused: FusedPassages, languages: tuple[str, ...]) -> None:
+    """Write the index with the queries of some of the chosen languages."""
+
+    def blocks() -> Iterator[tuple[int, np.ndarray]]:
+        for block in fused.raw_blocks(languages):
+            yield block.start, fused.fuse(block, languages)
+
+    _write_faiss(folder / INDEX, kind, fused.passages, blocks)
+    shutil.copyfile(fused.passages.ids_path, folder / DOCID)
+    if fused.fusion.center:
+        _write_centers(folder, fused.centers)
+    write_json(folder / META, _describe(fused.passages, fused, kind, False, languages))
 
 
 def _plain_blocks(store: VectorStore, normalize: bool) -> Blocks:
@@ -86,7 +177,11 @@ def _plain_blocks(store: VectorStore, normalize: bool) -> Blocks:
 
 
 def _describe(
-    store: VectorStore, fused: FusedPassages | None, kind: str, normalize: bool
+    store: VectorStore,
+    fused: FusedPassages | None,
+    kind: str,
+    normalize: bool,
+    languages: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     meta: dict[str, Any] = {
         "format": 1,
@@ -101,9 +196,9 @@ def _describe(
     }
     if fused:
         meta["normalized"] = fused.fusion.normalize
-        meta["fusion"] = {**asdict(fused.fusion), "languages": list(fused.languages)}
-        meta["queries"] = {k: fused.queries.meta[k] for k in ("sums_sha256", "counts_sha256")}
-        meta["without_queries"] = fused.without_queries(fused.languages)
+        meta["fusion"] = {**asdict(fused.fusion), "languages": list(languages)}
+        meta["queries"] = fused.queries.checksums
+        meta["without_queries"] = fused.without_queries(languages)
         if fused.fusion.center:
             meta["centers"] = list(fused.centers.queries)
     return meta
@@ -239,8 +334,6 @@ class FaissIndex:
 
 def read_centers(folder: Path) -> tuple[dict[str, Any] | None, Centers | None]:
     """Return what `xqg.json` says of an index, and its centres where it is centred."""
-    import json
-
     file = folder / META
     if not file.is_file():
         return None, None
@@ -259,3 +352,66 @@ def read_centers(folder: Path) -> tuple[dict[str, Any] | None, Centers | None]:
     except (ValueError, OSError, KeyError, AttributeError, TypeError, EOFError) as error:
         raise UserError(f"{file}: damaged ({error}); build the index again") from None
     return meta, Centers(rows[0], dict(zip(languages, rows[2:], strict=True)), rows[1])
+
+
+class LanguageIndexes:
+    """Indexes of which each question's language has its own; see `build_language_indexes`.
+
+    `paths` maps languages to folders; None to that of all languages, which serves questions in
+    any other language.  Given is a language-aware folder, or some of the folders in it.
+    Raises `UserError` where one is no such folder, or two are for one language.
+    """
+
+    def __init__(self, folders: Sequence[str | Path]) -> None:
+        self.folders = [Path(folder) for folder in folders]
+        self.paths: dict[str | None, Path] = {}
+        for folder in self.folders:
+            inner = language_aware(folder)
+            if inner is not None and len(self.folders) == 1:
+                self.paths = {**{l: folder / l for l in inner}, None: folder / ALL}
+                break
+            languages = self._languages(folder)
+            one = languages[0] if len(languages) == 1 and folder.name != ALL else None
+            if one in self.paths:
+                raise UserError(
+                    f"{self.paths[one]} and {folder} are both for {one or 'all languages'}; "
+                    "give one index a language"
+                )
+            self.paths[one] = folder
+
+    @staticmethod
+    def _languages(folder: Path) -> list[str]:
+        meta, _ = read_centers(folder)
+        fusion = (meta or {}).get("fusion")
+        if not fusion:
+            raise UserError(
+                f"{folder}: does not say the languages mixed into it; several indexes are those "
+                "of xqg index --language-aware"
+            )
+        return list(fusion["languages"])
+
+    def of(self, language: str | None) -> Path:
+        """Return the index for questions in a language."""
+        path = self.paths.get(language, self.paths.get(None))
+        if path is None:
+            held = " ".join(sorted(filter(None, self.paths)))
+            raise UserError(
+                f"no index for questions in {language!r}: there are {held}; "
+                f"give that of all languages as well ({ALL})"
+            )
+        return path
+
+
+def language_aware(folder: str | Path) -> list[str] | None:
+    """Return the languages of a language-aware folder; None for any other."""
+    try:
+        meta = json.loads((Path(folder) / META).read_text("utf-8"))
+        if meta.get("kind") != LANGUAGE_AWARE:
+            return None
+        return [str(language) for language in meta["languages"]]
+    except (OSError, ValueError, AttributeError):
+        return None
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{Path(folder) / META}: damaged ({error}); build the index again"
+        ) from None

@@ -14,12 +14,13 @@ from tqdm import tqdm
 
 from xqg_pyserini.augment import Centers
 from xqg_pyserini.data import Hit, Question, Run
-from xqg_pyserini.encoders import choose, resolve
+from xqg_pyserini.encoders import EncoderSettings, choose, resolve
 from xqg_pyserini.engines import Encoder, load, same_space
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.fused import FusedPassages
-from xqg_pyserini.index import DOCID, FaissIndex
-from xqg_pyserini.store import ids_at
+from xqg_pyserini.index import DOCID, FaissIndex, LanguageIndexes, language_aware
+from xqg_pyserini.store import VectorStore, ids_at
+from xqg_pyserini.topk import Best
 
 BATCH = 256  # questions searched together
 
@@ -27,7 +28,7 @@ Languages = tuple[str, ...]
 
 
 def search_index(
-    index: str | Path | FaissIndex,
+    index: str | Path | FaissIndex | Sequence[str | Path],
     questions: Sequence[Question],
     *,
     encoder: str | None = None,
@@ -40,6 +41,11 @@ def search_index(
 ) -> Run:
     """Search a Faiss directory, ours or Pyserini's; a centred index centres each question.
 
+    Of a language-aware folder (`index.build_language_indexes`), or of a list of folders from it,
+    each question searches the index of its own language.  One whose language has none searches
+    that of all languages, and a warning counts such questions; where that one is not given either,
+    they are refused.
+
     `encoder` may be left out where the index says what it was made with (`xqg.json`).  `vectors`
     are the questions' embeddings (q, d) float32 where they are at hand (`encode_questions`).
 
@@ -47,24 +53,23 @@ def search_index(
         UserError: for an encoder that does not fit the index, a question without language and a
             centred index, an index without `xqg.json` and no encoder.
     """
+    if not isinstance(index, FaissIndex):
+        several = [index] if isinstance(index, str | Path) else list(index)
+        if len(several) > 1 or language_aware(several[0]) is not None:
+            engine = (encoder, encoder_flags, hits, device, precision, batch_size, vectors)
+            return _search_languages(LanguageIndexes(several), questions, *engine)
+        index = several[0]
     opened = index if isinstance(index, FaissIndex) else FaissIndex(index)
-    _check_hits(hits)
+    check_hits(hits)
     if not questions:
         return {}
     if opened.centers is not None:
         check_question_languages(questions, f"{opened.path} is centred")
-    if opened.meta is None:
-        if encoder is None:
-            raise UserError(f"{opened.path} does not say its encoder (no xqg.json): give --encoder")
-        settings = resolve(encoder, encoder_flags)
-    else:
-        settings = choose(encoder, encoder_flags, opened.meta["encoder"], opened.path)
+    settings = _index_settings(opened, encoder, encoder_flags)
     if vectors is None:
-        model = load(settings, "query", device, precision, batch_size)
-        same_space(model, opened.d, opened.meta and opened.meta["encoder"], opened.path)
-        vectors = encode_questions(model, questions)
+        vectors = _encode_for_index(opened, questions, settings, device, precision, batch_size)
     if opened.centers is not None:
-        vectors = _centered(vectors, questions, opened.centers)
+        vectors = centered(vectors, questions, opened.centers)
     scores, rows = [], []
     bar = tqdm(total=len(questions), desc="searching", unit=" questions", disable=None)
     with bar:
@@ -73,7 +78,75 @@ def search_index(
             scores.append(found[0])
             rows.append(found[1])
             bar.update(len(found[0]))
-    return _run(questions, np.concatenate(scores), np.concatenate(rows), opened.path / DOCID)
+    found_rows = np.concatenate(rows)
+    names = ids_at(opened.path / DOCID, np.unique(found_rows).tolist())
+    return make_run(questions, np.concatenate(scores), found_rows, names)
+
+
+def _index_settings(
+    opened: FaissIndex, encoder: str | None, flags: Mapping[str, Any] | None
+) -> EncoderSettings:
+    if opened.meta is not None:
+        return choose(encoder, flags, opened.meta["encoder"], opened.path)
+    if encoder is None:
+        raise UserError(f"{opened.path} does not say its encoder (no xqg.json): give --encoder")
+    return resolve(encoder, flags)
+
+
+def _encode_for_index(
+    opened: FaissIndex,
+    questions: Sequence[Question],
+    settings: EncoderSettings,
+    device: str,
+    precision: str,
+    batch_size: int,
+) -> np.ndarray:
+    model = load(settings, "query", device, precision, batch_size)
+    same_space(model, opened.d, opened.meta and opened.meta["encoder"], opened.path)
+    return encode_questions(model, questions)
+
+
+def _search_languages(
+    indexes: LanguageIndexes,
+    questions: Sequence[Question],
+    encoder: str | None,
+    encoder_flags: Mapping[str, Any] | None,
+    hits: int,
+    device: str,
+    precision: str,
+    batch_size: int,
+    vectors: np.ndarray | None,
+) -> Run:
+    """Search each question in its own language's index, one index after the other."""
+    check_hits(hits)
+    check_question_languages(questions, "each language has an index of its own")
+    groups: dict[Path, list[int]] = {}
+    for i, question in enumerate(questions):
+        groups.setdefault(indexes.of(question.language), []).append(i)
+    known = [language for language in indexes.paths if language is not None]
+    warn_fallback(questions, known, "they are searched in the index of all languages")
+    found: Run = {}
+    first: FaissIndex | None = None
+    for path, members in groups.items():
+        opened = FaissIndex(path)
+        first = first or opened
+        if vectors is None:
+            vectors = _encode_for_index(
+                opened,
+                questions,
+                _index_settings(opened, encoder, encoder_flags),
+                device,
+                precision,
+                batch_size,
+            )
+        if (opened.d, opened.meta and opened.meta["encoder"]) != (
+            first.d,
+            first.meta and first.meta["encoder"],
+        ):
+            raise UserError(f"{path} was made with another encoder than {first.path}; use one")
+        some = [questions[i] for i in members]
+        found |= search_index(opened, some, hits=hits, vectors=vectors[members])
+    return {question.id: found[question.id] for question in questions}
 
 
 def search_stores(
@@ -100,29 +173,29 @@ def search_stores(
         UserError: for a question without language, or an encoder that is not the stores'.
     """
     store = fused.passages
-    _check_hits(hits)
+    check_hits(hits)
     if not questions:
         return {}
     if language_aware or fused.fusion.center:
         check_question_languages(questions, "the search depends on the language")
-    settings = choose(encoder, encoder_flags, store.encoder, store.path)
+    engine = (encoder, encoder_flags, device, precision, batch_size)
     if vectors is None:
-        model = load(settings, "query", device, precision, batch_size)
-        same_space(model, store.d, store.encoder, store.path)
-        vectors = encode_questions(model, questions)
+        vectors = encode_for_store(store, questions, *engine)
+    else:
+        choose(encoder, encoder_flags, store.encoder, store.path)
     if fused.fusion.center:
-        vectors = _centered(vectors, questions, fused.centers)
+        vectors = centered(vectors, questions, fused.centers)
     groups: dict[Languages, list[int]] = {}
     for i, question in enumerate(questions):
         own = language_aware and question.language in fused.languages
         chosen = (str(question.language),) if own else fused.languages
         groups.setdefault(chosen, []).append(i)
     if language_aware:
-        _warn_fallback(questions, fused.languages, f"{' '.join(fused.languages)} are mixed in")
+        warn_fallback(questions, fused.languages, f"{' '.join(fused.languages)} are mixed in")
     _warn_without(fused, groups)
     needed = tuple(l for l in fused.languages if any(l in languages for languages in groups))
     k = min(hits, store.n)
-    best = _Best(len(questions), k)
+    best = Best(len(questions), k)
     bar = tqdm(total=store.n, desc="searching", unit=" passages", disable=None)
     with bar:
         for block in fused.raw_blocks(needed):
@@ -130,13 +203,33 @@ def search_stores(
                 passages = fused.fuse(block, languages)
                 best.offer(members, vectors[members] @ passages.T, block.start)
             bar.update(len(block.passages))
-    return _run(questions, best.scores, best.rows, store.ids_path)
+    scores, rows = best.ranked()
+    return make_run(questions, scores, rows, ids_at(store.ids_path, np.unique(rows).tolist()))
 
 
 def encode_questions(model: Encoder, questions: Sequence[Question]) -> np.ndarray:
     """Return the embeddings (q, d) float32 of the questions."""
     with tqdm(total=len(questions), desc="encoding", unit=" questions", disable=None) as bar:
         return model.encode([question.text for question in questions], bar.update)
+
+
+def encode_for_store(
+    store: VectorStore,
+    questions: Sequence[Question],
+    encoder: str | None = None,
+    encoder_flags: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    precision: str = "fp32",
+    batch_size: int = 32,
+) -> np.ndarray:
+    """Return the questions' embeddings (q, d) float32 by a store's encoder.
+
+    Raises `UserError` for an encoder that is named and is not the store's.
+    """
+    settings = choose(encoder, encoder_flags, store.encoder, store.path)
+    model = load(settings, "query", device, precision, batch_size)
+    same_space(model, store.d, store.encoder, store.path)
+    return encode_questions(model, questions)
 
 
 def check_question_languages(questions: Sequence[Question], why: str) -> None:
@@ -149,17 +242,20 @@ def check_question_languages(questions: Sequence[Question], why: str) -> None:
             )
 
 
-def _check_hits(hits: int) -> None:
+def check_hits(hits: int) -> None:
+    """Raise `UserError` for a number of hits below 1."""
     if hits < 1:
         raise UserError(f"--hits is {hits}; expected 1 or more")
 
 
-def _centered(vectors: np.ndarray, questions: Sequence[Question], centers: Centers) -> np.ndarray:
-    _warn_fallback(questions, centers.queries, "they are centred by the mean of all queries")
+def centered(vectors: np.ndarray, questions: Sequence[Question], centers: Centers) -> np.ndarray:
+    """Return the questions' vectors (q, d) less the mean of their language's queries."""
+    warn_fallback(questions, centers.queries, "they are centred by the mean of all queries")
     return vectors - np.stack([centers.of(str(question.language)) for question in questions])
 
 
-def _warn_fallback(questions: Sequence[Question], known: Any, what: str) -> None:
+def warn_fallback(questions: Sequence[Question], known: Any, what: str) -> None:
+    """Warn of questions in languages that are not known, and say what becomes of them."""
     missing = Counter(str(q.language) for q in questions if q.language not in known)
     if missing:
         languages = ", ".join(f"{language} ({n})" for language, n in sorted(missing.items()))
@@ -179,29 +275,10 @@ def _warn_without(fused: FusedPassages, groups: Iterable[Languages]) -> None:
         )
 
 
-class _Best:
-    """The best k passages of each question so far; ties go to the passage that comes first."""
-
-    def __init__(self, questions: int, k: int) -> None:
-        self.scores = np.full((questions, k), -np.inf, dtype=np.float32)
-        self.rows = np.full((questions, k), -1, dtype=np.int64)
-
-    def offer(self, members: list[int], scores: np.ndarray, start: int) -> None:
-        """Take in the scores (m, b) of some questions for the passages from row `start` on."""
-        k = self.scores.shape[1]
-        better = scores > self.scores[members, -1:]  # a tie with the last loses: it comes later
-        for place, question in enumerate(members):
-            found = np.flatnonzero(better[place])
-            if not len(found):
-                continue
-            all_scores = np.concatenate([self.scores[question], scores[place, found]])
-            all_rows = np.concatenate([self.rows[question], found + start])
-            order = np.lexsort((all_rows, -all_scores))[:k]
-            self.scores[question], self.rows[question] = all_scores[order], all_rows[order]
-
-
-def _run(questions: Sequence[Question], scores: np.ndarray, rows: np.ndarray, ids: Path) -> Run:
-    names = ids_at(ids, np.unique(rows).tolist())
+def make_run(
+    questions: Sequence[Question], scores: np.ndarray, rows: np.ndarray, names: Mapping[int, str]
+) -> Run:
+    """Return the run of scores (q, k) and rows (q, k), -1 for none; `names` are the rows' ids."""
     return {
         question.id: [
             Hit(names[row], score)

@@ -4,6 +4,7 @@ This room declares the layout of both kinds of store once:
 
     passages        vectors.npy (n, d)           ids.txt  meta.json
     query sums      sum-ar.npy (n, d), …, counts.npy (n, languages) int32   ids.txt  meta.json
+                    and, where asked for, sum-ar-first-2.npy (n, d), …: of the first 2 queries alone
 
 `ids.txt` has one id a line in the order of the rows; `meta.json` is written last, so that its
 presence means that the rest is whole.  Nothing here holds a corpus's ids, texts or vectors:
@@ -44,9 +45,9 @@ BLOCK_BYTES = 64 << 20
 CHECKPOINT_SECONDS = 20.0
 
 
-def sum_file(language: str) -> str:
-    """Return the name of the matrix that holds the sums of a language."""
-    return f"sum-{language}.npy"
+def sum_file(language: str, first: int | None = None) -> str:
+    """Return the name of the matrix of a language's sums, of all queries or the first few."""
+    return f"sum-{language}.npy" if first is None else f"sum-{language}-first-{first}.npy"
 
 
 # ---------------------------------------------------------------- matrices
@@ -270,26 +271,56 @@ class QueryStore(_Store):
     """A store of per-language sums of query embeddings, opened for reading and checked.
 
     Attributes: `languages`; `sums[language]` (n, d) and `counts` (n, languages) int32,
-    memory-mapped: sum and number of the queries of each passage.
+    memory-mapped: sum and number of the queries of each passage; `kept`, the numbers k for which
+    the sums of the first k queries of a language are there as well.
+
+    With `first=k` the store is read as if each passage had no more than its first k queries in
+    each language: `sums` are those, and `limited` cuts what is read of `counts`.
+    Raises `UserError` where a file is missing, truncated or changed, or k was not kept.
     """
 
     kind = QUERY_SUMS
 
     def _read_more(self) -> None:
         self.languages: tuple[str, ...] = tuple(self.meta["languages"])
+        self.kept: tuple[int, ...] = tuple(sorted(map(int, self.meta.get("kept", ()))))
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, first: int | None = None) -> None:
         super().__init__(path)
+        self.first = first
+        if first is not None and first not in self.kept:
+            held = " ".join(map(str, self.kept))
+            what = f"of the first {held} and of all" if held else "of all queries alone"
+            raise UserError(
+                f"{self.path} has no sums of the first {first} queries a language (it has those "
+                f"{what}); accumulate again with --keep-counts {held} {first}".replace("  ", " ")
+            )
         self.counts = _open_matrix(self.path / COUNTS, (self.n, len(self.languages)), ("int32",))
         self.sums = {
-            language: _open_matrix(self.path / sum_file(language), (self.n, self.d), DTYPES)
+            language: _open_matrix(self.path / sum_file(language, first), (self.n, self.d), DTYPES)
             for language in self.languages
         }
 
+    @property
+    def checksums(self) -> dict[str, Any]:
+        """Return what `xqg.json` records of the store: the checksums of what is read of it."""
+        if self.first is None:
+            return {key: self.meta[key] for key in ("sums_sha256", "counts_sha256")}
+        sums = self.meta["kept"][str(self.first)]
+        counts = self.meta["counts_sha256"]
+        return {"first": self.first, "sums_sha256": sums, "counts_sha256": counts}
+
+    def limited(self, counts: np.ndarray) -> np.ndarray:
+        """Return some of `counts` as they are for the queries that are read."""
+        return counts if self.first is None else np.minimum(counts, np.int32(self.first))
+
     def totals(self) -> dict[str, int]:
         """Return the number of queries of each language in the whole store."""
-        sums = self.counts.sum(axis=0, dtype=np.int64)
-        return dict(zip(self.languages, sums.tolist(), strict=True))
+        totals = np.zeros(len(self.languages), dtype=np.int64)
+        for start in range(0, self.n, 1 << 20):
+            part = np.asarray(self.counts[start : start + (1 << 20)])
+            totals += self.limited(part).sum(axis=0, dtype=np.int64)
+        return dict(zip(self.languages, totals.tolist(), strict=True))
 
 
 class Block(NamedTuple):
@@ -352,10 +383,10 @@ class StorePair:
         columns = [self.queries.languages.index(language) for language in languages]
         rows = self._query_rows(start, stop)
         if isinstance(rows, slice):
-            return np.asarray(self.queries.counts[rows])[:, columns]
+            return self.queries.limited(np.asarray(self.queries.counts[rows])[:, columns])
         counts = self.queries.counts[np.maximum(rows, 0)][:, columns]
         counts[rows < 0] = 0
-        return counts
+        return self.queries.limited(counts)
 
     def totals(self) -> dict[str, int]:
         """Return how many queries of each language the passages have; languages with none apart."""
@@ -386,27 +417,31 @@ class StorePair:
     def _sums(self, language: str, start: int, stop: int) -> np.ndarray:
         assert self.queries is not None
         rows = self._query_rows(start, stop)
-        matrix, name = self.queries.sums[language], sum_file(language)
+        matrix = self.queries.sums[language]
+        name = sum_file(language, self.queries.first)
         if isinstance(rows, slice):
             return self.queries.checked(matrix[rows], name, range(start, stop))
         block = self.queries.checked(matrix[np.maximum(rows, 0)], name, np.maximum(rows, 0))
         block[rows < 0] = 0
         return block
 
+    def block(self, start: int, stop: int, languages: Sequence[str] = ()) -> Block:
+        """Return passages start … stop-1 with the sums and counts of some languages."""
+        counts: Iterable[np.ndarray] = ()
+        if languages:
+            counts = self.counts(start, stop, languages).T
+        return Block(
+            start,
+            self.passages.block(start, stop),
+            {language: self._sums(language, start, stop) for language in languages},
+            dict(zip(languages, counts, strict=True)),
+        )
+
     def blocks(self, languages: Sequence[str] = ()) -> Iterator[Block]:
         """Yield all passages in blocks of bounded memory, with the sums of some languages."""
         size = block_rows(self.passages.d, 2 + len(languages))
         for start in range(0, self.passages.n, size):
-            stop = min(start + size, self.passages.n)
-            counts: Iterable[np.ndarray] = ()
-            if languages:
-                counts = self.counts(start, stop, languages).T
-            yield Block(
-                start,
-                self.passages.block(start, stop),
-                {language: self._sums(language, start, stop) for language in languages},
-                dict(zip(languages, counts, strict=True)),
-            )
+            yield self.block(start, min(start + size, self.passages.n), languages)
 
 
 def check_dtype(dtype: str) -> None:

@@ -40,7 +40,8 @@ def _beaten(evaluation: Evaluation, run: str, metric: str) -> list[int]:
     return sorted(places)
 
 
-def _tabulate(rows: Iterable[list[Any]], headers: list[str], style: str) -> str:
+def tabulated(rows: Iterable[list[Any]], headers: list[str], style: str) -> str:
+    """Return a table as text, cells as they are: `simple` for a terminal, `github` for Markdown."""
     from tabulate import tabulate
 
     return tabulate(list(rows), headers, tablefmt=style, disable_numparse=True)
@@ -52,7 +53,7 @@ def macro_table(evaluation: Evaluation, style: str = "simple") -> str:
     for i, run in enumerate(evaluation.runs):
         cells = [_marked(evaluation, run, metric) for metric in evaluation.metrics]
         rows.append([_letter(i), run, *cells])
-    return _tabulate(rows, ["", "run", *evaluation.metrics], style)
+    return tabulated(rows, ["", "run", *evaluation.metrics], style)
 
 
 def language_table(evaluation: Evaluation, style: str = "simple") -> str:
@@ -73,7 +74,7 @@ def language_table(evaluation: Evaluation, style: str = "simple") -> str:
             average = _marked(evaluation, run, metric)
             counted = sum(group["count"] for group in groups.values())
             rows.append([metric if i == 0 else "", _letter(i), run, *cells, average, counted])
-    return _tabulate(rows, ["metric", "", "run", *languages, "average", "questions"], style)
+    return tabulated(rows, ["metric", "", "run", *languages, "average", "questions"], style)
 
 
 def _marked(evaluation: Evaluation, run: str, metric: str) -> str:
@@ -92,18 +93,19 @@ def test_table(evaluation: Evaluation, style: str = "simple") -> str:
                 test.a,
                 test.b,
                 f"{a - b:+.2f}",
-                _p(test.p),
-                _p(test.p_corrected) + ("*" if test.significant else ""),
+                p_text(test.p),
+                p_text(test.p_corrected) + ("*" if test.significant else ""),
                 f"{test.win}/{test.tie}/{test.loss}",
                 f"{test.win - test.loss:+d}",
             ]
         )
     corrected = f"p ({evaluation.correction})"
     headers = ["metric", "a", "b", "a - b", "p", corrected, "win/tie/loss", "net"]
-    return _tabulate(rows, headers, style)
+    return tabulated(rows, headers, style)
 
 
-def _p(p: float) -> str:
+def p_text(p: float) -> str:
+    """Return a p-value as tables show it."""
     return f"{p:.4f}" if p >= 0.0001 else f"{p:.0e}"
 
 

@@ -6,7 +6,7 @@ miss; one that cannot be scored (no answer, no relevant passage) is left out and
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -141,6 +141,7 @@ class Evaluation:
     level: float
     relevance: str | None
     notes: list[str] = field(default_factory=list)
+    relevant: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def runs(self) -> list[str]:
@@ -194,33 +195,67 @@ def evaluate_runs(
         UserError: for files that cannot be read, a metric or test that does not exist or does not
             fit, two runs with one name, questions of which none can be scored.
     """
-    parsed = [parse_metric(name) for name in metrics]
-    _check_choices(parsed, test, correction, level)
-    loaded = _read_runs(runs)
-    evaluation = Evaluation({run: {} for run in loaded}, [], test, correction, level, None)
-    _note_coverage(evaluation, questions, loaded, official)
+    check_choices(metrics, test, correction, level)
+    return score_runs(
+        questions,
+        _read_runs(runs),
+        metrics,
+        corpus=corpus,
+        qrels=qrels,
+        test=test,
+        correction=correction,
+        level=level,
+        official=official,
+        with_title=with_title,
+    )
+
+
+def score_runs(
+    questions: Sequence[Question],
+    runs: Mapping[str, Run],
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    *,
+    corpus: str | Path | None = None,
+    qrels: str | Path | None = None,
+    test: str = "student",
+    correction: str = "holm",
+    level: float = LEVEL,
+    official: bool = False,
+    with_title: bool = False,
+    baseline: str | None = None,
+    relate: bool = False,
+) -> Evaluation:
+    """Score runs as `evaluate_runs` scores run files; they are looked up by name, one at a time.
+
+    With `baseline`, the name of one of them, every other run is tested against that one alone.
+    `relate` derives from the answers which passages are relevant though no metric looks at it
+    (`Evaluation.relevant`); `qrels` have it anyway.
+
+    Raises:
+        UserError: as `evaluate_runs` does, but for the reading of runs.
+    """
+    parsed = check_choices(metrics, test, correction, level)
+    evaluation = Evaluation({run: {} for run in runs}, [], test, correction, level, None)
     budgets = [metric.budget for metric in parsed if metric.budget is not None]
     others = [metric.name for metric in parsed if metric.budget is None]
-    derive = qrels is None and bool(others)
-    answerable = _answerable(questions, bool(budgets) or derive, evaluation)
+    wanted = _look_through(evaluation, questions, runs, official)
+    derive = qrels is None and (bool(others) or relate)
+    answerable = _answerable(questions, bool(budgets) or derive, evaluation.notes)
     texts: dict[str, str] = {}
     relevant: dict[str, dict[str, int]] = read_qrels(qrels) if qrels is not None else {}
-    if budgets or derive:
-        if corpus is None:
-            why = "R@kt" if budgets else "relevance derived from the answers (or give --qrels)"
-            raise UserError(f"{why} needs the passages' texts: give --corpus")
-        wanted = {
-            hit.docid: name for name, run in loaded.items() for h in run.values() for hit in h
-        }
+    check_inputs(questions, parsed, corpus, qrels, relate)
+    if corpus is not None and (budgets or derive):
         texts, found = _read_texts(
             corpus, wanted, answerable if derive else {}, with_title, _enough(parsed)
         )
         relevant = found if derive else relevant
     languages = {q.id: q.language or NO_LANGUAGE for q in questions}
-    for name, run in loaded.items():
+    evaluation.relevant = relevant
+    scorer = RecallAtTokens(texts)
+    for name, run in runs.items():
         by_name: dict[Any, dict[str, float]] = {}
         if budgets:
-            by_name |= _r_at_kt(questions, run, answerable, texts, budgets)
+            by_name |= _r_at_kt(questions, run, answerable, scorer, budgets)
         if others:
             by_name |= _ranx(questions, run, relevant, others)
         for metric in parsed:
@@ -237,11 +272,13 @@ def evaluate_runs(
             f"{source} ({scored} of {len(questions)} questions have a relevant passage)"
         )
     for metric in parsed:
-        evaluation.tests += _compare(evaluation, metric)
+        evaluation.tests += _compare(evaluation, metric, baseline)
     return evaluation
 
 
-def _check_choices(metrics: Sequence[Metric], test: str, correction: str, level: float) -> None:
+def check_choices(names: Sequence[str], test: str, correction: str, level: float) -> list[Metric]:
+    """Return the metrics, or raise `UserError` where a choice is none or they do not fit."""
+    metrics = [parse_metric(name) for name in names]
     if not metrics or len({metric.name.lower() for metric in metrics}) < len(metrics):
         raise UserError("give each metric once, and at least one")
     if test not in TESTS:
@@ -256,6 +293,24 @@ def _check_choices(metrics: Sequence[Metric], test: str, correction: str, level:
                 f"mcnemar takes measures of hit or miss (R@kt, hit_rate@k), not {metric.name}; "
                 "choose --test student or fisher"
             )
+    return metrics
+
+
+def check_inputs(
+    questions: Sequence[Question],
+    metrics: Sequence[Metric],
+    corpus: str | Path | None,
+    qrels: str | Path | None,
+    relate: bool = False,
+) -> None:
+    """Raise `UserError` where the metrics look for answers and there are none, or no texts."""
+    budgets = any(metric.budget is not None for metric in metrics)
+    derive = qrels is None and (relate or any(metric.budget is None for metric in metrics))
+    if budgets or derive:
+        _answerable(questions, True, [])
+        if corpus is None:
+            why = "R@kt" if budgets else "relevance derived from the answers (or give --qrels)"
+            raise UserError(f"{why} needs the passages' texts: give --corpus")
 
 
 def run_name(path: str | Path) -> str:
@@ -279,11 +334,14 @@ def _read_runs(paths: Sequence[str | Path]) -> dict[str, Run]:
     return runs
 
 
-def _note_coverage(
-    evaluation: Evaluation, questions: Sequence[Question], runs: dict[str, Run], official: bool
-) -> None:
+def _look_through(
+    evaluation: Evaluation, questions: Sequence[Question], runs: Mapping[str, Run], official: bool
+) -> dict[str, str]:
+    """Note which questions runs lack; return the passages that are retrieved, each with a run."""
     ids = {question.id for question in questions}
+    wanted: dict[str, str] = {}
     for name, run in runs.items():
+        wanted |= {hit.docid: name for hits in run.values() for hit in hits}
         missing, foreign = len(ids - run.keys()), len(run.keys() - ids)
         if foreign == len(run):
             raise UserError(f"run {name}: none of its questions is in the questions file")
@@ -292,10 +350,11 @@ def _note_coverage(
             evaluation.notes.append(f"run {name} lacks {missing} of {len(ids)} questions, {what}")
         if foreign:
             warn(f"run {name} has {foreign} questions that the questions file does not; left out")
+    return wanted
 
 
 def _answerable(
-    questions: Sequence[Question], needed: bool, evaluation: Evaluation
+    questions: Sequence[Question], needed: bool, notes: list[str]
 ) -> dict[str, list[str]]:
     """Return the questions that have answers to look for, with these."""
     if not needed:
@@ -308,7 +367,7 @@ def _answerable(
             "R@kt and relevance derived from answers need them"
         )
     if len(found) < len(answers):
-        evaluation.notes.append(
+        notes.append(
             f"{len(answers) - len(found)} of {len(answers)} questions have no answer to look for "
             "and are not counted"
         )
@@ -387,10 +446,9 @@ def _r_at_kt(
     questions: Sequence[Question],
     run: Run,
     answerable: Mapping[str, list[str]],
-    texts: Mapping[str, str],
+    scorer: RecallAtTokens,
     budgets: Sequence[int],
 ) -> dict[Any, dict[str, float]]:
-    scorer = RecallAtTokens(texts)
     values: dict[Any, dict[str, float]] = {budget: {} for budget in budgets}
     for question in tqdm(questions, "R@kt", unit=" questions", disable=None):
         if question.id in answerable:
@@ -433,21 +491,36 @@ def _ranx(
     return scores
 
 
-def _compare(evaluation: Evaluation, metric: Metric) -> list[Test]:
-    """Test all pairs of runs by one metric; they are one family for the correction."""
+def paired(
+    evaluation: Evaluation, metric: str, a: str, b: str
+) -> tuple[list[float], list[float], list[str]]:
+    """Return two runs' values for the questions that both are scored on, and these' languages."""
+    first, second = (evaluation.scores[run][metric] for run in (a, b))
+    both = [qid for qid in first.values if qid in second.values]
+    if not both:
+        raise UserError(f"runs {a} and {b} have no scored question in common")
+    values = ([one.values[qid] for qid in both] for one in (first, second))
+    return *values, [first.languages[qid] for qid in both]  # type: ignore[return-value]
+
+
+def p_value(test: str, x: Sequence[float], y: Sequence[float], languages: Sequence[str]) -> float:
+    """Return the p-value of one of `TESTS` for two runs' values, question by question."""
+    if test == "student":
+        return significance.student(x, y)
+    if test == "mcnemar":
+        return significance.mcnemar(x, y)
+    return significance.fisher(x, y, languages)
+
+
+def _compare(evaluation: Evaluation, metric: Metric, baseline: str | None = None) -> list[Test]:
+    """Test all pairs of runs, or all against one, by one metric: one family for the correction."""
     results = []
-    for a, b in combinations(evaluation.runs, 2):
-        first, second = (evaluation.scores[run][metric.name] for run in (a, b))
-        both = [qid for qid in first.values if qid in second.values]
-        if not both:
-            raise UserError(f"runs {a} and {b} have no scored question in common")
-        x, y = [first.values[q] for q in both], [second.values[q] for q in both]
-        if evaluation.test == "student":
-            p = significance.student(x, y)
-        elif evaluation.test == "mcnemar":
-            p = significance.mcnemar(x, y)
-        else:
-            p = significance.fisher(x, y, [first.languages[q] for q in both])
+    pairs: Iterable[tuple[str, str]] = combinations(evaluation.runs, 2)
+    if baseline is not None:
+        pairs = ((run, baseline) for run in evaluation.runs if run != baseline)
+    for a, b in pairs:
+        x, y, languages = paired(evaluation, metric.name, a, b)
+        p = p_value(evaluation.test, x, y, languages)
         results.append((a, b, p, significance.win_tie_loss(x, y)))
     if not results:
         return []

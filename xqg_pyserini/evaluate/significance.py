@@ -64,7 +64,7 @@ def student(a: ArrayLike, b: ArrayLike) -> float:
         ValueError: Shapes differ, are empty or not 1-D, or a score is not finite.
 
     """
-    first, second = _aligned(a, b)
+    first, second = aligned(a, b)
     # ranx takes a second to import, and is only needed here.
     from ranx.statistical_tests import paired_student_t_test
 
@@ -94,7 +94,7 @@ def mcnemar(a: ArrayLike, b: ArrayLike) -> float:
         ValueError: A score is neither 0 nor 1, or shapes differ, are empty or not 1-D.
 
     """
-    first, second = _aligned(a, b)
+    first, second = aligned(a, b)
     for scores in (first, second):
         other = scores[(scores != 0) & (scores != 1)]
         if other.size:
@@ -142,7 +142,7 @@ def fisher(
         ValueError: Shapes differ, are empty or not 1-D, a score is not finite, or `draws` < 1.
 
     """
-    first, second = _aligned(a, b)
+    first, second = aligned(a, b)
     if len(groups) != len(first):
         raise ValueError(f"{len(first)} scores, but {len(groups)} groups; give one a question")
     if draws < 1:
@@ -227,7 +227,7 @@ def win_tie_loss(a: ArrayLike, b: ArrayLike) -> tuple[int, int, int]:
         ValueError: Shapes differ, are empty or not 1-D, or a score is not finite.
 
     """
-    first, second = _aligned(a, b)
+    first, second = aligned(a, b)
     wins = int(np.count_nonzero(first > second))
     losses = int(np.count_nonzero(first < second))
     return wins, len(first) - wins - losses, losses
@@ -310,7 +310,8 @@ def macro_interval(
     return Interval(mean, mean - half, mean + half)
 
 
-def _aligned(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def aligned(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return two runs' scores as arrays, or raise ValueError where they do not line up."""
     first = np.asarray(a, dtype=np.float64)
     second = np.asarray(b, dtype=np.float64)
     if first.ndim != 1 or first.shape != second.shape or not first.size:
