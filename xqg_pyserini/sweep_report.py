@@ -5,6 +5,7 @@
 """
 
 import csv
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,6 @@ from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluate import selection
 from xqg_pyserini.evaluate.power import (
     POWER,
-    interval,
     macro_difference,
     questions_needed,
     smallest_difference,
@@ -32,6 +32,7 @@ from xqg_pyserini.evaluate.scoring import (
     paired,
     score_runs,
 )
+from xqg_pyserini.evaluate.significance import macro_interval
 from xqg_pyserini.files import check_output, expand, write_json, writing, writing_folder
 from xqg_pyserini.fused import FusedPassages
 from xqg_pyserini.search import check_hits, encode_for_store
@@ -132,12 +133,13 @@ def _compared(
     x: Sequence[float], y: Sequence[float], languages: Sequence[str]
 ) -> dict[str, float | None]:
     """Return a difference of macro figures, 0-100, and its 95% confidence interval."""
-    difference = macro_difference(x, y, languages)
-    low, high = interval(difference) or (None, None)
+    differences = [100 * (a - b) for a, b in zip(x, y, strict=True)]
+    mean, low, high = macro_interval(differences, languages)
+    known = not math.isnan(low)
     return {
-        "difference": 100 * difference.mean,
-        "ci_low": None if low is None else 100 * low,
-        "ci_high": None if high is None else 100 * high,
+        "difference": mean,
+        "ci_low": low if known else None,
+        "ci_high": high if known else None,
     }
 
 

@@ -1,44 +1,21 @@
-"""How sure a difference of macro figures is, and how small a one could have been seen.
+"""How small a difference of macro figures could have been seen, and what it takes to see one.
 
-The figure that is reported is the unweighted mean over languages of the languages' means.  So its
-difference between two runs has the standard error of a stratified mean (Cochran, Sampling
-Techniques, 3rd ed. 1977, sections 5.3-5.4), the languages being strata of equal weight:
-
-    D = 1/L · Σ_l mean_l(d)        SE² = 1/L² · Σ_l s_l² / n_l
-
-with d the differences by question, s_l² their variance (n_l - 1 in the denominator) in language l.
-Its degrees of freedom are Satterthwaite's (1946, Biometrics Bulletin 2(6)):
-(Σ_l v_l)² / Σ_l v_l² / (n_l - 1), v_l = s_l² / n_l.  With one language this is the paired t-test.
-
+The figure that is reported is the unweighted mean over languages of the languages' means, and its
+error is that of `significance.macro_mean`; with one language the test is the paired t-test.
 This module knows arrays; it refuses to know runs, metrics, files and tables.
 """
 
 import math
 from collections.abc import Hashable, Sequence
-from typing import NamedTuple
 
-import numpy as np
 from numpy.typing import ArrayLike
 
-from xqg_pyserini.evaluate.significance import aligned
+from xqg_pyserini.evaluate.significance import MacroMean, aligned, macro_mean
 
 POWER = 0.8  # the chance to find a difference that is there: the usual choice (Cohen, 1988)
-CONFIDENCE = 0.95
 
 
-class Difference(NamedTuple):
-    """The difference of two macro figures, in the unit of the scores.
-
-    `error` and `freedom` are its standard error and degrees of freedom: NaN and 0 where a
-    language has a single question, and nothing can be said of the spread.
-    """
-
-    mean: float
-    error: float
-    freedom: float
-
-
-def macro_difference(a: ArrayLike, b: ArrayLike, groups: Sequence[Hashable]) -> Difference:
+def macro_difference(a: ArrayLike, b: ArrayLike, groups: Sequence[Hashable]) -> MacroMean:
     """Return how far run a's macro figure is above run b's.
 
     Args:
@@ -51,33 +28,11 @@ def macro_difference(a: ArrayLike, b: ArrayLike, groups: Sequence[Hashable]) -> 
 
     """
     first, second = aligned(a, b)
-    if len(groups) != len(first):
-        raise ValueError(f"{len(first)} scores, but {len(groups)} groups; give one a question")
-    by_group: dict[Hashable, list[float]] = {}
-    for group, difference in zip(groups, (first - second).tolist(), strict=True):
-        by_group.setdefault(group, []).append(difference)
-    strata = [np.array(some) for some in by_group.values()]
-    mean = float(np.mean([some.mean() for some in strata]))
-    if min(map(len, strata)) < 2:
-        return Difference(mean, math.nan, 0.0)
-    spread = [float(some.var(ddof=1)) / len(some) for some in strata]
-    total = sum(spread)
-    if not total:
-        return Difference(mean, 0.0, float(len(first) - len(strata)))
-    freedom = total**2 / sum(v**2 / (len(s) - 1) for v, s in zip(spread, strata, strict=True))
-    return Difference(mean, math.sqrt(total) / len(strata), freedom)
-
-
-def interval(difference: Difference, confidence: float = CONFIDENCE) -> tuple[float, float] | None:
-    """Return the bounds D ± t · SE of a difference; None where its spread is not known."""
-    if math.isnan(difference.error):
-        return None
-    half = _t(1 - (1 - confidence) / 2, difference.freedom) * difference.error
-    return difference.mean - half, difference.mean + half
+    return macro_mean(first - second, groups)
 
 
 def smallest_difference(
-    difference: Difference, level: float, power: float = POWER, times: float = 1.0
+    difference: MacroMean, level: float, power: float = POWER, times: float = 1.0
 ) -> float:
     """Return the smallest true difference that a two-sided paired t-test finds with this power.
 
@@ -95,7 +50,7 @@ def smallest_difference(
 
 
 def questions_needed(
-    difference: Difference, questions: int, wanted: float, level: float, power: float = POWER
+    difference: MacroMean, questions: int, wanted: float, level: float, power: float = POWER
 ) -> int | None:
     """Return how many questions it takes to find a true difference of `wanted` with this power.
 

@@ -254,19 +254,70 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval
     return macro_interval(values, np.zeros(np.shape(values)[:1], dtype=int).tolist(), confidence)
 
 
+class MacroMean(NamedTuple):
+    """A mean of the means of groups, in the unit of the values.
+
+    `error` and `freedom` are its standard error and degrees of freedom: NaN and 0 where a group
+    has a single question, and nothing can be said of the spread.
+    """
+
+    mean: float
+    error: float
+    freedom: float
+
+
+def macro_mean(values: ArrayLike, groups: Sequence[Hashable]) -> MacroMean:
+    """Compute the unweighted mean of the means of groups (languages), and how sure it is.
+
+    Questions are drawn, languages are given: strata of equal weight (Cochran, Sampling Techniques,
+    3rd ed. 1977, sections 5.3-5.4).  With L groups of n_l values, means x_l, sample variances s_l²
+    and v_l = s_l² / n_l, the variances of independent means add:
+
+        mean = Σ x_l / L,   error = sqrt(Σ v_l) / L,   freedom = (Σ v_l)² / Σ (v_l² / (n_l - 1))
+
+    the last by Welch (1947) and Satterthwaite (1946).  With one group this is Student's.  Where
+    the questions of one language are translations of another's, the means are not independent, and
+    the error is too small.
+
+    Args:
+        values: Scores, or differences of two runs' scores, shape (questions,).
+        groups: The group of each question, e.g. its language.
+
+    Raises:
+        ValueError: Values are empty, not 1-D or not finite, or groups do not line up with them.
+
+    """
+    given = np.asarray(values, dtype=np.float64)
+    if given.ndim != 1 or not given.size or not np.isfinite(given).all():
+        raise ValueError(f"values must be 1-D, finite and not empty; got shape {given.shape}")
+    if len(groups) != len(given):
+        raise ValueError(f"{len(given)} values, but {len(groups)} groups; give one a question")
+    members: dict[Hashable, list[int]] = {}
+    for i, group in enumerate(groups):
+        members.setdefault(group, []).append(i)
+    parts = [given[places] for places in members.values()]
+    mean = float(np.mean([part.mean() for part in parts]))
+    if any(len(part) < 2 for part in parts):
+        return MacroMean(mean, math.nan, 0.0)
+    # equal values have no variance; their computed one can be a rounding error above 0
+    variances = [part.var(ddof=1) / len(part) if np.ptp(part) else 0.0 for part in parts]
+    total = float(sum(variances))
+    if not total:
+        return MacroMean(mean, 0.0, float(len(given) - len(parts)))
+    freedom = total**2 / sum(
+        v * v / (len(part) - 1) for v, part in zip(variances, parts, strict=True)
+    )
+    return MacroMean(mean, math.sqrt(total) / len(parts), float(freedom))
+
+
 def macro_interval(
     values: ArrayLike, groups: Sequence[Hashable], confidence: float = CONFIDENCE
 ) -> Interval:
     """Compute the confidence interval of an unweighted mean of the means of groups (languages).
 
-    Questions are drawn, languages are given.  With L groups of n_l values, means x_l, sample
-    variances s_l² and v_l = s_l² / n_l, the variances of independent means add:
+        mean ± t(freedom) · error
 
-        Σ x_l / L  ±  t(f) · sqrt(Σ v_l) / L,   f = (Σ v_l)² / Σ (v_l² / (n_l - 1))
-
-    where f are the degrees of freedom by Welch (1947) and Satterthwaite (1946).  Where the
-    questions of one language are translations of another's, the means are not independent, and
-    the interval is too narrow.
+    with t(f) the quantile of (1 + confidence) / 2 of Student's distribution; see `macro_mean`.
 
     Args:
         values: Scores, or differences of two runs' scores, shape (questions,).
@@ -278,35 +329,17 @@ def macro_interval(
         group has a single question, since its variance is not known.
 
     Raises:
-        ValueError: Values are empty, not 1-D or not finite, groups do not line up with them, or
-            the confidence is not in 0..1.
+        ValueError: As `macro_mean`, or the confidence is not in 0..1.
 
     """
-    given = np.asarray(values, dtype=np.float64)
-    if given.ndim != 1 or not given.size or not np.isfinite(given).all():
-        raise ValueError(f"values must be 1-D, finite and not empty; got shape {given.shape}")
-    if len(groups) != len(given):
-        raise ValueError(f"{len(given)} values, but {len(groups)} groups; give one a question")
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
-    members: dict[Hashable, list[int]] = {}
-    for i, group in enumerate(groups):
-        members.setdefault(group, []).append(i)
-    parts = [given[places] for places in members.values()]
-    mean = float(np.mean([part.mean() for part in parts]))
-    if any(len(part) < 2 for part in parts):
-        return Interval(mean, math.nan, math.nan)
-    # equal values have no variance; their computed one can be a rounding error above 0
-    variances = [part.var(ddof=1) / len(part) if np.ptp(part) else 0.0 for part in parts]
-    total = float(sum(variances))
-    if not total:
-        return Interval(mean, mean, mean)
+    mean, error, freedom = macro_mean(values, groups)
+    if not error or math.isnan(error):
+        return Interval(mean, mean - error, mean + error)
     from scipy.special import stdtrit  # SciPy comes with ranx, and takes half a second
 
-    freedom = total**2 / sum(
-        v * v / (len(part) - 1) for v, part in zip(variances, parts, strict=True)
-    )
-    half = float(stdtrit(freedom, (1 + confidence) / 2)) * math.sqrt(total) / len(parts)
+    half = float(stdtrit(freedom, (1 + confidence) / 2)) * error
     return Interval(mean, mean - half, mean + half)
 
 
