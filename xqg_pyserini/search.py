@@ -280,10 +280,7 @@ def make_run(
 ) -> Run:
     """Return the run of scores (q, k) and rows (q, k), -1 for none; `names` are the rows' ids."""
     return {
-        question.id: [
-            Hit(names[row], score)
-            for row, score in zip(rows[i].tolist(), scores[i].tolist(), strict=True)
-            if row >= 0
-        ]
-        for i, question in enumerate(questions)
+        # rows of -1 stand last: the hits end with the rows that are
+        question.id: list(map(Hit, [names[row] for row in found if row >= 0], of))
+        for question, found, of in zip(questions, rows.tolist(), scores.tolist(), strict=True)
     }

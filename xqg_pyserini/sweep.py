@@ -449,16 +449,20 @@ class Sweep:
             if mix.center and True not in passages:  # the passages' mean is the same for all
                 passages[True] = block.passages - self.fused[mix.first].centers.passages
         tile = _Tile(block.start, block.start + len(block.passages), passages, {}, {})
+        plain: dict[_Mix, tuple[np.ndarray, np.ndarray]] = {}
         products: dict[_Mix, tuple[np.ndarray, Gram]] = {}
         for mix in mixes:
-            of = blocks[mix.first]
-            centers = self.fused[mix.first].centers if mix.center else None
-            tile.sums[mix], total = pooled(
-                of.passages,
-                {l: of.sums[l] for l in mix.languages},
-                {l: of.counts[l] for l in mix.languages},
-                centers,
-            )
+            counts = {l: blocks[mix.first].counts[l] for l in mix.languages}
+            uncentred = mix._replace(center=False)
+            if uncentred not in plain:
+                sums = {l: blocks[mix.first].sums[l] for l in mix.languages}
+                plain[uncentred] = pooled(block.passages, sums, counts)
+            tile.sums[mix], total = plain[uncentred]
+            if mix.center:  # Σ (S_l - n_l·μ_l) = Σ S_l - Σ n_l·μ_l
+                centers = self.fused[mix.first].centers
+                means = np.stack([centers.of(l) for l in mix.languages])
+                shift = np.stack(list(counts.values()), axis=1).astype(np.float32) @ means
+                tile.sums[mix] = np.subtract(tile.sums[mix], shift, out=shift)
             products[mix] = total, gram(passages[mix.center], tile.sums[mix])
         for point, met in wanted:
             if point.fusion and met is not None:
