@@ -26,7 +26,8 @@ from xqg_pyserini.evaluate.explorer import (
     explore,
     ranking_difference,
 )
-from xqg_pyserini.evaluate.page import Explore, embedded, write_page
+from xqg_pyserini.evaluate.page import embedded, write_page
+from xqg_pyserini.evaluate.page_inputs import Explore
 from xqg_pyserini.evaluate.report import Sources, write_report
 from xqg_pyserini.evaluate.results import Swept, read_results
 from xqg_pyserini.evaluate.scoring import evaluate_runs

@@ -403,7 +403,8 @@ def evaluate(args: argparse.Namespace) -> None:
 
 def report(args: argparse.Namespace) -> None:
     """Run `xqg report`."""
-    from xqg_pyserini.evaluate.page import Explore, write_page
+    from xqg_pyserini.evaluate.page import write_page
+    from xqg_pyserini.evaluate.page_inputs import Explore
 
     output = Path(args.folder) / "report" if args.output is None else args.output
     files.check_output(output, args.overwrite)
