@@ -152,6 +152,40 @@ def test_a_conversion_that_fails_leaves_nothing(place, cache, monkeypatch):
     assert not (cache / "failed").exists()
 
 
+def test_every_top_k_of_the_help(place):
+    greedy = load_generator(settings(place, top_k=1), "cpu").generate(passages(place))
+    assert all(len(some) == 3 and len(set(some)) == 1 for row in greedy for some in row.values())
+    every = load_generator(settings(place, top_k=0), "cpu").generate(passages(place))
+    assert all(len(some) == 3 for row in every for some in row.values())
+    assert every != greedy
+
+
+def test_a_conversion_that_another_process_finished_first_is_used(place, cache, monkeypatch):
+    from ctranslate2.converters import TransformersConverter
+
+    real = TransformersConverter.convert
+
+    def convert(self, output, **options):
+        real(self, output, **options)
+        theirs = cache / "race" / "ctranslate2" / os.path.basename(output)
+        real(self, str(theirs), **options)  # another process, at the same time
+
+    monkeypatch.setattr(TransformersConverter, "convert", convert)
+    monkeypatch.setenv("XQG_CACHE", str(cache / "race"))
+    load_generator(settings(place), "cpu").generate(passages(place)[:1])
+    assert len(os.listdir(cache / "race" / "ctranslate2")) == 1
+
+
+def test_a_damaged_conversion_is_named(place, cache, monkeypatch):
+    monkeypatch.setenv("XQG_CACHE", str(cache / "damaged"))
+    load_generator(settings(place), "cpu")
+    (folder,) = (cache / "damaged" / "ctranslate2").iterdir()
+    (folder / "model.bin").write_bytes((folder / "model.bin").read_bytes()[:1000])
+    text = message(lambda: load_generator(settings(place), "cpu"))
+    assert text.startswith(f"{folder}: CTranslate2 cannot read it (")
+    assert text.endswith("; delete this folder, and the model is converted again")
+
+
 def test_where_conversions_are_kept(monkeypatch, tmp_path):
     from xqg_pyserini.generate.ctranslate import cache_folder
 

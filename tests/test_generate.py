@@ -120,7 +120,7 @@ def test_the_published_prompt():
 
 def test_a_prompt_of_the_user_s(tmp_path):
     file = tmp_path / "prompt.txt"
-    file.write_text('{"in": "{code}"}\n{passage}\n?\n\n', encoding="utf-8")
+    file.write_text('\ufeff{"in": "{code}"}\n{passage}\n?\n\n', encoding="utf-8")
     assert read_template(file).fill(NILE, "ja") == f'{{"in": "ja"}}\n{NILE.text}\n?'
 
 
@@ -130,6 +130,8 @@ def test_a_prompt_of_the_user_s(tmp_path):
         ("Ask in {language}.", "holds {passage} 0 times; expected once, where the passage's text"),
         ("{passage} {passage} {language}", "holds {passage} 2 times"),
         ("About {passage}", "lacks {language} (the language's English name; or {code})"),
+        ("{passage} in { language }", "{ language }; write {language}"),
+        ("{Passage} in {language}", "{Passage}; write {passage}"),
         ("{passage} in {langauge}", "unknown field {langauge}; expected {language}, {code}"),
     ],
 )
@@ -438,10 +440,40 @@ def test_more_tokens_than_the_model_has_positions_are_refused(models):
     assert text.endswith(
         "has 1024 positions; --max-input-tokens 1000 and --max-new-tokens 25 take 1025: choose less"
     )
-    assert message(generator, models("nllb"), max_input_tokens=513).endswith(
-        "513 and --max-new-tokens 10 take 513: choose less"
-    )
-    generator(models("nllb"), max_input_tokens=512)
+    text = message(generator, models("nllb"), max_input_tokens=513)
+    assert text.endswith("513 and --max-new-tokens 10 take 513: choose less")
+    # two tokens are given to begin with: end of text, and the language's
+    text = message(generator, models("nllb"), max_new_tokens=511)
+    assert text.endswith("512 and --max-new-tokens 511 take 513: choose less")
+    generator(models("nllb"), max_new_tokens=510)
+
+
+def test_a_cache_that_cannot_be_copied_is_refused():
+    from xqg_pyserini.generate.hugging_face import _cache_of
+
+    class Recurrent:
+        batch_select_indices = None
+
+    for cache, kind in ((None, "NoneType"), (SimpleNamespace(layers=[Recurrent()]), "Recurrent")):
+        text = message(_cache_of, SimpleNamespace(past_key_values=cache))
+        assert text.startswith(f"the model keeps a {kind} of what it has read")
+    assert message(_cache_of, SimpleNamespace()).startswith("the model keeps a NoneType")
+
+
+def test_more_queries_than_go_together_are_written_in_parts(models, passages):
+    whole = generator(models("mt5"), num_queries=7).generate(passages[:2])
+    assert generator(models("mt5"), num_queries=7, batch_size=3).generate(passages[:2]) == whole
+
+
+def test_a_title_that_fills_the_prompt_is_left_out(models, monkeypatch):
+    made = generator(models("mt5"), max_input_tokens=60)
+    seen = spied(made, monkeypatch)
+    made.generate([Passage("long", "word " * 100, "The Nile flows north.")])
+    texts = [made.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in seen]
+    assert sorted(texts) == [
+        f"Generate a {name} question for this passage: The Nile flows north."
+        for name in ("Arabic", "Finnish")
+    ]
 
 
 def test_a_folder_without_all_weights_is_refused(models, tmp_path):

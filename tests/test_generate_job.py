@@ -147,6 +147,7 @@ def test_they_are_what_the_generator_writes(place):
 def test_meta_records_prompt_languages_sampling_model_and_corpus(place):
     meta = json.loads((place / "whole" / "meta.json").read_text("utf-8"))
     expected = {
+        "scripts": {"ar": "Arab", "fi": "Latn"},
         "format": 1, "kind": "generated-queries", "model": "mt5", "backend": "seq2seq",
         "languages": ["ar", "fi"], "language_names": {"ar": "Arabic", "fi": "Finnish"},
         "prompt": "Generate a {language} question for this passage: {title} {passage}",
@@ -307,6 +308,88 @@ def test_overwrite_begins_anew(place, tmp_path, xqg):
     assert contents(tmp_path / "old") == contents(place / "whole")
 
 
+def test_overwrite_keeps_what_was_there_until_a_shard_is_whole(place, refused, tmp_path):
+    shutil.copytree(place / "whole", tmp_path / "old")
+    before = contents(tmp_path / "old")
+    command = words(tmp_path / "old", "--overwrite", "--max-input-tokens", 8)
+    assert "leaves no room for passage" in refused(*command, cwd=place)
+    assert contents(tmp_path / "old") == before
+    assert os.listdir(tmp_path) == ["old"]
+    text = refused(*words(tmp_path / "old", "--overwrite"), "--num-shards", 4, "--shard", 1,
+                   cwd=place)  # fmt: skip
+    assert "--overwrite with --shard would take other machines' shards away" in text
+
+
+@pytest.mark.parametrize("what", ["model", "prompt", "passages"])
+def test_overwrite_never_takes_an_input_away(what, place, refused, tmp_path):
+    shutil.copytree(place / "mt5", tmp_path / "in")
+    prompt = tmp_path / "in" / "prompt.txt"
+    prompt.write_text("{language}: {passage}", encoding="utf-8")
+    before = contents(tmp_path / "in")
+    command = words(tmp_path / "in", "--overwrite")
+    if what == "model":
+        command[command.index("mt5")] = tmp_path / "in"
+    elif what == "prompt":
+        command += ["--prompt", prompt]
+    else:
+        command += ["--passages", tmp_path / "in", "--accumulate", tmp_path / "sums"]
+    assert "will not be replaced, since it holds" in refused(*command, cwd=place)
+    assert contents(tmp_path / "in") == before
+
+
+def test_both_outputs_in_one_folder_are_refused(stores, refused, tmp_path):
+    for sums in (tmp_path / "out", tmp_path / "out" / "sums"):
+        command = words(tmp_path / "out", "--passages", "passages", "--accumulate", sums)
+        assert "are in one another; give each a folder" in refused(*command, cwd=stores)
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_chat_template_or_end_of_text_is_another_model(place, tmp_path):
+    from xqg_pyserini.pretrained import folder_fingerprint
+
+    shutil.copytree(place / "mt5", tmp_path / "mt5")
+    seen = {folder_fingerprint(tmp_path / "mt5"), folder_fingerprint(place / "mt5")}
+    assert len(seen) == 1
+    for name in ("chat_template.jinja", "generation_config.json", "tokenizer_config.json"):
+        with open(tmp_path / "mt5" / name, "a", encoding="utf-8") as file:
+            file.write(" ")
+        seen.add(folder_fingerprint(tmp_path / "mt5"))
+    assert len(seen) == 4
+
+
+def test_check_names_languages_that_were_asked_for_and_are_not_there(place, run_xqg, tmp_path):
+    shutil.copytree(place / "whole", tmp_path / "out")
+    meta = json.loads((tmp_path / "out" / "meta.json").read_text("utf-8"))
+    meta["languages"].append("ja")
+    (tmp_path / "out" / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
+    done = run_xqg("generate", "--check", tmp_path / "out")
+    assert done.returncode == 0
+    assert done.stderr.endswith("has no queries in ja, which were asked for\n")
+    assert "under 2" in done.stdout  # num_queries is meta.json's
+    done = run_xqg("generate", "--check", tmp_path / "out", "--languages", "ar")
+    assert (done.returncode, done.stderr) == (0, "")
+    done = run_xqg("generate", "--check", tmp_path / "out", "--seed", 1)
+    assert done.returncode == 2 and "--seed is for writing; --check DIR reads" in done.stderr
+
+
+def test_out_of_memory_says_what_to_do(place):
+    command = [sys.executable, "-c", OUT_OF_MEMORY, *map(str, words("memory"))]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == ("xqg generate: error: out of memory; try a smaller --batch-size\n")
+
+
+OUT_OF_MEMORY = """
+import sys
+from xqg_pyserini.generate import base
+from xqg_pyserini.__main__ import main
+def generate(*arguments):
+    raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+base.QueryGenerator.generate = generate
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 def test_a_model_moved_elsewhere_goes_on(place, tmp_path, xqg):
     shutil.copytree(place / "mt5", tmp_path / "elsewhere")
     shutil.copytree(place / "whole", tmp_path / "out")
@@ -460,7 +543,7 @@ def test_what_is_off_is_said_in_one_line_and_leaves_nothing(more, why, place, re
 
 
 def test_malformed_shard_numbers_are_refused_by_the_parser(place, run_xqg):
-    for text in ("a", "3-1", "-1-2", "1-"):
+    for text in ("a", "3-1", "-1-2", "1-", "0-99999999999"):
         done = run_xqg(*words("refused"), "--num-shards", 4, f"--shard={text}", cwd=place)
         assert done.returncode == 2
         assert "expected a number from 0, or a range as 0-31" in done.stderr
@@ -570,8 +653,14 @@ def test_a_worker_s_error_ends_the_job_in_one_line(place, refused, tmp_path):
     command = words(tmp_path / "out", "--num-shards", 4, "--device", "cpu", "cpu")
     command += ["--max-input-tokens", 8]
     command[command.index("corpus.jsonl")] = tmp_path / "c.jsonl"
-    text = refused(*command, cwd=place)
-    assert "--max-input-tokens 8 leaves no room for passage" in text
+    # alone: a fork of another process leaves its queues' semaphores to be complained about
+    done = subprocess.run(
+        [sys.executable, "-m", "xqg_pyserini", *map(str, command)],
+        cwd=place, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert "--max-input-tokens 8 leaves no room for passage" in line
     assert sorted(os.listdir(tmp_path)) == ["c.jsonl"]
 
 

@@ -147,13 +147,13 @@ def _positive(text: str) -> int:
     return number
 
 
-def _numbers(text: str) -> list[int]:
+def _numbers(text: str) -> range:
     first, dash, last = text.partition("-")
     try:
-        numbers = list(range(int(first), int(last if dash else first) + 1))
+        numbers = range(int(first), int(last if dash else first) + 1)
     except ValueError:
-        numbers = []
-    if not numbers:
+        numbers = range(0)
+    if not numbers or numbers.stop > 10**7:
         raise argparse.ArgumentTypeError(f"{text}: expected a number from 0, or a range as 0-31")
     return numbers
 
@@ -736,6 +736,8 @@ def _run(arguments: argparse.Namespace) -> int:
     except MemoryError:
         return _fail(arguments, "out of memory; try a smaller --batch-size", 2)
     except Exception as error:
+        if any(words in str(error) for words in ("out of memory", "can't allocate memory")):
+            return _fail(arguments, "out of memory; try a smaller --batch-size", 2)
         if arguments.verbose:
             raise
         what = f"{type(error).__name__}: {error}"

@@ -56,6 +56,7 @@ def generate(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         rules=_text_rules(args),
         overwrite=args.overwrite,
+        protected=[args.passages, args.accumulate],
     )
     if args.estimate:
         _estimate(args, job)
@@ -97,15 +98,36 @@ def _text_rules(args: argparse.Namespace) -> Any:
 def _check_queries(args: argparse.Namespace) -> None:
     from xqg_pyserini.generate.check import check_queries, check_text
 
-    _refuse(args, "model", "output", "estimate", "accumulate", why="writes; --check DIR reads")
+    writing = ("model", "output", "estimate", "accumulate", "prompt", "shard", "num_shards")
+    _refuse(args, *writing, *SAMPLING[1:], "rules", why="is for writing; --check DIR reads")
+    num_queries, asked = _expected(args)
     lengths = {n: getattr(args, n) for n in ("min_length", "max_length")}
     check = check_queries(
         args.check,
         args.corpus,
-        args.num_queries,
+        num_queries,
         **{name: value for name, value in lengths.items() if value is not None},
     )
+    absent = [language for language in asked if language not in check.languages]
+    if absent:
+        warn(f"{args.check} has no queries in {' '.join(absent)}, which were asked for")
     _print(args, check.as_json(), check_text(check))
+
+
+def _expected(args: argparse.Namespace) -> tuple[int | None, list[str]]:
+    """Return how many queries in which languages there should be: as given, or as meta.json says.
+
+    A folder that xqg did not write says nothing.
+    """
+    meta = Path(args.check) / "meta.json"
+    said: dict[str, Any] = {}
+    if meta.is_file():
+        try:
+            said = json.loads(meta.read_text("utf-8"))
+        except ValueError as error:
+            raise UserError(f"{meta}: broken JSON ({error})") from None
+    number = said.get("num_queries") if args.num_queries is None else args.num_queries
+    return number, list(args.languages or said.get("languages", ()))
 
 
 def _estimate(args: argparse.Namespace, job: Any) -> None:

@@ -18,9 +18,10 @@ _SAMPLE = 1 << 16
 # OpenMP reads this once, when torch is loaded; where others use the cores too, threads that spin
 # while they wait make small models 15 times slower
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-_TOKENIZERS = (
-    *("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt"),
-    *("sentencepiece.bpe.model", "spiece.model", "tokenizer.model"),
+# what besides the weights decides what a model makes of a text
+_SETTINGS = (
+    *("config.json", "generation_config.json", "tokenizer*", "vocab*", "merges.txt"),
+    *("special_tokens_map.json", "added_tokens.json", "chat_template*", "*.model", "*.spm"),
 )
 
 
@@ -64,8 +65,14 @@ def first_line(error: Exception) -> str:
 
 def not_loaded(name: str, error: Exception, what: str = "model") -> UserError:
     """Return the error for a model that transformers does not load, whatever it raised."""
+    path = Path(name)
+    reason = first_line(error)
+    if path.is_file():
+        reason = "it is a file"
+    elif not path.exists() and (path.is_absolute() or name.startswith(".")):
+        reason = "no such folder"
     return UserError(
-        f"cannot load the model {name!r}: {first_line(error)} (expected a Hugging Face {what} "
+        f"cannot load the model {name!r}: {reason} (expected a Hugging Face {what} "
         "folder, or a name that the hub or its cache here has)"
     )
 
@@ -145,6 +152,6 @@ def folder_fingerprint(folder: Path) -> str:
                 for at in range(0, size, max(_SAMPLE, size // 64)):
                     file.seek(at)
                     digest.update(file.read(_SAMPLE))
-        elif path.name in _TOKENIZERS or path.name == "config.json":
+        elif any(path.match(pattern) for pattern in _SETTINGS):
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:32]

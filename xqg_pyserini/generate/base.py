@@ -64,6 +64,10 @@ class QueryGenerator:
         """Load the model."""
         raise NotImplementedError
 
+    @classmethod
+    def prepare(cls, settings: GeneratorSettings) -> None:
+        """Do once what several workers would each have to do first."""
+
     def start_shard(self, number: int) -> None:
         """Be told that a shard begins; for samplers that cannot be steered query by query."""
 
@@ -119,10 +123,16 @@ class QueryGenerator:
 
     def _shortened(self, passage: Passage, language: str, length: int) -> tuple[str, list[int]]:
         """Return a prompt whose passage is cut at its end until the whole of it fits."""
+        text = self._text(passage, language)
+        (tokens,) = self._tokens([text])
         pieces = self.tokenizer(passage.text, add_special_tokens=False)["input_ids"]
         keep = len(pieces)
         while length > self.settings.max_input_tokens:
             keep -= length - self.settings.max_input_tokens
+            if keep < 1 and passage.title:  # a title as long as a passage: do without
+                untitled = passage._replace(title="")
+                (tokens,) = self._tokens([self._text(untitled, language)])
+                return self._shortened(untitled, language, len(tokens))
             if keep < 1:
                 raise UserError(
                     f"--max-input-tokens {self.settings.max_input_tokens} leaves no room for "
@@ -153,6 +163,14 @@ def load_generator(
 
     Raises `UserError` for a model that cannot be loaded, is no generator, or cannot be run so.
     """
+    return _backend(settings)(settings, device, batch_size)
+
+
+def prepare_generator(settings: GeneratorSettings) -> None:
+    """Do once what several workers would each have to do first, such as converting a model."""
+    _backend(settings).prepare(settings)
+
+
+def _backend(settings: GeneratorSettings) -> type[QueryGenerator]:
     module, name = BACKENDS[settings.backend]
-    found = importlib.import_module(f"xqg_pyserini.generate.{module}")
-    return getattr(found, name)(settings, device, batch_size)
+    return getattr(importlib.import_module(f"xqg_pyserini.generate.{module}"), name)

@@ -65,7 +65,9 @@ def estimate(job: GenerationJob) -> Estimate:
             bar.update(len(part))
             if time.perf_counter() - start > SECONDS:
                 break
-    rate = len(lines) / (time.perf_counter() - start) * len(job.devices)
+    # workers on one CPU share the cores that the sample had to itself
+    gpus = sum(1 for device in job.devices[: max(1, len(job.pending()))] if device != "cpu")
+    rate = len(lines) / (time.perf_counter() - start) * max(1, gpus)
     left = sum(stop - start for start, stop in map(job.plan.bounds, job.pending()))
     each = len(job.settings.languages) * job.settings.num_queries
     size = len(gzip.compress("".join(lines).encode())) / len(lines)

@@ -5,15 +5,21 @@ of a shard are fixed, and one worker samples it from a seed of its own.
 """
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from xqg_pyserini.errors import UserError, missing_package
-from xqg_pyserini.files import writing_folder
+from xqg_pyserini.files import parents
 from xqg_pyserini.generate.base import Prompt, QueryGenerator
 from xqg_pyserini.generate.hugging_face import language_token
 from xqg_pyserini.generate.sampling import stream_seed
-from xqg_pyserini.generate.settings import model_backend, refuse_overflow
+from xqg_pyserini.generate.settings import (
+    GeneratorSettings,
+    check_positions,
+    model_backend,
+    refuse_overflow,
+)
 from xqg_pyserini.pretrained import fingerprint, first_line, read_config
 
 CACHE_VARIABLE = "XQG_CACHE"
@@ -45,6 +51,7 @@ class CTranslate2(QueryGenerator):
                 "encoder-decoders only: leave --backend out"
             )
         refuse_overflow(config, settings)
+        check_positions(config, settings, prefix=2)
         kind, _, index = self.device.partition(":")
         if _TYPES[settings.precision] not in ctranslate2.get_supported_compute_types(kind):
             raise UserError(
@@ -53,7 +60,7 @@ class CTranslate2(QueryGenerator):
             )
         self._library = ctranslate2
         self._where = {"device": kind, "device_index": int(index or 0)}
-        self._folder = _converted(settings.model, fingerprint(settings.model, config), settings)
+        self._folder = _converted(settings, config)
         self._prefixes = {}
         for language in settings.languages:
             token = language_token(self.tokenizer, language)
@@ -61,28 +68,44 @@ class CTranslate2(QueryGenerator):
             self._prefixes[language] = names
         self.start_shard(0)
 
+    @classmethod
+    def prepare(cls, settings: GeneratorSettings) -> None:
+        """Convert the model, if that was not done before."""
+        try:
+            import ctranslate2  # noqa: F401
+        except ImportError:
+            raise missing_package("ctranslate2", "ct2") from None
+        _converted(settings, read_config(settings.model))
+
     def start_shard(self, number: int) -> None:
         """Begin with a worker that samples from the shard's own seed."""
         # a worker takes its seed when it draws for the first time: each shard gets a new one
         self._library.set_random_seed(stream_seed(self.settings.seed, ["shard", number]))
         threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
-        self._translator = self._library.Translator(
-            str(self._folder),
-            compute_type=_TYPES[self.settings.precision],
-            inter_threads=1,
-            intra_threads=threads,
-            **self._where,
-        )
+        try:
+            self._translator = self._library.Translator(
+                str(self._folder),
+                compute_type=_TYPES[self.settings.precision],
+                inter_threads=1,
+                intra_threads=threads,
+                **self._where,
+            )
+        except RuntimeError as error:
+            raise UserError(
+                f"{self._folder}: CTranslate2 cannot read it ({first_line(error)}); delete this "
+                "folder, and the model is converted again"
+            ) from None
 
     def _sample(self, batch: list[Prompt]) -> list[list[str]]:
         settings = self.settings
+        drawn = 1 if settings.top_k == 1 else settings.num_queries  # greedy ones are all alike
         prefixes = [self._prefixes[prompt.language] for prompt in batch]
         results = self._translator.translate_batch(
             [self.tokenizer.convert_ids_to_tokens(prompt.tokens) for prompt in batch],
             target_prefix=prefixes if any(prefixes) else None,
             beam_size=1,
-            num_hypotheses=settings.num_queries,
-            sampling_topk=min(settings.top_k, len(self.tokenizer)) or -1,
+            num_hypotheses=drawn,
+            sampling_topk=min(settings.top_k, len(self.tokenizer)),
             sampling_temperature=settings.temperature,
             max_decoding_length=settings.max_new_tokens + max(map(len, prefixes)),
             max_input_length=0,
@@ -95,16 +118,18 @@ class CTranslate2(QueryGenerator):
                 )
                 for tokens in result.hypotheses
             ]
+            * (settings.num_queries // drawn)
             for result in results
         ]
 
 
-def _converted(model: str, weights: str, settings: Any) -> Path:
+def _converted(settings: GeneratorSettings, config: Any) -> Path:
     """Return the folder of a converted model, converting it if that was not done before."""
     import ctranslate2
 
-    kind = _TYPES[settings.precision]
-    name = f"{Path(model).name}-{weights[:16]}-{kind}-{ctranslate2.__version__}"
+    model, kind = settings.model, _TYPES[settings.precision]
+    weights = fingerprint(model, config)[:16]
+    name = f"{Path(model).name}-{weights}-{kind}-{ctranslate2.__version__}"
     folder = cache_folder() / "ctranslate2" / name
     if (folder / "model.bin").is_file():
         return folder
@@ -112,10 +137,15 @@ def _converted(model: str, weights: str, settings: Any) -> Path:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    with writing_folder(folder, overwrite=True) as aside:
-        aside.rmdir()  # the converter makes it
+    with parents(folder), tempfile.TemporaryDirectory(prefix=".", dir=folder.parent) as scratch:
+        aside = Path(scratch) / name
         try:
             TransformersConverter(model).convert(str(aside), quantization=kind)
         except Exception as error:  # a kind of model that it does not know, among others
             raise UserError(f"CTranslate2 cannot convert {model!r}: {first_line(error)}") from None
+        try:
+            os.rename(aside, folder)
+        except OSError:
+            if not (folder / "model.bin").is_file():  # else another process was first
+                raise
     return folder

@@ -16,7 +16,7 @@ from xqg_pyserini.data import languages
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.generate.base import Prompt, QueryGenerator
 from xqg_pyserini.generate.sampling import choose_tokens
-from xqg_pyserini.generate.settings import model_backend, refuse_overflow
+from xqg_pyserini.generate.settings import check_positions, model_backend, refuse_overflow
 from xqg_pyserini.pretrained import load_model, read_config
 
 _COMPACT = 0.8  # finished queries leave the batch when fewer than this share of it go on
@@ -59,7 +59,7 @@ class _HuggingFace(QueryGenerator):
                 f"not {self.settings.backend}; leave --backend out"
             )
         refuse_overflow(config, self.settings)
-        self._check_positions(getattr(config, "max_position_embeddings", None))
+        check_positions(config, self.settings, prefix=2)
         self.model = load_model(
             self._auto_class(), self.settings.model, self.settings.precision, self.device
         )
@@ -73,16 +73,6 @@ class _HuggingFace(QueryGenerator):
 
     def _auto_class(self) -> Any:
         raise NotImplementedError
-
-    def _check_positions(self, positions: int | None) -> None:
-        """Refuse lengths for which the model has no positions; None: it has no such bound."""
-        reads, writes = self.settings.max_input_tokens, self.settings.max_new_tokens
-        longest = reads + writes if self.settings.backend == "causal" else max(reads, writes)
-        if positions is not None and longest > positions:
-            raise UserError(
-                f"the model {self.settings.model!r} has {positions} positions; --max-input-tokens "
-                f"{reads} and --max-new-tokens {writes} take {longest}: choose less"
-            )
 
     def _begin(self, batch: list[Prompt]) -> tuple[Any, Any, dict[str, Any]]:
         """Read the prompts: logits (b, vocabulary) of the first tokens, cache, further inputs."""
@@ -102,15 +92,21 @@ class _HuggingFace(QueryGenerator):
     def _sample(self, batch: list[Prompt]) -> list[list[str]]:
         import torch
 
-        n = self.settings.num_queries
-        with torch.inference_mode():
-            written = self._decode(batch, np.concatenate([self._keys(p) for p in batch]))
-        texts = [self._text_of(tokens) for tokens in written]
-        return [texts[i : i + n] for i in range(0, len(texts), n)]
+        texts: list[list[str]] = [[] for _ in batch]
+        keys = np.stack([self._keys(prompt) for prompt in batch])
+        # more queries of one prompt than go together are written one part after the other
+        for start in range(0, keys.shape[1], self.batch_size):
+            part = keys[:, start : start + self.batch_size]
+            with torch.inference_mode():
+                written = self._decode(batch, part.reshape(-1))
+            for i, some in enumerate(texts):
+                rows = written[i * part.shape[1] : (i + 1) * part.shape[1]]
+                some += [self._text_of(tokens) for tokens in rows]
+        return texts
 
     def _decode(self, batch: list[Prompt], keys: np.ndarray) -> list[list[int]]:
-        """Return the tokens of every query: `num_queries` a prompt, in the order of the keys."""
-        n, longest = self.settings.num_queries, self.settings.max_new_tokens
+        """Return the tokens of every query, in the order of the keys: as many for each prompt."""
+        n, longest = len(keys) // len(batch), self.settings.max_new_tokens
         written: list[list[int]] = [[] for _ in keys]
         logits, cache, inputs = self._begin(batch)
         logits, values = self._candidates(logits)
@@ -201,7 +197,7 @@ class Seq2Seq(_HuggingFace):
             use_cache=True,
         )
         inputs = {"hidden": encoded.last_hidden_state, "attention_mask": mask}
-        return output.logits[:, -1], output.past_key_values, inputs
+        return output.logits[:, -1], _cache_of(output), inputs
 
     def _go_on(self, tokens: Any, cache: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
         import torch
@@ -214,7 +210,7 @@ class Seq2Seq(_HuggingFace):
             past_key_values=cache,
             use_cache=True,
         )
-        return output.logits[:, -1], output.past_key_values
+        return output.logits[:, -1], _cache_of(output)
 
 
 class Causal(_HuggingFace):
@@ -236,7 +232,7 @@ class Causal(_HuggingFace):
         if self._accepts_positions:
             extra["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
         output = self.model(input_ids=ids, attention_mask=mask, use_cache=True, **extra)
-        return output.logits[:, -1], output.past_key_values, inputs
+        return output.logits[:, -1], _cache_of(output), inputs
 
     def _go_on(self, tokens: Any, cache: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
         import torch
@@ -253,7 +249,7 @@ class Causal(_HuggingFace):
             use_cache=True,
             **extra,
         )
-        return output.logits[:, -1], output.past_key_values
+        return output.logits[:, -1], _cache_of(output)
 
     def _finished(self, rows: list[list[int]]) -> np.ndarray:
         # a line that holds something is the query: what follows it is not looked at
@@ -284,7 +280,6 @@ def _end_tokens(config: Any, tokenizer: Any) -> set[int]:
 
 def _repeated(cache: Any, inputs: dict[str, Any], n: int) -> tuple[Any, dict[str, Any]]:
     if n > 1:
-        _check_cache(cache)
         cache.batch_repeat_interleave(n)
         inputs = {name: value.repeat_interleave(n, dim=0) for name, value in inputs.items()}
     return cache, inputs
@@ -295,15 +290,21 @@ def _selected(
 ) -> tuple[Any, dict[str, Any]]:
     import torch
 
-    _check_cache(cache)
     rows = torch.from_numpy(keep).to(device)
     cache.batch_select_indices(rows)
     return cache, {name: value[rows] for name, value in inputs.items()}
 
 
-def _check_cache(cache: Any) -> None:
-    if not hasattr(cache, "batch_select_indices"):
+def _cache_of(output: Any) -> Any:
+    """Return a model's cache, or raise `UserError` for one whose rows cannot be copied."""
+    cache = getattr(output, "past_key_values", None)
+    parts = [getattr(cache, f"{kind}_attention_cache", None) for kind in ("self", "cross")]
+    layers = [layer for part in (cache, *parts) for layer in getattr(part, "layers", ())]
+    needed = ("batch_repeat_interleave", "batch_select_indices")
+    if not layers or not all(hasattr(layer, name) for layer in layers for name in needed):
+        kind = type(layers[-1] if layers else cache).__name__
         raise UserError(
-            f"models with a {type(cache).__name__} cannot be sampled several queries at once; "
-            "choose another model"
+            f"the model keeps a {kind} of what it has read, which cannot be copied for several "
+            "queries; choose a model with attention alone"
         )
+    return cache

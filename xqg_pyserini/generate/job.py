@@ -8,6 +8,7 @@ This room knows the folder; `workers` write the shards, and a backend the querie
 
 import importlib.metadata
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -27,6 +28,7 @@ from xqg_pyserini.files import (
     chunks,
     describe_sources,
     file_sha256,
+    named,
     parents,
     write_json,
 )
@@ -74,7 +76,9 @@ class GenerationJob:
         devices: one worker is started for each; see `worker_devices`.
         batch_size: queries written together.
         rules: text rules that a query must pass to be kept.
-        overwrite: begin anew in a folder that holds something.
+        overwrite: begin anew in a folder that holds something; what it held is kept until the
+            first shard of the new job is whole.
+        protected: further paths that the output must not replace.
 
     Raises:
         UserError: for a corpus that cannot be read or repeats an id, a shard out of range, a
@@ -93,13 +97,20 @@ class GenerationJob:
         batch_size: int = 64,
         rules: TextRules | None = None,
         overwrite: bool = False,
+        protected: Sequence[Any] = (),
     ) -> None:
         self.corpus, self.settings, self.path = corpus, settings, Path(output)
+        self._inputs = [corpus, settings.model, settings.prompt.where, *protected]
         self.batch_size, self.rules, self._overwrite = batch_size, rules, overwrite
         self._check_shards(num_shards, shards)
+        if overwrite and shards is not None:
+            raise UserError(
+                "--overwrite with --shard would take other machines' shards away; "
+                "clear the folder by hand first"
+            )
         self.devices = worker_devices(devices)
         weights = describe_weights(settings.model, read_config(settings.model))
-        check_output(output, overwrite or (self.path / META).is_file(), [corpus])
+        check_output(output, overwrite or (self.path / META).is_file(), self._inputs)
         self.sources = describe_sources(corpus)
         passages, self.ids_sha256 = self._count()
         if num_shards is not None and num_shards > passages:
@@ -142,6 +153,7 @@ class GenerationJob:
             "kind": KIND,
             **settings.describe(),
             "language_names": {l: languages()[l]["name"] for l in settings.languages},
+            "scripts": {l: languages()[l]["script"] for l in settings.languages},
             "weights": dict(weights),
             "filter": asdict(self.rules) if self.rules else None,
             "passages": self.plan.passages,
@@ -197,21 +209,39 @@ class GenerationJob:
 
         A killed job starts again at the first missing shard and ends with the same bytes.
         """
-        if self._overwrite:
-            check_output(self.path, True, [self.corpus])
-            shutil.rmtree(self.path, ignore_errors=True)
-            self._overwrite = False
         start = time.monotonic()
-        with parents(self.path):
+        with parents(self.path), named(self.path):
+            old = self._set_aside() if self._overwrite else None
+            self._overwrite = False
             self.path.mkdir(exist_ok=True)
-            write_json(self.path / META, self.meta)
+            fresh = not (self.path / META).exists()
+            if fresh:
+                write_json(self.path / META, self.meta)
             try:
-                yield from self._run(self.pending())
+                for shard in self._run(self.pending()):
+                    if old is not None:
+                        shutil.rmtree(old)
+                        old = None
+                    yield shard
             except BaseException:
-                self._leave_nothing()
+                if fresh:
+                    self._leave_nothing()
+                if old is not None and not self.path.exists():
+                    os.rename(old, self.path)
                 raise
             finally:
                 self.seconds = time.monotonic() - start
+
+    def _set_aside(self) -> Path | None:
+        """Move what the folder holds out of the way, and return where it is."""
+        check_output(self.path, True, self._inputs)
+        path = self.path.resolve()
+        old = path.parent / f".{path.name}.old"
+        shutil.rmtree(old, ignore_errors=True)  # of a job that was killed before its first shard
+        if not path.is_dir():
+            return None
+        os.rename(path, old)
+        return old
 
     def _leave_nothing(self) -> None:
         """Take the folder away if no shard is in it, and no other job's either."""

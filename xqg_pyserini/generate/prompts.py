@@ -13,6 +13,7 @@ from xqg_pyserini.errors import UserError
 
 FIELDS = ("language", "code", "title", "passage")
 _FIELD = re.compile(r"\{([a-z_]+)\}")
+_MEANT = re.compile(r"\{\s*(" + "|".join(FIELDS) + r")\s*\}", re.IGNORECASE)
 _UNTITLED = re.compile(r"\{title\}[ \t]*")
 
 
@@ -36,6 +37,9 @@ class PromptTemplate:
                     f"{self.where}: unknown field {{{field}}}; expected "
                     + ", ".join(f"{{{name}}}" for name in FIELDS)
                 )
+        for meant in _MEANT.finditer(self.text):
+            if not _FIELD.fullmatch(meant[0]):
+                raise UserError(f"{self.where}: {meant[0]}; write {{{meant[1].lower()}}}")
         if found.count("passage") != 1:
             raise UserError(
                 f"{self.where}: holds {{passage}} {found.count('passage')} times; "
@@ -61,7 +65,7 @@ class PromptTemplate:
 def read_template(path: str | Path) -> PromptTemplate:
     """Read a template from a file of the user's; line ends at its end are left out."""
     try:
-        text = Path(path).read_text("utf-8")
+        text = Path(path).read_text("utf-8-sig")
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error} (expected a prompt file)") from None
     except UnicodeDecodeError:

@@ -147,6 +147,23 @@ def model_backend(name: str, config: Any) -> str:
     )
 
 
+def check_positions(config: Any, settings: GeneratorSettings, prefix: int = 1) -> None:
+    """Raise `UserError` for lengths that a model has no positions for.
+
+    `prefix` is the number of tokens that a decoder is given to begin with.
+    """
+    positions = getattr(config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions < 1:
+        return  # it has no such bound
+    reads, writes = settings.max_input_tokens, settings.max_new_tokens
+    longest = max(reads, writes + prefix) if config.is_encoder_decoder else reads + writes
+    if longest > positions:
+        raise UserError(
+            f"the model {settings.model!r} has {positions} positions; --max-input-tokens {reads} "
+            f"and --max-new-tokens {writes} take {longest}: choose less"
+        )
+
+
 def refuse_overflow(config: Any, settings: GeneratorSettings) -> None:
     """Raise `UserError` for a T5 in float16: its activations pass 65,504, and queries are noise."""
     if settings.precision == "fp16" and "t5" in config.model_type:

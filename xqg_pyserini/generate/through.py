@@ -24,7 +24,9 @@ class _JobSource(QuerySource):
         self.inputs: list[Any] = [job.corpus, job.path]
 
     def identity(self) -> Any:
-        return {key: value for key, value in self._job.meta.items() if key != "versions"}
+        # a model may have moved; its weights are told by their fingerprint
+        unequal = ("versions", "model")
+        return {key: value for key, value in self._job.meta.items() if key not in unequal}
 
     def describe(self) -> list[dict[str, Any]]:
         return describe_sources(self._job.path)
@@ -55,5 +57,10 @@ def generate_and_accumulate(
         raise UserError(
             "adding up takes all shards: leave --shard out, or run xqg accumulate when the other "
             "machines are done"
+        )
+    ours, theirs = job.path.resolve(), Path(output).resolve()
+    if ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
+        raise UserError(
+            f"--output {job.path} and --accumulate {output} are in one another; give each a folder"
         )
     return accumulate_queries(_JobSource(job), passages, output, **options)

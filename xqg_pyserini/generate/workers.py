@@ -6,6 +6,7 @@ A worker is told everything in one `Order` and answers shard by shard; it knows 
 import json
 import multiprocessing
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 from xqg_pyserini.data import Passage, read_corpus
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import aside_of, chunks, writing
-from xqg_pyserini.generate.base import QueryGenerator, load_generator
+from xqg_pyserini.generate.base import QueryGenerator, load_generator, prepare_generator
 from xqg_pyserini.generate.quality import TextRules
 from xqg_pyserini.generate.settings import GeneratorSettings
 from xqg_pyserini.pretrained import torch_device
@@ -98,6 +99,7 @@ def write_shards(
 def _write_parallel(
     order: Order, devices: Sequence[str], progress: Callable[[int], Any]
 ) -> Iterator[Written]:
+    prepare_generator(order.settings)
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     cores = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
@@ -176,6 +178,7 @@ def _work(order: Order, device: str, threads: int, queue: Any) -> None:
     """Write shards in a process of its own, telling the parent how it goes."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and ends its workers
     parent = multiprocessing.parent_process()
 
     def progress(queries: int) -> None:
