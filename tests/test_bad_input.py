@@ -1225,7 +1225,7 @@ def test_a_sum_over_unequal_counts_says_why_and_what_to_use(
     np.save(scene / "Q" / "counts.npy", counts)
     assert refuse(command, *form.split()) == (
         f"a sum over unequal numbers of queries ({low} to {high} a passage in {chosen}) favours "
-        "the passages that have more; use the mean (--beta 0.3), or force it with --allow-unequal"
+        "the passages that have more; use the mean (--beta), or force it with --allow-unequal"
     )
     accept(command, *form.split(), "--allow-unequal")
 

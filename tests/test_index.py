@@ -230,7 +230,7 @@ def test_unknown_passages_are_refused_or_left_out_and_counted(passages, tmp_path
 
 UNEQUAL = (
     "a sum over unequal numbers of queries ({} to {} a passage in {}) favours the passages that "
-    "have more; use the mean (--beta 0.3), or force it with --allow-unequal"
+    "have more; use the mean (--beta), or force it with --allow-unequal"
 )
 AR_FEW = {"ar": [1] + [2] * 39, "ru": [3] * N}
 EVEN_IN_TOTAL = {"ar": [1, 2] * 20, "ru": [3, 2] * 20}

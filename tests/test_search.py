@@ -347,7 +347,7 @@ def test_a_language_aware_sum_takes_equal_counts_in_each_language(passages, tmp_
     FusedPassages(passages, queries, fusion)  # 3 in total
     assert message(FusedPassages, passages, queries, fusion, language_aware=True) == (
         "a sum over unequal numbers of queries (1 to 2 a passage in ar) favours the passages that "
-        "have more; use the mean (--beta 0.3), or force it with --allow-unequal"
+        "have more; use the mean (--beta), or force it with --allow-unequal"
     )
     FusedPassages(passages, queries, fusion, language_aware=True, allow_unequal=True)
     FusedPassages(passages, queries, Fusion("mean", beta=0.1), language_aware=True)

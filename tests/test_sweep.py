@@ -29,7 +29,7 @@ from xqg_pyserini import store, sweep
 from xqg_pyserini.augment import Centers, Fusion, augment, gram, mixing_weights, pooled
 from xqg_pyserini.data import Question, read_run
 from xqg_pyserini.errors import XqgWarning
-from xqg_pyserini.evaluate import power, selection
+from xqg_pyserini.evaluate import page, power, selection
 from xqg_pyserini.evaluate.significance import macro_interval
 from xqg_pyserini.files import file_sha256
 from xqg_pyserini.fused import FusedPassages
@@ -330,11 +330,43 @@ B3, A1 = Fusion("mean", beta=0.3), Fusion("sum", alpha=0.01)
             lambda: grid([B3], ["ar", "each"], [None], ("ar", "ru")),
             "the grid holds the point mean-b0.3-ar twice; give each value once",
         ),
+        (
+            lambda: grid([B3], ["ar+ru", "te", "ru+ar"], [None], ()),
+            "the grid holds the point mean-b0.3-ar+ru twice, again as mean-b0.3-ru+ar; give",
+        ),
         (lambda: grid([B3], ["ar+ar"], [None], ()), "languages ('ar', 'ar'): one is given twice"),
     ],
 )
 def test_a_grid_that_is_empty_or_holds_a_point_twice_is_refused(make, expected):
     assert message(make).startswith(expected)
+
+
+def test_weights_that_differ_far_behind_the_point_are_two_points():
+    near = [Fusion("mean", beta=beta) for beta in (0.3, 0.30000001, 1.0)]
+    names = [point.name for point in grid(near, ["all"], [None], ())]
+    assert names == ["mean-b0.3-all", "mean-b0.30000001-all", "mean-b1-all"]
+
+
+def test_all_languages_by_their_codes_are_all(tmp_path, points):
+    twice = grid([B3], ["all", "te+ru+ar"], [None], ())
+    assert message(Sweep, tmp_path / "P", tmp_path / "Q", twice, QUESTIONS) == (
+        "the grid holds the point mean-b0.3-all twice, again as mean-b0.3-te+ru+ar; give each "
+        "value once"
+    )
+
+
+def test_passages_without_queries_are_counted_once_for_all_points(tmp_path, points):
+    job = Sweep(tmp_path / "P", tmp_path / "Q", points, QUESTIONS, allow_unequal=True)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        job.search(VECTORS, 5)
+    some = [str(one.message) for one in told if "keep their own" in str(one.message)]
+    without = {one: job.fused[None].without_queries((one,)) for one in HELD}
+    assert len(some) == 1
+    assert some[0].startswith(f"passages without queries, of {N}, keep their own embedding: ")
+    listed = some[0].split(": ")[1].split(", ")
+    assert len(listed) == len(set(listed))
+    assert {f"{one} {n}" for one, n in without.items() if n} <= set(listed)
 
 
 def test_a_sweep_that_cannot_be_fair_or_whole_is_refused(tmp_path, points):
@@ -574,7 +606,10 @@ def test_sweep_json_has_exactly_the_promised_form(tmp_path, judged):
         "level", "relevance", "notes", "inputs", "cross_validation", "power",
     }  # fmt: skip
     assert (found["format"], found["kind"], found["questions"]) == (1, "sweep", 18)
-    assert found["inputs"] == inputs
+    assert found["inputs"] == {
+        **inputs, "language": None, "with_title": False, "hits": 100, "allow_unequal": True,
+        "skip_unknown": False, "sha256": {},
+    }  # fmt: skip
     assert found["points"][0] == {
         "point": "baseline", "form": "none", "weight": None, "languages": None,
         "num_queries": None, "normalize": None, "center": None,
@@ -611,6 +646,29 @@ def test_the_text_says_which_figures_were_tuned(tmp_path, judged):
     quietly(run_sweep, **judged, overwrite=True, choosing=Choosing(2, "mrr@10", per_language=True))
     text = (tmp_path / "out" / "table.md").read_text("utf-8")
     assert "HELD OUT: a point is chosen for each language by mrr@10 on 1 of 2 folds" in text
+
+
+FORCED = (
+    "sums over unequal numbers of queries were forced (--allow-unequal): passages with more "
+    "queries are favoured"
+)
+
+
+def test_a_forced_sum_is_noted_wherever_figures_are_read(tmp_path, judged, capsys):
+    report = quietly(run_sweep, **judged)
+    assert FORCED in report.as_json()["notes"]
+    assert f"Note: {FORCED}." in (tmp_path / "out" / "table.md").read_text("utf-8")
+    means = {**judged, "fusions": [FUSIONS[0]], "output": tmp_path / "means"}
+    assert FORCED not in quietly(run_sweep, **means).evaluation.notes
+
+
+def test_too_many_folds_for_the_groups_are_refused_before_anything_is_encoded(judged):
+    judged["engine"] = {"encoder": "no/such"}  # would be refused first if it were looked at
+    choosing = Choosing(10, "mrr@10", group_by="relevant")
+    assert message(run_sweep, **judged, choosing=choosing) == (
+        "--cross-validate 10 --group-by relevant: 10 folds of 9 groups; expected from 2 to that "
+        "many"
+    )
 
 
 @pytest.mark.parametrize(
@@ -657,6 +715,41 @@ def test_the_command_sweeps_and_its_runs_are_those_of_index_and_search(task, xqg
     for theirs, ours in (("all", "mean-b0.3-all-norm-cent"), ("own", "mean-b0.5-own-norm")):
         run = read_run(tmp_path / "sweep" / "runs" / f"{ours}.trec")
         assert_same_lists(run, read_run(tmp_path / f"{theirs}.trec"))
+
+
+def test_a_report_reads_the_questions_as_the_sweep_did_and_sees_that_they_changed(
+    task, xqg, tmp_path
+):
+    questions = [json.loads(l) for l in (task / "questions.jsonl").read_text("utf-8").splitlines()]
+    file = tmp_path / "topics.tsv"
+    file.write_text("".join(f"{q['id']}\t{q['question']}\n" for q in questions), "utf-8")
+    qrels = tmp_path / "qrels"
+    docid = json.loads((task / "corpus.jsonl").read_text("utf-8").splitlines()[0])
+    docid = docid.get("docid") or docid.get("id")
+    qrels.write_text("".join(f"{q['id']} 0 {docid} 1\n" for q in questions), "utf-8")
+    xqg(
+        "sweep", "--passages", task / "passages", "--queries", task / "queries", "--questions",
+        file, "--language", "ar", "--qrels", qrels, "--corpus", task / "corpus.jsonl",
+        "--metrics", "mrr@10", "--beta", "0.3", "--runs", "--output", tmp_path / "S",
+    )  # fmt: skip
+    inputs = json.loads((tmp_path / "S" / "sweep.json").read_text("utf-8"))["inputs"]
+    run = "runs/mean-b0.3-all-norm.trec"
+    assert inputs["language"] == "ar"
+    assert inputs["sha256"] == {
+        path: file_sha256(tmp_path / "S" / path) for path in (str(file), "runs/baseline.trec", run)
+    }
+    written = page.write_page(tmp_path / "S")
+    assert written.explorer is None
+    text = written.page.read_text("utf-8")
+    assert '"language":"ar"' in text.replace(" ", "")
+    with open(tmp_path / "S" / run, "a", encoding="utf-8") as changed:
+        changed.write("\n")
+    why = page.write_page(tmp_path / "S", overwrite=True).explorer
+    assert why.startswith(f"{run} has changed since it was scored")
+    with open(file, "a", encoding="utf-8") as changed:
+        changed.write("\n")
+    why = page.write_page(tmp_path / "S", overwrite=True).explorer
+    assert why.startswith(f"{file} has changed since it was scored")
 
 
 @pytest.mark.parametrize(

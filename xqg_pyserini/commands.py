@@ -331,6 +331,7 @@ def sweep(args: argparse.Namespace) -> None:
         allow_unequal=args.allow_unequal,
         overwrite=args.overwrite,
         inputs=inputs,
+        language=args.language,
     )
     if args.json:
         for note in report.evaluation.notes:

@@ -94,7 +94,7 @@ class FusedPassages:
             raise UserError(
                 f"a sum over unequal numbers of queries ({low} to {high} a passage in "
                 f"{' '.join(languages)}) favours the passages that have more; use the mean "
-                "(--beta 0.3), or force it with --allow-unequal"
+                "(--beta), or force it with --allow-unequal"
             )
 
     @cached_property

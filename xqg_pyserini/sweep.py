@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from xqg_pyserini.augment import Fusion, Gram, gram, mixing_weights, pooled
 from xqg_pyserini.data import Question, Run
-from xqg_pyserini.errors import UserError
+from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.fused import FusedPassages
 from xqg_pyserini.search import (
     centered,
@@ -73,7 +73,11 @@ class Point:
         if self.fusion is None:
             return BASELINE
         letter = "a" if self.fusion.form == "sum" else "b"
-        parts = [self.fusion.form, f"{letter}{self.fusion.weight:g}", self.languages]
+        parts = [
+            self.fusion.form,
+            letter + str(self.fusion.weight).removesuffix(".0"),
+            self.languages,
+        ]
         parts += [f"n{self.first}"] if self.first is not None else []
         parts += ["norm"] if self.fusion.normalize else []
         parts += ["cent"] if self.fusion.center else []
@@ -130,14 +134,26 @@ def grid(
     return points
 
 
-def check_points(points: Sequence[Point]) -> None:
-    """Raise `UserError` for a grid without points, or one that holds a point twice."""
+def check_points(points: Sequence[Point], chosen: Mapping[Point, Languages] | None = None) -> None:
+    """Raise `UserError` for a grid without points, or one that holds a point twice.
+
+    Points are compared by value; `chosen` are the languages of each where the stores are known.
+    """
     if not any(point.fusion for point in points):
         raise UserError("the grid is empty: give at least one weight, set of languages and number")
-    names = [point.name for point in points]
-    for name in names:
-        if names.count(name) > 1:
-            raise UserError(f"the grid holds the point {name} twice; give each value once")
+    names: dict[Point, str] = {}
+    for point in points:
+        same = point
+        languages = point.fusion and (chosen or {}).get(point, point.fusion.languages)
+        if point.fusion and languages:  # the sum of their queries has no order
+            ordered = replace(point.fusion, languages=tuple(sorted(languages)))
+            same = replace(point, fusion=ordered)
+        if same in names:
+            again = "" if names[same] == point.name else f", again as {point.name}"
+            raise UserError(
+                f"the grid holds the point {names[same]} twice{again}; give each value once"
+            )
+        names[same] = point.name
 
 
 # ---------------------------------------------------------------- the pass
@@ -339,7 +355,9 @@ class Sweep:
             )
             for first in dict.fromkeys(point.first for point in points if point.fusion)
         }
+        self.unequal = False  # whether some sum is over unequal numbers of queries
         self._chosen = {point: self._choose(point, allow_unequal) for point in self.points}
+        check_points(self.points, self._chosen)
         for point in self.points:
             if point.fusion and (point.scope != "all" or point.fusion.center):
                 check_question_languages(questions, f"{point.name} depends on the language")
@@ -355,10 +373,15 @@ class Sweep:
                 f"{point.name}: {fused.queries.path} has queries in {' '.join(chosen)} alone, so "
                 "that there are no others"
             )
-        if point.fusion.form == "sum" and not allow_unequal:
+        if point.fusion.form == "sum":
             every = [(one,) for one in chosen] if point.scope == "own" else [chosen]
             for some in dict.fromkeys([*every, *sorted(met)]):
-                fused.refuse_unequal(some)
+                try:
+                    fused.refuse_unequal(some)
+                except UserError:
+                    if not allow_unequal:
+                        raise
+                    self.unequal = True
         return chosen
 
     def search(self, vectors: np.ndarray, hits: int = 100) -> SweepRuns:
@@ -398,11 +421,28 @@ class Sweep:
         return SweepRuns(self.questions, np.argsort(order), ranked, self.passages.ids_path)
 
     def _warn(self) -> None:
-        """Say which questions no language's queries fit, once for all points."""
+        """Say which questions and passages no queries fit, once for all points."""
+        self._warn_without()
         for fused in list(self.fused.values())[:1]:
             if any(point.scope != "all" for point in self.points):
                 where = f"{' '.join(fused.languages)} are mixed in for them at own and others"
                 warn_fallback(self.questions, fused.languages, where)
+
+    def _warn_without(self) -> None:
+        """Count the passages that keep their own embedding, for each set of languages met."""
+        without: dict[Languages, int] = {}
+        spoken = {question.language for question in self.questions}
+        for point, chosen in self._chosen.items():
+            if point.fusion:
+                for met in dict.fromkeys(point.meets(l, chosen) for l in sorted(spoken, key=str)):
+                    if met not in without:  # the first k queries are none where all are none
+                        without[met] = self.fused[point.first].without_queries(met)
+        some = [f"{' '.join(languages)} {n}" for languages, n in without.items() if n]
+        if some:
+            warn(
+                f"passages without queries, of {self.passages.n}, keep their own embedding: "
+                f"{', '.join(some)}"
+            )
 
     def _spaces(self, vectors: np.ndarray) -> dict[_Space, np.ndarray]:
         """Return the questions' vectors as they are, and centred where a point wants that."""

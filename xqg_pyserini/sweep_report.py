@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xqg_pyserini.augment import Fusion
-from xqg_pyserini.data import Question, Run, read_qrels, write_run
+from xqg_pyserini.data import NO_LANGUAGE, Question, Run, read_qrels, write_run
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluate import selection
 from xqg_pyserini.evaluate.power import (
@@ -21,7 +21,8 @@ from xqg_pyserini.evaluate.power import (
     questions_needed,
     smallest_difference,
 )
-from xqg_pyserini.evaluate.report import p_text, tabulated
+from xqg_pyserini.evaluate.report import checksums, p_text, tabulated
+from xqg_pyserini.evaluate.results import RUNS
 from xqg_pyserini.evaluate.scoring import (
     LEVEL,
     Evaluation,
@@ -33,7 +34,14 @@ from xqg_pyserini.evaluate.scoring import (
     score_runs,
 )
 from xqg_pyserini.evaluate.significance import macro_interval
-from xqg_pyserini.files import check_output, expand, write_json, writing, writing_folder
+from xqg_pyserini.files import (
+    check_output,
+    expand,
+    file_sha256,
+    write_json,
+    writing,
+    writing_folder,
+)
 from xqg_pyserini.fused import FusedPassages
 from xqg_pyserini.search import check_hits, encode_for_store
 from xqg_pyserini.store import VectorStore
@@ -66,7 +74,7 @@ class SweepReport:
 
     points: list[Point]
     evaluation: Evaluation
-    inputs: dict[str, str | None]
+    inputs: dict[str, Any]
     cross_validation: dict[str, Any] | None = None
     power: dict[str, Any] | None = None
     tests: dict[tuple[str, str], Test] = field(init=False)
@@ -165,6 +173,7 @@ def run_sweep(
     allow_unequal: bool = False,
     overwrite: bool = False,
     inputs: Mapping[str, str | Path | None] | None = None,
+    language: str | None = None,
 ) -> SweepReport:
     """Search, score and compare every point of a grid, and write the folder `output`.
 
@@ -174,6 +183,7 @@ def run_sweep(
     what `evaluate.scoring.score_runs` takes (metrics, corpus, qrels, test, …), `engine` what
     `search.encode_for_store` takes, or `vectors`, the questions' embeddings (q, d) float32.
     `inputs` are paths as the user gave them, for `sweep.json`; none is replaced by the output.
+    `language` is what the questions were read with, noted there as well.
 
     Raises:
         UserError: before anything is encoded for what can be told by then: see `sweep.Sweep`,
@@ -182,6 +192,16 @@ def run_sweep(
     scoring = {"test": "student", "correction": "holm", "level": LEVEL, **scoring}
     given = {name: None if path is None else str(path) for name, path in (inputs or {}).items()}
     check_output(output, overwrite, [passages, queries, *given.values()])
+    recorded: dict[str, Any] = {
+        **given,
+        "language": language,
+        "with_title": bool(scoring.get("with_title")),
+        "hits": hits,
+        "allow_unequal": allow_unequal,
+        "skip_unknown": skip_unknown,
+        # taken before the pass: it is these questions that were read
+        "sha256": checksums(filter(None, [given.get("questions")]), Path(output)),
+    }
     relate = choosing is not None and choosing.group_by == "relevant"
     _check(questions, scoring, choosing, relate, hits)
     store = VectorStore(passages)
@@ -204,7 +224,12 @@ def run_sweep(
         vectors = encode_for_store(store, questions, **engine)
     runs = sweep.search(vectors, hits)
     evaluation = score_runs(questions, runs, baseline=BASELINE, relate=relate, **scoring)
-    report = SweepReport(sweep.points, evaluation, given)
+    if sweep.unequal:
+        evaluation.notes.append(
+            "sums over unequal numbers of queries were forced (--allow-unequal): passages with "
+            "more queries are favoured"
+        )
+    report = SweepReport(sweep.points, evaluation, recorded)
     if choosing is not None:
         report.cross_validation = _cross_validate(report, choosing)
     if power:
@@ -230,8 +255,7 @@ def _check(
     check_inputs(questions, metrics, corpus, qrels, relate)
     if corpus is not None:
         expand(corpus)
-    if qrels is not None:
-        read_qrels(qrels)
+    relevant = {} if qrels is None else read_qrels(qrels)
     if choosing is not None:
         names = [metric.name for metric in metrics]
         if choosing.select_by not in names:
@@ -243,6 +267,38 @@ def _check(
                 f"--cross-validate {choosing.folds}: expected from 2 folds to one for each of "
                 f"the {len(questions)} questions"
             )
+        if qrels is not None:  # relevance that is derived from answers is known after the pass
+            budget = metrics[names.index(choosing.select_by)].budget
+            scored = [
+                q.id
+                for q in questions
+                if (q.answers if budget else any(relevant.get(q.id, {}).values()))
+            ]
+            languages = {q.id: q.language or NO_LANGUAGE for q in questions}
+            _deal(choosing, _groups(choosing, scored, relevant), languages)
+
+
+def _groups(
+    choosing: Choosing, scored: Sequence[str], relevant: Mapping[str, Mapping[str, int]]
+) -> dict[str, Any]:
+    """Return question → its group, which stays in one fold."""
+    if choosing.group_by == "relevant":
+        return dict(selection.group_by_relevance(scored, relevant))
+    return {qid: qid for qid in scored}
+
+
+def _deal(
+    choosing: Choosing, groups: Mapping[str, Any], languages: Mapping[str, str]
+) -> dict[str, int]:
+    """Return question → fold, or raise `UserError` where there are fewer groups than folds."""
+    try:
+        return selection.deal(groups, languages, choosing.folds, choosing.seed)
+    except ValueError as error:
+        raise _no_folds(choosing, error) from None
+
+
+def _no_folds(choosing: Choosing, error: ValueError) -> UserError:
+    return UserError(f"--cross-validate {choosing.folds} --group-by {choosing.group_by}: {error}")
 
 
 def _cross_validate(report: SweepReport, choosing: Choosing) -> dict[str, Any]:
@@ -253,23 +309,20 @@ def _cross_validate(report: SweepReport, choosing: Choosing) -> dict[str, Any]:
 
     chooser = evaluation.scores[BASELINE][choosing.select_by]
     languages = chooser.languages
-    groups: dict[str, Any] = {qid: qid for qid in chooser.values}
+    groups = _groups(choosing, list(chooser.values), evaluation.relevant)
     if choosing.group_by == "relevant":
-        groups = dict(selection.group_by_relevance(list(chooser.values), evaluation.relevant))
         largest = max(list(groups.values()).count(group) for group in set(groups.values()))
         evaluation.notes.append(
             f"folds: {len(set(groups.values()))} groups of questions that share a relevant "
             f"passage, the largest of {largest}"
         )
+    folds = _deal(choosing, groups, languages)
     try:
-        folds = selection.deal(groups, languages, choosing.folds, choosing.seed)
         choices = selection.choose(
             values(choosing.select_by), languages, folds, choosing.per_language
         )
     except ValueError as error:
-        raise UserError(
-            f"--cross-validate {choosing.folds} --group-by {choosing.group_by}: {error}"
-        ) from None
+        raise _no_folds(choosing, error) from None
     held = []
     for metric in evaluation.metrics:
         both = {q: f for q, f in folds.items() if q in evaluation.scores[BASELINE][metric].values}
@@ -345,11 +398,13 @@ def write_sweep(report: SweepReport, folder: Path, runs: Mapping[str, Run]) -> N
         writer.writeheader()
         for row in report.rows():
             writer.writerow({name: _cell(value) for name, value in row.items()})
-    write_json(folder / "sweep.json", report.as_json())
     with writing(folder / "table.md") as file:
         file.write(sweep_text(report, "github") + "\n")
     for point, run in runs.items():
-        write_run(folder / "runs" / f"{point}.trec", run, f"xqg-{point}")
+        path = f"{RUNS}/{point}.trec"
+        write_run(folder / path, run, f"xqg-{point}")
+        report.inputs["sha256"][path] = file_sha256(folder / path)
+    write_json(folder / "sweep.json", report.as_json())
 
 
 def _cell(value: Any) -> Any:

@@ -101,6 +101,11 @@ def _recorded_file(found: Evaluated | Swept, path: str | None, flag: str) -> Pat
     file = _find(found, path)
     if file is None:
         raise NoExplorer(f"{path} is not where the results found it: give {flag}")
+    return _unchanged(found, path, file, flag)
+
+
+def _unchanged(found: Evaluated | Swept, path: str, file: Path, flag: str = "--runs") -> Path:
+    """Return the file if the results' checksum of `path` is its own, or they have none."""
     checksum = (recorded_input(found, "sha256") or {}).get(path)
     if checksum is not None and file.is_file() and file_sha256(file) != checksum:
         raise NoExplorer(f"{path} has changed since it was scored: score it again, or give {flag}")
@@ -161,18 +166,16 @@ def _runs(found: Evaluated | Swept, asked: Explore) -> dict[str, Run]:
 
 def _sweep_runs(found: Swept) -> dict[str, Path]:
     metric = found.metrics[0]
-    there = {
-        name: found.folder / RUNS / f"{name}.trec"
-        for name in found.points
-        if (found.folder / RUNS / f"{name}.trec").is_file()
-    }
+    files = {name: f"{RUNS}/{name}.trec" for name in found.points}
+    there = {name: file for name, file in files.items() if (found.folder / file).is_file()}
     if len(there) < 2:
         raise NoExplorer(
             f"{found.folder / RUNS} holds no runs of two points: give --runs A B, or sweep again "
             "with its runs written"
         )
     names = sorted(there, key=lambda name: name != found.baseline)  # the baseline first
-    return {name: there[name] for name in _few(names, lambda n: found.scores[n, metric][MACRO])}
+    shown = _few(names, lambda name: found.scores[name, metric][MACRO])
+    return {name: _unchanged(found, there[name], found.folder / there[name]) for name in shown}
 
 
 def _few(names: Sequence[str], score: Any) -> list[str]:

@@ -229,9 +229,7 @@ def description(evaluation: Evaluation, sources: Sources | None, folder: Path) -
     """Return what `evaluation.json` holds (docs/evaluation.md); `folder` is where it will stand."""
     inputs = None
     if sources is not None:
-        texts = [sources.questions, *sources.runs]  # few and small; a corpus may be neither
-        found = {path: find_input(path, folder) for path in texts}
-        sums = {path: file_sha256(file) for path, file in found.items() if file and file.is_file()}
+        sums = checksums([sources.questions, *sources.runs], folder)
         inputs = {**asdict(sources), "runs": list(sources.runs), "sha256": sums}
     return {
         "format": 1,
@@ -248,6 +246,12 @@ def description(evaluation: Evaluation, sources: Sources | None, folder: Path) -
         "scores": _scores(evaluation),
         "differences": _differences(evaluation),
     }
+
+
+def checksums(paths: Iterable[str], folder: Path) -> dict[str, str]:
+    """Return the checksums of those recorded inputs that are files, by their paths as given."""
+    found = {path: find_input(path, folder) for path in paths}
+    return {path: file_sha256(file) for path, file in found.items() if file and file.is_file()}
 
 
 def _scores(evaluation: Evaluation) -> list[dict[str, Any]]:
