@@ -822,7 +822,7 @@ def test_captions_tell_of_a_band_where_there_is_one(tmp_path):
 
 def test_captions_by_language_tell_which_form_they_draw(tmp_path):
     found = read_results(write_sweep(tmp_path / "S"))
-    form = " Drawn is the difference to passages alone of the mean form (β), which the highest"
+    form = " Drawn is the difference to passages alone of the mean form (β), that of the highest"
     assert form in plots.sweep_curves(found, "R@2kt", "weight", True).caption
     # over the number of queries there are curves of one form alone
     alone = plots.sweep_curves(found, "R@2kt", "queries", True).caption

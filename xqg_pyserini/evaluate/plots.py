@@ -345,7 +345,7 @@ def sweep_curves(found: Swept, metric: str, over: str, by_language: bool) -> Plo
     if by_language:
         band = " Drawn is the difference to passages alone"
         if len(by_form) > 1:
-            band += f" of the {form} form ({_greek(form)}), which the highest curve is of"
+            band += f" of the {form} form ({_greek(form)}), that of the highest curve"
         band += "."
     elif any(_has_band(found, metric, some) for some in by_form.values()):
         band = (
