@@ -1,5 +1,6 @@
 """The geometry of stores: every number by hand, with passages that would give others away."""
 
+import dataclasses
 import json
 import math
 
@@ -241,6 +242,79 @@ def test_what_centring_does_is_said_by_language(tmp_path):
         "to their own passage): use --center" in said
     )
     assert "centring changes little in ru 100 → 100 (% nearest to their own passage)" in said
+
+
+def geometry(tmp_path, asked):
+    """Examine two passages that have most of their length in common, and queries like them."""
+    ids = ["d0", "d1"]
+    p = write_passages(tmp_path / "P", ids, np.array([[3, 1], [3, -1]], dtype=np.float32))
+    sums = {language: np.array(some, dtype=np.float32) for language, some in asked.items()}
+    counts = {language: [1, 1] for language in asked}
+    return examine_stores(p, write_sums(tmp_path / "Q", ids, sums, counts))
+
+
+RIGHT = [[3, 1], [3, -1]]
+
+
+def moved(tmp_path, **firsts):
+    """Return the advice for languages with given figures (before, after), 0-1."""
+    found = geometry(tmp_path, dict.fromkeys(firsts, RIGHT))
+    languages = {
+        language: dataclasses.replace(
+            found.languages[language],
+            plain=found.languages[language].plain._replace(first=before),
+            centered=found.languages[language].centered._replace(first=after),
+        )
+        for language, (before, after) in firsts.items()
+    }
+    return advice(dataclasses.replace(found, languages=languages))
+
+
+UNIT = "(% of mean queries that are nearest to their own passage)"
+COMMON = "the mean passage holds 90% of the squared length: so much of every similarity is common"
+
+
+def test_what_centring_makes_worse_is_not_recommended(tmp_path):
+    said = moved(tmp_path, ar=(0.73, 0.67), ru=(0.5, 0.4), ja=(0.5, 0.6))
+    assert f"{COMMON} to all passages, yet taking it away does not help here (see below)" in said
+    assert not any("--center" in sentence for sentence in said)
+    worse = f"centring tells passages apart worse in ar 73 → 67, ru 50 → 40 {UNIT}: do not centre"
+    assert worse in said
+    assert f"centring tells passages apart better in ja 50 → 60 {UNIT}" in said
+
+
+def test_centring_that_helps_more_languages_than_it_harms_is_recommended(tmp_path):
+    said = moved(tmp_path, ar=(0.73, 0.67), ru=(0.4, 0.5), ja=(0.5, 0.6))
+    assert f"{COMMON} to all passages, and centring (--center) takes it away" in said
+    assert f"centring tells passages apart worse in ar 73 → 67 {UNIT}" in said
+    assert any(sentence.endswith(": use --center") for sentence in said)
+
+
+def test_centring_that_helps_as_much_as_it_harms_is_to_be_compared(tmp_path):
+    said = moved(tmp_path, ar=(0.73, 0.67), ru=(0.4, 0.5))
+    assert "centring helps as many languages as it harms: compare both on questions" in said
+    assert not any("--center" in s or "do not centre" in s for s in said)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_larger_sample_is_advised_only_where_there_is_one(tmp_path, whole):
+    ids = ["d0", "d1", "d2"]
+    p = write_passages(tmp_path / "P", ids, np.eye(3, dtype=np.float32))
+    first = np.zeros((3, 3), dtype=np.float32)
+    first[0, 0] = 1
+    q = write_sums(
+        tmp_path / "Q",
+        ids,
+        {language: first for language in ("ar", "ru")},
+        {language: [1, 0, 0] for language in ("ar", "ru")},
+    )
+    said = advice(examine_stores(p, q, sample=3 if whole else 2))
+    assert [sentence for sentence in said if "fewer than two" in sentence] == [
+        "ar, ru: fewer than two passages have queries; nothing to compare"
+        if whole
+        else "ar, ru: fewer than two passages of the sample have queries; nothing to compare (a "
+        "larger --sample may find some)"
+    ]
 
 
 # ---------------------------------------------------------------- the command

@@ -16,6 +16,7 @@ from conftest import message, write_jsonl
 from test_evaluate import write_run
 from test_store import write_passages
 
+from xqg_pyserini import sweep_report
 from xqg_pyserini.data import Hit, Question, read_questions
 from xqg_pyserini.evaluate import plots
 from xqg_pyserini.evaluate.explorer import (
@@ -45,6 +46,7 @@ CORPUS = [
     {"id": "d4", "title": "", "text": "Nothing is asked of this passage."},
     {"id": "unseen", "title": "", "text": "No run has this: SECRET-DECOY."},
 ]
+OVERRIDE = "\u202e"  # right-to-left override
 QUESTIONS = [
     {"id": "a1", "question": "متى غرقت؟", "lang": "ar", "answers": ["1912", "2 it"]},
     {"id": "a2", "question": f"أين {EVIL}؟", "lang": "ar", "answers": ["مصر", EVIL]},
@@ -609,13 +611,15 @@ GRID = {
 BASE = {"ar": 40.0, "fi": 60.0}
 
 
-def write_sweep(folder, cross_validation=None, inputs=None, rows=None, power=None):
+def write_sweep(
+    folder, cross_validation=None, inputs=None, rows=None, power=None, grid=None, half=2
+):
     folder.mkdir()
     points = []
     with open(folder / "sweep.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        for name, ((form, weight, languages, k, center), gains) in GRID.items():
+        for name, ((form, weight, languages, k, center), gains) in (grid or GRID).items():
             point = {"point": name, "form": form, "weight": weight, "languages": languages}
             point |= {"num_queries": k, "normalize": "", "center": center}
             points.append(point)
@@ -624,7 +628,7 @@ def write_sweep(folder, cross_validation=None, inputs=None, rows=None, power=Non
                     base = BASE.get(language, 50.0)
                     row = {**point, "metric": metric, "language": language, "questions": 100}
                     row |= {"score": base + gain, "difference": gain}
-                    row |= {"ci_low": gain - 2, "ci_high": gain + 2}
+                    row |= {"ci_low": gain - half, "ci_high": gain + half} if half else {}
                     if language == "macro" and name != "baseline":
                         row |= {"p": 0.01, "p_corrected": 0.04, "significant": 1}
                         row |= {"win": 30, "tie": 60, "loss": 10}
@@ -759,10 +763,83 @@ def test_power_is_told_of_the_best_points(tmp_path, undrawn):
     page = write_page(write_sweep(tmp_path / "S", power=POWER)).page.read_text("utf-8")
     row = '<tr><td class="text">{}</td><td class="text"><bdi>own</bdi></td><td>100</td>'
     assert row.format("R@2kt") + "<td>+6.00</td><td>3.25</td><td>264</td></tr>" in page
-    assert row.format("mrr@10") + "<td>+6.00</td><td></td><td></td></tr>" in page
+    assert row.format("mrr@10") + "<td>+6.00</td><td>-</td><td>-</td></tr>" in page
     assert "a test at 0.0063 (8 tests) sees with a probability of 80%" in page
     assert "questions needed for 2" in page
     assert "9.9" not in page
+
+
+WORSE = {name: (setting, (-abs(a), -abs(b))) for name, (setting, (a, b)) in GRID.items()}
+
+
+@pytest.mark.parametrize("level", [False, True], ids=["below", "the same"])
+def test_a_sweep_in_which_no_setting_beats_passages_alone_says_so(tmp_path, undrawn, level):
+    grid = dict(WORSE)
+    if level:
+        grid["s2"] = (GRID["s2"][0], (0, 0))
+    page = write_page(write_sweep(tmp_path / "S", grid=grid)).page.read_text("utf-8")
+    assert "<h1>No setting beats passages alone: 50.0 by R@2kt</h1>" in page
+    best = "<bdi>s2</bdi>, 50.0 (+0.0)." if level else "<bdi>b1-1</bdi>, 49.5 (-0.5)."
+    assert (
+        "The best of the settings (8) on these same questions is no better than passages alone: "
+        + best
+        in page
+    )
+    assert "At best" not in page
+    assert "<bdi>baseline</bdi> (+0.0)" not in page
+
+
+def test_a_held_out_score_of_passages_alone_is_not_said_to_be_above(tmp_path, undrawn):
+    row = {**VALIDATION["held_out"][0], "score": 50.0, "difference": 0.0}
+    sweep = write_sweep(tmp_path / "S", {**VALIDATION, "held_out": [row]}, grid=WORSE)
+    page = write_page(sweep).page.read_text("utf-8")
+    assert "<h1>Held out: 50.0 by R@2kt, 0.0 points from passages alone</h1>" in page
+    assert "(8) on these same questions is no better than passages alone: <bdi>b1-1</bdi>" in page
+
+
+def test_power_is_told_where_passages_alone_are_best(tmp_path, undrawn):
+    rows = [{**row, "difference": -row["difference"]} for row in POWER["rows"]]
+    power = {**POWER, "rows": rows, "wanted": None, "tests": 1}
+    page = write_page(write_sweep(tmp_path / "S", power=power, grid=WORSE)).page.read_text("utf-8")
+    assert (
+        '<tr><td class="text">R@2kt</td><td class="text"><bdi>b1</bdi></td><td>100</td>'
+        "<td>-2.00</td><td>9.90</td></tr>" in page
+    )
+    assert "smallest that shows" in page
+    assert "questions needed" not in page  # without --power D
+    assert "(1 test) sees" in page
+
+
+def captions(folder):
+    page = write_page(folder).page.read_text("utf-8")
+    return re.findall("<figcaption>(.*?)</figcaption>", page)
+
+
+def test_captions_tell_of_a_band_where_there_is_one(tmp_path):
+    assert sum("Band: of the highest curve" in c for c in captions(write_sweep(tmp_path / "S"))) > 0
+    assert not any("Band" in caption for caption in captions(write_sweep(tmp_path / "T", half=0)))
+
+
+def test_captions_by_language_tell_which_form_they_draw(tmp_path):
+    found = read_results(write_sweep(tmp_path / "S"))
+    form = " Drawn is the difference to passages alone of the mean form (β), that of the highest"
+    assert form in plots.sweep_curves(found, "R@2kt", "weight", True).caption
+    # over the number of queries there are curves of one form alone
+    alone = plots.sweep_curves(found, "R@2kt", "queries", True).caption
+    assert alone.endswith(" Drawn is the difference to passages alone.")
+
+
+def test_what_was_chosen_for_questions_without_language_is_said_so(tmp_path, undrawn):
+    chosen = [{"fold": 1, "language": "und", "point": "own"}]
+    sweep = write_sweep(tmp_path / "S", {**VALIDATION, "per_language": True, "chosen": chosen})
+    page = write_page(sweep).page.read_text("utf-8")
+    assert '<td class="text">no language</td><td class="text"><bdi>own</bdi></td>' in page
+    found = {**VALIDATION, "chosen": chosen, "seed": 42}
+    assert "Chosen (folds): no language own (1)." in sweep_report._held_out_text(found, "simple")
+
+
+def test_one_point_is_not_points():
+    assert (sweep_report._points(1), sweep_report._points(2)) == ("the one point", "the 2 points")
 
 
 def test_a_held_out_difference_without_interval_is_drawn_without(tmp_path):
@@ -1037,6 +1114,53 @@ def test_a_printed_page_leaves_the_controls_out(opened):
         assert seen(opened, "#asked") != []
     finally:
         opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def test_a_printed_page_has_all_metrics_and_all_numbers(opened):
+    hidden = "return [...document.querySelectorAll('[data-metric]')].map((e) => e.hidden)"
+    closed = "return [...document.querySelectorAll('[data-metric] details')].map((e) => !e.open)"
+    assert opened.execute_script(hidden) == [False, True]
+    assert opened.execute_script(closed) == [True, True]
+    # one that the reader has opened stays so
+    opened.execute_script("document.querySelector('[data-metric] details').open = true")
+    opened.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert opened.execute_script(hidden) == [False, False]
+    assert opened.execute_script(closed) == [False, False]
+    opened.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert opened.execute_script(hidden) == [False, True]
+    assert opened.execute_script(closed) == [False, True]
+
+
+def test_long_words_do_not_widen_the_page(opened):
+    opened.execute_script(
+        """const word = "x".repeat(900);
+        for (const e of document.querySelectorAll("#asked, #questions li div, #answers, h1")) {
+          e.textContent = word;
+        }"""
+    )
+    wide = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert opened.execute_script(wide) <= 0
+    listed = "const e = document.getElementById('questions'); return e.scrollWidth - e.clientWidth"
+    assert opened.execute_script(listed) <= 0
+
+
+def test_characters_that_turn_the_direction_are_shown_and_turn_nothing(browser, own):
+    text = f"🐈 {OVERRIDE}In 1912{OVERRIDE} it sank"
+    write_jsonl(own / "corpus.jsonl", [{**CORPUS[0], "text": text}, *CORPUS[1:]])
+    questions = [{**QUESTIONS[0], "question": f"a{OVERRIDE}b", "answers": ["1912", f"2{OVERRIDE}"]}]
+    write_jsonl(own / "questions.jsonl", [*questions, *QUESTIONS[1:]])
+    evaluate(own, ["../one.trec", f"../{EVIL_RUN}.trec"], output="again")
+    browser.get(write_page(own / "again").page.as_uri())
+    choose(browser, "a1")
+    shown = ".run:nth-child(2) .hit:first-child .passage"
+    # the places of answers are still those of the text
+    assert element(browser, shown).get_property("textContent") == text.replace(OVERRIDE, "")
+    assert element(browser, f"{shown} mark").get_property("textContent") == "1912"
+    for selector in (f"{shown} .control", "#asked .control", "#questions li .control"):
+        assert element(browser, selector).get_attribute("title") == "U+202E"
+    assert element(browser, f"{shown} mark .control").is_displayed()
+    page = browser.execute_script("return document.body.innerText")
+    assert OVERRIDE not in page
 
 
 def test_a_sweep_s_page_opens_too(browser, tmp_path):

@@ -249,7 +249,7 @@ def advice(found: Geometry) -> list[str]:
         *_of_lengths(found),
         *_of_center(found),
         *(_of_counts(found.queries) if found.queries else []),
-        *_of_centering(found.languages),
+        *_of_centering(found),
     ]
 
 
@@ -274,9 +274,14 @@ def _of_lengths(found: Geometry) -> Iterator[str]:
 
 def _of_center(found: Geometry) -> Iterator[str]:
     if found.share >= COMMON:
+        moves = _moves(found.languages)
         yield (
             f"the mean passage holds {found.share:.0%} of the squared length: so much of every "
-            "similarity is common to all passages, and centring (--center) takes it away"
+            "similarity is common to all passages, "
+        ) + (
+            "yet taking it away does not help here (see below)"
+            if moves.down and len(moves.down) >= len(moves.up)
+            else "and centring (--center) takes it away"
         )
 
 
@@ -297,27 +302,48 @@ def _of_counts(counts: Counts) -> Iterator[str]:
         yield f"{counts.without} passages have no query and keep their own embedding"
 
 
-def _of_centering(languages: Mapping[str, Language]) -> Iterator[str]:
-    up: list[str] = []
-    down: list[str] = []
-    same: list[str] = []
+class _Moves(NamedTuple):
+    """The languages by what centring does, with the figures; `none`: nothing to compare."""
+
+    up: list[str]
+    down: list[str]
+    same: list[str]
+    none: list[str]
+
+
+def _moves(languages: Mapping[str, Language]) -> _Moves:
+    moves = _Moves([], [], [], [])
     for language, found in languages.items():
         if found.plain is None or found.centered is None:
-            yield (
-                f"{language}: fewer than two passages of the sample have queries; nothing to "
-                "compare (a larger --sample may find some)"
-            )
+            moves.none.append(language)
             continue
         before, after = found.plain.first, found.centered.first
-        group = up if after - before >= POINT else down if before - after >= POINT else same
+        change = after - before
+        group = moves.up if change >= POINT else moves.down if change <= -POINT else moves.same
         group.append(f"{language} {100 * before:.0f} → {100 * after:.0f}")
-    if up:
+    return moves
+
+
+def _of_centering(found: Geometry) -> Iterator[str]:
+    up, down, same, none = _moves(found.languages)
+    unit = "(% of mean queries that are nearest to their own passage)"
+    if none:
+        whole = found.sample == found.passages
         yield (
-            "centring tells passages apart better in " + ", ".join(up) + " (% of mean queries "
-            "that are nearest to their own passage): use --center"
+            f"{', '.join(none)}: fewer than two passages {'' if whole else 'of the sample '}have "
+            f"queries; nothing to compare{'' if whole else ' (a larger --sample may find some)'}"
+        )
+    # one conclusion: that of the side with more languages
+    if up:
+        yield f"centring tells passages apart better in {', '.join(up)} {unit}" + (
+            ": use --center" if len(up) > len(down) else ""
         )
     if down:
-        yield "centring tells passages apart worse in " + ", ".join(down) + " (% as above)"
+        yield f"centring tells passages apart worse in {', '.join(down)} {unit}" + (
+            ": do not centre" if len(down) > len(up) else ""
+        )
+    if up and len(up) == len(down):
+        yield "centring helps as many languages as it harms: compare both on questions"
     if same:
         yield "centring changes little in " + ", ".join(same) + " (% nearest to their own passage)"
 

@@ -459,7 +459,7 @@ def _explanation(report: SweepReport) -> str:
     lines = [
         "Scores are 0-100, averaged over languages without weights.",
         f"* significantly above the baseline, ° below ({evaluation.test}, level "
-        f"{evaluation.level:g}, correction over the {count} points: {evaluation.correction}).",
+        f"{evaluation.level:g}, correction over {_points(count)}: {evaluation.correction}).",
         f"† TUNED: the best of {count + 1} is chosen by the very questions it is shown for, so "
         "its figure flatters.",
     ]
@@ -468,6 +468,10 @@ def _explanation(report: SweepReport) -> str:
     if evaluation.relevance:
         lines.append(f"Relevance: {evaluation.relevance}.")
     return "\n".join([*lines, *(f"Note: {note}." for note in evaluation.notes)])
+
+
+def _points(count: int) -> str:
+    return "the one point" if count == 1 else f"the {count} points"
 
 
 def _held_out_text(found: Mapping[str, Any], style: str) -> str:
@@ -492,7 +496,8 @@ def _held_out_text(found: Mapping[str, Any], style: str) -> str:
     headers = ["metric", "held out", "- baseline", "95% interval", "p", "tuned†"]
     counts: dict[tuple[str, str], int] = {}
     for choice in found["chosen"]:
-        key = choice["language"] or "", choice["point"]
+        spoken = "no language" if choice["language"] == NO_LANGUAGE else choice["language"]
+        key = spoken or "", choice["point"]
         counts[key] = counts.get(key, 0) + 1
     chosen = ", ".join(f"{l} {point} ({n})".strip() for (l, point), n in sorted(counts.items()))
     return "\n\n".join([title, tabulated(rows, headers, style), f"Chosen (folds): {chosen}."])

@@ -15,6 +15,15 @@
     return element;
   }
 
+  // a text as nodes; characters that turn the direction of what follows are shown and turn nothing
+  function textNodes(text) {
+    return text.split(/([\u202a-\u202e\u2066-\u2069])/).map((part, i) => (i % 2
+      ? make("span", {
+        class: "control", title: `U+${part.charCodeAt(0).toString(16).toUpperCase()}`,
+      })
+      : part));
+  }
+
   // light and dark: the reader's system decides until the button is pressed
   const root = document.documentElement;
   const button = byId("theme");
@@ -42,6 +51,23 @@
     show();
   }
 
+  // paper has all figures and all numbers; afterwards the page is as it was
+  let restore = [];
+  addEventListener("beforeprint", () => {
+    const blocks = $$("[data-metric]").filter((block) => block.hidden);
+    const folded = $$("main details").filter((one) => !one.open && !one.closest("#explorer"));
+    for (const block of blocks) block.hidden = false;
+    for (const one of folded) one.open = true;
+    restore.push(() => {
+      for (const block of blocks) block.hidden = true;
+      for (const one of folded) one.open = false;
+    });
+  });
+  addEventListener("afterprint", () => {
+    for (const undo of restore) undo();
+    restore = [];
+  });
+
   if (!data.questions) return;
 
   // ---------------------------------------------------------------- the explorer
@@ -65,7 +91,8 @@
   const langOf = (code) => (code === "und" ? undefined : code);
 
   const items = data.questions.map((question, i) => {
-    const text = make("div", { dir: "auto", lang: langOf(question.language) }, question.text);
+    const text = make("div", { dir: "auto", lang: langOf(question.language) },
+      ...textNodes(question.text));
     const about = make("span", { class: "about" }, make("bdi", {}, question.id));
     const item = make("li", { role: "option", id: `question-${i}`, "aria-selected": "false" });
     item.append(text, about);
@@ -124,11 +151,11 @@
   function show() {
     const question = data.questions[current];
     const asked = byId("asked");
-    asked.textContent = question.text;
+    asked.replaceChildren(...textNodes(question.text));
     asked.lang = question.language === "und" ? "" : question.language;
     byId("answers").replaceChildren(...(question.answers.length
       ? ["Answers: ", ...question.answers.flatMap((answer, i) =>
-        [...(i ? [" · "] : []), make("mark", { dir: "auto" }, answer)])]
+        [...(i ? [" · "] : []), make("mark", { dir: "auto" }, ...textNodes(answer))])]
       : ["No answer is known for this question."]));
     const scale = scaleOf(question);
     const chosen = sides();
@@ -161,16 +188,17 @@
     const [docid, title, text] = data.passages[doc];
     const mark = question.marks[doc] || {};
     const head = make("header", {}, make("span", { class: "rank" }, String(rank + 1)),
-      make("span", { class: "title", dir: "auto" }, title));
+      make("span", { class: "title", dir: "auto" }, ...textNodes(title)));
     if (mark.relevant) head.append(make("span", { class: "tag" }, "relevant"));
     if (other !== undefined) head.append(moved(rank, question.hits[other].indexOf(doc)));
     const passage = make("p", { class: "passage", dir: "auto" });
     let at = 0;
     for (const [start, end] of mark.answers || []) {
-      passage.append(text.slice(at, start), make("mark", {}, text.slice(start, end)));
+      passage.append(...textNodes(text.slice(at, start)),
+        make("mark", {}, ...textNodes(text.slice(start, end))));
       at = end;
     }
-    passage.append(text.slice(at));
+    passage.append(...textNodes(text.slice(at)));
     const more = make("button", { type: "button", class: "more", "aria-expanded": "false" });
     more.append("more");
     const fold = mark.answers ? "hit" : "hit long"; // an answer is never folded away
@@ -247,7 +275,7 @@
       const element = make("li", { class: kind }, bar,
         make("span", { class: "value" }, value.toFixed(3)),
         make("abbr", { class: "code", title }, code),
-        make("span", { class: "words", dir: "auto", lang }, text));
+        make("span", { class: "words", dir: "auto", lang }, ...textNodes(text)));
       return { value, element };
     }
   }

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
+from xqg_pyserini.data import NO_LANGUAGE
 from xqg_pyserini.evaluate import plots
 from xqg_pyserini.evaluate.plots import Plot
 from xqg_pyserini.evaluate.results import Evaluated, Swept, interval_of
@@ -269,27 +270,33 @@ _TUNED = (
 
 def _sweep_headline(found: Swept, validation: Any) -> tuple[str, str, str]:
     metric = found.metrics[0]
-    best = found.best(metric)
+    best = found.challenger(metric)
     score, base = found.scores[best, metric][MACRO], found.scores[found.baseline, metric][MACRO]
-    tuned = (
-        f"Tuned, the best of {len(found.points)} settings on these same questions: {named(best)}, "
-        f"{score:.1f} ({score - base:+.1f})."
-    )
+    beaten = score > base
+    if beaten:
+        tuned = (
+            f"Tuned, the best of {len(found.points)} settings on these same questions: "
+            f"{named(best)}, {score:.1f} ({score - base:+.1f})."
+        )
+    else:
+        tuned = (
+            f"The best of the settings ({len(found.points) - 1}) on these same questions is no "
+            f"better than passages alone: {named(best)}, {score:.1f} ({score - base:+.1f})."
+        )
     row = None
     if validation:
         row = next((r for r in validation["held_out"] if r["metric"] == metric), None)
     title = f"Sweep · {metric}"
     if row is None:
+        if not beaten:
+            headline = f"No setting beats passages alone: {base:.1f} by {escape(metric)}"
+            return title, headline, f'<p class="lead">{tuned}</p>'
         headline = f"At best {score:.1f} by {escape(metric)}, {_gain(score - base)}"
-        return (
-            title,
-            headline,
-            (
-                f'<p class="lead">{tuned}</p><p class="warn">Nothing was held out: this figure '
-                "was tuned on the questions that it is shown for. A sweep with cross-validation "
-                "says what to expect on new ones.</p>"
-            ),
+        warning = (
+            '<p class="warn">Nothing was held out: this figure was tuned on the questions that '
+            "it is shown for. A sweep with cross-validation says what to expect on new ones.</p>"
         )
+        return title, headline, f'<p class="lead">{tuned}</p>{warning}'
     headline = f"Held out: {row['score']:.1f} by {escape(metric)}, {_gain(row['difference'])}"
     interval = interval_of(row, "difference")
     folds = (
@@ -301,7 +308,8 @@ def _sweep_headline(found: Swept, validation: Any) -> tuple[str, str, str]:
 
 
 def _gain(difference: float) -> str:
-    where = "below" if difference < 0 else "above"
+    shown = round(difference, 1)
+    where = "below" if shown < 0 else "above" if shown > 0 else "from"
     return f"{abs(difference):.1f} points {where} passages alone"
 
 
@@ -362,30 +370,41 @@ def _held_out_table(validation: Mapping[str, Any]) -> str:
 
 def _chosen_table(validation: Mapping[str, Any]) -> str:
     rows = [
-        [str(row["fold"]), escape(row.get("language") or "all"), named(row["point"])]
+        [str(row["fold"]), _language(row.get("language")), named(row["point"])]
         for row in validation["chosen"]
     ]
     return _table("What was chosen in each fold", ["fold", "language", "point"], rows, 3)
 
 
+def _language(code: str | None) -> str:
+    return "no language" if code == NO_LANGUAGE else escape(code or "all")
+
+
 def _power(found: Swept) -> str:
-    """Return what differences could have been seen at the best point of each metric."""
+    """Return what differences could have been seen at the best setting of each metric."""
     power = found.about.get("power")
     if not power:
         return ""
-    best = {metric: found.best(metric) for metric in found.metrics}
-    rows = []
-    for row in power["rows"]:
-        if best.get(row["metric"]) == row["point"]:
-            smallest = "" if row["smallest"] is None else f"{row['smallest']:.2f}"
-            needed = "" if row["needed"] is None else str(row["needed"])
-            cells = [escape(row["metric"]), named(row["point"]), str(row["questions"])]
-            rows.append([*cells, f"{row['difference']:+.2f}", smallest, needed])
     wanted = power.get("wanted")
-    head = ["metric", "best point", "questions", "difference", "smallest seen"]
-    head.append("questions needed" if wanted is None else f"questions needed for {wanted:g}")
+    rows = []
+    for metric in found.metrics:
+        some = [row for row in power["rows"] if row["metric"] == metric]
+        if not some:
+            continue
+        # as in table.md: the best of those that are compared with the baseline
+        row = max(some, key=lambda row: row["difference"])
+        cells = [escape(metric), named(row["point"]), str(row["questions"])]
+        cells.append(f"{row['difference']:+.2f}")
+        cells.append("-" if row["smallest"] is None else f"{row['smallest']:.2f}")
+        if wanted is not None:
+            cells.append("-" if row["needed"] is None else str(row["needed"]))
+        rows.append(cells)
+    head = ["metric", "best setting", "questions", "difference", "smallest that shows"]
+    if wanted is not None:
+        head.append(f"questions needed for {wanted:g}")
+    tests = f"{power['tests']} test{'' if power['tests'] == 1 else 's'}"
     caption = (
-        f"The smallest difference that a test at {power['level']:.2g} ({power['tests']} tests) "
+        f"The smallest difference that a test at {power['level']:.2g} ({tests}) "
         f"sees with a probability of {power['power']:.0%}"
     )
-    return f"<h2>Power</h2>{_table(caption, head, rows, 2)}"
+    return f"<h2>Power</h2>{_table(caption, head, rows, 2)}" if rows else ""

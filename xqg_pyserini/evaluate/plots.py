@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from xqg_pyserini.evaluate.results import ALL, Evaluated, Point, Swept, interval_of
@@ -340,9 +341,13 @@ def sweep_curves(found: Swept, metric: str, over: str, by_language: bool) -> Plo
     best = _highest(found, metric, curves)
     what = "weight of the queries" if over == "weight" else "number of queries a language"
     where = "by language" if by_language else "on average over languages"
+    band = ""
     if by_language:
-        band = " Drawn is the difference to passages alone."
-    else:
+        band = " Drawn is the difference to passages alone"
+        if len(by_form) > 1:
+            band += f" of the {form} form ({_greek(form)}), that of the highest curve"
+        band += "."
+    elif any(_has_band(found, metric, some) for some in by_form.values()):
         band = (
             " Band: of the highest curve, the 95% confidence interval of the difference to "
             "passages alone at each point, not corrected for having chosen."
@@ -381,6 +386,21 @@ def _highest(found: Swept, metric: str, curves: Iterable[Curve]) -> str:
     return max(names, key=lambda name: found.scores[name, metric][MACRO])
 
 
+def _highest_curve(found: Swept, metric: str, curves: Iterable[Curve]) -> Curve:
+    return max(
+        curves, key=lambda curve: found.scores[_highest(found, metric, [curve]), metric][MACRO]
+    )
+
+
+def _has_band(found: Swept, metric: str, curves: Iterable[Curve]) -> bool:
+    """Return whether the highest curve has two neighbours with an interval that can be seen."""
+    points = _highest_curve(found, metric, curves).points
+    there = [found.differences.get((name, metric), {}).get(MACRO) for _, name in points]
+    widths = [value.high - value.low for value in there if value]
+    # NaN, where there is no interval, compares as false
+    return any(a >= 0 and b >= 0 and a + b > 0 for a, b in pairwise(widths))
+
+
 def _colors(by_form: Mapping[str, list[Curve]]) -> dict[str, list[str]]:
     """Return the colours of each form's curves: one kind has one colour, where they suffice."""
     kinds = list(dict.fromkeys(c.kind for form in reversed(list(by_form)) for c in by_form[form]))
@@ -402,9 +422,7 @@ def _panel(
     small = language != MACRO
     baseline = 0.0 if small else found.scores[found.baseline, metric][MACRO]
     axes.axhline(baseline, color=SERIES[0], linestyle=(0, (5, 3)), label="passages alone")
-    highest = max(
-        curves, key=lambda curve: found.scores[_highest(found, metric, [curve]), metric][MACRO]
-    )
+    highest = _highest_curve(found, metric, curves)
     for curve, color in zip(curves, colors, strict=True):
         values = [
             found.differences.get((name, metric), {}).get(language) for _, name in curve.points

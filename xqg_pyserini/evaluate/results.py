@@ -103,6 +103,11 @@ class Swept:
         """Return the point with the highest macro score; the first of equals."""
         return max(self.points, key=lambda name: self.scores[name, metric][MACRO])
 
+    def challenger(self, metric: str) -> str:
+        """Return the best point beside the baseline, which it may not beat."""
+        others = (name for name in self.points if name != self.baseline)
+        return max(others, key=lambda name: self.scores[name, metric][MACRO], default=self.baseline)
+
 
 def read_results(folder: str | Path) -> Evaluated | Swept:
     """Read a folder of results of either kind; raise `UserError` for another, or a damaged one."""
