@@ -1,5 +1,6 @@
 """Search equals brute force in exact numbers: groups of languages, ties, blocks, centring."""
 
+import json
 import warnings
 
 import faiss
@@ -20,11 +21,12 @@ from test_store import (
 from xqg_pyserini import data, search, store
 from xqg_pyserini.accumulate import accumulate_queries
 from xqg_pyserini.augment import Fusion
+from xqg_pyserini.bridge import run_module
 from xqg_pyserini.data import Hit, Question
 from xqg_pyserini.encode import encode_passages
 from xqg_pyserini.errors import XqgWarning
 from xqg_pyserini.fused import FusedPassages
-from xqg_pyserini.index import build_index, build_language_indexes
+from xqg_pyserini.index import FaissIndex, build_index, build_language_indexes
 from xqg_pyserini.search import search_index, search_stores
 
 # All numbers are small multiples of powers of two, and so are the counts (of a passage in each
@@ -515,6 +517,25 @@ def test_indexes_that_are_not_one_a_language_are_refused(fused, passages, tmp_pa
     assert message(search_index, [ar, tmp_path / "base"], QUESTIONS, **options) == (
         f"{tmp_path / 'base'}: does not say the languages mixed into it; several indexes are those "
         "of xqg index --language-aware"
+    )
+
+
+def test_a_language_aware_folder_is_no_single_index_and_stands_alone(fused, tmp_path):
+    parent = tmp_path / "L"
+    languages_index(fused, tmp_path, FUSIONS["mean"])
+    some = " ".join(str(parent / name) for name in ("ar", "ru", "te", "all-languages"))
+    expected = f"{parent} is a folder of one index a language: give one of {some}"
+    assert message(FaissIndex, parent) == expected
+    pytest.importorskip("pyserini")
+    assert message(run_module, "search.faiss", ["--index", str(parent)]) == expected
+    options = {"vectors": VECTORS, "hits": 3}
+    assert message(search_index, [parent, parent / "ar"], QUESTIONS, **options) == (
+        f"{parent}: give the language-aware folder alone, or some of the folders in it"
+    )
+    meta = json.loads((parent / "xqg.json").read_text("utf-8"))
+    (parent / "xqg.json").write_text(json.dumps({**meta, "languages": []}), "utf-8")
+    assert message(search_index, parent, QUESTIONS, **options) == (
+        f"{parent / 'xqg.json'}: damaged (it names no languages); build the index again"
     )
 
 

@@ -293,6 +293,7 @@ class FaissIndex:
         import faiss
 
         self.path = Path(path)
+        refuse_language_aware(self.path)
         if not self.path.is_dir():
             raise UserError(f"{self.path}: no such index (expected a folder with {INDEX}, {DOCID})")
         for name in (INDEX, DOCID):
@@ -370,6 +371,10 @@ class LanguageIndexes:
             if inner is not None and len(self.folders) == 1:
                 self.paths = {**{l: folder / l for l in inner}, None: folder / ALL}
                 break
+            if inner is not None:
+                raise UserError(
+                    f"{folder}: give the language-aware folder alone, or some of the folders in it"
+                )
             languages = self._languages(folder)
             one = languages[0] if len(languages) == 1 and folder.name != ALL else None
             if one in self.paths:
@@ -402,12 +407,22 @@ class LanguageIndexes:
         return path
 
 
+def refuse_language_aware(folder: str | Path) -> None:
+    """Raise `UserError` for a language-aware folder where one index is wanted."""
+    inner = language_aware(folder)
+    if inner is not None:
+        some = " ".join(str(Path(folder) / name) for name in (*inner, ALL))
+        raise UserError(f"{folder} is a folder of one index a language: give one of {some}")
+
+
 def language_aware(folder: str | Path) -> list[str] | None:
     """Return the languages of a language-aware folder; None for any other."""
     try:
         meta = json.loads((Path(folder) / META).read_text("utf-8"))
         if meta.get("kind") != LANGUAGE_AWARE:
             return None
+        if not meta["languages"]:
+            raise TypeError("it names no languages")
         return [str(language) for language in meta["languages"]]
     except (OSError, ValueError, AttributeError):
         return None
