@@ -116,7 +116,7 @@ def build_language_indexes(
     store = fused.passages
     with writing_folder(output, overwrite, [store.path, fused.queries.path]) as folder:
         sets = {**{l: (l,) for l in fused.languages}, ALL: fused.languages}
-        announce(_cost(kind, store, len(sets)))
+        announce(_cost(kind, fused, len(sets)))
         for name, languages in sets.items():
             (folder / name).mkdir()
             _fill(folder / name, kind, fused, languages)
@@ -138,16 +138,22 @@ def build_language_indexes(
     return meta
 
 
-def _cost(kind: str, store: VectorStore, indexes: int) -> str:
-    """Say what so many indexes take: on disk, and of memory where they are built and searched."""
-    per_passage = {"flat": 4, "fp16": 2, "sq8": 1, "hnsw": 4}[kind] * store.d
-    per_passage += HNSW_BYTES if kind == "hnsw" else 0
-    one = store.n * per_passage
-    where = "held in memory while it is built" if kind == "hnsw" else "written as a stream"
-    return (
-        f"{indexes} {kind} indexes of {_size(one)} each: {_size(indexes * one)} on disk, each "
-        f"{where}; a search maps those of the languages that are asked, one at a time"
-    )
+def _cost(kind: str, fused: FusedPassages, indexes: int) -> str:
+    """Say what so many indexes of each type take, the chosen one marked, and what else there is."""
+    store = fused.passages
+    rows = 2 + len(fused.pair.totals())  # of centers.npy
+    beside = store.ids_path.stat().st_size + (4 * store.d * rows if fused.fusion.center else 0)
+    lines = [f"{indexes} indexes of {store.n} passages take"]
+    for name, width in (("flat", 4), ("fp16", 2), ("sq8", 1), ("hnsw", 4)):
+        one = store.n * (width * store.d + (HNSW_BYTES if name == "hnsw" else 0))
+        build = f"{_size(one)} of memory to build" if name == "hnsw" else "a block to build"
+        lines.append(
+            f"{'*' if name == kind else ' '} {name}: {_size(indexes * (one + beside))} of disk, "
+            f"{build}, {_size(one)} to search (page cache where mapped, as xqg search does; held "
+            "by Pyserini)"
+        )
+    lines.append("  or none: xqg search --language-aware reads the stores, and takes no more disk")
+    return "\n".join(lines)
 
 
 def _size(count: int) -> str:
