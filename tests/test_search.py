@@ -1,5 +1,6 @@
 """Search equals brute force in exact numbers: groups of languages, ties, blocks, centring."""
 
+import json
 import warnings
 
 import faiss
@@ -20,11 +21,12 @@ from test_store import (
 from xqg_pyserini import data, search, store
 from xqg_pyserini.accumulate import accumulate_queries
 from xqg_pyserini.augment import Fusion
+from xqg_pyserini.bridge import run_module
 from xqg_pyserini.data import Hit, Question
 from xqg_pyserini.encode import encode_passages
 from xqg_pyserini.errors import XqgWarning
 from xqg_pyserini.fused import FusedPassages
-from xqg_pyserini.index import build_index, build_language_indexes
+from xqg_pyserini.index import FaissIndex, build_index, build_language_indexes
 from xqg_pyserini.search import search_index, search_stores
 
 # All numbers are small multiples of powers of two, and so are the counts (of a passage in each
@@ -518,6 +520,25 @@ def test_indexes_that_are_not_one_a_language_are_refused(fused, passages, tmp_pa
     )
 
 
+def test_a_language_aware_folder_is_no_single_index_and_stands_alone(fused, tmp_path):
+    parent = tmp_path / "L"
+    languages_index(fused, tmp_path, FUSIONS["mean"])
+    some = " ".join(str(parent / name) for name in ("ar", "ru", "te", "all-languages"))
+    expected = f"{parent} is a folder of one index a language: give one of {some}"
+    assert message(FaissIndex, parent) == expected
+    pytest.importorskip("pyserini")
+    assert message(run_module, "search.faiss", ["--index", str(parent)]) == expected
+    options = {"vectors": VECTORS, "hits": 3}
+    assert message(search_index, [parent, parent / "ar"], QUESTIONS, **options) == (
+        f"{parent}: give the language-aware folder alone, or some of the folders in it"
+    )
+    meta = json.loads((parent / "xqg.json").read_text("utf-8"))
+    (parent / "xqg.json").write_text(json.dumps({**meta, "languages": []}), "utf-8")
+    assert message(search_index, parent, QUESTIONS, **options) == (
+        f"{parent / 'xqg.json'}: damaged (it names no languages); build the index again"
+    )
+
+
 def test_what_it_takes_is_said_before_anything_is_written(fused, tmp_path):
     said = []
 
@@ -525,13 +546,11 @@ def test_what_it_takes_is_said_before_anything_is_written(fused, tmp_path):
         said.append((text, (tmp_path / "L").exists()))
 
     languages_index(fused, tmp_path, FUSIONS["mean"], announce=announce)
-    assert said == [
-        (
-            "4 flat indexes of 0.0 MB each: 0.0 MB on disk, each written as a stream; a search "
-            "maps those of the languages that are asked, one at a time",
-            False,
-        )
-    ]
+    ((text, there),) = said
+    lines = text.splitlines()
+    assert not there and len(lines) == 6
+    assert [line[:7].strip() for line in lines[1:5]] == ["* flat:", "fp16:", "sq8:", "hnsw:"]
+    assert "xqg search --language-aware reads the stores" in lines[-1]
     text = message(languages_index, fused, tmp_path, FUSIONS["mean"])
     assert text.endswith("give another name, or --overwrite to replace it")
 

@@ -29,7 +29,7 @@ from xqg_pyserini import store, sweep
 from xqg_pyserini.augment import Centers, Fusion, augment, gram, mixing_weights, pooled
 from xqg_pyserini.data import Question, read_run
 from xqg_pyserini.errors import XqgWarning
-from xqg_pyserini.evaluate import page, power, selection
+from xqg_pyserini.evaluate import page, power, scoring, selection
 from xqg_pyserini.evaluate.significance import macro_interval
 from xqg_pyserini.files import file_sha256
 from xqg_pyserini.fused import FusedPassages
@@ -662,6 +662,21 @@ def test_a_forced_sum_is_noted_wherever_figures_are_read(tmp_path, judged, capsy
     assert FORCED not in quietly(run_sweep, **means).evaluation.notes
 
 
+def test_relevance_is_made_ready_once_for_all_runs(judged, monkeypatch):
+    made = []
+    monkeypatch.setattr(scoring._Ranx, "__init__", counted(scoring._Ranx.__init__, made))
+    quietly(run_sweep, **judged)
+    assert len(made) == 1
+
+
+def counted(function, calls):
+    def call(*arguments):
+        calls.append(arguments)
+        return function(*arguments)
+
+    return call
+
+
 def test_too_many_folds_for_the_groups_are_refused_before_anything_is_encoded(judged):
     judged["engine"] = {"encoder": "no/such"}  # would be refused first if it were looked at
     choosing = Choosing(10, "mrr@10", group_by="relevant")
@@ -766,7 +781,11 @@ def test_a_report_reads_the_questions_as_the_sweep_did_and_sees_that_they_change
         (["--num-queries", "0"], "--num-queries 0: expected all, or a number from 1"),
         (["--select-by", "R@2kt"], "--select-by says how a point is chosen: give --cross-validate"),
         (["--group-by", "none"], "--group-by says how a point is chosen"),
-        (["--power", "0"], "argument --power: 0: expected a number above 0"),
+        (["--power", "0"], "argument --power: 0: expected a number from 0.001 to 100"),
+        (["--power", "inf"], "argument --power: inf: expected a number from 0.001 to 100"),
+        (["--power", "101"], "argument --power: 101: expected a number from 0.001 to 100"),
+        (["--power", "1e-7"], "argument --power: 1e-7: expected a number from 0.001 to 100"),
+        (["--seed", "-1"], "argument --seed: -1: expected 0 or more"),
         (["--metrics", "map"], "relevance derived from the answers (or give --qrels) needs"),
     ],
 )

@@ -205,8 +205,8 @@ def _engine(sub: argparse.ArgumentParser) -> None:
 
 def _share(text: str) -> float:
     number = float(text)
-    if not number > 0:
-        raise argparse.ArgumentTypeError(f"{text}: expected a number above 0")
+    if not 0.001 <= number <= 100:  # less takes more questions than can be counted
+        raise argparse.ArgumentTypeError(f"{text}: expected a number from 0.001 to 100")
     return number
 
 
@@ -352,7 +352,7 @@ def _sampling(sub: argparse.ArgumentParser) -> None:
         metavar="N",
         help="longest prompt; longer passages are cut (default 512)",
     )
-    group.add_argument("--seed", type=int, metavar="N", help="default 42")
+    group.add_argument("--seed", type=_count, metavar="N", help="default 42")
 
 
 def _rules(sub: argparse.ArgumentParser, flag: str) -> None:
@@ -581,7 +581,7 @@ def _choosing(sub: argparse.ArgumentParser) -> None:
         help="relevant: questions that share a relevant passage stay in one fold (default with "
         "--qrels); none: every question by itself (default without)",
     )
-    group.add_argument("--seed", type=int, default=42, help="of the folds (default 42)")
+    group.add_argument("--seed", type=_count, default=42, help="of the folds (default 42)")
     group.add_argument(
         "--power",
         nargs="?",
@@ -643,7 +643,7 @@ def _report(sub: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--hits", type=_positive, default=10, metavar="N", help="passages a question (default 10)"
     )
-    group.add_argument("--seed", type=int, default=42, help="of the choice among equals")
+    group.add_argument("--seed", type=_count, default=42, help="of the choice among equals")
     _overwrite(sub)
     _engine(sub)
     _json(sub)
@@ -656,7 +656,7 @@ def _inspect(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--sample", type=int, default=1000, metavar="N", help="passages to compare (default 1000)"
     )
-    sub.add_argument("--seed", type=int, default=42, help="of the sample (default 42)")
+    sub.add_argument("--seed", type=_count, default=42, help="of the sample (default 42)")
     sub.add_argument(
         "--skip-unknown",
         action="store_true",

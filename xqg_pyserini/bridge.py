@@ -168,6 +168,8 @@ def run_module(module: str, arguments: Sequence[str], verbose: bool = False) -> 
             "search.lucene, search.hybrid, index.lucene, fusion, eval.trec_eval"
         )
     arguments = list(arguments)
+    if index := _value(arguments, "--index"):
+        importlib.import_module("xqg_pyserini.index").refuse_language_aware(index)
     with _our_encoders(name, arguments):
         sys.argv = [name, *arguments]
         runpy.run_module(name, run_name="__main__", alter_sys=True)

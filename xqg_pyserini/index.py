@@ -116,7 +116,7 @@ def build_language_indexes(
     store = fused.passages
     with writing_folder(output, overwrite, [store.path, fused.queries.path]) as folder:
         sets = {**{l: (l,) for l in fused.languages}, ALL: fused.languages}
-        announce(_cost(kind, store, len(sets)))
+        announce(_cost(kind, fused, len(sets)))
         for name, languages in sets.items():
             (folder / name).mkdir()
             _fill(folder / name, kind, fused, languages)
@@ -138,16 +138,22 @@ def build_language_indexes(
     return meta
 
 
-def _cost(kind: str, store: VectorStore, indexes: int) -> str:
-    """Say what so many indexes take: on disk, and of memory where they are built and searched."""
-    per_passage = {"flat": 4, "fp16": 2, "sq8": 1, "hnsw": 4}[kind] * store.d
-    per_passage += HNSW_BYTES if kind == "hnsw" else 0
-    one = store.n * per_passage
-    where = "held in memory while it is built" if kind == "hnsw" else "written as a stream"
-    return (
-        f"{indexes} {kind} indexes of {_size(one)} each: {_size(indexes * one)} on disk, each "
-        f"{where}; a search maps those of the languages that are asked, one at a time"
-    )
+def _cost(kind: str, fused: FusedPassages, indexes: int) -> str:
+    """Say what so many indexes of each type take, the chosen one marked, and what else there is."""
+    store = fused.passages
+    rows = 2 + len(fused.pair.totals())  # of centers.npy
+    beside = store.ids_path.stat().st_size + (4 * store.d * rows if fused.fusion.center else 0)
+    lines = [f"{indexes} indexes of {store.n} passages take"]
+    for name, width in (("flat", 4), ("fp16", 2), ("sq8", 1), ("hnsw", 4)):
+        one = store.n * (width * store.d + (HNSW_BYTES if name == "hnsw" else 0))
+        build = f"{_size(one)} of memory to build" if name == "hnsw" else "a block to build"
+        lines.append(
+            f"{'*' if name == kind else ' '} {name}: {_size(indexes * (one + beside))} of disk, "
+            f"{build}, {_size(one)} to search (page cache where mapped, as xqg search does; held "
+            "by Pyserini)"
+        )
+    lines.append("  or none: xqg search --language-aware reads the stores, and takes no more disk")
+    return "\n".join(lines)
 
 
 def _size(count: int) -> str:
@@ -293,6 +299,7 @@ class FaissIndex:
         import faiss
 
         self.path = Path(path)
+        refuse_language_aware(self.path)
         if not self.path.is_dir():
             raise UserError(f"{self.path}: no such index (expected a folder with {INDEX}, {DOCID})")
         for name in (INDEX, DOCID):
@@ -370,6 +377,10 @@ class LanguageIndexes:
             if inner is not None and len(self.folders) == 1:
                 self.paths = {**{l: folder / l for l in inner}, None: folder / ALL}
                 break
+            if inner is not None:
+                raise UserError(
+                    f"{folder}: give the language-aware folder alone, or some of the folders in it"
+                )
             languages = self._languages(folder)
             one = languages[0] if len(languages) == 1 and folder.name != ALL else None
             if one in self.paths:
@@ -402,12 +413,22 @@ class LanguageIndexes:
         return path
 
 
+def refuse_language_aware(folder: str | Path) -> None:
+    """Raise `UserError` for a language-aware folder where one index is wanted."""
+    inner = language_aware(folder)
+    if inner is not None:
+        some = " ".join(str(Path(folder) / name) for name in (*inner, ALL))
+        raise UserError(f"{folder} is a folder of one index a language: give one of {some}")
+
+
 def language_aware(folder: str | Path) -> list[str] | None:
     """Return the languages of a language-aware folder; None for any other."""
     try:
         meta = json.loads((Path(folder) / META).read_text("utf-8"))
         if meta.get("kind") != LANGUAGE_AWARE:
             return None
+        if not meta["languages"]:
+            raise TypeError("it names no languages")
         return [str(language) for language in meta["languages"]]
     except (OSError, ValueError, AttributeError):
         return None

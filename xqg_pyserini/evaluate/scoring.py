@@ -252,12 +252,13 @@ def score_runs(
     languages = {q.id: q.language or NO_LANGUAGE for q in questions}
     evaluation.relevant = relevant
     scorer = RecallAtTokens(texts)
+    ranx = _Ranx(questions, relevant) if others else None
     for name, run in runs.items():
         by_name: dict[Any, dict[str, float]] = {}
         if budgets:
             by_name |= _r_at_kt(questions, run, answerable, scorer, budgets)
-        if others:
-            by_name |= _ranx(questions, run, relevant, others)
+        if ranx is not None:
+            by_name |= ranx.scores(run, others)
         for metric in parsed:
             values = by_name[metric.budget or metric.name]
             if official:
@@ -459,36 +460,50 @@ def _r_at_kt(
     return values
 
 
-def _ranx(
-    questions: Sequence[Question],
-    run: Run,
-    relevant: Mapping[str, dict[str, int]],
-    metrics: list[str],
-) -> dict[Any, dict[str, float]]:
-    """Let ranx score a run: by the run's ranks, over all questions with a relevant passage."""
-    judged = {q.id: relevant[q.id] for q in questions if any(relevant.get(q.id, {}).values())}
-    if not judged:
-        raise UserError("no question has a relevant passage; nothing for ranx to score")
-    import ranx
+class _Ranx:
+    """ranx, with relevance turned into its arrays once for all runs.
 
-    # by rank, since scores may tie; no docid holds white space, so " " is nobody's passage
-    ranked = {
-        qid: {h.docid: -float(i) for i, h in enumerate(run.get(qid, ()))} or {" ": 0.0}
-        for qid in judged
-    }
-    ours = ranx.Run(ranked)
-    names = {metric: metric.lower() for metric in metrics}  # nDCG@10 is ranx's ndcg@10
-    ranx.evaluate(
-        ranx.Qrels(judged), ours, list(names.values()), return_mean=False, save_results_in_run=True
-    )
-    scores = {
-        metric: {qid: float(ours.scores[name][qid]) for qid in judged}
-        for metric, name in names.items()
-    }
-    for metric, values in scores.items():
-        if any(value != value for value in values.values()):
-            raise UserError(f"{metric} is not defined here: it needs passages judged not relevant")
-    return scores
+    ranx's own `Qrels` and `Run` sort typed dictionaries, which takes longer than all scoring; what
+    is sorted already can be handed over as the arrays that it makes of them.
+    """
+
+    def __init__(
+        self, questions: Sequence[Question], relevant: Mapping[str, dict[str, int]]
+    ) -> None:
+        judged = {q.id: relevant[q.id] for q in questions if any(relevant.get(q.id, {}).values())}
+        if not judged:
+            raise UserError("no question has a relevant passage; nothing for ranx to score")
+        from ranx.utils import python_dict_to_typed_list
+
+        self._judged = list(judged)
+        self._arrays = python_dict_to_typed_list
+        best_first = {
+            qid: dict(sorted(some.items(), key=lambda item: -item[1]))
+            for qid, some in judged.items()
+        }
+        self._relevant = self._arrays(best_first, sort=False)
+
+    def scores(self, run: Run, metrics: Sequence[str]) -> dict[Any, dict[str, float]]:
+        """Score a run: by the run's ranks, over all questions with a relevant passage."""
+        import ranx
+
+        # by rank, since scores may tie; no docid holds white space, so " " is nobody's passage
+        ranked = {
+            qid: {h.docid: -float(i) for i, h in enumerate(run.get(qid, ()))} or {" ": 0.0}
+            for qid in self._judged
+        }
+        hits = self._arrays(ranked, sort=False)
+        names = [metric.lower() for metric in metrics]  # nDCG@10 is ranx's ndcg@10
+        # a metric alone, of arrays, ranx looks up by a wrong name: one is given twice
+        by_name = ranx.evaluate(self._relevant, hits, [*names, names[0]], return_mean=False)
+        found = {}
+        for metric, name in zip(metrics, names, strict=True):
+            found[metric] = dict(zip(self._judged, map(float, by_name[name]), strict=True))
+            if any(value != value for value in found[metric].values()):
+                raise UserError(
+                    f"{metric} is not defined here: it needs passages judged not relevant"
+                )
+        return found
 
 
 def paired(
