@@ -144,7 +144,9 @@ def check_points(points: Sequence[Point], chosen: Mapping[Point, Languages] | No
     names: dict[Point, str] = {}
     for point in points:
         same = point
-        languages = point.fusion and (chosen or {}).get(point, point.fusion.languages)
+        languages = point.fusion.languages if point.fusion else None
+        if chosen and point.fusion:
+            languages = chosen.get(point, languages)
         if point.fusion and languages:  # the sum of their queries has no order
             ordered = replace(point.fusion, languages=tuple(sorted(languages)))
             same = replace(point, fusion=ordered)
