@@ -241,7 +241,14 @@ def index(args: argparse.Namespace) -> None:
         what = "passages alone"
         if fusion:
             what = f"{fusion} over {' '.join(meta['fusion']['languages'])}"
-    _print(args, meta, f"{args.output}: {meta['n']} passages ({args.type}), {what}")
+    text = f"{args.output}: {meta['n']} passages ({args.type}), {what}"
+    if fusion and fusion.center:
+        index = f"{args.output}/xx" if args.language_aware else args.output
+        text += (
+            "\nIt is centred: xqg search centres the questions too; in Pyserini, search each "
+            f"language by itself with XQG_CENTER={index} XQG_LANGUAGE=xx"
+        )
+    _print(args, meta, text)
 
 
 def _announce(text: str) -> None:

