@@ -116,23 +116,21 @@ class QueryGenerator:
         for (i, language), text, tokens in zip(places, texts, self._tokens(texts), strict=True):
             if len(tokens) > self.settings.max_input_tokens:
                 cut.add(i)
-                text, tokens = self._shortened(passages[i], language, len(tokens))
+                text, tokens = self._shortened(passages[i], language)
             prompts.append(Prompt(text, tokens, i, passages[i].id, language))
         self.cut += len(cut)
         return prompts
 
-    def _shortened(self, passage: Passage, language: str, length: int) -> tuple[str, list[int]]:
+    def _shortened(self, passage: Passage, language: str) -> tuple[str, list[int]]:
         """Return a prompt whose passage is cut at its end until the whole of it fits."""
         text = self._text(passage, language)
         (tokens,) = self._tokens([text])
         pieces = self.tokenizer(passage.text, add_special_tokens=False)["input_ids"]
         keep = len(pieces)
-        while length > self.settings.max_input_tokens:
-            keep -= length - self.settings.max_input_tokens
+        while len(tokens) > self.settings.max_input_tokens:
+            keep -= len(tokens) - self.settings.max_input_tokens
             if keep < 1 and passage.title:  # a title as long as a passage: do without
-                untitled = passage._replace(title="")
-                (tokens,) = self._tokens([self._text(untitled, language)])
-                return self._shortened(untitled, language, len(tokens))
+                return self._shortened(passage._replace(title=""), language)
             if keep < 1:
                 raise UserError(
                     f"--max-input-tokens {self.settings.max_input_tokens} leaves no room for "
@@ -141,7 +139,6 @@ class QueryGenerator:
             kept = self.tokenizer.decode(pieces[:keep], skip_special_tokens=True).strip()
             text = self._text(passage, language, kept)
             (tokens,) = self._tokens([text])
-            length = len(tokens)
         return text, tokens
 
     def _batches(self, prompts: list[Prompt]) -> Iterator[list[Prompt]]:
