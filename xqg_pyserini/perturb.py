@@ -232,7 +232,7 @@ def _plain(letter: str) -> str:
 
 
 def _both_ways(*pairs: str) -> dict[str, str]:
-    return {a: b for pair in pairs for a, b in (pair, pair[::-1])}
+    return {pair[i]: pair[1 - i] for pair in pairs for i in (0, 1)}
 
 
 _accents = _found(r"(?:(?=[\p{Latin}\p{Greek}])\X)", _plain)
@@ -278,9 +278,9 @@ _JAPANESE_WORD = regex.compile(r"[\p{Han}々]+|[ァ-ヺー]+|[\p{Latin}\p{N}]+")
 
 
 def fold_word(word: str) -> str:
-    """Return the form in which words are looked up: NFC, lower case, no joiners."""
+    """Return the form in which words are looked up: NFC, lower case, no joiners or stress marks."""
     plain = unicodedata.normalize("NFC", word).lower()
-    return plain.replace("\u200c", "").replace("\u200d", "")
+    return regex.sub(r"[\u200c\u200d\u0301]", "", plain)
 
 
 def words_of(text: str, language: str) -> list[Place]:
@@ -317,8 +317,9 @@ def learn_lexicon(pairs: Iterable[tuple[str, str]], language: str) -> dict[str, 
     3. s is translated by the t it was linked with most often, if that was at least `MIN_LINKS`
        times and in `MIN_SHARE` of the pairs with s.
 
-    Counts are of pairs, not of occurrences.  Numbers and English articles are left out.  Ties are broken by the words themselves, so that the
-    order of pairs does not matter.  A language whose words cannot be found has no entry.
+    Counts are of pairs, not of occurrences.  Numbers and English articles are left out.  Ties are
+    broken by the words themselves, so that the order of pairs does not matter.  A language whose
+    words cannot be found has no entry.
     """
     base = language.split("-")[0]
     sentences = [
