@@ -435,8 +435,8 @@ def mine(args: argparse.Namespace) -> None:
     """Run `xqg mine`."""
     from xqg_pyserini.mine import Mining, mine_negatives, mining_text
 
-    names = ("negatives", "positives", "depth", "skip", "margin", "sample", "seed", "keep_short")
-    names += ("with_title", "scores")
+    names = ["negatives", "positives", "depth", "skip", "margin", "sample", "seed", "keep_short"]
+    names += ["with_title", "scores"]
     found = mine_negatives(
         args.questions,
         args.corpus,
