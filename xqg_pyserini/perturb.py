@@ -242,6 +242,11 @@ _WIDE = {c: c + 0xFEE0 for c in range(0x21, 0x7F)}
 _NARROW = {wide: c for c, wide in _WIDE.items()}
 _WIDTHS = r"[0-9A-Za-z]+|[\uFF10-\uFF19\uFF21-\uFF3A\uFF41-\uFF5A]+"
 
+
+def _other_kana(run: str) -> str:
+    return run.translate(_HIRAGANA_TO_KATAKANA if "ぁ" <= run[0] <= "ゖ" else _KATAKANA_TO_HIRAGANA)
+
+
 # What people do when they write carelessly, language by language: docs/perturb.md has the table.
 _HABITS: dict[str, tuple[Rule, ...]] = {
     "ar": (
@@ -254,8 +259,7 @@ _HABITS: dict[str, tuple[Rule, ...]] = {
     ),
     "ja": (
         _found(_WIDTHS, lambda run: run.translate(_NARROW if ord(run[0]) > 0x7F else _WIDE)),
-        _found(r"[ァ-ヺー]{2,}", lambda run: run.translate(_KATAKANA_TO_HIRAGANA)),
-        _found(r"[ぁ-ゖー]{2,}", lambda run: run.translate(_HIRAGANA_TO_KATAKANA)),
+        _found(r"[ァ-ヺー]{2,}|[ぁ-ゖ][ぁ-ゖー]+", _other_kana),
     ),
     "ko": (_found(r"(?<=\p{Hangul}) +(?=\p{Hangul})", lambda _: ""),),
     "bn": (
@@ -297,15 +301,29 @@ def words_of(text: str, language: str) -> list[Place]:
 
 def _switches(text: str, language: str, lexicon: Lexicon) -> list[Place]:
     """Return the words that the lexicon has, and their English ones."""
-    places = []
-    for place in words_of(text, language):
-        english = lexicon.get(place.new)
-        if english is not None and english.lower() != place.new:
-            if language == "ja":  # a Latin word amid kanji is set off by spaces
-                before, after = text[: place.start][-1:], text[place.end :][:1]
-                english = " " * before.isalnum() + english + " " * after.isalnum()
-            places.append(Place(place.start, place.end, english))
-    return places
+    known = [place for place in words_of(text, language) if place.new in lexicon]
+    if language == "ja":
+        starts, ends = {place.start for place in known}, {place.end for place in known}
+        return [
+            Place(
+                place.start,
+                place.end,
+                # Latin words do not run together with others, nor with digits
+                " " * (_ends_latin(text[: place.start]) or place.start in ends)
+                + lexicon[place.new]
+                + " " * (_starts_latin(text[place.end :]) and place.end not in starts),
+            )
+            for place in known
+        ]
+    return [Place(place.start, place.end, lexicon[place.new]) for place in known]
+
+
+def _ends_latin(text: str) -> bool:
+    return text[-1:].isascii() and text[-1:].isalnum()
+
+
+def _starts_latin(text: str) -> bool:
+    return text[:1].isascii() and text[:1].isalnum()
 
 
 def learn_lexicon(pairs: Iterable[tuple[str, str]], language: str) -> dict[str, str]:
