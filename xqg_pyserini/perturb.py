@@ -26,7 +26,12 @@ from xqg_pyserini.files import check_file, expand, read_lines, writing
 KINDS = ("typos", "script", "code-switch")
 MIN_LINKS = 3  # how often two words must have been linked to make an entry of a lexicon
 MIN_SHARE = 0.4  # of a word's occurrences, so many must have been linked with its translation
-ARTICLES = ("a", "an", "the")  # no word's translation; few languages have them
+# Who mixes languages keeps the grammar of one and takes words from the other; and these are what
+# statistics link wrongly most often
+GRAMMAR_WORDS = frozenset(
+    "a an the of in on at to by for from with as into than is are was were be been am do does did "
+    "has have had can could will would there it its s and or that this".split()
+)
 WITHOUT_SPACES = ("zh", "th", "lo", "km", "my", "bo", "dz")  # words cannot be found by a pattern
 
 Lexicon = Mapping[str, str]  # a word (as `fold_word` has it) → an English word
@@ -335,13 +340,13 @@ def learn_lexicon(pairs: Iterable[tuple[str, str]], language: str) -> dict[str, 
     3. s is translated by the t it was linked with most often, if that was at least `MIN_LINKS`
        times and in `MIN_SHARE` of the pairs with s.
 
-    Counts are of pairs, not of occurrences.  Numbers and English articles are left out.  Ties are
+    Counts are of pairs, not of occurrences.  Numbers and `GRAMMAR_WORDS` are left out.  Ties are
     broken by the words themselves, so that the order of pairs does not matter.  A language whose
     words cannot be found has no entry.
     """
     base = language.split("-")[0]
     sentences = [
-        (_vocabulary(text, base), [w for w in _vocabulary(to, "en") if w not in ARTICLES])
+        (_vocabulary(text, base), [w for w in _vocabulary(to, "en") if w not in GRAMMAR_WORDS])
         for text, to in pairs
     ]
     sources = Counter(s for ours, _ in sentences for s in ours)
