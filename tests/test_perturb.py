@@ -52,7 +52,8 @@ def script(text: str, language: str) -> str:
         ("ko", "몇 년간 NASA 2 일?", "몇년간 nasa 2 일"),
         ("bn", "নদী ক্\u200dষ চাঁদ শ ষ ?", "ণদি ক্শ চাদ স শ"),
         ("te", "కి క్\u200cష ణళ శొ?", "కీ క్శ నల సో"),
-        ("el", "Πού ζούσε;", "που ζουσε;"),
+        ("el", "Πού; ζούσε;", "που; ζουσε"),
+        ("es", "¿Quién, o qué?", "quien, o que"),
         ("de", "Wer  kam? Und ging?", "wer  kam? und ging"),  # only the last question mark
         ("zh", "谁写的？", "谁写的"),
     ],

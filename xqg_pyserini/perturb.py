@@ -29,8 +29,12 @@ MIN_SHARE = 0.4  # of a word's occurrences, so many must have been linked with i
 # Who mixes languages keeps the grammar of one and takes words from the other; and these are what
 # statistics link wrongly most often
 GRAMMAR_WORDS = frozenset(
-    "a an the of in on at to by for from with as into than is are was were be been am do does did "
-    "has have had can could will would there it its s and or that this".split()
+    [
+        *("a", "an", "the", "this", "that", "it", "its", "s", "there", "and", "or", "than"),
+        *("of", "in", "on", "at", "to", "by", "for", "from", "with", "as", "into"),
+        *("is", "are", "was", "were", "be", "been", "am", "do", "does", "did"),
+        *("has", "have", "had", "can", "could", "will", "would"),
+    ]
 )
 WITHOUT_SPACES = ("zh", "th", "lo", "km", "my", "bo", "dz")  # words cannot be found by a pattern
 
@@ -262,6 +266,8 @@ _HABITS: dict[str, tuple[Rule, ...]] = {
         _letters({"ё": "е", "Ё": "Е"}),
         _found(r"\u0301", lambda _: ""),  # stress, as encyclopaedias mark it
     ),
+    "el": (_found(r"\s*[;\u037e]\s*$", lambda _: ""),),  # the Greek question mark
+    "es": (_found("¿", lambda _: ""),),
     "ja": (
         _found(_WIDTHS, lambda run: run.translate(_NARROW if ord(run[0]) > 0x7F else _WIDE)),
         _found(r"[ァ-ヺー]{2,}|[ぁ-ゖ][ぁ-ゖー]+", _other_kana),
