@@ -71,6 +71,8 @@ def parser() -> argparse.ArgumentParser:
     _search(command("search", "search an index, or the stores language-aware", _FUSION))
     _sweep(command("sweep", "compare many fusions in one pass over the stores", _SWEEP))
     _evaluate(command("evaluate", "score runs by R@kt and ranx's metrics, with tests", _METRICS))
+    _mine(command("mine", "write training data with hard negatives out of a run", _MINING))
+    _perturb(command("perturb", "write a perturbed copy of a questions file", _PERTURB))
     _report(command("report", "make a page and plots of an evaluation or a sweep", _REPORT))
     _submit(command("submit", "write or check an XOR-Retrieve leaderboard file"))
     _inspect(command("inspect", "measure stores: lengths, centres, counts, and what follows"))
@@ -118,6 +120,18 @@ The page is one file that opens from disk.  Its explorer shows, question by ques
 found; it takes the questions, the corpus and the runs, which are looked up where the folder says
 they were.  With --queries, and --passages or --encoder, it also shows which generated queries lie
 nearest to the question."""
+_MINING = """\
+A line a question: {"query_id", "query", "language", "answers", "positive_passages",
+"negative_passages"}, passages as {"docid", "title", "text"}: what xqg train retriever and Tevatron
+read.  Positives are the relevant passages of --qrels, wherever they are in the corpus; without
+--qrels, the hits within --depth that hold an answer string as it stands.  Negatives are the other
+hits within --depth; where answers are known, hits that hold one are none.  See docs/mining.md."""
+_PERTURB = """\
+typos: letters swapped, dropped, doubled, hit beside the right key.  script: careless writing (no
+accents, hamza, capitals, spaces, question mark, …), language by language.  code-switch: words in
+English, from a lexicon that is learnt from --parallel or given as --dictionary; learn it from
+training questions only, lest translations of test questions leak.  A rate above 0 changes at least
+one place of a question that has any.  See docs/perturb.md."""
 _SWEEP = """\
 The grid is every form and weight × --languages × --num-queries × normalised or not × centred or
 not; the flags mean what they mean in xqg index and xqg search, and take several values.  With no
@@ -656,6 +670,86 @@ def _report(sub: argparse.ArgumentParser) -> None:
     group.add_argument("--seed", type=_count, default=42, help="of the choice among equals")
     _overwrite(sub)
     _engine(sub)
+    _json(sub)
+
+
+def _mine(sub: argparse.ArgumentParser) -> None:
+    _questions(sub, "--questions")
+    sub.add_argument("--corpus", required=True, metavar="PATH", help="where the texts come from")
+    sub.add_argument("--run", required=True, metavar="RUN", help="a TREC run for these questions")
+    sub.add_argument("--qrels", metavar="FILE", help="TREC qrels: their relevant passages")
+    sub.add_argument("--output", required=True, metavar="FILE", help="the JSON Lines to write")
+    group = sub.add_argument_group("choosing")
+    group.add_argument(
+        "--negatives", type=_count, default=7, metavar="N", help="of a question (default 7)"
+    )
+    group.add_argument(
+        "--positives",
+        type=_positive,
+        metavar="N",
+        help="at most so many of a question: those that the run ranks highest (default: all)",
+    )
+    group.add_argument(
+        "--depth", type=_positive, default=100, metavar="K", help="hits to look at (default 100)"
+    )
+    group.add_argument(
+        "--skip", type=_count, default=0, metavar="K", help="no negative from the first K hits"
+    )
+    group.add_argument(
+        "--margin",
+        type=float,
+        metavar="D",
+        help="no negative whose score is not at least D below that of the best positive in the run",
+    )
+    group.add_argument(
+        "--sample",
+        choices=["top", "random"],
+        default="random",
+        help="the highest negatives, or some at random (default random)",
+    )
+    group.add_argument("--seed", type=_count, default=42, help="of random negatives (default 42)")
+    group.add_argument(
+        "--keep-short",
+        action="store_true",
+        help="keep questions with fewer negatives than asked for (default: left out)",
+    )
+    group.add_argument("--with-title", action="store_true", help="look for answers in titles too")
+    group.add_argument(
+        "--scores",
+        action="store_true",
+        help="write the run's scores, positives first, then negatives, for distillation; "
+        "positives that the run lacks are left out",
+    )
+    _json(sub)
+
+
+def _perturb(sub: argparse.ArgumentParser) -> None:
+    _questions(sub, "--questions")
+    sub.add_argument("--kind", required=True, choices=["typos", "script", "code-switch"])
+    sub.add_argument(
+        "--rate",
+        required=True,
+        type=float,
+        metavar="R",
+        help="chance of each place (letter, mark, word) to be changed, from 0 to 1",
+    )
+    sub.add_argument("--seed", type=_count, default=42, help="of the draws (default 42)")
+    sub.add_argument("--output", required=True, metavar="FILE", help="the JSON Lines to write")
+    group = sub.add_argument_group("code-switch")
+    group.add_argument(
+        "--parallel",
+        nargs="+",
+        default=[],
+        metavar="xx=FILE",
+        help="TSV (question, tab, its English) to learn words from; FILE alone for one language",
+    )
+    group.add_argument(
+        "--dictionary",
+        nargs="+",
+        default=[],
+        metavar="xx=FILE",
+        help="TSV (word, tab, English); goes before what is learnt",
+    )
     _json(sub)
 
 
