@@ -797,7 +797,9 @@ def _train(sub: argparse.ArgumentParser) -> None:
             _setting(kind, option)
         _overwrite(kind)
         _json(kind)
-        kind.add_argument("--verbose", action="store_true", help="show third-party logs, tracebacks")
+        kind.add_argument(
+            "--verbose", action="store_true", help="show third-party logs, tracebacks"
+        )
 
 
 def _setting(sub: argparse.ArgumentParser, option: Any) -> None:

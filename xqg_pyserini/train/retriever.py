@@ -14,7 +14,7 @@ P leaves out what the data calls another positive of q, and copies of p⁺.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from xqg_pyserini.pretrained import (
 )
 from xqg_pyserini.store import resumable
 from xqg_pyserini.train import tuning
-from xqg_pyserini.train.data import Drawn, Example, Examples, draw, read_examples
+from xqg_pyserini.train.data import Drawn, Examples, draw, read_examples
 from xqg_pyserini.train.settings import RetrieverSettings
 from xqg_pyserini.train.trainer import Trainer
 from xqg_pyserini.train.validation import Validation
@@ -145,6 +145,7 @@ class Collator:
         )
 
     def __call__(self, drawn: Sequence[Drawn]) -> dict[str, Any]:
+        """Return a batch; passages of all questions stand one after another."""
         texts = [text for one in drawn for text in one.passages]
         starts = np.cumsum([0, *(len(one.passages) for one in drawn)])
         left_out = np.zeros((len(drawn), len(texts)), bool)
@@ -172,7 +173,9 @@ class Collator:
 class BiEncoder(torch.nn.Module):
     """One model for questions and passages, or two; gives their vectors, (n, d)."""
 
-    def __init__(self, query: torch.nn.Module, passage: torch.nn.Module, like: EncoderSettings):
+    def __init__(
+        self, query: torch.nn.Module, passage: torch.nn.Module, like: EncoderSettings
+    ) -> None:
         super().__init__()
         self.passage = passage
         self.query = query
@@ -229,7 +232,9 @@ class RetrieverTrainer(Trainer):
                 states.append(_random_state())
                 vectors.append(model(chunk, role).float())
         leaves = [v.detach().requires_grad_() for v in vectors]
-        by_role = {r: [v for v, (q, _) in zip(leaves, chunks, strict=True) if q == r] for r in ROLES}
+        by_role = {
+            r: [v for v, (q, _) in zip(leaves, chunks, strict=True) if q == r] for r in ROLES
+        }
         loss = self._loss(torch.cat(by_role["query"]), torch.cat(by_role["passage"]), inputs)
         loss = loss / self.current_gradient_accumulation_steps
         loss.backward()
@@ -281,18 +286,19 @@ def train_retriever(settings: RetrieverSettings, overwrite: bool = False) -> dic
     _check_scores(settings, examples)
     sources = [*settings.data, *([settings.validation] if settings.validation else [])]
     config = read_config(encoder.model)
-    description = {
+    base = fingerprint(encoder.model, config)
+    description: dict[str, Any] = {
         "xqg_pyserini": __version__,
         "settings": settings.record(),
         "encoder": asdict(encoder),
-        "base": fingerprint(encoder.model, config),
+        "base": base,
         "sources": {source: describe_sources(source) for source in sources},
     }
     finished = _finished(Path(settings.output), description)
     if finished is not None:
         return finished
     with resumable(settings.output, description, overwrite, [*sources, encoder.model]) as job:
-        training = _Training(settings, encoder, examples, description["base"])
+        training = _Training(settings, encoder, examples, base)
         report = training.run(job, validation)
         record = {**description, **report}
         write_json(job.path / "training.json", record)
@@ -301,7 +307,14 @@ def train_retriever(settings: RetrieverSettings, overwrite: bool = False) -> dic
 
 
 def _encoder(settings: RetrieverSettings) -> EncoderSettings:
-    names = ("pooling", "normalize", "query_prefix", "passage_prefix", "query_length", "passage_length")
+    names = (
+        "pooling",
+        "normalize",
+        "query_prefix",
+        "passage_prefix",
+        "query_length",
+        "passage_length",
+    )
     encoder = encoders.resolve(settings.model, {name: getattr(settings, name) for name in names})
     if encoder.backend != "torch":
         raise UserError(
@@ -313,8 +326,12 @@ def _encoder(settings: RetrieverSettings) -> EncoderSettings:
 
 
 def _check_scores(settings: RetrieverSettings, examples: Examples) -> None:
-    if settings.distill and all(examples[i].scores is None for i in range(min(len(examples), 1000))):
-        raise UserError(f"{examples.files[0]}: no scores in its first examples; --distill needs them")
+    if settings.distill and all(
+        examples[i].scores is None for i in range(min(len(examples), 1000))
+    ):
+        raise UserError(
+            f"{examples.files[0]}: no scores in its first examples; --distill needs them"
+        )
 
 
 def _finished(output: Path, description: dict[str, Any]) -> dict[str, Any] | None:
@@ -365,7 +382,10 @@ class _Training:
         for batch in range(min(WARM_UP_BATCHES, -(-len(self.data) // size))):
             numbers = range(batch * size, min((batch + 1) * size, len(self.data)))
             inputs = _to(self.collate([self.data[i] for i in numbers]), self.device)
-            queries, passages = both(inputs["queries"], "query"), both(inputs["passages"], "passage")
+            queries, passages = (
+                both(inputs["queries"], "query"),
+                both(inputs["passages"], "passage"),
+            )
             contrastive_loss(
                 queries, passages, inputs["targets"], inputs["left_out"], self.settings.temperature
             ).backward()
@@ -415,7 +435,8 @@ class _Training:
                 tuning.merged(module).save_pretrained(place)
                 self.tokenizer.save_pretrained(place)
             else:
-                tuning.save_adapter(module, place, self.encoder.model, self._base)
+                known = {k: v for k, v in asdict(settings).items() if k != "name"}
+                tuning.save_adapter(module, place, settings.model, self._base, known)
         if merged:
             untied = self.settings.untied
             settings = replace(settings, model=str(folder / "passage" if untied else folder))
