@@ -10,7 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from xqg_pyserini import __version__
 from xqg_pyserini.errors import UserError, XqgWarning
@@ -71,9 +71,12 @@ def parser() -> argparse.ArgumentParser:
     _search(command("search", "search an index, or the stores language-aware", _FUSION))
     _sweep(command("sweep", "compare many fusions in one pass over the stores", _SWEEP))
     _evaluate(command("evaluate", "score runs by R@kt and ranx's metrics, with tests", _METRICS))
+    _mine(command("mine", "write training data with hard negatives out of a run", _MINING))
+    _perturb(command("perturb", "write a perturbed copy of a questions file", _PERTURB))
     _report(command("report", "make a page and plots of an evaluation or a sweep", _REPORT))
     _submit(command("submit", "write or check an XOR-Retrieve leaderboard file"))
     _inspect(command("inspect", "measure stores: lengths, centres, counts, and what follows"))
+    _train(command("train", "train a retriever or a generator, in full or in part", _TRAIN))
     _pyserini(command("pyserini", "run a Pyserini module with our encoders in it", _PYSERINI))
     doctor = command("doctor", "say what this machine has and what would not work")
     _json(doctor)
@@ -117,6 +120,18 @@ The page is one file that opens from disk.  Its explorer shows, question by ques
 found; it takes the questions, the corpus and the runs, which are looked up where the folder says
 they were.  With --queries, and --passages or --encoder, it also shows which generated queries lie
 nearest to the question."""
+_MINING = """\
+A line a question: {"query_id", "query", "language", "answers", "positive_passages",
+"negative_passages"}, passages as {"docid", "title", "text"}: what xqg train retriever and Tevatron
+read.  Positives are the relevant passages of --qrels, wherever they are in the corpus; without
+--qrels, the hits within --depth that hold an answer string as it stands.  Negatives are the other
+hits within --depth; where answers are known, hits that hold one are none.  See docs/mining.md."""
+_PERTURB = """\
+typos: letters swapped, dropped, doubled, hit beside the right key.  script: careless writing (no
+accents, hamza, capitals, spaces, question mark, …), language by language.  code-switch: words in
+English, from a lexicon that is learnt from --parallel or given as --dictionary; learn it from
+training questions only, lest translations of test questions leak.  A rate above 0 changes at least
+one place of a question that has any.  See docs/perturb.md."""
 _SWEEP = """\
 The grid is every form and weight × --languages × --num-queries × normalised or not × centred or
 not; the flags mean what they mean in xqg index and xqg search, and take several values.  With no
@@ -129,6 +144,15 @@ Example:
   xqg sweep --passages passages --queries queries --questions questions.jsonl --qrels qrels.txt \\
       --metrics mrr@10 --beta 0.1 0.2 0.3 --languages all own each --center --no-center \\
       --cross-validate 5 --power 2 --output sweep"""
+_TRAIN = """\
+  xqg train retriever --model M --data train.jsonl --output DIR      a bi-encoder
+  xqg train generator --model M --data train.jsonl --output DIR      what xqg generate uses
+Each has its own --help.  See docs/training.md."""
+_TRAIN_KIND = """\
+Every flag is also a key of the YAML file that --config takes (with _ for -); flags win.  A training
+that was killed goes on when the same command is run again, and ends with the same weights.
+Data, a question a line: JSON Lines as Tevatron's (query, positive_passages, negative_passages,
+optionally language, answers, scores), as xqg mine writes them, or TSV question<TAB>passage."""
 _PYSERINI = """\
 Examples:
   xqg pyserini search.faiss --index DIR --topics T.tsv --output RUN \\
@@ -654,6 +678,86 @@ def _report(sub: argparse.ArgumentParser) -> None:
     _json(sub)
 
 
+def _mine(sub: argparse.ArgumentParser) -> None:
+    _questions(sub, "--questions")
+    sub.add_argument("--corpus", required=True, metavar="PATH", help="where the texts come from")
+    sub.add_argument("--run", required=True, metavar="RUN", help="a TREC run for these questions")
+    sub.add_argument("--qrels", metavar="FILE", help="TREC qrels: their relevant passages")
+    sub.add_argument("--output", required=True, metavar="FILE", help="the JSON Lines to write")
+    group = sub.add_argument_group("choosing")
+    group.add_argument(
+        "--negatives", type=_count, default=7, metavar="N", help="of a question (default 7)"
+    )
+    group.add_argument(
+        "--positives",
+        type=_positive,
+        metavar="N",
+        help="at most so many of a question: those that the run ranks highest (default: all)",
+    )
+    group.add_argument(
+        "--depth", type=_positive, default=100, metavar="K", help="hits to look at (default 100)"
+    )
+    group.add_argument(
+        "--skip", type=_count, default=0, metavar="K", help="no negative from the first K hits"
+    )
+    group.add_argument(
+        "--margin",
+        type=float,
+        metavar="D",
+        help="no negative whose score is not at least D below that of the best positive in the run",
+    )
+    group.add_argument(
+        "--sample",
+        choices=["top", "random"],
+        default="random",
+        help="the highest negatives, or some at random (default random)",
+    )
+    group.add_argument("--seed", type=_count, default=42, help="of random negatives (default 42)")
+    group.add_argument(
+        "--keep-short",
+        action="store_true",
+        help="keep questions with fewer negatives than asked for (default: left out)",
+    )
+    group.add_argument("--with-title", action="store_true", help="look for answers in titles too")
+    group.add_argument(
+        "--scores",
+        action="store_true",
+        help="write the run's scores, positives first, then negatives, for distillation; "
+        "positives that the run lacks are left out",
+    )
+    _json(sub)
+
+
+def _perturb(sub: argparse.ArgumentParser) -> None:
+    _questions(sub, "--questions")
+    sub.add_argument("--kind", required=True, choices=["typos", "script", "code-switch"])
+    sub.add_argument(
+        "--rate",
+        required=True,
+        type=float,
+        metavar="R",
+        help="chance of each place (letter, mark, word) to be changed, from 0 to 1",
+    )
+    sub.add_argument("--seed", type=_count, default=42, help="of the draws (default 42)")
+    sub.add_argument("--output", required=True, metavar="FILE", help="the JSON Lines to write")
+    group = sub.add_argument_group("code-switch")
+    group.add_argument(
+        "--parallel",
+        nargs="+",
+        default=[],
+        metavar="xx=FILE",
+        help="TSV (question, tab, its English) to learn words from; FILE alone for one language",
+    )
+    group.add_argument(
+        "--dictionary",
+        nargs="+",
+        default=[],
+        metavar="xx=FILE",
+        help="TSV (word, tab, English); goes before what is learnt",
+    )
+    _json(sub)
+
+
 def _inspect(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "stores", nargs="+", metavar="STORE", help="a passage store, and its query store or none"
@@ -680,6 +784,43 @@ def _submit(sub: argparse.ArgumentParser) -> None:
         "--with-title", action="store_true", help="write title and text, not text alone"
     )
     _json(sub)
+
+
+def _train(sub: argparse.ArgumentParser) -> None:
+    from xqg_pyserini.train.settings import RetrieverSettings, options
+
+    kinds = sub.add_subparsers(dest="kind", metavar="KIND", required=True)
+    for name, settings, help in (("retriever", RetrieverSettings, "a bi-encoder"),):
+        kind = kinds.add_parser(
+            name,
+            help=help,
+            description=f"Train a {name}.",
+            **_raw(_TRAIN_KIND),  # type: ignore[arg-type]
+        )
+        kind.add_argument("--config", metavar="FILE", help="YAML with any of the settings below")
+        for option in options(settings):
+            _setting(kind, option)
+        _overwrite(kind)
+        _json(kind)
+        kind.add_argument(
+            "--verbose", action="store_true", help="show third-party logs, tracebacks"
+        )
+
+
+def _setting(sub: argparse.ArgumentParser, option: Any) -> None:
+    """Add the flag of a training's setting; None stands for not given."""
+    default = "" if option.default in (None, ()) else f" (default {option.default})"
+    keywords: dict[str, Any] = {"help": option.help + default, "dest": option.name}
+    if option.kind is bool:
+        keywords["action"] = argparse.BooleanOptionalAction
+    else:
+        names = {int: "N", float: "X", str: "TEXT"}
+        keywords |= {"type": option.kind, "metavar": names[option.kind]}
+        if option.choices:
+            keywords |= {"choices": option.choices, "metavar": None}
+        if option.many:
+            keywords["nargs"] = "+"
+    sub.add_argument(f"--{option.name.replace('_', '-')}", **keywords)
 
 
 def _pyserini(sub: argparse.ArgumentParser) -> None:

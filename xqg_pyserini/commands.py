@@ -431,6 +431,41 @@ def evaluate(args: argparse.Namespace) -> None:
     _print(args, evaluation.as_json(), report.tables(evaluation, args.per_language))
 
 
+def mine(args: argparse.Namespace) -> None:
+    """Run `xqg mine`."""
+    from xqg_pyserini.mine import Mining, mine_negatives, mining_text
+
+    names = ["negatives", "positives", "depth", "skip", "margin", "sample", "seed", "keep_short"]
+    names += ["with_title", "scores"]
+    found = mine_negatives(
+        args.questions,
+        args.corpus,
+        args.run,
+        args.output,
+        Mining(**{name: getattr(args, name) for name in names}),
+        qrels=args.qrels,
+        language=args.language,
+    )
+    _print(args, found.as_json(), mining_text(found))
+
+
+def perturb(args: argparse.Namespace) -> None:
+    """Run `xqg perturb`."""
+    from xqg_pyserini.perturb import perturb_questions, perturb_text
+
+    done = perturb_questions(
+        args.questions,
+        args.output,
+        args.kind,
+        args.rate,
+        args.seed,
+        language=args.language,
+        parallel=args.parallel,
+        dictionary=args.dictionary,
+    )
+    _print(args, done, perturb_text(done))
+
+
 def report(args: argparse.Namespace) -> None:
     """Run `xqg report`."""
     from xqg_pyserini.evaluate.page import write_page
@@ -518,6 +553,19 @@ def submit(args: argparse.Namespace) -> None:
         verdict = f"{args.output}: written"
     languages = " ".join(f"{language} {n}" for language, n in found.languages.items())
     _print(args, found._asdict(), f"{verdict}, {found.questions} questions ({languages})")
+
+
+def train(args: argparse.Namespace) -> None:
+    """Run `xqg train retriever` or `xqg train generator`."""
+    from xqg_pyserini.train.settings import RetrieverSettings, options, read_settings
+
+    flags = {option.name: getattr(args, option.name) for option in options(RetrieverSettings)}
+    settings = read_settings(RetrieverSettings, args.config, flags)
+    from xqg_pyserini.train.report import training_text
+    from xqg_pyserini.train.retriever import train_retriever
+
+    record = train_retriever(settings, args.overwrite)
+    _print(args, record, training_text(record, settings.output))
 
 
 def pyserini(args: argparse.Namespace) -> None:

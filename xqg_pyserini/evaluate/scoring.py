@@ -390,7 +390,7 @@ def _read_texts(
     texts: dict[str, str] = {}
     relevant: dict[str, dict[str, int]] = {}
     counts: Counter[str] = Counter()
-    find = _answer_finder(answers)
+    find = answer_finder(answers)
     for line, passage in tqdm(read_corpus(corpus), "reading", unit=" passages", disable=None):
         text = passage.full if with_title else passage.text
         if passage.id in wanted:
@@ -426,7 +426,7 @@ def _enough(metrics: Sequence[Metric]) -> int | None:
     return max(cutoffs, default=1)
 
 
-def _answer_finder(answers: Mapping[str, list[str]]) -> Callable[[str], set[str]]:
+def answer_finder(answers: Mapping[str, list[str]]) -> Callable[[str], set[str]]:
     """Return what names the questions of which a text holds an answer."""
     if not answers:
         return lambda text: set()

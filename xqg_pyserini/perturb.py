@@ -1,0 +1,568 @@
+"""Questions as people really type them: typing errors, careless writing, words of English.
+
+`perturb` is a pure function: what it returns depends on its arguments alone, never on the order
+of questions or on Python's hash seed.  What each kind does to which language, and what it leaves
+out, is in docs/perturb.md.  This room knows no models.
+"""
+
+import hashlib
+import json
+import math
+import random
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import regex
+from tqdm import tqdm
+
+from xqg_pyserini.data import LANGUAGE_CODE, Question, check_languages, read_questions
+from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.files import check_file, expand, read_lines, writing
+
+KINDS = ("typos", "script", "code-switch")
+MIN_LINKS = 3  # how often two words must have been linked to make an entry of a lexicon
+MIN_SHARE = 0.4  # of a word's occurrences, so many must have been linked with its translation
+# Who mixes languages keeps the grammar of one and takes words from the other; and these are what
+# statistics link wrongly most often
+GRAMMAR_WORDS = frozenset(
+    [
+        *("a", "an", "the", "this", "that", "it", "its", "s", "there", "and", "or", "than"),
+        *("of", "in", "on", "at", "to", "by", "for", "from", "with", "as", "into"),
+        *("is", "are", "was", "were", "be", "been", "am", "do", "does", "did"),
+        *("has", "have", "had", "can", "could", "will", "would"),
+    ]
+)
+WITHOUT_SPACES = ("zh", "th", "lo", "km", "my", "bo", "dz")  # words cannot be found by a pattern
+
+Lexicon = Mapping[str, str]  # a word (as `fold_word` has it) → an English word
+
+
+class Place(NamedTuple):
+    """A part of a text that can be changed, and what it becomes."""
+
+    start: int
+    end: int
+    new: str
+
+
+class Changes(NamedTuple):
+    """How many questions of a language there were, and how many were changed."""
+
+    questions: int
+    changed: int
+
+
+def perturb(
+    text: str,
+    language: str,
+    kind: str,
+    rate: float,
+    seed: int,
+    key: str,
+    lexicon: Lexicon | None = None,
+) -> str:
+    """Return a perturbed copy of a question.
+
+    Every place that the kind could change (a letter, a mark, a word: docs/perturb.md) is changed
+    with probability `rate`.  Where none would be and the rate is above 0, the place with the
+    lowest draw is: a question with any place is never left as it was.
+
+    Args:
+        text: The question.
+        language: Its code; it decides which keyboard, which habits of writing.
+        kind: One of `KINDS`.
+        rate: From 0 (nothing) to 1 (every place).
+        seed: Of the draws, which depend on `seed`, `kind` and `key` only.
+        key: What tells this question from the others: its id.
+        lexicon: For code-switch: words of the language and their English ones.
+
+    Raises:
+        UserError: for an unknown kind, a rate outside 0 to 1, code-switch without a lexicon.
+    """
+    check_kind(kind, rate)
+    if kind == "code-switch" and lexicon is None:
+        raise UserError("code-switch takes a lexicon: words of the language and English ones")
+    draws = random.Random(_digest(str(seed), kind, key))
+    base = language.split("-")[0]
+    rules: list[Rule] = [_capitals, *_HABITS.get(base, ()), *_EVERYWHERE]
+    if kind == "typos":
+        rules = [lambda found: _typos(found, base, draws)]
+    elif kind == "code-switch":
+        rules = [lambda found: _switches(found, base, lexicon or {})]
+    return _rewrite(text, rate, draws, rules) if rate else text
+
+
+def check_kind(kind: str, rate: float) -> None:
+    """Raise `UserError` unless kind and rate are what `perturb` takes."""
+    if kind not in KINDS:
+        raise UserError(f"kind {kind!r}: expected one of {', '.join(KINDS)}")
+    if not 0 <= rate <= 1:
+        raise UserError(f"rate {rate}: expected a number from 0 to 1")
+
+
+def _digest(*parts: str) -> int:
+    text = "\0".join(parts).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=16).digest())
+
+
+Rule = Callable[[str], Sequence[Place]]
+
+
+def _rewrite(text: str, rate: float, draws: random.Random, rules: Sequence[Rule]) -> str:
+    """Apply rules one after the other, each at the places whose draw is below the rate."""
+    new = text
+    lowest: tuple[float, Place] | None = None
+    for rule in rules:
+        drawn = [(draws.random(), place) for place in rule(new)]
+        if new == text and drawn:
+            lowest = min([*([lowest] if lowest else []), min(drawn)])
+        new = _apply(new, [place for draw, place in drawn if draw < rate])
+    # edits may also undo each other: of aab, one a dropped and the other doubled
+    return new if new != text or lowest is None else _apply(text, [lowest[1]])
+
+
+def _apply(text: str, places: Iterable[Place]) -> str:
+    """Put the new texts in, from left to right; of two that overlap, the first."""
+    parts, end = [], 0
+    for place in places:
+        if place.start >= end:
+            parts += [text[end : place.start], place.new]
+            end = place.end
+    return "".join([*parts, text[end:]])
+
+
+# ---------------------------------------------------------------- typos
+
+# Rows of keys, as they stand on the keyboard; a blank is a key that writes no single letter.
+_QWERTY = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
+_NORDIC = ("qwertyuiopå", "asdfghjklöä", "zxcvbnm")
+_LATIN = {
+    "fi": _NORDIC,
+    "sv": _NORDIC,
+    "de": ("qwertzuiopü", "asdfghjklöä", "yxcvbnm"),
+    "es": ("qwertyuiop", "asdfghjklñ", "zxcvbnm"),
+    "fr": ("azertyuiop", "qsdfghjklm", "wxcvbn"),
+}
+_OTHER = {
+    "ru": ("йцукенгшщзхъ", "фывапролджэ", "ячсмитьбю"),
+    "uk": ("йцукенгшщзхї", "фівапролджє", "ячсмитьбю"),
+    "ar": ("ضصثقفغعهخحجد", "شسيبلاتنمكط", "ئءؤر ىةوزظ"),
+}
+_WORDS = regex.compile(r"(?:(?=\p{L})\X)+")
+_CLUSTER = regex.compile(r"\X")
+
+
+@cache
+def near_keys(language: str) -> dict[str, str]:
+    """Return the letters of a language's keyboard (small ones), each with those of the keys around.
+
+    Every language has the Latin rows, since Latin names stand in questions of all of them; other
+    scripts only where the rows are written down here.
+    """
+    near: dict[str, str] = {}
+    for rows in (_LATIN.get(language, _QWERTY), _OTHER.get(language, ())):
+        keys = {(r, c): key for r, row in enumerate(rows) for c, key in enumerate(row)}
+        for (r, c), key in keys.items():
+            # a row stands half a key to the right of the row above it
+            around = [(0, -1), (0, 1), (-1, 0), (-1, 1), (1, -1), (1, 0)]
+            letters = [keys.get((r + down, c + right), " ") for down, right in around]
+            near[key] = "".join(letters).replace(" ", "")
+    near.pop(" ", None)
+    return near
+
+
+def _typos(text: str, language: str, draws: random.Random) -> list[Place]:
+    """Return one typing error for each letter (a grapheme cluster) of a text."""
+    places = []
+    for word in _WORDS.finditer(text):
+        letters = [(m.start() + word.start(), m.group()) for m in _CLUSTER.finditer(word.group())]
+        for i, (start, letter) in enumerate(letters):
+            follower = letters[i + 1][1] if i + 1 < len(letters) else ""
+            # of a letter with marks, a mark is left out: nobody types a whole syllable twice
+            marked = len(letter) > 1 and unicodedata.category(letter[-1]).startswith("M")
+            choices = [Place(start, start + len(letter), letter[:-1] if marked else letter * 2)]
+            if len(letters) > 1:
+                choices.append(Place(start, start + len(letter), ""))
+            if follower and follower != letter:
+                end = start + len(letter) + len(follower)
+                choices.append(Place(start, end, _swapped(letter, follower)))
+            near = near_keys(language).get(letter.lower(), "")
+            if near:
+                key = near[int(draws.random() * len(near))]
+                new = key.upper() if letter.isupper() else key
+                choices.append(Place(start, start + len(letter), new))
+            places.append(choices[int(draws.random() * len(choices))])
+    return places
+
+
+def _swapped(first: str, second: str) -> str:
+    """Swap two letters; the capital stays in front: Kuka is typed Ukka."""
+    if first.isupper() and second.islower() and len(first) == len(second) == 1:
+        swapped = second.upper(), first.lower()
+        if [len(c) for c in swapped] == [1, 1] and "".join(swapped) != first + second:
+            return "".join(swapped)
+    return second + first
+
+
+# ---------------------------------------------------------------- script
+
+
+def _letters(table: Mapping[str, str]) -> Rule:
+    """Return the rule that replaces single characters."""
+    return lambda text: [
+        Place(i, i + 1, table[c]) for i, c in enumerate(text) if table.get(c, c) != c
+    ]
+
+
+def _found(pattern: str, new: Callable[[str], str]) -> Rule:
+    """Return the rule that replaces what a pattern finds."""
+    compiled = regex.compile(pattern)
+
+    def rule(text: str) -> list[Place]:
+        found = ((m.start(), m.end(), new(m.group())) for m in compiled.finditer(text))
+        return [Place(*place) for place in found if text[place[0] : place[1]] != place[2]]
+
+    return rule
+
+
+_capitals = _found(r"\p{L}[\p{L}\p{M}]*", str.lower)
+_STROKES = {"ß": "ss", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D", "ı": "i"}
+_STROKES |= {"æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe"}
+
+
+def _plain(letter: str) -> str:
+    """Return a letter without its accents."""
+    parts = unicodedata.normalize("NFD", _STROKES.get(letter, letter))
+    return "".join(c for c in parts if not unicodedata.combining(c))
+
+
+def _both_ways(*pairs: str) -> dict[str, str]:
+    return {pair[i]: pair[1 - i] for pair in pairs for i in (0, 1)}
+
+
+_accents = _found(r"(?:(?=[\p{Latin}\p{Greek}])\X)", _plain)
+_HIRAGANA_TO_KATAKANA = {c: c + 0x60 for c in range(0x3041, 0x3097)}
+_KATAKANA_TO_HIRAGANA = {to: c for c, to in _HIRAGANA_TO_KATAKANA.items()}
+_WIDE = {c: c + 0xFEE0 for c in range(0x21, 0x7F)}
+_NARROW = {wide: c for c, wide in _WIDE.items()}
+_WIDTHS = r"[0-9A-Za-z]+|[\uFF10-\uFF19\uFF21-\uFF3A\uFF41-\uFF5A]+"
+
+
+def _other_kana(run: str) -> str:
+    return run.translate(_HIRAGANA_TO_KATAKANA if "ぁ" <= run[0] <= "ゖ" else _KATAKANA_TO_HIRAGANA)
+
+
+# What people do when they write carelessly, language by language: docs/perturb.md has the table.
+_HABITS: dict[str, tuple[Rule, ...]] = {
+    "ar": (
+        _letters({**dict.fromkeys("أإآٱ", "ا"), "ى": "ي", "ة": "ه"}),
+        _found(r"[\u064B-\u0652\u0670\u0640]", lambda _: ""),  # tashkeel, tatweel
+    ),
+    "ru": (
+        _letters({"ё": "е", "Ё": "Е"}),
+        _found(r"\u0301", lambda _: ""),  # stress, as encyclopaedias mark it
+    ),
+    "el": (_found(r"\s*[;\u037e]\s*$", lambda _: ""),),  # the Greek question mark
+    "es": (_found("¿", lambda _: ""),),
+    "ja": (
+        _found(_WIDTHS, lambda run: run.translate(_NARROW if ord(run[0]) > 0x7F else _WIDE)),
+        _found(r"[ァ-ヺー]{2,}|[ぁ-ゖ][ぁ-ゖー]+", _other_kana),
+    ),
+    "ko": (_found(r"(?<=\p{Hangul}) +(?=\p{Hangul})", lambda _: ""),),
+    "bn": (
+        _found(r"[\u200c\u200d]", lambda _: ""),
+        _letters({**_both_ways("িী", "ুূ", "নণ"), "ষ": "শ", "শ": "স", "ঁ": ""}),
+    ),
+    "te": (
+        _found(r"[\u200c\u200d]", lambda _: ""),
+        _letters({**_both_ways("ిీ", "ుూ", "ెే", "ొో"), "ణ": "న", "ళ": "ల", "శ": "స", "ష": "శ"}),
+    ),
+}
+_EVERYWHERE = (_accents, _found(r"\s*[?？؟]+\s*$", lambda _: ""))
+
+
+# ---------------------------------------------------------------- code-switch
+
+_WORD = regex.compile(r"[\p{L}\p{M}\p{N}\u200c\u200d]+(?:['’-][\p{L}\p{M}\p{N}]+)*")
+# Kanji runs and katakana runs are mostly content words; hiragana is mostly endings and particles
+_JAPANESE_WORD = regex.compile(r"[\p{Han}々]+|[ァ-ヺー]+|[\p{Latin}\p{N}]+")
+
+
+def fold_word(word: str) -> str:
+    """Return the form in which words are looked up: NFC, lower case, no joiners or stress marks."""
+    plain = unicodedata.normalize("NFC", word).lower()
+    return regex.sub(r"[\u200c\u200d\u0301]", "", plain)
+
+
+def words_of(text: str, language: str) -> list[Place]:
+    """Return the words of a text, each where it stands and folded; none where it cannot be done.
+
+    Japanese has no spaces: its words are the runs of kanji and the runs of katakana.  Chinese,
+    Thai, Lao, Khmer, Burmese, Tibetan and Dzongkha have none, and no runs either.
+    """
+    if language in WITHOUT_SPACES:
+        return []
+    pattern = _JAPANESE_WORD if language == "ja" else _WORD
+    return [Place(m.start(), m.end(), fold_word(m.group())) for m in pattern.finditer(text)]
+
+
+def _switches(text: str, language: str, lexicon: Lexicon) -> list[Place]:
+    """Return the words that the lexicon has, and their English ones."""
+    known = [place for place in words_of(text, language) if place.new in lexicon]
+    if language == "ja":
+        starts, ends = {place.start for place in known}, {place.end for place in known}
+        return [
+            Place(
+                place.start,
+                place.end,
+                # Latin words do not run together with others, nor with digits
+                " " * (_ends_latin(text[: place.start]) or place.start in ends)
+                + lexicon[place.new]
+                + " " * (_starts_latin(text[place.end :]) and place.end not in starts),
+            )
+            for place in known
+        ]
+    return [Place(place.start, place.end, lexicon[place.new]) for place in known]
+
+
+def _ends_latin(text: str) -> bool:
+    return text[-1:].isascii() and text[-1:].isalnum()
+
+
+def _starts_latin(text: str) -> bool:
+    return text[:1].isascii() and text[:1].isalnum()
+
+
+def learn_lexicon(pairs: Iterable[tuple[str, str]], language: str) -> dict[str, str]:
+    """Learn an English word for each word of a language from (text, English translation) pairs.
+
+    1. For words s and t that stand together in n_st of n pairs, the association is Dunning's
+       log-likelihood ratio of the 2×2 table of n_st, n_s and n_t, where n_st > n_s·n_t / n.
+    2. In each pair words are linked one to one, the strongest association first.
+    3. s is translated by the t it was linked with most often, if that was at least `MIN_LINKS`
+       times and in `MIN_SHARE` of the pairs with s.
+
+    Counts are of pairs, not of occurrences.  Numbers and `GRAMMAR_WORDS` are left out.  Ties are
+    broken by the words themselves, so that the order of pairs does not matter.  A language whose
+    words cannot be found has no entry.
+    """
+    base = language.split("-")[0]
+    sentences = [
+        (_vocabulary(text, base), [w for w in _vocabulary(to, "en") if w not in GRAMMAR_WORDS])
+        for text, to in pairs
+    ]
+    sources = Counter(s for ours, _ in sentences for s in ours)
+    targets = Counter(t for _, theirs in sentences for t in theirs)
+    together = Counter((s, t) for ours, theirs in sentences for s in ours for t in theirs)
+    strength = {
+        (s, t): _likelihood_ratio(n, sources[s], targets[t], len(sentences))
+        for (s, t), n in together.items()
+        if n * len(sentences) > sources[s] * targets[t] and n >= MIN_LINKS
+    }
+    links: Counter[tuple[str, str]] = Counter()
+    for ours, theirs in sentences:
+        links.update(_linked(ours, theirs, strength))
+    lexicon: dict[str, str] = {}
+    for (s, t), n in sorted(links.items(), key=lambda item: (-item[1], item[0])):
+        if n >= MIN_LINKS and n >= MIN_SHARE * sources[s] and s not in lexicon:
+            lexicon[s] = t
+    return dict(sorted((s, t) for s, t in lexicon.items() if s != t))
+
+
+def _vocabulary(text: str, language: str) -> list[str]:
+    """Return the words of a text that have a letter, each once."""
+    return sorted({place.new for place in words_of(text, language) if not place.new.isdecimal()})
+
+
+def _linked(
+    ours: Iterable[str], theirs: Sequence[str], strength: Mapping[tuple[str, str], float]
+) -> Iterator[tuple[str, str]]:
+    pairs = [(s, t) for s in ours for t in theirs if (s, t) in strength]
+    done: tuple[set[str], set[str]] = set(), set()
+    for s, t in sorted(pairs, key=lambda pair: (-strength[pair], pair)):
+        if s not in done[0] and t not in done[1]:
+            done[0].add(s)
+            done[1].add(t)
+            yield s, t
+
+
+def _likelihood_ratio(both: int, first: int, second: int, n: int) -> float:
+    """Return -2 log λ of independence, from how many of n pairs hold both words, each word."""
+    table = (
+        (both, first * second),
+        (first - both, first * (n - second)),
+        (second - both, (n - first) * second),
+        (n - first - second + both, (n - first) * (n - second)),
+    )
+    return 2 * sum(seen * math.log(seen * n / product) for seen, product in table if seen)
+
+
+# ---------------------------------------------------------------- files
+
+
+def read_pairs(source: str | Path) -> Iterator[tuple[str, str]]:
+    """Yield the two cells of each line of a TSV file, or raise `UserError`."""
+    found = False
+    for path in expand(source):
+        for line in read_lines(path):
+            cells = line.text.split("\t")
+            if len(cells) != 2 or not all(cell.strip() for cell in cells):
+                raise line.error("expected a text, a tab and its English")
+            found = True
+            yield cells[0], cells[1]
+    if not found:
+        raise UserError(f"{source}: nothing in it; expected lines of a text, a tab, its English")
+
+
+def read_dictionary(source: str | Path) -> dict[str, str]:
+    """Read TSV `word<TAB>english`; of several lines for one word the first holds."""
+    found: dict[str, str] = {}
+    for word, english in read_pairs(source):
+        found.setdefault(fold_word(word.strip()), english.strip())
+    return found
+
+
+def lexicon_files(given: Sequence[str], languages: Sequence[str], flag: str) -> dict[str, str]:
+    """Return language → file from arguments such as ar=FILE, or FILE for the only language."""
+    files: dict[str, str] = {}
+    for text in given:
+        language, equals, path = text.partition("=")
+        if not (equals and LANGUAGE_CODE.fullmatch(language)):
+            if len(languages) != 1:
+                raise UserError(
+                    f"{flag} {text}: the questions are in {' '.join(languages)}; "
+                    f"say which this is for, as {languages[0]}={text}"
+                )
+            language, path = languages[0], text
+        else:
+            check_languages([language])
+        if language in files:
+            raise UserError(f"{flag} is given twice for {language}")
+        files[language] = path
+    return files
+
+
+def perturb_questions(
+    source: str | Path,
+    output: str | Path,
+    kind: str,
+    rate: float,
+    seed: int = 42,
+    *,
+    language: str | None = None,
+    parallel: Sequence[str] = (),
+    dictionary: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Write a perturbed copy of a questions file; return what was done, as `--json` prints it.
+
+    The copy is JSON Lines with the fields of the original (of TSV: id, question, lang); `language`
+    is added where the file names none.  `parallel` and `dictionary` are as for `lexicon_files`.
+
+    Raises:
+        UserError: for a question without language, a kind without its lexicon, any bad file.
+    """
+    check_kind(kind, rate)
+    sources = [text.partition("=")[2] or text for text in (*parallel, *dictionary)]
+    check_file(output, [source, *sources])
+    questions = read_questions(source, language)
+    for question in questions:
+        if question.language is None:
+            raise UserError(f"question {question.id!r} has no language: give --language xx")
+    languages = sorted({str(question.language) for question in questions})
+    lexicons = _lexicons(kind, languages, parallel, dictionary, questions)
+    changed: Counter[str] = Counter()
+    with writing(output) as file:
+        bar = tqdm(questions, "perturbing", unit=" questions", disable=None)
+        for question, record in zip(bar, _records(source), strict=True):
+            text = perturb(
+                question.text,
+                str(question.language),
+                kind,
+                rate,
+                seed,
+                question.id,
+                lexicons.get(str(question.language), {}),
+            )
+            changed[str(question.language)] += text != question.text
+            file.write(json.dumps(_with(record, text, question), ensure_ascii=False) + "\n")
+    counts = Counter(str(question.language) for question in questions)
+    report: dict[str, Any] = {"output": str(output), "kind": kind, "rate": rate, "seed": seed}
+    report |= {"questions": len(questions), "changed": changed.total()}
+    report["languages"] = {l: Changes(counts[l], changed[l])._asdict() for l in languages}
+    if kind == "code-switch":
+        report["lexicon"] = {l: len(lexicons.get(l, {})) for l in languages}
+    return report
+
+
+def perturb_text(report: Mapping[str, Any]) -> str:
+    """Return the summary line of `perturb_questions`."""
+    each = " ".join(f"{l} {n['changed']}/{n['questions']}" for l, n in report["languages"].items())
+    text = f"{report['output']}: {report['changed']} of {report['questions']} questions changed "
+    text += f"({each}), {report['kind']}, rate {report['rate']}, seed {report['seed']}"
+    if "lexicon" in report:
+        sizes = " ".join(f"{language} {n}" for language, n in report["lexicon"].items())
+        text += f"; words in the lexicon: {sizes}"
+    return text
+
+
+def _records(source: str | Path) -> Iterator[dict[str, Any] | None]:
+    """Yield the records of a questions file that has been read before; None for a line of TSV."""
+    for path in expand(source):
+        as_json: bool | None = None
+        for line in read_lines(path):
+            if as_json is None:
+                as_json = line.text.lstrip()[0] in "{["
+            yield json.loads(line.text) if as_json else None
+
+
+def _with(record: dict[str, Any] | None, text: str, question: Question) -> dict[str, Any]:
+    if record is None:
+        return {"id": question.id, "question": text, "lang": question.language}
+    name = next(name for name in ("question", "title", "text") if name in record)
+    new = {**record, name: text}
+    if record.get("lang", record.get("language")) is None:
+        new["lang"] = question.language
+    return new
+
+
+def _lexicons(
+    kind: str,
+    languages: Sequence[str],
+    parallel: Sequence[str],
+    dictionary: Sequence[str],
+    questions: Sequence[Question],
+) -> dict[str, dict[str, str]]:
+    """Return language → lexicon, and warn about what cannot be switched or would leak."""
+    if kind != "code-switch":
+        if parallel or dictionary:
+            raise UserError("--parallel and --dictionary belong to --kind code-switch")
+        return {}
+    if not (parallel or dictionary):
+        raise UserError(
+            "code-switch takes --parallel FILE (text, tab, English) or --dictionary FILE "
+            "(word, tab, English)"
+        )
+    lexicons: dict[str, dict[str, str]] = {}
+    asked = {question.text.strip() for question in questions}
+    for language, path in lexicon_files(parallel, languages, "--parallel").items():
+        pairs = list(read_pairs(path))
+        leaks = len(asked & {text.strip() for text, _ in pairs})
+        if leaks:
+            warn(
+                f"{leaks} of the questions stand in {path}: words are learnt from their own "
+                "translations; learn from other questions"
+            )
+        lexicons[language] = learn_lexicon(pairs, language)
+    for language, path in lexicon_files(dictionary, languages, "--dictionary").items():
+        # what a person wrote goes before what was learnt
+        lexicons[language] = lexicons.get(language, {}) | read_dictionary(path)
+    for language in languages:
+        if language.split("-")[0] in WITHOUT_SPACES:
+            warn(f"{language} is written without spaces: its questions are left as they are")
+        elif not lexicons.get(language):
+            warn(f"no word of {language} is in a lexicon: its questions are left as they are")
+    return lexicons
