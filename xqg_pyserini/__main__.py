@@ -153,6 +153,16 @@ Every flag is also a key of the YAML file that --config takes (with _ for -); fl
 that was killed goes on when the same command is run again, and ends with the same weights.
 Data, a question a line: JSON Lines as Tevatron's (query, positive_passages, negative_passages,
 optionally language, answers, scores), as xqg mine writes them, or TSV question<TAB>passage."""
+_TRAIN_OWN = {
+    "retriever": """
+With --synthetic QUERIES --corpus CORPUS, alone or beside --data, generated queries are questions
+whose positive is the passage that they were written for: one query a passage and language an epoch,
+each once before any comes again.""",
+    "generator": """
+Each positive passage of a question makes a pair; negatives are not looked at.  The question's
+language is the data's "language", else --language.  xqg generate --model DIR takes the result, with
+the prompt that it was trained on.""",
+}
 _PYSERINI = """\
 Examples:
   xqg pyserini search.faiss --index DIR --topics T.tsv --output RUN \\
@@ -787,19 +797,22 @@ def _submit(sub: argparse.ArgumentParser) -> None:
 
 
 def _train(sub: argparse.ArgumentParser) -> None:
-    from xqg_pyserini.train.settings import RetrieverSettings, options
+    from xqg_pyserini.train.settings import KINDS, options
 
     kinds = sub.add_subparsers(dest="kind", metavar="KIND", required=True)
-    for name, settings, help in (("retriever", RetrieverSettings, "a bi-encoder"),):
+    helps = {"retriever": "a bi-encoder", "generator": "what xqg generate writes queries with"}
+    for name, help in helps.items():
         kind = kinds.add_parser(
             name,
             help=help,
             description=f"Train a {name}.",
-            **_raw(_TRAIN_KIND),  # type: ignore[arg-type]
+            **_raw(_TRAIN_KIND + _TRAIN_OWN[name]),  # type: ignore[arg-type]
         )
         kind.add_argument("--config", metavar="FILE", help="YAML with any of the settings below")
-        for option in options(settings):
+        for option in options(KINDS[name]):
             _setting(kind, option)
+        if name == "generator":  # known, so that it can be refused with a reason
+            kind.add_argument("--synthetic", nargs="+", help=argparse.SUPPRESS)
         _overwrite(kind)
         _json(kind)
         kind.add_argument(

@@ -557,14 +557,23 @@ def submit(args: argparse.Namespace) -> None:
 
 def train(args: argparse.Namespace) -> None:
     """Run `xqg train retriever` or `xqg train generator`."""
-    from xqg_pyserini.train.settings import RetrieverSettings, options, read_settings
+    from xqg_pyserini.train import settings as kinds
 
-    flags = {option.name: getattr(args, option.name) for option in options(RetrieverSettings)}
-    settings = read_settings(RetrieverSettings, args.config, flags)
+    if args.kind == "generator":
+        _refuse(args, "synthetic", why="is for xqg train retriever; a generator writes such queries")
+    cls: Any = kinds.KINDS[args.kind]
+    flags = {option.name: getattr(args, option.name) for option in kinds.options(cls)}
+    settings = kinds.read_settings(cls, args.config, flags)
     from xqg_pyserini.train.report import training_text
-    from xqg_pyserini.train.retriever import train_retriever
 
-    record = train_retriever(settings, args.overwrite)
+    if args.kind == "generator":
+        from xqg_pyserini.train.generator import train_generator
+
+        record = train_generator(settings, args.overwrite)
+    else:
+        from xqg_pyserini.train.retriever import train_retriever
+
+        record = train_retriever(settings, args.overwrite)
     _print(args, record, training_text(record, settings.output))
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from xqg_pyserini.data import Passage
 from xqg_pyserini.errors import UserError
+from xqg_pyserini.generate.prompting import PromptMaker
 from xqg_pyserini.generate.sampling import sample_keys
 from xqg_pyserini.generate.settings import BACKENDS, GeneratorSettings
 from xqg_pyserini.pretrained import load_tokenizer, torch_device
@@ -58,6 +59,9 @@ class QueryGenerator:
             raise UserError(
                 f"the tokenizer of {settings.model!r} has no chat template; leave --chat out"
             )
+        self._maker = PromptMaker(
+            self.tokenizer, settings.prompt, settings.max_input_tokens, settings.chat
+        )
         self._load()
 
     def _load(self) -> None:
@@ -93,53 +97,14 @@ class QueryGenerator:
 
     # ------------------------------------------------------------ prompts
 
-    def _text(self, passage: Passage, language: str, text: str | None = None) -> str:
-        filled = self.settings.prompt.fill(passage, language, text)
-        if not self.settings.chat:
-            return filled
-        return self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": filled}],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=False,  # of models that think before they answer; others ignore it
-        )
-
-    def _tokens(self, texts: list[str]) -> list[list[int]]:
-        # a chat template writes the special tokens itself
-        return self.tokenizer(texts, add_special_tokens=not self.settings.chat)["input_ids"]
-
     def _prompts(self, passages: Sequence[Passage]) -> list[Prompt]:
         places = [(i, l) for i in range(len(passages)) for l in self.settings.languages]
-        texts = [self._text(passages[i], l) for i, l in places]
-        prompts = []
-        cut: set[int] = set()
-        for (i, language), text, tokens in zip(places, texts, self._tokens(texts), strict=True):
-            if len(tokens) > self.settings.max_input_tokens:
-                cut.add(i)
-                text, tokens = self._shortened(passages[i], language)
-            prompts.append(Prompt(text, tokens, i, passages[i].id, language))
-        self.cut += len(cut)
-        return prompts
-
-    def _shortened(self, passage: Passage, language: str) -> tuple[str, list[int]]:
-        """Return a prompt whose passage is cut at its end until the whole of it fits."""
-        text = self._text(passage, language)
-        (tokens,) = self._tokens([text])
-        pieces = self.tokenizer(passage.text, add_special_tokens=False)["input_ids"]
-        keep = len(pieces)
-        while len(tokens) > self.settings.max_input_tokens:
-            keep -= len(tokens) - self.settings.max_input_tokens
-            if keep < 1 and passage.title:  # a title as long as a passage: do without
-                return self._shortened(passage._replace(title=""), language)
-            if keep < 1:
-                raise UserError(
-                    f"--max-input-tokens {self.settings.max_input_tokens} leaves no room for "
-                    f"passage {passage.id!r} beside the rest of its prompt; expected more"
-                )
-            kept = self.tokenizer.decode(pieces[:keep], skip_special_tokens=True).strip()
-            text = self._text(passage, language, kept)
-            (tokens,) = self._tokens([text])
-        return text, tokens
+        made = self._maker.make([(passages[i], l) for i, l in places])
+        self.cut += len({i for (i, _), (_, _, cut) in zip(places, made, strict=True) if cut})
+        return [
+            Prompt(text, tokens, i, passages[i].id, language)
+            for (i, language), (text, tokens, _) in zip(places, made, strict=True)
+        ]
 
     def _batches(self, prompts: list[Prompt]) -> Iterator[list[Prompt]]:
         """Yield batches of prompts of about one length, longest first: memory fails early."""

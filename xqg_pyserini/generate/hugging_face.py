@@ -8,6 +8,7 @@ drawn by noise of its own (`sampling`).
 
 import inspect
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,14 @@ from xqg_pyserini.data import languages
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.generate.base import Prompt, QueryGenerator
 from xqg_pyserini.generate.sampling import choose_tokens
-from xqg_pyserini.generate.settings import check_positions, model_backend, refuse_overflow
-from xqg_pyserini.pretrained import load_model, read_config
+from xqg_pyserini.generate.settings import (
+    GeneratorSettings,
+    check_positions,
+    is_adapter,
+    model_backend,
+    refuse_overflow,
+)
+from xqg_pyserini.pretrained import fingerprint, load_model, read_config
 
 _COMPACT = 0.8  # finished queries leave the batch when fewer than this share of it go on
 
@@ -45,6 +52,41 @@ def language_token(tokenizer: Any, language: str) -> int | None:
     return None
 
 
+def auto_class(backend: str) -> Any:
+    """Return the class of transformers that loads a backend's models."""
+    import transformers
+
+    names = {"seq2seq": "AutoModelForSeq2SeqLM", "causal": "AutoModelForCausalLM"}
+    return getattr(transformers, names[backend])
+
+
+def start_token(model: Any, name: str) -> int:
+    """Return the token that an encoder-decoder's text begins with."""
+    for config in (model.generation_config, model.config):
+        start = getattr(config, "decoder_start_token_id", None)
+        if start is not None:
+            return int(start)
+    raise UserError(
+        f"the model {name!r} names no decoder_start_token_id; add it to its generation_config.json"
+    )
+
+
+def _load(settings: GeneratorSettings, device: str) -> Any:
+    """Load a model; of a folder that holds an adapter, the base that it names with it."""
+    kind, folder = auto_class(settings.backend), Path(settings.model)
+    if not is_adapter(folder):
+        return load_model(kind, settings.model, settings.precision, device)
+    from xqg_pyserini.train import adapters, tuning
+
+    meta = adapters.read_meta(folder)
+    model = load_model(kind, meta["base"], settings.precision, device)
+    base = fingerprint(meta["base"], read_config(meta["base"]))
+    module = adapters.load_adapter(model, folder, base)
+    if meta["method"] not in tuning.UNMERGED:
+        module = tuning.merged(module)
+    return module.eval().to(device)
+
+
 class _HuggingFace(QueryGenerator):
     """The loop that both kinds of model share; a kind says how a batch begins and goes on."""
 
@@ -60,19 +102,14 @@ class _HuggingFace(QueryGenerator):
             )
         refuse_overflow(config, self.settings)
         check_positions(config, self.settings, prefix=2)
-        self.model = load_model(
-            self._auto_class(), self.settings.model, self.settings.precision, self.device
-        )
+        self.model = _load(self.settings, self.device)
         accepted = inspect.signature(self.model.forward).parameters
         self._accepts_positions = "position_ids" in accepted
         self._accepts_keep = "logits_to_keep" in accepted
-        self._ends = _end_tokens(self.model.generation_config, self.tokenizer)
+        self._ends = end_tokens(self.model.generation_config, self.tokenizer)
         self._pad = next(iter(self._ends), 0)
         if self.tokenizer.pad_token_id is not None:
             self._pad = self.tokenizer.pad_token_id
-
-    def _auto_class(self) -> Any:
-        raise NotImplementedError
 
     def _begin(self, batch: list[Prompt]) -> tuple[Any, Any, dict[str, Any]]:
         """Read the prompts: logits (b, vocabulary) of the first tokens, cache, further inputs."""
@@ -163,22 +200,9 @@ class Seq2Seq(_HuggingFace):
     Models that begin every text with the token of its language are made to begin with it.
     """
 
-    def _auto_class(self) -> Any:
-        from transformers import AutoModelForSeq2SeqLM
-
-        return AutoModelForSeq2SeqLM
-
     def _load(self) -> None:
         super()._load()
-        config = self.model.generation_config
-        start = config.decoder_start_token_id
-        if start is None:
-            start = self.model.config.decoder_start_token_id
-        if start is None:
-            raise UserError(
-                f"the model {self.settings.model!r} names no decoder_start_token_id; "
-                "add it to its generation_config.json"
-            )
+        start = start_token(self.model, self.settings.model)
         self._starts = {}
         for language in self.settings.languages:
             token = language_token(self.tokenizer, language)
@@ -215,11 +239,6 @@ class Seq2Seq(_HuggingFace):
 
 class Causal(_HuggingFace):
     """Causal language models, with a few-shot prompt or a chat template; one line is a query."""
-
-    def _auto_class(self) -> Any:
-        from transformers import AutoModelForCausalLM
-
-        return AutoModelForCausalLM
 
     def _load(self) -> None:
         super()._load()
@@ -272,7 +291,7 @@ def _first_line(text: str) -> str:
     return next((line for line in text.splitlines() if line.strip()), "")
 
 
-def _end_tokens(config: Any, tokenizer: Any) -> set[int]:
+def end_tokens(config: Any, tokenizer: Any) -> set[int]:
     named = config.eos_token_id
     ends: Iterable[Any] = named if isinstance(named, list) else [named]
     return {int(t) for t in [*ends, tokenizer.eos_token_id] if t is not None}

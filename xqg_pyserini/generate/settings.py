@@ -3,12 +3,15 @@
 Looks at a model's configuration, never at its weights.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from xqg_pyserini.data import check_languages
 from xqg_pyserini.errors import UserError
+from xqg_pyserini.files import write_json
 from xqg_pyserini.generate.prompts import PromptTemplate, shipped_template
 from xqg_pyserini.pretrained import load_tokenizer, read_config, torch_device
 
@@ -18,6 +21,7 @@ BACKENDS = {
     "causal": ("hugging_face", "Causal"),
     "ctranslate2": ("ctranslate", "CTranslate2"),
 }
+RECORDED, FORMAT = "xqg_generator.json", 1  # beside a trained generator's weights: its prompt
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
@@ -99,9 +103,10 @@ def choose_settings(
 ) -> GeneratorSettings:
     """Fill in what the user left open and return the `GeneratorSettings`.
 
-    "transformers" is the backend seq2seq or causal, as the model is.  The prompt is the published
-    one for encoder-decoders, a few-shot prompt for causal models, an instruction where these have
-    a chat template, which is then used.  The precision "auto" is bf16 on a GPU; on the CPU it is
+    "transformers" is the backend seq2seq or causal, as the model is.  The prompt is the one that
+    the model was trained on, where `xqg train generator` wrote that into its folder; else the
+    published one for encoder-decoders, a few-shot prompt for causal models, an instruction where
+    these have a chat template, which is then used.  The precision "auto" is bf16 on a GPU; on the CPU it is
     fp32, or int8 with CTranslate2.
     Raises `UserError` for a model that is no generator, or settings that do not fit together.
     """
@@ -110,6 +115,15 @@ def choose_settings(
     kind = model_backend(model, read_config(model)) if backend == "transformers" else backend
     if chat and kind != "causal":
         raise UserError(f"--chat is for causal models, and {model!r} is none; leave it out")
+    trained = read_recorded(model)
+    if trained is not None and prompt is None and not chat:
+        prompt, chat = trained.prompt, False
+        if sampling.get("max_input_tokens") is None:
+            sampling["max_input_tokens"] = trained.max_input_tokens
+    if kind == "ctranslate2" and is_adapter(Path(model)):
+        raise UserError(
+            f"{model}: an adapter, which CTranslate2 cannot put on its base; train with --save merged"
+        )
     if chat is None:
         chat = kind == "causal" and bool(getattr(load_tokenizer(model), "chat_template", None))
     if prompt is None:
@@ -131,13 +145,50 @@ def choose_settings(
     )
 
 
+class Recorded(NamedTuple):
+    """What a generator that `xqg train generator` made says of its prompt."""
+
+    prompt: PromptTemplate
+    max_input_tokens: int
+
+
+def record_prompt(folder: Path, prompt: PromptTemplate, max_input_tokens: int) -> None:
+    """Write into a model's folder what its prompt was in training."""
+    record = {"format": FORMAT, "prompt": prompt.text, "max_input_tokens": max_input_tokens}
+    write_json(folder / RECORDED, record)
+
+
+def read_recorded(model: str) -> Recorded | None:
+    """Return what a model's folder says of its prompt, or None where it says nothing."""
+    path = Path(model) / RECORDED
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text("utf-8"))
+        if record["format"] != FORMAT:
+            raise UserError(f"{path}: format {record['format']!r}; this version reads {FORMAT}")
+        text, longest = record["prompt"], record["max_input_tokens"]
+        if not isinstance(text, str) or not isinstance(longest, int):
+            raise TypeError("prompt is no text, or max_input_tokens no number")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({error}); train again, or give --prompt") from None
+    return Recorded(PromptTemplate(text, str(path)), longest)
+
+
+def is_adapter(folder: Path) -> bool:
+    """Tell whether a folder holds an adapter, not a whole model."""
+    return (folder / "xqg_adapter.json").is_file()
+
+
 def model_backend(name: str, config: Any) -> str:
     """Return which of our backends runs a model: "seq2seq" or "causal".
 
     Raises `UserError` for a model that writes no text, such as an encoder.
     """
     written = [str(a) for a in config.architectures or ()]
-    if config.is_encoder_decoder and any("ConditionalGeneration" in a for a in written):
+    if config.is_encoder_decoder and any(
+        "ConditionalGeneration" in a or a == "EncoderDecoderModel" for a in written
+    ):
         return "seq2seq"
     if any(a.endswith(("ForCausalLM", "LMHeadModel")) for a in written):
         return "causal"
@@ -147,14 +198,21 @@ def model_backend(name: str, config: Any) -> str:
     )
 
 
+def model_positions(config: Any) -> int | None:
+    """Return how many positions a model has, the fewer of its two parts; None: without bound."""
+    parts = [config, getattr(config, "encoder", None), getattr(config, "decoder", None)]
+    found = [getattr(part, "max_position_embeddings", None) for part in parts]
+    return min((n for n in found if isinstance(n, int) and n > 0), default=None)
+
+
 def check_positions(config: Any, settings: GeneratorSettings, prefix: int = 1) -> None:
     """Raise `UserError` for lengths that a model has no positions for.
 
     `prefix` is the number of tokens that a decoder is given to begin with.
     """
-    positions = getattr(config, "max_position_embeddings", None)
-    if not isinstance(positions, int) or positions < 1:
-        return  # it has no such bound
+    positions = model_positions(config)
+    if positions is None:
+        return
     reads, writes = settings.max_input_tokens, settings.max_new_tokens
     longest = max(reads, writes + prefix) if config.is_encoder_decoder else reads + writes
     if longest > positions:

@@ -20,7 +20,8 @@ def training_text(record: dict[str, Any], output: str) -> str:
     ]
     if record.get("best_metric") is not None:
         metric = next(key for key in record["validation"][0] if key != "step")
-        lines.append(f"best {metric} {record['best_metric']:.2f} at step {record['best_step']}")
+        value = f"{record['best_metric']:.{4 if metric == 'loss' else 2}f}"
+        lines.append(f"best validation {metric} {value} at step {record['best_step']}")
     lines.append(f"{output}: {record['stored_bytes'] / 1e6:.2f} MB of weights, training.json, logs")
     return "\n".join(lines)
 

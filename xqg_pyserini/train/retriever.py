@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from xqg_pyserini import __version__, encoders
+from xqg_pyserini import encoders
 from xqg_pyserini.encoders import EncoderSettings
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import describe_sources, write_json
+from xqg_pyserini.files import write_json
 from xqg_pyserini.pretrained import (
     fingerprint,
     load_model,
@@ -35,8 +35,8 @@ from xqg_pyserini.pretrained import (
     sentence_vectors,
     torch_device,
 )
-from xqg_pyserini.store import resumable
-from xqg_pyserini.train import tuning
+from xqg_pyserini.store import Job
+from xqg_pyserini.train import job, tuning
 from xqg_pyserini.train.data import Drawn, Examples, draw, read_examples
 from xqg_pyserini.train.settings import RetrieverSettings
 from xqg_pyserini.train.trainer import Trainer
@@ -284,24 +284,15 @@ def train_retriever(settings: RetrieverSettings, overwrite: bool = False) -> dic
         held = [example for _, example in read_examples(settings.validation)]
         validation = Validation(held, settings.metric)
     _check_scores(settings, examples)
-    sources = [*settings.data, *([settings.validation] if settings.validation else [])]
     config = read_config(encoder.model)
     base = fingerprint(encoder.model, config)
-    description: dict[str, Any] = {
-        "xqg_pyserini": __version__,
-        "settings": settings.record(),
-        "encoder": asdict(encoder),
-        "base": base,
-        "sources": {source: describe_sources(source) for source in sources},
-    }
-    finished = _finished(Path(settings.output), description)
-    if finished is not None:
-        return finished
-    with resumable(settings.output, description, overwrite, [*sources, encoder.model]) as job:
-        training = _Training(settings, encoder, examples, base)
-        report = training.run(job, validation)
-        record = {**description, **report}
-        write_json(job.path / "training.json", record)
+
+    def train(folder: Job) -> dict[str, Any]:
+        return _Training(settings, encoder, examples, base).run(folder, validation)
+
+    parts = {"encoder": asdict(encoder), "base": base}
+    sources = [*settings.trains_on, settings.corpus, settings.validation]
+    record = job.run(settings, parts, sources, [encoder.model], overwrite, train)
     examples.close()
     return record
 
@@ -332,16 +323,6 @@ def _check_scores(settings: RetrieverSettings, examples: Examples) -> None:
         raise UserError(
             f"{examples.files[0]}: no scores in its first examples; --distill needs them"
         )
-
-
-def _finished(output: Path, description: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the record of this very training, if it is done."""
-    try:
-        record = json.loads((output / "training.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    same = {key: record.get(key) for key in description} == json.loads(json.dumps(description))
-    return record if same else None
 
 
 class _Training:
@@ -381,7 +362,7 @@ class _Training:
         size = self.settings.batch_size
         for batch in range(min(WARM_UP_BATCHES, -(-len(self.data) // size))):
             numbers = range(batch * size, min((batch + 1) * size, len(self.data)))
-            inputs = _to(self.collate([self.data[i] for i in numbers]), self.device)
+            inputs = job.to_device(self.collate([self.data[i] for i in numbers]), self.device)
             queries, passages = (
                 both(inputs["queries"], "query"),
                 both(inputs["passages"], "passage"),
@@ -397,37 +378,30 @@ class _Training:
         for start in range(0, len(order), 64):
             part = order[start : start + 64]
             tokens = self.collate.tokens([texts[i] for i in part], role)
-            found = self.model(_to(tokens, self.device), role).float().cpu().numpy()
+            found = self.model(job.to_device(tokens, self.device), role).float().cpu().numpy()
             if vectors is None:
                 vectors = np.empty((len(texts), found.shape[1]), np.float32)
             vectors[part] = found
         assert vectors is not None
         return vectors
 
-    def run(self, job: Any, validation: Validation | None) -> dict[str, Any]:
+    def run(self, folder: Job, validation: Validation | None) -> dict[str, Any]:
         """Train, write the encoder into the job's folder, return what was measured."""
         validate = None if validation is None else lambda: validation(self.encode)
         metric = self.settings.metric
         trainer = RetrieverTrainer(
-            self.settings, self.model, self.data, self.collate, job, validate, metric
+            self.settings, self.model, self.data, self.collate, folder, validate, metric, True
         )
         measured = trainer.fit()
         self.model.eval()
-        trainable = {id(p): p for p in self.model.parameters() if p.requires_grad}
-        report = {
-            "method": self.settings.tuning.method,
-            "trainable_parameters": sum(p.numel() for p in trainable.values()),
-            "parameters": sum(p.numel() for p in self.model.parameters()),
-            **measured,
-            "modules": tuning.module_table(self.tuned["passage"]),
-        }
-        self._write(job.path)
+        modules = tuning.module_table(self.tuned["passage"])
+        report = job.report(self.settings, self.model, measured, modules)
+        self._write(folder.path)
         trainer.clear()
-        sizes = [path.stat().st_size for path in _weights(job.path)]
-        return {**report, "stored_bytes": sum(sizes)}
+        return {**report, "stored_bytes": job.stored_bytes(folder.path)}
 
     def _write(self, folder: Path) -> None:
-        merged = self.settings.save == "merged" or self.settings.tuning.method in tuning.WHOLE
+        merged = job.merges(self.settings)
         settings = self.encoder
         for role, module in self.tuned.items():
             place = folder / role if self.settings.untied else folder
@@ -447,17 +421,6 @@ class _Training:
         else:
             settings = replace(settings, adapter=str(folder))
         getattr(encoders, "write_settings", print)(folder, settings)
-
-
-def _weights(folder: Path) -> list[Path]:
-    return sorted(folder.rglob("*.safetensors"))
-
-
-def _to(tokens: dict[str, Any], device: str) -> dict[str, Any]:
-    return {
-        key: _to(value, device) if isinstance(value, dict) else value.to(device)
-        for key, value in tokens.items()
-    }
 
 
 def _write_sentence_transformers(folder: Path, settings: EncoderSettings) -> None:

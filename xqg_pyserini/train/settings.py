@@ -30,8 +30,8 @@ class TrainingSettings:
     """
 
     model: str = field(metadata={"help": "the model to begin with: a Hugging Face name or folder"})
-    data: tuple[str, ...] = field(
-        metadata={"help": "training data: JSON Lines as Tevatron's, or TSV question<TAB>passage"}
+    data: tuple[str, ...] = _option(
+        (), "training data: JSON Lines as Tevatron's, or TSV question<TAB>passage"
     )
     output: str = field(metadata={"help": "folder of the trained model"})
     validation: str | None = _option(None, "validation data, of the same forms")
@@ -81,10 +81,15 @@ class TrainingSettings:
             self._check(name, getattr(self, name) >= 0, "0 or more")
         self._check("warmup", 0 <= self.warmup < 1, "a share from 0, below 1")
         self._check("seed", 0 <= self.seed < 1 << 32, "0 to 4294967295")
-        if not self.data:
+        if not self.trains_on:
             raise UserError("no training data: give --data FILE")
         if self.validation is None and (self.patience or self.eval_steps):
             raise UserError("patience and eval_steps need validation data: give --validation FILE")
+
+    @property
+    def trains_on(self) -> tuple[str, ...]:
+        """Return all files, folders and patterns that hold training data."""
+        return self.data
 
     def _check(self, name: str, good: bool, expected: str) -> None:
         if not good:
@@ -93,13 +98,17 @@ class TrainingSettings:
     def record(self) -> dict[str, Any]:
         """Return all settings but the output's place, as JSON takes them."""
         record = {key: value for key, value in asdict(self).items() if key != "output"}
-        return {**record, "data": list(self.data)}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in record.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RetrieverSettings(TrainingSettings):
     """What the training of a bi-encoder has besides."""
 
+    synthetic: tuple[str, ...] = _option(
+        (), "generated queries, as xqg generate writes them: questions whose positive is --corpus's"
+    )
+    corpus: str | None = _option(None, "the passages that --synthetic's queries were written for")
     untied: bool = _option(False, "train a second model, for queries, from the same beginning")
     pooling: str | None = _option(
         None, "how tokens become one vector (default: as the model says)", "cls", "mean", "pooler"
@@ -130,7 +139,48 @@ class RetrieverSettings(TrainingSettings):
         self._check("negatives", self.negatives >= 0, "0 or more")
         self._check("distill", 0 <= self.distill <= 1, "0 to 1")
         self._check("chunk_size", self.chunk_size is None or self.chunk_size > 0, "1 or more")
+        if bool(self.synthetic) != (self.corpus is not None):
+            raise UserError("--synthetic QUERIES and --corpus CORPUS go together: give both")
+        if self.distill and not self.data:
+            raise UserError(
+                "--distill compares a question's passages, and generated queries have one each; "
+                "give --data with negative passages and scores"
+            )
 
+    @property
+    def trains_on(self) -> tuple[str, ...]:
+        """Return all files, folders and patterns that hold training data."""
+        return (*self.data, *self.synthetic)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorTrainingSettings(TrainingSettings):
+    """What the training of a query generator has besides."""
+
+    learning_rate: float = _option(1e-4, "peak learning rate of AdamW")
+    batch_size: int = _option(32, "pairs of a passage and a question a batch")
+    prompt: str | None = _option(
+        None, "file with a prompt: {language}, {title}, {passage} (default: the published one)"
+    )
+    language: str | None = _option(None, "language of the questions that name none, e.g. fi")
+    source_length: int = _option(256, "longest prompt in tokens; of a longer one the passage is cut")
+    target_length: int = _option(32, "longest question in tokens, its end included")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check("source_length", self.source_length >= 8, "8 or more tokens")
+        self._check("target_length", self.target_length >= 2, "2 or more tokens")
+        if self.tuning.method in ("prefix", "robust-prefix"):
+            raise UserError(
+                f"--tuning {self.tuning.method} is not for generators: xqg generate cannot put "
+                "virtual tokens before what it writes; choose lora or adapter"
+            )
+
+
+KINDS: dict[str, type[TrainingSettings]] = {
+    "retriever": RetrieverSettings,
+    "generator": GeneratorTrainingSettings,
+}
 
 Settings = typing.TypeVar("Settings", bound=TrainingSettings)
 

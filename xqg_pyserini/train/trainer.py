@@ -133,8 +133,8 @@ class _Bar(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         for name, value in kwargs["logs"].items():
-            if name == "loss" or (name.startswith("eval_") and "@" in name):
-                self._shown[name.removeprefix("eval_")] = f"{float(value):.4g}"
+            if name == "loss" or name.startswith("eval_"):
+                self._shown[name.replace("eval_", "validation ")] = f"{float(value):.4g}"
         self._bar.set_postfix(self._shown)
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
@@ -152,8 +152,9 @@ class Trainer(transformers.Trainer):
         examples: the examples, with `lengths`; `set_epoch` is called where it has one.
         collate: makes a batch of examples.
         job: the folder in which checkpoints are kept while the training runs.
-        validate: metric → value (0 to 100), on the validation data; None: there is none.
+        validate: metric → value, on the validation data; None: there is none.
         metric: the one that decides which checkpoint is the best.
+        greater_is_better: whether a greater value of it is.
     """
 
     def __init__(
@@ -165,6 +166,7 @@ class Trainer(transformers.Trainer):
         job: Job,
         validate: Callable[[], dict[str, float]] | None = None,
         metric: str = "loss",
+        greater_is_better: bool = False,
     ) -> None:
         logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
         self.settings, self._job, self._validate = settings, job, validate
@@ -206,7 +208,7 @@ class Trainer(transformers.Trainer):
             save_total_limit=2,
             load_best_model_at_end=validate is not None,
             metric_for_best_model=metric,
-            greater_is_better=True,
+            greater_is_better=greater_is_better,
             logging_steps=settings.log_steps,
             logging_first_step=True,
             logging_nan_inf_filter=False,
@@ -237,7 +239,7 @@ class Trainer(transformers.Trainer):
             {k: v for k, v in entry.items() if k in ("step", "loss") or k.startswith("eval_")}
             for entry in self.state.log_history
         ]
-        validated = [h for h in history if any("@" in key for key in h)]
+        validated = [h for h in history if any(key.startswith("eval_") for key in h)]
         losses = [h["loss"] for h in history if "loss" in h]
         return {
             "steps": self.state.global_step,

@@ -1,0 +1,386 @@
+"""Query generators: encoder-decoders and causal models that learn to ask about a passage.
+
+Knows pairs of a prompt and a question, their loss, and how a trained generator is written so that
+`xqg generate` reads it.  Prompts are made by the room that makes them for `xqg generate`; what may
+change in a model is decided in `tuning`; the loop is the Trainer's.
+
+The loss is the mean of -log p(token | prompt, the question's tokens before it) over the question's
+tokens and the one that ends it.  A token that is given at generation and not drawn (the decoder's
+start, the language token of NLLB and its kin) has no part in it, nor has the prompt.
+"""
+
+import inspect
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from xqg_pyserini.data import Passage, check_languages, languages
+from xqg_pyserini.errors import UserError
+from xqg_pyserini.files import Line
+from xqg_pyserini.generate.hugging_face import auto_class, end_tokens, language_token, start_token
+from xqg_pyserini.generate.prompting import PromptMaker
+from xqg_pyserini.generate.prompts import PromptTemplate, read_template, shipped_template
+from xqg_pyserini.generate.settings import model_backend, model_positions, record_prompt
+from xqg_pyserini.pretrained import (
+    fingerprint,
+    load_model,
+    load_tokenizer,
+    read_config,
+    torch_device,
+)
+from xqg_pyserini.store import Job
+from xqg_pyserini.train import job, tuning
+from xqg_pyserini.train.data import Example, Examples
+from xqg_pyserini.train.settings import GeneratorTrainingSettings
+from xqg_pyserini.train.trainer import Trainer
+
+WARM_UP_BATCHES = 8
+IGNORED = -100  # cross_entropy leaves such targets out
+
+
+class Pair(NamedTuple):
+    """What a generator learns from: it reads the passage and writes the question."""
+
+    passage: Passage
+    question: str
+    language: str
+
+
+class Pairs(torch.utils.data.Dataset[Pair]):
+    """Each positive passage of each example, with its question, read as it is asked for.
+
+    Holds 8 bytes an example besides what `Examples` holds, and 4 a pair.
+
+    Args:
+        sources: files, folders or patterns of training data.
+        language: of the questions that name none.
+
+    Raises:
+        UserError: for a question without a language, or in one that has no name here.
+    """
+
+    def __init__(self, sources: Sequence[str], language: str | None) -> None:
+        self._language, self.languages = language, set[str]()
+        self._positives, lengths = array("q", [0]), array("i")
+
+        def check(line: Line, example: Example) -> None:
+            self.languages.add(self._language_of(line, example))
+            self._positives.append(self._positives[-1] + len(example.positives))
+            lengths.extend(len(passage.full) for passage in example.positives)
+
+        self.examples = Examples(sources, check)
+        self._ends = np.frombuffer(self._positives, np.int64)[1:]
+        self.lengths = np.frombuffer(lengths, np.int32)
+
+    def _language_of(self, line: Line, example: Example) -> str:
+        language = example.language or self._language
+        if language is None:
+            raise line.error(
+                f"the question {example.query[:40]!r} has no language; expected "
+                '"language": "fi" (or give --language for all that have none)'
+            )
+        if language not in languages():
+            raise line.error(f"{language!r}: no such language is known; expected e.g. ar bn fi")
+        return language
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, number: Any) -> Pair:
+        which = int(np.searchsorted(self._ends, number, side="right"))
+        example = self.examples[which]
+        language = example.language or self._language
+        assert language is not None
+        passage = example.positives[number - (int(self._ends[which - 1]) if which else 0)]
+        return Pair(passage, example.query, language)
+
+
+# ---------------------------------------------------------------- batches
+
+
+class Collator:
+    """Makes a batch: what the model reads, and the targets of its last positions.
+
+    Args:
+        tokenizer: of the model.
+        prompts: makes the prompts.
+        longest: most tokens of a question, its end included.
+        end: the token that ends a question.
+    """
+
+    def __init__(self, tokenizer: Any, prompts: PromptMaker, longest: int, end: int) -> None:
+        self._tokenizer, self._prompts = tokenizer, prompts
+        self._longest, self._end = longest, end
+        pad = tokenizer.pad_token_id
+        self._pad = end if pad is None else pad
+
+    def __call__(self, pairs: Sequence[Pair]) -> dict[str, Any]:
+        """Return `tokens`, what the model's forward takes, and `targets` (b, m) int64."""
+        made = self._prompts.make([(pair.passage, pair.language) for pair in pairs])
+        texts = [" ".join(pair.question.split()) for pair in pairs]
+        questions = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
+        targets = [[*some[: self._longest - 1], self._end] for some in questions]
+        return self._batch(pairs, [tokens for _, tokens, _ in made], targets)
+
+    def _batch(
+        self, pairs: Sequence[Pair], prompts: list[list[int]], targets: list[list[int]]
+    ) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _padded(self, rows: list[list[int]], left: bool = False, fill: int | None = None) -> Any:
+        fill = self._pad if fill is None else fill
+        width = max(map(len, rows))
+        full = [[fill] * (width - len(row)) for row in rows]
+        return torch.tensor(
+            [pad + row if left else row + pad for pad, row in zip(full, rows, strict=True)]
+        )
+
+
+class Seq2SeqCollator(Collator):
+    """Batches of encoder-decoders: the prompt is read, the question written.
+
+    Args:
+        starts: language → the tokens that its questions begin with at generation.
+    """
+
+    def __init__(self, *args: Any, starts: dict[str, list[int]]) -> None:
+        super().__init__(*args)
+        self._starts = starts
+
+    def _batch(
+        self, pairs: Sequence[Pair], prompts: list[list[int]], targets: list[list[int]]
+    ) -> dict[str, Any]:
+        starts = [self._starts[pair.language] for pair in pairs]
+        given = [[*s, *t[:-1]] for s, t in zip(starts, targets, strict=True)]
+        wanted = [[IGNORED] * (len(s) - 1) + t for s, t in zip(starts, targets, strict=True)]
+        tokens = {
+            "input_ids": self._padded(prompts),
+            "attention_mask": self._padded([[1] * len(row) for row in prompts], fill=0),
+            "decoder_input_ids": self._padded(given),  # padding comes after all that is wanted
+        }
+        return {"tokens": tokens, "targets": self._padded(wanted, fill=IGNORED)}
+
+
+class CausalCollator(Collator):
+    """Batches of causal models, padded on the left as at generation.
+
+    Args:
+        positions: whether the model is told the tokens' positions.
+        keep: whether it can be told to give the last positions' logits alone.
+    """
+
+    def __init__(self, *args: Any, positions: bool, keep: bool) -> None:
+        super().__init__(*args)
+        self._positions, self._keep = positions, keep
+
+    def _batch(
+        self, pairs: Sequence[Pair], prompts: list[list[int]], targets: list[list[int]]
+    ) -> dict[str, Any]:
+        given = [[*p, *t[:-1]] for p, t in zip(prompts, targets, strict=True)]
+        mask = self._padded([[1] * len(row) for row in given], left=True, fill=0)
+        tokens = {"input_ids": self._padded(given, left=True), "attention_mask": mask}
+        if self._positions:
+            tokens["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
+        wanted = self._padded(targets, left=True, fill=IGNORED)
+        batch: dict[str, Any] = {"tokens": tokens, "targets": wanted}
+        if self._keep:
+            batch["keep"] = torch.tensor(wanted.shape[1])
+        return batch
+
+
+# ---------------------------------------------------------------- the loss
+
+
+def token_losses(model: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the sum of -log p of a batch's targets, and their number."""
+    extra = {"logits_to_keep": int(batch["keep"])} if "keep" in batch else {}
+    logits = model(**batch["tokens"], use_cache=False, **extra).logits
+    targets = batch["targets"]
+    logits = logits[:, -targets.shape[1] :].float()
+    loss = functional.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
+    )
+    return loss, (targets != IGNORED).sum()
+
+
+class GeneratorTrainer(Trainer):
+    """The loop for generators."""
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
+        """Return the loss of a batch; the Trainer divides it by `accumulation`."""
+        loss, number = token_losses(model, inputs)
+        return loss / number
+
+
+# ---------------------------------------------------------------- training
+
+
+def train_generator(
+    settings: GeneratorTrainingSettings, overwrite: bool = False
+) -> dict[str, Any]:
+    """Train a query generator; return what `training.json` holds.
+
+    A training that was killed goes on at its last checkpoint when it is called again, and ends
+    with the same weights; one that is finished is not done again.
+
+    Raises:
+        UserError: for data, a model or settings that do not go together.
+    """
+    config = read_config(settings.model)
+    backend = model_backend(settings.model, config)
+    prompt = _prompt(settings, backend)
+    if settings.language is not None:
+        check_languages([settings.language])
+    _check_positions(settings, config)
+    pairs = Pairs(settings.data, settings.language)
+    held = None
+    if settings.validation is not None:
+        held = Pairs([settings.validation], settings.language)
+    base = fingerprint(settings.model, config)
+
+    def train(folder: Job) -> dict[str, Any]:
+        return _Training(settings, backend, prompt, pairs, held, base).run(folder)
+
+    parts = {"backend": backend, "template": prompt.text, "base": base}
+    sources = [*settings.trains_on, settings.validation, settings.prompt]
+    record = job.run(settings, parts, sources, [settings.model], overwrite, train)
+    for some in (pairs, held):
+        if some is not None:
+            some.examples.close()
+    return record
+
+
+def _prompt(settings: GeneratorTrainingSettings, backend: str) -> PromptTemplate:
+    if settings.prompt is not None:
+        return read_template(settings.prompt)
+    return shipped_template("question" if backend == "seq2seq" else "question-causal")
+
+
+def _check_positions(settings: GeneratorTrainingSettings, config: Any) -> None:
+    positions = model_positions(config)
+    reads, writes = settings.source_length, settings.target_length
+    longest = max(reads, writes + 1) if config.is_encoder_decoder else reads + writes
+    if positions is not None and longest > positions:
+        raise UserError(
+            f"the model {settings.model!r} has {positions} positions; --source-length {reads} and "
+            f"--target-length {writes} take {longest}: choose less"
+        )
+
+
+class _Training:
+    """A training's parts, made in one order so that all that is drawn is drawn the same."""
+
+    def __init__(
+        self,
+        settings: GeneratorTrainingSettings,
+        backend: str,
+        prompt: PromptTemplate,
+        pairs: Pairs,
+        held: Pairs | None,
+        base: str,
+    ) -> None:
+        import transformers
+
+        self.settings, self.prompt, self._base = settings, prompt, base
+        self.pairs, self.held = pairs, held
+        transformers.set_seed(settings.seed)
+        self.device = torch_device(settings.device)
+        self.tokenizer = load_tokenizer(settings.model)
+        model = load_model(auto_class(backend), settings.model, "fp32", self.device)
+        self._config, self._generation = model.config, model.generation_config
+        self.collate = self._collator(backend, model)
+        tuned = tuning.tune(model, settings.tuning, settings.seed, self._warm_up)
+        self.model = tuned.to(self.device)
+
+    def _collator(self, backend: str, model: Any) -> Collator:
+        s = self.settings
+        self.end = _end(s.model, self._generation, self.tokenizer)
+        prompts = PromptMaker(
+            self.tokenizer, self.prompt, s.source_length, flag="--source-length"
+        )
+        common = self.tokenizer, prompts, s.target_length, self.end
+        if backend == "causal":
+            accepted = inspect.signature(model.forward).parameters
+            positions, keep = "position_ids" in accepted, "logits_to_keep" in accepted
+            return CausalCollator(*common, positions=positions, keep=keep)
+        self.start = start_token(model, s.model)
+        found = self.pairs.languages | (self.held.languages if self.held else set())
+        tokens = {code: language_token(self.tokenizer, code) for code in sorted(found)}
+        starts = {
+            code: [self.start] if token is None else [self.start, token]
+            for code, token in tokens.items()
+        }
+        return Seq2SeqCollator(*common, starts=starts)
+
+    def _warm_up(self, model: torch.nn.Module) -> None:
+        """Leave the gradients of a few batches on a model, for hybrid-lora's choice."""
+        for batch in _batches(self.pairs, self.settings.batch_size, WARM_UP_BATCHES):
+            loss, number = token_losses(model, job.to_device(self.collate(batch), self.device))
+            (loss / number).backward()
+
+    def validation_loss(self) -> dict[str, float]:
+        """Return the mean loss of a token of the validation data's questions."""
+        assert self.held is not None
+        total, tokens = 0.0, 0
+        for batch in _batches(self.held, self.settings.batch_size):
+            loss, number = token_losses(
+                self.model, job.to_device(self.collate(batch), self.device)
+            )
+            total, tokens = total + float(loss), tokens + int(number)
+        return {"loss": total / tokens}
+
+    def run(self, folder: Job) -> dict[str, Any]:
+        """Train, write the generator into the job's folder, return what was measured."""
+        validate = None if self.held is None else self.validation_loss
+        trainer = GeneratorTrainer(
+            self.settings, self.model, self.pairs, self.collate, folder, validate
+        )
+        measured = trainer.fit()
+        self.model.eval()
+        modules = tuning.module_table(self.model)
+        report = job.report(self.settings, self.model, measured, modules)
+        self._write(folder.path)
+        trainer.clear()
+        return {**report, "pairs": len(self.pairs), "stored_bytes": job.stored_bytes(folder.path)}
+
+    def _write(self, folder: Path) -> None:
+        """Write what `xqg generate --model` takes: the model, or the adapter with its base named."""
+        if self._generation.eos_token_id is None:
+            self._generation.eos_token_id = self.end
+        if self._config.is_encoder_decoder and self._generation.decoder_start_token_id is None:
+            self._generation.decoder_start_token_id = self.start
+        if job.merges(self.settings, where_it_can=True):
+            tuning.merged(self.model).save_pretrained(folder)
+        else:
+            base = self.settings.model
+            base = str(Path(base).resolve()) if Path(base).is_dir() else base
+            tuning.save_adapter(self.model, folder, base, self._base, None)
+            self._config.save_pretrained(folder)
+            self._generation.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        record_prompt(folder, self.prompt, self.settings.source_length)
+
+
+def _batches(pairs: Pairs, size: int, most: int | None = None) -> Any:
+    """Yield the pairs in batches, in their order, at most so many batches."""
+    starts = range(0, len(pairs), size)
+    for start in starts if most is None else starts[:most]:
+        yield [pairs[i] for i in range(start, min(start + size, len(pairs)))]
+
+
+def _end(name: str, generation: Any, tokenizer: Any) -> int:
+    """Return the token that ends a question: the tokenizer's, else the model's first one."""
+    if tokenizer.eos_token_id is not None:
+        return int(tokenizer.eos_token_id)
+    ends = end_tokens(generation, tokenizer)
+    if not ends:
+        raise UserError(
+            f"the model {name!r} names no eos_token, by which a question could end; add it to its "
+            "tokenizer_config.json"
+        )
+    return min(ends)

@@ -1,0 +1,106 @@
+"""What every training does around its loop: what it is told by, its folder, its record.
+
+This room knows settings and files; what is trained, and how it is written, is handed in.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xqg_pyserini import __version__
+from xqg_pyserini.files import describe_sources, write_json
+from xqg_pyserini.store import Job, resumable
+from xqg_pyserini.train import tuning
+from xqg_pyserini.train.settings import TrainingSettings
+
+RECORD = "training.json"
+
+
+def run(
+    settings: TrainingSettings,
+    parts: dict[str, Any],
+    sources: Iterable[str | None],
+    protected: Iterable[str],
+    overwrite: bool,
+    train: Callable[[Job], dict[str, Any]],
+) -> dict[str, Any]:
+    """Train into `settings.output`; return what `training.json` holds.
+
+    A training that was killed goes on at its last checkpoint; one that is done is not done again.
+
+    Args:
+        settings: of the training.
+        parts: what else decides the result: the base's fingerprint, a prompt, …
+        sources: files, folders and patterns that are read, whose checksums are kept; None: unused.
+        protected: further paths that the output must not replace.
+        overwrite: replace what `settings.output` holds.
+        train: fills the job's folder, and returns what it measured.
+    """
+    read = [source for source in sources if source is not None]
+    description: dict[str, Any] = {
+        "xqg_pyserini": __version__,
+        "settings": settings.record(),
+        **parts,
+        "sources": {source: describe_sources(source) for source in read},
+    }
+    finished = _finished(Path(settings.output), description)
+    if finished is not None:
+        return finished
+    with resumable(settings.output, description, overwrite, [*read, *protected]) as job:
+        record = {**description, **train(job)}
+        write_json(job.path / RECORD, record)
+    return record
+
+
+def _finished(output: Path, description: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the record of this very training, if it is done."""
+    try:
+        record = json.loads((output / RECORD).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    same = {key: record.get(key) for key in description} == json.loads(json.dumps(description))
+    return record if same else None
+
+
+def report(
+    settings: TrainingSettings,
+    model: torch.nn.Module,
+    measured: dict[str, Any],
+    modules: list[dict[str, Any]] | None,
+) -> dict[str, Any]:
+    """Return what is recorded of a trained model: what was trained of it, and at what cost."""
+    trainable = {id(p): p for p in model.parameters() if p.requires_grad}
+    return {
+        "method": settings.tuning.method,
+        "trainable_parameters": sum(p.numel() for p in trainable.values()),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        **measured,
+        "modules": modules,
+    }
+
+
+def merges(settings: TrainingSettings, where_it_can: bool = False) -> bool:
+    """Tell whether the whole model is written, not the adapter alone.
+
+    With `where_it_can`, "auto" means the whole model for methods that can be merged into it.
+    """
+    method = settings.tuning.method
+    if settings.save == "auto" and where_it_can and method not in tuning.UNMERGED:
+        return True
+    return settings.save == "merged" or method in tuning.WHOLE
+
+
+def stored_bytes(folder: Path) -> int:
+    """Return the size of the weights in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+
+
+def to_device(batch: dict[str, Any], device: str) -> dict[str, Any]:
+    """Return a batch, with the batches in it, on a device."""
+    return {
+        key: to_device(value, device) if isinstance(value, dict) else value.to(device)
+        for key, value in batch.items()
+    }
