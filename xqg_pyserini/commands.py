@@ -560,7 +560,9 @@ def train(args: argparse.Namespace) -> None:
     from xqg_pyserini.train import settings as kinds
 
     if args.kind == "generator":
-        _refuse(args, "synthetic", why="is for xqg train retriever; a generator writes such queries")
+        _refuse(
+            args, "synthetic", why="is for xqg train retriever; a generator writes such queries"
+        )
     cls: Any = kinds.KINDS[args.kind]
     flags = {option.name: getattr(args, option.name) for option in kinds.options(cls)}
     settings = kinds.read_settings(cls, args.config, flags)

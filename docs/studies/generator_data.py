@@ -8,7 +8,7 @@ passage, question or translation is on both sides; every eighth of these is for 
     train.jsonl, validation.jsonl   question, language, its English passage
     corpus.jsonl                    the passages of the other articles
     questions.jsonl, qrels.txt      their questions at even places
-    queries.jsonl                   their questions at odd places: human stand-ins for generated ones
+    queries.jsonl                   those at odd places: human stand-ins for generated queries
 """
 
 import argparse

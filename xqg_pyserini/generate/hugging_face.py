@@ -292,6 +292,7 @@ def _first_line(text: str) -> str:
 
 
 def end_tokens(config: Any, tokenizer: Any) -> set[int]:
+    """Return the tokens that end a text, of a generation configuration and a tokenizer."""
     named = config.eos_token_id
     ends: Iterable[Any] = named if isinstance(named, list) else [named]
     return {int(t) for t in [*ends, tokenizer.eos_token_id] if t is not None}

@@ -106,8 +106,8 @@ def choose_settings(
     "transformers" is the backend seq2seq or causal, as the model is.  The prompt is the one that
     the model was trained on, where `xqg train generator` wrote that into its folder; else the
     published one for encoder-decoders, a few-shot prompt for causal models, an instruction where
-    these have a chat template, which is then used.  The precision "auto" is bf16 on a GPU; on the CPU it is
-    fp32, or int8 with CTranslate2.
+    these have a chat template, which is then used.  The precision "auto" is bf16 on a GPU; on the
+    CPU it is fp32, or int8 with CTranslate2.
     Raises `UserError` for a model that is no generator, or settings that do not fit together.
     """
     if backend not in ("transformers", *BACKENDS):
@@ -122,7 +122,8 @@ def choose_settings(
             sampling["max_input_tokens"] = trained.max_input_tokens
     if kind == "ctranslate2" and is_adapter(Path(model)):
         raise UserError(
-            f"{model}: an adapter, which CTranslate2 cannot put on its base; train with --save merged"
+            f"{model}: an adapter, which CTranslate2 cannot put on its base; leave --backend out, "
+            "or train with --save merged"
         )
     if chat is None:
         chat = kind == "causal" and bool(getattr(load_tokenizer(model), "chat_template", None))

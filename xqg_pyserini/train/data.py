@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -101,6 +101,10 @@ class Examples:
         text = file.readline().decode("utf-8").rstrip("\r\n")
         return parse(Line(self.files[which], int(within) + 1, text))
 
+    def draw(self, number: int, negatives: int, seed: int, epoch: int) -> Drawn:
+        """Draw what an epoch uses of an example; see `draw`."""
+        return draw(self[number], negatives, (seed, epoch, number))
+
     @property
     def lengths(self) -> np.ndarray:
         """Return the lengths of the questions in characters, (n,) int32."""
@@ -111,6 +115,45 @@ class Examples:
         for file in self._open.values():
             file.close()
         self._open.clear()
+
+
+class Drawable(Protocol):
+    """Questions of which each epoch draws what it uses: `Examples`, `synthetic.Synthetic`."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Return the lengths of the questions in characters, (n,) int32."""
+
+    def __len__(self) -> int: ...
+
+    def draw(self, number: int, negatives: int, seed: int, epoch: int) -> Drawn:
+        """Draw what an epoch uses of a question."""
+
+    def close(self) -> None:
+        """Close the files."""
+
+
+class Joined:
+    """Several kinds of training data, one after the other."""
+
+    def __init__(self, parts: Sequence[Drawable]) -> None:
+        self._parts = parts
+        self._ends = np.cumsum([len(part) for part in parts])
+        self.lengths = np.concatenate([part.lengths for part in parts])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def draw(self, number: int, negatives: int, seed: int, epoch: int) -> Drawn:
+        """Draw what an epoch uses of a question; a part alone draws what it draws here."""
+        which = int(np.searchsorted(self._ends, number, side="right"))
+        within = number - (int(self._ends[which - 1]) if which else 0)
+        return self._parts[which].draw(within, negatives, seed, epoch)
+
+    def close(self) -> None:
+        """Close the files."""
+        for part in self._parts:
+            part.close()
 
 
 def _look_through(

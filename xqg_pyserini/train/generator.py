@@ -220,9 +220,7 @@ class GeneratorTrainer(Trainer):
 # ---------------------------------------------------------------- training
 
 
-def train_generator(
-    settings: GeneratorTrainingSettings, overwrite: bool = False
-) -> dict[str, Any]:
+def train_generator(settings: GeneratorTrainingSettings, overwrite: bool = False) -> dict[str, Any]:
     """Train a query generator; return what `training.json` holds.
 
     A training that was killed goes on at its last checkpoint when it is called again, and ends
@@ -300,9 +298,7 @@ class _Training:
     def _collator(self, backend: str, model: Any) -> Collator:
         s = self.settings
         self.end = _end(s.model, self._generation, self.tokenizer)
-        prompts = PromptMaker(
-            self.tokenizer, self.prompt, s.source_length, flag="--source-length"
-        )
+        prompts = PromptMaker(self.tokenizer, self.prompt, s.source_length, flag="--source-length")
         common = self.tokenizer, prompts, s.target_length, self.end
         if backend == "causal":
             accepted = inspect.signature(model.forward).parameters
@@ -328,9 +324,7 @@ class _Training:
         assert self.held is not None
         total, tokens = 0.0, 0
         for batch in _batches(self.held, self.settings.batch_size):
-            loss, number = token_losses(
-                self.model, job.to_device(self.collate(batch), self.device)
-            )
+            loss, number = token_losses(self.model, job.to_device(self.collate(batch), self.device))
             total, tokens = total + float(loss), tokens + int(number)
         return {"loss": total / tokens}
 
@@ -349,7 +343,7 @@ class _Training:
         return {**report, "pairs": len(self.pairs), "stored_bytes": job.stored_bytes(folder.path)}
 
     def _write(self, folder: Path) -> None:
-        """Write what `xqg generate --model` takes: the model, or the adapter with its base named."""
+        """Write what `xqg generate --model` takes: the model, or an adapter that names its base."""
         if self._generation.eos_token_id is None:
             self._generation.eos_token_id = self.end
         if self._config.is_encoder_decoder and self._generation.decoder_start_token_id is None:

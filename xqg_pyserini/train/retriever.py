@@ -14,6 +14,7 @@ P leaves out what the data calls another positive of q, and copies of p⁺.
 """
 
 import json
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -37,8 +38,9 @@ from xqg_pyserini.pretrained import (
 )
 from xqg_pyserini.store import Job
 from xqg_pyserini.train import job, tuning
-from xqg_pyserini.train.data import Drawn, Examples, draw, read_examples
+from xqg_pyserini.train.data import Drawable, Drawn, Examples, Joined, read_examples
 from xqg_pyserini.train.settings import RetrieverSettings
+from xqg_pyserini.train.synthetic import Synthetic
 from xqg_pyserini.train.trainer import Trainer
 from xqg_pyserini.train.validation import Validation
 
@@ -108,7 +110,7 @@ def distillation_loss(
 class Dataset(torch.utils.data.Dataset[Drawn]):
     """What each epoch uses of the examples."""
 
-    def __init__(self, examples: Examples, negatives: int, seed: int) -> None:
+    def __init__(self, examples: Drawable, negatives: int, seed: int) -> None:
         self._examples, self._negatives, self._seed = examples, negatives, seed
         self.lengths = examples.lengths
         self._epoch = 0
@@ -121,7 +123,7 @@ class Dataset(torch.utils.data.Dataset[Drawn]):
         return len(self._examples)
 
     def __getitem__(self, number: int) -> Drawn:
-        return draw(self._examples[number], self._negatives, (self._seed, self._epoch, number))
+        return self._examples.draw(number, self._negatives, self._seed, self._epoch)
 
 
 class Collator:
@@ -278,23 +280,30 @@ def train_retriever(settings: RetrieverSettings, overwrite: bool = False) -> dic
         UserError: for data, a model or settings that do not go together.
     """
     encoder = _encoder(settings)
-    examples = Examples(settings.data)
+    examples = Examples(settings.data) if settings.data else None
     validation = None
     if settings.validation is not None:
         held = [example for _, example in read_examples(settings.validation)]
         validation = Validation(held, settings.metric)
-    _check_scores(settings, examples)
+    if examples is not None:
+        _check_scores(settings, examples)
     config = read_config(encoder.model)
     base = fingerprint(encoder.model, config)
 
     def train(folder: Job) -> dict[str, Any]:
-        return _Training(settings, encoder, examples, base).run(folder, validation)
+        parts: list[Drawable] = [] if examples is None else [examples]
+        copies = folder.path / "synthetic"
+        if settings.corpus is not None:
+            parts.append(Synthetic(settings.synthetic, settings.corpus, copies))
+        joined = Joined(parts)
+        report = _Training(settings, encoder, joined, base).run(folder, validation)
+        joined.close()
+        shutil.rmtree(copies, ignore_errors=True)
+        return report
 
     parts = {"encoder": asdict(encoder), "base": base}
     sources = [*settings.trains_on, settings.corpus, settings.validation]
-    record = job.run(settings, parts, sources, [encoder.model], overwrite, train)
-    examples.close()
-    return record
+    return job.run(settings, parts, sources, [encoder.model], overwrite, train)
 
 
 def _encoder(settings: RetrieverSettings) -> EncoderSettings:
@@ -329,7 +338,7 @@ class _Training:
     """A training's parts, made in one order so that all that is drawn is drawn the same."""
 
     def __init__(
-        self, settings: RetrieverSettings, encoder: EncoderSettings, examples: Examples, base: str
+        self, settings: RetrieverSettings, encoder: EncoderSettings, examples: Drawable, base: str
     ) -> None:
         import transformers
 

@@ -163,7 +163,9 @@ class GeneratorTrainingSettings(TrainingSettings):
         None, "file with a prompt: {language}, {title}, {passage} (default: the published one)"
     )
     language: str | None = _option(None, "language of the questions that name none, e.g. fi")
-    source_length: int = _option(256, "longest prompt in tokens; of a longer one the passage is cut")
+    source_length: int = _option(
+        256, "longest prompt in tokens; of a longer one the passage is cut"
+    )
     target_length: int = _option(32, "longest question in tokens, its end included")
 
     def __post_init__(self) -> None:
