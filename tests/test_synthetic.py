@@ -1,6 +1,7 @@
 """Generated queries as a retriever's training data."""
 
 import gzip
+import json
 
 import numpy as np
 import pytest
@@ -75,12 +76,15 @@ def test_beside_examples_each_part_draws_as_if_alone(tmp_path, corpus):
 
 def test_a_retriever_learns_from_generated_queries(tmp_path, corpus, xqg):
     model = make_model(tmp_path / "model")
-    source = queries(tmp_path / "q.jsonl", QUERIES.items())
+    # words that the tiny model's vocabulary has
+    asked = {"007": "a b", "-1234567890123456789": "c d", "قطة": "e f", "d4": "g h", "d5": "i j"}
+    source = queries(tmp_path / "q.jsonl", [(d, {"fi": [q]}) for d, q in asked.items()])
+    told = ["nile egypt", "river", "cat sleeps", "bread yeast gas", "moon earth"]
+    told = [{"id": d, "title": "", "text": t} for d, t in zip(asked, told, strict=True)]
+    corpus = str(write_jsonl(tmp_path / "told.jsonl", told))
     common = ("train", "retriever", "--model", model, "--synthetic", source, "--corpus", corpus)
-    common += ("--pooling", "mean", "--max-steps", 30, "--batch-size", 5, "--device", "cpu")
+    common += ("--pooling", "mean", "--max-steps", 60, "--batch-size", 5, "--device", "cpu")
     xqg(*common, "--learning-rate", "5e-3", "--log-steps", 1, "--output", tmp_path / "out")
-    import json
-
     record = json.loads((tmp_path / "out" / "training.json").read_text("utf-8"))
     assert record["loss"] < np.log(5) - 0.5
     assert set(record["sources"]) == {source, corpus}
