@@ -76,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
     _report(command("report", "make a page and plots of an evaluation or a sweep", _REPORT))
     _submit(command("submit", "write or check an XOR-Retrieve leaderboard file"))
     _inspect(command("inspect", "measure stores: lengths, centres, counts, and what follows"))
+    _reproduce(command("reproduce", "run a study, cell by cell, and make its tables", _REPRODUCE))
     _pyserini(command("pyserini", "run a Pyserini module with our encoders in it", _PYSERINI))
     doctor = command("doctor", "say what this machine has and what would not work")
     _json(doctor)
@@ -143,6 +144,14 @@ Example:
   xqg sweep --passages passages --queries queries --questions questions.jsonl --qrels qrels.txt \\
       --metrics mrr@10 --beta 0.1 0.2 0.3 --languages all own each --center --no-center \\
       --cross-validate 5 --power 2 --output sweep"""
+_REPRODUCE = """\
+MATRIX is a study that is shipped (peft-unseen; peft-smoke is for tests) or a YAML file of that
+form.  Every cell is a folder that appears when it is whole: kill the command at any moment, start
+it again, and it goes on.  A cell whose settings changed in the file is done again.
+OUTPUT gets tables.md, results.json, outcomes.jsonl.gz (every question's rank) and progress.log.
+Example:
+  xqg reproduce peft-unseen --data DATA --model E5 --output study --only 'translations/*/untuned'
+See docs/reproduce.md."""
 _PYSERINI = """\
 Examples:
   xqg pyserini search.faiss --index DIR --topics T.tsv --output RUN \\
@@ -771,6 +780,27 @@ def _submit(sub: argparse.ArgumentParser) -> None:
     _json(sub)
 
 
+def _reproduce(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("matrix", metavar="MATRIX", help="a shipped study's name, or a YAML file")
+    sub.add_argument("--data", required=True, metavar="DIR", help="has xor-tydi/ and xquad/")
+    sub.add_argument(
+        "--model", required=True, metavar="FOLDER", help="the backbone, a Hugging Face folder"
+    )
+    sub.add_argument("--output", required=True, metavar="DIR", help="cells and tables")
+    sub.add_argument(
+        "--workers",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="cells at a time, each with its share of the cores (default 1)",
+    )
+    sub.add_argument(
+        "--only", nargs="+", metavar="PATTERN", help="cells by name, as *; and what these need"
+    )
+    sub.add_argument("--list", action="store_true", help="print the cells, their state and time")
+    _json(sub)
+
+
 def _pyserini(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("module", metavar="MODULE", help="search.faiss, encode, index.lucene, …")
     sub.add_argument("arguments", nargs=argparse.REMAINDER, metavar="…", help="its own flags")
@@ -818,7 +848,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return _fail(
             arguments,
-            "interrupted; generate, filter, encode and accumulate go on when run again",
+            "interrupted; generate, filter, encode, accumulate and reproduce go on when run again",
             130,
         )
     except BrokenPipeError:

@@ -227,8 +227,8 @@ def _train(
     task = place.matrix.task(cell.task)
     settings = RetrieverSettings(
         model=str(place.backbone(cell.condition).resolve()),
-        data=(place.of(f"{cell.task}/prepare") / "train.jsonl",),
-        output=output,
+        data=(str(place.of(f"{cell.task}/prepare") / "train.jsonl"),),
+        output=str(output),
         tuning=TuningSettings(**cell.settings["tuning"]),
         **asdict(task.encoding),
         **cell.settings["training"],
@@ -239,7 +239,7 @@ def _train(
         device=place.matrix.device,
         save="auto",
     )
-    report = train_retriever(settings, progress=False)
+    report = train_retriever(settings)
     return {name: report[name] for name in COSTS if name in report}, resolve(str(output))
 
 
