@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -75,14 +76,19 @@ class Study:
                 study.records[cell.name] = record
         return study
 
+    @cached_property
+    def by_name(self) -> dict[str, Cell]:
+        """Return the cells by their names."""
+        return {cell.name: cell for cell in self.cells}
+
     def key(self, cell: Cell) -> str | None:
         """Return what tells this cell from another; None while its learning rate is open."""
         parts: dict[str, Any] = {"settings": cell.settings, "model": self.facts["model"]}
         parts["format"] = self.facts["format"]
         if cell.kind == "prepare":
             parts["data"] = self.facts[cell.task]
-        by_name = {other.name: other for other in self.cells}
-        bases = [by_name[need] for need in cell.needs if by_name[need].kind != "search"]
+        needed = [self.by_name[need] for need in cell.needs]
+        bases = [base for base in needed if base.kind != "search"]
         parts["bases"] = {base.name: self.key(base) for base in bases}
         if cell.kind == "train":
             chosen = self.learning_rate(cell)
@@ -102,8 +108,8 @@ class Study:
 
     def searches(self, cell: Cell) -> list[Cell]:
         """Return the search cells that a training takes its learning rate from."""
-        by_name = {other.name: other for other in self.cells}
-        return [by_name[n] for n in cell.needs if by_name[n].kind == "search"]
+        needed = [self.by_name[need] for need in cell.needs]
+        return [search for search in needed if search.kind == "search"]
 
     def learning_rate(self, cell: Cell) -> float | None:
         """Return the rate with the best validation score; of equals the lower; None while open."""

@@ -192,7 +192,7 @@ def collect(study: Study) -> list[Results]:
     place = Place(study.matrix, study.data, study.model, study.output)
     found = []
     for task in study.matrix.tasks:
-        if study.state(_cell(study, f"{task.name}/prepare")) != "done":
+        if study.state(study.by_name[f"{task.name}/prepare"]) != "done":
             continue
         questions = read_questions(place.of(f"{task.name}/prepare") / "test.json")
         for condition in study.matrix.conditions:
@@ -208,10 +208,6 @@ def collect(study: Study) -> list[Results]:
             settings = study.matrix.tables
             found.append(Results(task, condition.name, questions, ranks, settings, wanted))
     return found
-
-
-def _cell(study: Study, name: str) -> Any:
-    return next(cell for cell in study.cells if cell.name == name)
 
 
 # ---------------------------------------------------------------- figures

@@ -212,7 +212,7 @@ def read_pairs(data: Path, languages: Iterable[str]) -> tuple[list[Pair], list[d
     folder = data / "xor-tydi" / "question-translations"
     pairs, sources = [], []
     for l in languages:
-        sides = []
+        sides, lengths = [], []
         for side in (l, "en"):
             path = folder / f"{l}-en.{side}.txt"
             if not path.is_file():
@@ -221,15 +221,17 @@ def read_pairs(data: Path, languages: Iterable[str]) -> tuple[list[Pair], list[d
                     "xor-tydi/question-translations/xx-en.xx.txt and xx-en.en.txt"
                 )
             sides.append({line.number: line.text.strip() for line in read_lines(path)})
+            lengths.append(len(path.read_bytes().splitlines()))
             sources += describe_sources(path)
-        if sides[0].keys() != sides[1].keys():
+        if lengths[0] != lengths[1]:
             raise UserError(
-                f"{folder}: {l}-en.{l}.txt and {l}-en.en.txt do not have the same lines "
-                f"({len(sides[0])} and {len(sides[1])} that are not blank)"
+                f"{folder}: {l}-en.{l}.txt has {lengths[0]} lines and {l}-en.en.txt {lengths[1]}; "
+                "expected translations line by line"
             )
         for n, text in sides[0].items():
-            if fold(text) and fold(sides[1][n]):
-                pairs.append(Pair(f"{l}-{n}", l, text, sides[1][n]))
+            english = sides[1].get(n, "")  # a few translations are blank
+            if fold(text) and fold(english):
+                pairs.append(Pair(f"{l}-{n}", l, text, english))
     return pairs, sources
 
 
