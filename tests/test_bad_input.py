@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 SERVER = """
 import json, os, resource, sys, traceback
 import nltk.tokenize
-from xqg_pyserini import accumulate, commands, encode, index, leaderboard, search
+from xqg_pyserini import accumulate, commands, encode, index, leaderboard, mine, perturb, search
 from xqg_pyserini.__main__ import main
 from xqg_pyserini.evaluate import report, scoring
 from xqg_pyserini.generate import filter
@@ -59,6 +59,9 @@ COMMANDS = {
     "--output out",
     "submit": "submit --run run.trec --questions questions.jsonl --corpus corpus.jsonl "
     "--output out",
+    "mine": "mine --questions questions.jsonl --corpus corpus.jsonl --run run.trec --keep-short "
+    "--output out",
+    "perturb": "perturb --questions questions.jsonl --kind typos --rate 0.5 --output out",
     "report": "report E --output out",
     "inspect": "inspect P Q",
     "check": "submit --check submission.json --questions questions.jsonl --corpus corpus.jsonl",
@@ -302,12 +305,17 @@ ANY_JSON_LINES = {
     ),
 }
 KINDS = {
-    "corpus": ("corpus.jsonl", "passage", 5, ("encode", "filter", "evaluate", "submit", "check")),
+    "corpus": (
+        "corpus.jsonl",
+        "passage",
+        5,
+        ("encode", "filter", "evaluate", "submit", "check", "mine"),
+    ),
     "questions": (
         "questions.jsonl",
         "question",
         3,
-        ("search", "aware", "evaluate", "submit", "check"),
+        ("search", "aware", "evaluate", "submit", "check", "mine", "perturb"),
     ),
     "queries": ("queries.jsonl", "generated queries", 5, ("accumulate", "filter")),
 }
@@ -514,7 +522,7 @@ RUN_FAULTS = {
 
 
 @pytest.mark.parametrize("fault", RUN_FAULTS)
-@pytest.mark.parametrize("command", ["evaluate", "submit"])
+@pytest.mark.parametrize("command", ["evaluate", "submit", "mine"])
 def test_a_spoilt_run_is_named_with_its_line(command, fault, scene, refuse):
     spoil, message = RUN_FAULTS[fault]
     spoil(scene / "run.trec")
@@ -526,6 +534,7 @@ def test_a_spoilt_run_is_named_with_its_line(command, fault, scene, refuse):
     [
         ("evaluate", "run run: passage 'zz' is not in corpus.jsonl"),
         ("submit", "passage 'zz' of the run is not in corpus.jsonl"),
+        ("mine", "passage 'zz' of run.trec is not in corpus.jsonl"),
     ],
 )
 def test_a_passage_of_the_run_that_the_corpus_lacks_is_named(command, message, scene, refuse):
@@ -538,6 +547,7 @@ def test_a_passage_of_the_run_that_the_corpus_lacks_is_named(command, message, s
     [
         ("evaluate", "run run: none of its questions is in the questions file"),
         ("submit", "the run has no hit for any of the questions"),
+        ("mine", "run.trec: none of its questions is in the questions file"),
     ],
 )
 def test_a_run_for_other_questions_is_refused(command, message, scene, refuse):
@@ -1304,7 +1314,7 @@ def test_an_empty_folder_is_filled_and_a_file_is_never_replaced(command, scene, 
     assert os.listdir(scene / "out")
 
 
-@pytest.mark.parametrize("command", ["search", "submit"])
+@pytest.mark.parametrize("command", ["search", "submit", "mine", "perturb"])
 def test_a_directory_is_not_replaced_by_a_file(command, scene, refuse):
     (scene / "out").mkdir()
     assert refuse(command) == "out: is a directory; give the name of a file"
@@ -1351,6 +1361,10 @@ def test_an_input_or_the_working_directory_is_never_replaced(command, output, re
         ("submit", "run.trec"),
         ("submit", "corpus.jsonl"),
         ("submit", "questions.jsonl"),
+        ("mine", "run.trec"),
+        ("mine", "corpus.jsonl"),
+        ("mine", "questions.jsonl"),
+        ("perturb", "questions.jsonl"),
     ],
 )
 def test_an_input_file_is_never_replaced_by_an_output_file(command, output, refuse):
@@ -1384,12 +1398,14 @@ def test_two_runs_with_one_name_are_refused(other, scene, refuse):
 
 
 @pytest.mark.parametrize(
-    "command", ["encode", "filter", "accumulate", "index", "search", "submit", "report"]
+    "command",
+    ["encode", "filter", "accumulate", "index", "search", "submit", "report", "mine", "perturb"],
 )
 def test_a_full_disk_is_an_error_that_says_where_and_leaves_nothing(command, scene, refuse):
     largest = {"encode": 4096, "accumulate": 4096, "index": 4096, "search": 100, "submit": 100}
     largest["filter"] = 700  # stderr is such a file too, and names one below the output
     largest["report"] = 4096
+    largest |= {"mine": 100, "perturb": 100}
     error = refuse(command, largest_file=largest[command])
     assert "File too large" in error
     assert "out" in error

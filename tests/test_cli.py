@@ -22,7 +22,7 @@ HEAVY = ("torch", "transformers", "faiss", "ranx", "pyserini", "ray", "numpy", "
 HEAVY += ("matplotlib", "scipy")
 NAMES = {
     *("demo", "encode", "accumulate", "index", "search", "evaluate", "submit", "pyserini"),
-    *("doctor", "report", "inspect", "sweep", "generate", "filter"),
+    *("doctor", "report", "inspect", "sweep", "generate", "filter", "mine", "perturb"),
 }
 
 # several command lines in one process, from stdin; stops at the first that fails

@@ -10,7 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from xqg_pyserini import __version__
 from xqg_pyserini.errors import UserError, XqgWarning
@@ -76,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
     _report(command("report", "make a page and plots of an evaluation or a sweep", _REPORT))
     _submit(command("submit", "write or check an XOR-Retrieve leaderboard file"))
     _inspect(command("inspect", "measure stores: lengths, centres, counts, and what follows"))
+    _train(command("train", "train a retriever or a generator, in full or in part", _TRAIN))
     _reproduce(command("reproduce", "run a study, cell by cell, and make its tables", _REPRODUCE))
     _pyserini(command("pyserini", "run a Pyserini module with our encoders in it", _PYSERINI))
     doctor = command("doctor", "say what this machine has and what would not work")
@@ -144,6 +145,15 @@ Example:
   xqg sweep --passages passages --queries queries --questions questions.jsonl --qrels qrels.txt \\
       --metrics mrr@10 --beta 0.1 0.2 0.3 --languages all own each --center --no-center \\
       --cross-validate 5 --power 2 --output sweep"""
+_TRAIN = """\
+  xqg train retriever --model M --data train.jsonl --output DIR      a bi-encoder
+  xqg train generator --model M --data train.jsonl --output DIR      what xqg generate uses
+Each has its own --help.  See docs/training.md."""
+_TRAIN_KIND = """\
+Every flag is also a key of the YAML file that --config takes (with _ for -); flags win.  A training
+that was killed goes on when the same command is run again, and ends with the same weights.
+Data, a question a line: JSON Lines as Tevatron's (query, positive_passages, negative_passages,
+optionally language, answers, scores), as xqg mine writes them, or TSV question<TAB>passage."""
 _REPRODUCE = """\
 MATRIX is a study that is shipped (peft-unseen; peft-smoke is for tests) or a YAML file of that
 form.  Every cell is a folder that appears when it is whole: kill the command at any moment, start
@@ -778,6 +788,43 @@ def _submit(sub: argparse.ArgumentParser) -> None:
         "--with-title", action="store_true", help="write title and text, not text alone"
     )
     _json(sub)
+
+
+def _train(sub: argparse.ArgumentParser) -> None:
+    from xqg_pyserini.train.settings import RetrieverSettings, options
+
+    kinds = sub.add_subparsers(dest="kind", metavar="KIND", required=True)
+    for name, settings, help in (("retriever", RetrieverSettings, "a bi-encoder"),):
+        kind = kinds.add_parser(
+            name,
+            help=help,
+            description=f"Train a {name}.",
+            **_raw(_TRAIN_KIND),  # type: ignore[arg-type]
+        )
+        kind.add_argument("--config", metavar="FILE", help="YAML with any of the settings below")
+        for option in options(settings):
+            _setting(kind, option)
+        _overwrite(kind)
+        _json(kind)
+        kind.add_argument(
+            "--verbose", action="store_true", help="show third-party logs, tracebacks"
+        )
+
+
+def _setting(sub: argparse.ArgumentParser, option: Any) -> None:
+    """Add the flag of a training's setting; None stands for not given."""
+    default = "" if option.default in (None, ()) else f" (default {option.default})"
+    keywords: dict[str, Any] = {"help": option.help + default, "dest": option.name}
+    if option.kind is bool:
+        keywords["action"] = argparse.BooleanOptionalAction
+    else:
+        names = {int: "N", float: "X", str: "TEXT"}
+        keywords |= {"type": option.kind, "metavar": names[option.kind]}
+        if option.choices:
+            keywords |= {"choices": option.choices, "metavar": None}
+        if option.many:
+            keywords["nargs"] = "+"
+    sub.add_argument(f"--{option.name.replace('_', '-')}", **keywords)
 
 
 def _reproduce(sub: argparse.ArgumentParser) -> None:

@@ -555,6 +555,19 @@ def submit(args: argparse.Namespace) -> None:
     _print(args, found._asdict(), f"{verdict}, {found.questions} questions ({languages})")
 
 
+def train(args: argparse.Namespace) -> None:
+    """Run `xqg train retriever` or `xqg train generator`."""
+    from xqg_pyserini.train.settings import RetrieverSettings, options, read_settings
+
+    flags = {option.name: getattr(args, option.name) for option in options(RetrieverSettings)}
+    settings = read_settings(RetrieverSettings, args.config, flags)
+    from xqg_pyserini.train.report import training_text
+    from xqg_pyserini.train.retriever import train_retriever
+
+    record = train_retriever(settings, args.overwrite)
+    _print(args, record, training_text(record, settings.output))
+
+
 def reproduce(args: argparse.Namespace) -> None:
     """Run `xqg reproduce`."""
     from xqg_pyserini.study.runner import list_study, list_text, run_study

@@ -26,7 +26,16 @@ from xqg_pyserini.files import check_file, expand, read_lines, writing
 KINDS = ("typos", "script", "code-switch")
 MIN_LINKS = 3  # how often two words must have been linked to make an entry of a lexicon
 MIN_SHARE = 0.4  # of a word's occurrences, so many must have been linked with its translation
-ARTICLES = ("a", "an", "the")  # no word's translation; few languages have them
+# Who mixes languages keeps the grammar of one and takes words from the other; and these are what
+# statistics link wrongly most often
+GRAMMAR_WORDS = frozenset(
+    [
+        *("a", "an", "the", "this", "that", "it", "its", "s", "there", "and", "or", "than"),
+        *("of", "in", "on", "at", "to", "by", "for", "from", "with", "as", "into"),
+        *("is", "are", "was", "were", "be", "been", "am", "do", "does", "did"),
+        *("has", "have", "had", "can", "could", "will", "would"),
+    ]
+)
 WITHOUT_SPACES = ("zh", "th", "lo", "km", "my", "bo", "dz")  # words cannot be found by a pattern
 
 Lexicon = Mapping[str, str]  # a word (as `fold_word` has it) → an English word
@@ -242,6 +251,11 @@ _WIDE = {c: c + 0xFEE0 for c in range(0x21, 0x7F)}
 _NARROW = {wide: c for c, wide in _WIDE.items()}
 _WIDTHS = r"[0-9A-Za-z]+|[\uFF10-\uFF19\uFF21-\uFF3A\uFF41-\uFF5A]+"
 
+
+def _other_kana(run: str) -> str:
+    return run.translate(_HIRAGANA_TO_KATAKANA if "ぁ" <= run[0] <= "ゖ" else _KATAKANA_TO_HIRAGANA)
+
+
 # What people do when they write carelessly, language by language: docs/perturb.md has the table.
 _HABITS: dict[str, tuple[Rule, ...]] = {
     "ar": (
@@ -252,10 +266,11 @@ _HABITS: dict[str, tuple[Rule, ...]] = {
         _letters({"ё": "е", "Ё": "Е"}),
         _found(r"\u0301", lambda _: ""),  # stress, as encyclopaedias mark it
     ),
+    "el": (_found(r"\s*[;\u037e]\s*$", lambda _: ""),),  # the Greek question mark
+    "es": (_found("¿", lambda _: ""),),
     "ja": (
         _found(_WIDTHS, lambda run: run.translate(_NARROW if ord(run[0]) > 0x7F else _WIDE)),
-        _found(r"[ァ-ヺー]{2,}", lambda run: run.translate(_KATAKANA_TO_HIRAGANA)),
-        _found(r"[ぁ-ゖー]{2,}", lambda run: run.translate(_HIRAGANA_TO_KATAKANA)),
+        _found(r"[ァ-ヺー]{2,}|[ぁ-ゖ][ぁ-ゖー]+", _other_kana),
     ),
     "ko": (_found(r"(?<=\p{Hangul}) +(?=\p{Hangul})", lambda _: ""),),
     "bn": (
@@ -297,15 +312,29 @@ def words_of(text: str, language: str) -> list[Place]:
 
 def _switches(text: str, language: str, lexicon: Lexicon) -> list[Place]:
     """Return the words that the lexicon has, and their English ones."""
-    places = []
-    for place in words_of(text, language):
-        english = lexicon.get(place.new)
-        if english is not None and english.lower() != place.new:
-            if language == "ja":  # a Latin word amid kanji is set off by spaces
-                before, after = text[: place.start][-1:], text[place.end :][:1]
-                english = " " * before.isalnum() + english + " " * after.isalnum()
-            places.append(Place(place.start, place.end, english))
-    return places
+    known = [place for place in words_of(text, language) if place.new in lexicon]
+    if language == "ja":
+        starts, ends = {place.start for place in known}, {place.end for place in known}
+        return [
+            Place(
+                place.start,
+                place.end,
+                # Latin words do not run together with others, nor with digits
+                " " * (_ends_latin(text[: place.start]) or place.start in ends)
+                + lexicon[place.new]
+                + " " * (_starts_latin(text[place.end :]) and place.end not in starts),
+            )
+            for place in known
+        ]
+    return [Place(place.start, place.end, lexicon[place.new]) for place in known]
+
+
+def _ends_latin(text: str) -> bool:
+    return text[-1:].isascii() and text[-1:].isalnum()
+
+
+def _starts_latin(text: str) -> bool:
+    return text[:1].isascii() and text[:1].isalnum()
 
 
 def learn_lexicon(pairs: Iterable[tuple[str, str]], language: str) -> dict[str, str]:
@@ -317,13 +346,13 @@ def learn_lexicon(pairs: Iterable[tuple[str, str]], language: str) -> dict[str, 
     3. s is translated by the t it was linked with most often, if that was at least `MIN_LINKS`
        times and in `MIN_SHARE` of the pairs with s.
 
-    Counts are of pairs, not of occurrences.  Numbers and English articles are left out.  Ties are
+    Counts are of pairs, not of occurrences.  Numbers and `GRAMMAR_WORDS` are left out.  Ties are
     broken by the words themselves, so that the order of pairs does not matter.  A language whose
     words cannot be found has no entry.
     """
     base = language.split("-")[0]
     sentences = [
-        (_vocabulary(text, base), [w for w in _vocabulary(to, "en") if w not in ARTICLES])
+        (_vocabulary(text, base), [w for w in _vocabulary(to, "en") if w not in GRAMMAR_WORDS])
         for text, to in pairs
     ]
     sources = Counter(s for ours, _ in sentences for s in ours)

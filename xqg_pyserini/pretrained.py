@@ -155,3 +155,25 @@ def folder_fingerprint(folder: Path) -> str:
         elif any(path.match(pattern) for pattern in _SETTINGS):
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:32]
+
+
+def sentence_vectors(output: Any, mask: Any, settings: Any) -> Any:
+    """Pool a model's output to one vector a text, (n, d), of length 1 where `settings` normalise.
+
+    `output` is what a Hugging Face encoder returns for n texts, `mask` (n, tokens) its attention
+    mask, and `settings` the `EncoderSettings` that say how.
+    """
+    import torch
+
+    hidden = output.last_hidden_state
+    if settings.pooling == "cls":
+        pooled = hidden[:, 0]
+    elif settings.pooling == "mean":
+        weights = mask.unsqueeze(-1).to(hidden.dtype)
+        pooled = (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+    elif getattr(output, "pooler_output", None) is None:
+        raise UserError(f"the model of {settings.name} has no pooler; choose cls or mean")
+    else:
+        pooled = output.pooler_output
+    pooled = pooled.float()
+    return torch.nn.functional.normalize(pooled, dim=1) if settings.normalize else pooled

@@ -1,0 +1,1 @@
+"""Training: retrievers and generators."""

@@ -1,0 +1,238 @@
+"""Training data: questions with their passages, read strictly, at random, a line at a time.
+
+A file is looked through once before anything else, so that what is wrong is said at once with its
+line; after that only the lines' places are held (8 bytes each), never their texts.  This room
+knows no models.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from xqg_pyserini.data import LANGUAGE_CODE, Passage
+from xqg_pyserini.errors import UserError
+from xqg_pyserini.files import Line, expand, is_gzip, read_lines
+
+FORM = (
+    '{"query": TEXT, "positive_passages": [{"title": …, "text": …}], "negative_passages": […]} '
+    "or question<TAB>passage"
+)
+
+
+class Example(NamedTuple):
+    """A question and its passages; `scores` are of the positives, then the negatives."""
+
+    query: str
+    positives: tuple[Passage, ...]
+    negatives: tuple[Passage, ...] = ()
+    language: str | None = None
+    answers: tuple[str, ...] = ()
+    scores: tuple[float, ...] | None = None
+
+
+class Drawn(NamedTuple):
+    """What of an example one epoch uses: a positive first, then negatives, and their scores."""
+
+    query: str
+    passages: tuple[str, ...]
+    positives: frozenset[str]
+    scores: tuple[float, ...] | None
+
+
+def draw(example: Example, negatives: int, seed: Sequence[int]) -> Drawn:
+    """Draw one positive and at most so many negatives, by a seed of (seed, epoch, number)."""
+    random = np.random.default_rng(list(seed))
+    positive = int(random.integers(len(example.positives)))
+    chosen = random.permutation(len(example.negatives))[:negatives]
+    scores = None
+    if example.scores is not None:
+        n = len(example.positives)
+        scores = (example.scores[positive], *(example.scores[n + int(i)] for i in chosen))
+    return Drawn(
+        example.query,
+        (example.positives[positive].full, *(example.negatives[int(i)].full for i in chosen)),
+        frozenset(passage.full for passage in example.positives),
+        scores,
+    )
+
+
+class Examples(Sequence[Example]):
+    """The examples of one or more files, found by their number.
+
+    Args:
+        sources: files, folders or patterns.
+        check: is shown each example, and its line to complain of.
+
+    Raises:
+        UserError: where a file is compressed, or a line is not an example.
+    """
+
+    def __init__(
+        self, sources: Sequence[str], check: Callable[[Line, Example], None] | None = None
+    ) -> None:
+        self.files = [path for source in sources for path in expand(source)]
+        self._starts: list[np.ndarray] = []  # of each file's examples, in bytes
+        self._lengths: list[np.ndarray] = []  # of their questions, in characters
+        for path in self.files:
+            starts, lengths = _look_through(path, check)
+            self._starts.append(starts)
+            self._lengths.append(lengths)
+        self._ends = np.cumsum([len(starts) for starts in self._starts])
+        self._open: dict[int, Any] = {}
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, number: Any) -> Example:
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        which = int(np.searchsorted(self._ends, number, side="right"))
+        within = number - (int(self._ends[which - 1]) if which else 0)
+        key = os.getpid() << 32 | which  # a handle is not shared with a forked process
+        if key not in self._open:
+            self._open[key] = open(self.files[which], "rb")  # noqa: SIM115
+        file = self._open[key]
+        file.seek(int(self._starts[which][within]))
+        text = file.readline().decode("utf-8").rstrip("\r\n")
+        return parse(Line(self.files[which], int(within) + 1, text))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Return the lengths of the questions in characters, (n,) int32."""
+        return np.concatenate(self._lengths)
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._open.values():
+            file.close()
+        self._open.clear()
+
+
+def _look_through(
+    path: Path, check: Callable[[Line, Example], None] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    if is_gzip(path):
+        raise UserError(f"{path}: training data is read at random; unpack it first (gunzip)")
+    starts = _line_starts(path)
+    numbers, lengths = [], []
+    for line in tqdm(read_lines(path), f"checking {path.name}", unit=" examples", disable=None):
+        example = parse(line)
+        if check is not None:
+            check(line, example)
+        numbers.append(line.number - 1)
+        lengths.append(len(example.query))
+    if not numbers:
+        raise UserError(f"{path}: no example in it; expected {FORM}")
+    return starts[numbers], np.array(lengths, np.int32)
+
+
+def _line_starts(path: Path) -> np.ndarray:
+    ends, position = [0], 0
+    with open(path, "rb") as file:
+        if file.peek(3)[:3] == b"\xef\xbb\xbf":
+            ends[0] = 3
+        for line in file:
+            position += len(line)
+            ends.append(position)
+    return np.array(ends[:-1], np.int64)
+
+
+def read_examples(source: str) -> Iterator[tuple[Line, Example]]:
+    """Yield the examples of a file in its order."""
+    for path in expand(source):
+        for line in read_lines(path):
+            yield line, parse(line)
+
+
+def parse(line: Line) -> Example:
+    """Return the example of a line: a JSON object, or question, passage and perhaps a language.
+
+    Raises:
+        UserError: for any other line, an empty text, a question without a positive passage.
+    """
+    if line.text.lstrip()[:1] != "{":
+        cells = line.text.split("\t")
+        if len(cells) not in (2, 3):
+            raise line.error(f"{len(cells)} columns; expected {FORM}")
+        query, passage = _filled(line, cells[0], "question"), _filled(line, cells[1], "passage")
+        language = _language(line, cells[2]) if len(cells) == 3 else None
+        return Example(query, (Passage("", "", passage),), language=language)
+    try:
+        record = json.loads(line.text)
+    except ValueError as error:
+        raise line.error(f"broken JSON ({error})") from None
+    query = _filled(line, record.get("query", record.get("question")), "query")
+    positives = _passages(line, record, "positive_passages")
+    if not positives:
+        raise line.error(f"the question {query[:40]!r} has no positive_passages; expected {FORM}")
+    negatives = _passages(line, record, "negative_passages")
+    code = record.get("language", record.get("lang"))
+    return Example(
+        query,
+        positives,
+        negatives,
+        None if code is None else _language(line, code),
+        _answers(line, record.get("answers")),
+        _scores(line, record.get("scores"), len(positives) + len(negatives)),
+    )
+
+
+def _filled(line: Line, value: Any, what: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        state = "missing" if value is None else "empty" if isinstance(value, str) else "not text"
+        raise line.error(f"the {what} is {state}; expected {FORM}")
+    return value
+
+
+def _passages(line: Line, record: dict[str, Any], name: str) -> tuple[Passage, ...]:
+    value = record.get(name)
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise line.error(f"{name} is not a list; expected {FORM}")
+    return tuple(_passage(line, item, name) for item in value)
+
+
+def _passage(line: Line, item: Any, name: str) -> Passage:
+    if isinstance(item, str):
+        item = {"text": item}
+    if not isinstance(item, dict):
+        raise line.error(f'a passage of {name} is {str(item)[:40]!r}; expected {{"text": …}}')
+    title, text = item.get("title") or "", item.get("text") or item.get("contents") or ""
+    if not isinstance(title, str) or not isinstance(text, str):
+        raise line.error(f"a passage of {name} has a title or text that is not text")
+    if not text.strip():
+        raise line.error(f"a passage of {name} has no text ({str(item)[:40]})")
+    return Passage(str(item.get("docid", "")), title, text)
+
+
+def _language(line: Line, code: Any) -> str:
+    if not isinstance(code, str) or not LANGUAGE_CODE.fullmatch(code):
+        raise line.error(f"{code!r} is not a language code such as ar or ja")
+    return code
+
+
+def _answers(line: Line, value: Any) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(answer, str) for answer in value):
+        raise line.error("answers is not a list of texts")
+    return tuple(value)
+
+
+def _scores(line: Line, value: Any, expected: int) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    good = isinstance(value, list) and all(
+        isinstance(x, int | float) and np.isfinite(x) for x in value
+    )
+    if not good or len(value) != expected:
+        raise line.error(
+            f"scores: expected {expected} numbers, of the positive passages, then the negative ones"
+        )
+    return tuple(map(float, value))

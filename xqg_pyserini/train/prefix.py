@@ -1,0 +1,173 @@
+"""Prefix-tuning of encoders: virtual keys and values before those of every self-attention.
+
+Li and Liang, arXiv 2101.00190; P-tuning v2, arXiv 2110.07602.  `peft` hands a prefix to a model as
+a cache of earlier keys and values.  transformers' encoders of today take no such cache: their
+attention mask does not grow with it, and their position ids would move.  So encoders have a small
+one here: an attention function, registered with transformers, puts the prefix of the module that
+calls it before the keys and values and lets every token see it.  Positions stay as they are, and
+the output has the real tokens only.
+
+Knows attention; knows no settings and no files.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from xqg_pyserini.errors import UserError
+
+ATTENTION = "xqg_prefix"  # the name that transformers knows the attention function by
+_recording: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] | None = None
+
+
+class Prefix(nn.Module):
+    """The virtual tokens of one attention module: keys and values, (heads, tokens, head size).
+
+    `extra` is added to them, where it is set: (b, heads, tokens, head size) each, so that every
+    text of a batch has a prefix of its own.
+    """
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        super().__init__()
+        self.keys, self.values = nn.Parameter(keys), nn.Parameter(values)
+        self.extra: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def extend(
+        self, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Return keys and values (b, heads, tokens + n, head size) and the mask for them."""
+        keys, values = self.keys.unsqueeze(0), self.values.unsqueeze(0)
+        if self.extra is not None:
+            keys, values = keys + self.extra[0], values + self.extra[1]
+        size = (len(key), -1, -1, -1)
+        key = torch.cat([keys.to(key.dtype).expand(size), key], dim=2)
+        value = torch.cat([values.to(value.dtype).expand(size), value], dim=2)
+        if mask is not None:  # None: all tokens see all tokens
+            seen = 1.0 if mask.dtype == torch.bool else 0.0
+            mask = nn.functional.pad(mask, (self.keys.shape[1], 0), value=seen)
+        return key, value, mask
+
+
+def _attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    **options: Any,
+) -> Any:
+    if _recording is not None:
+        if getattr(module, "is_causal", False) or options.get("position_bias") is not None:
+            raise _NotPlain
+        _recording[module] = (key.detach()[0].clone(), value.detach()[0].clone())
+    prefix = getattr(module, "xqg_prefix", None)
+    if prefix is not None:
+        key, value, attention_mask = prefix.extend(key, value, attention_mask)
+    return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+
+
+AttentionInterface.register(ATTENTION, _attention)
+AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+
+
+class _NotPlain(Exception):
+    """An attention that looks back only, or that has a bias for each pair of positions."""
+
+
+def lacks(model: Any) -> str | None:
+    """Return why an encoder cannot take a prefix, or None where it can."""
+    try:
+        with _using(model):
+            _record(model, torch.tensor([[0, 0]]))
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def add_prefixes(model: Any, tokens: int, seed: int) -> list[nn.Module]:
+    """Give every self-attention of an encoder a prefix; return the prefixes.
+
+    A prefix starts as the keys and values that the model itself computes for random words of its
+    vocabulary: activations of real words are a better start than random numbers (Li and Liang).
+
+    Raises:
+        UserError: for more tokens than the model has positions, or an attention that takes none.
+    """
+    longest = getattr(model.config, "max_position_embeddings", None)
+    if longest is not None and tokens > longest - 2:
+        raise UserError(f"virtual_tokens is {tokens}; this model takes 1 to {longest - 2}")
+    with _using(model, keep=True):
+        recorded = _record(model, _random_words(model, tokens, seed))
+    for module, (key, value) in recorded.items():
+        module.xqg_prefix = Prefix(key, value)
+    return [module.xqg_prefix for module in recorded]  # type: ignore[misc]
+
+
+def prefixes(model: nn.Module) -> list[Prefix]:
+    """Return a model's prefixes in the order of its modules."""
+    return [module for module in model.modules() if isinstance(module, Prefix)]
+
+
+@contextmanager
+def extras(some: Sequence[Prefix], more: Sequence[torch.Tensor]) -> Iterator[None]:
+    """Add to prefixes, within the block: for each one (b, 2, heads, tokens, head size)."""
+    try:
+        for prefix, extra in zip(some, more, strict=True):
+            prefix.extra = (extra[:, 0], extra[:, 1])
+        yield
+    finally:
+        for prefix in some:
+            prefix.extra = None
+
+
+def _random_words(model: Any, tokens: int, seed: int) -> torch.Tensor:
+    """Return the ids of random words, (1, tokens), without the special ones that are known."""
+    names = ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id")
+    special = {getattr(model.config, name, None) for name in names}
+    usable = [i for i in range(model.config.vocab_size) if i not in special]
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randint(len(usable), (tokens,), generator=generator)
+    return torch.tensor([[usable[i] for i in drawn.tolist()]])
+
+
+@contextmanager
+def _using(model: Any, keep: bool = False) -> Iterator[None]:
+    """Switch a model to our attention; back again afterwards, unless all went well and `keep`."""
+    before, training = model.config._attn_implementation, model.training
+    try:
+        if not type(model)._can_set_attn_implementation():
+            raise UserError("its attention takes no virtual tokens")
+        model.set_attn_implementation(ATTENTION)
+        model.eval()
+        yield
+    except BaseException:
+        keep = False
+        raise
+    finally:
+        model.train(training)
+        if not keep and model.config._attn_implementation != before:
+            model.set_attn_implementation(before)
+
+
+def _record(model: Any, ids: torch.Tensor) -> dict[nn.Module, tuple[torch.Tensor, torch.Tensor]]:
+    """Return the keys and values of every attention for one text, (heads, tokens, head size)."""
+    global _recording
+    ids = ids.to(next(model.parameters()).device)
+    _recording = {}
+    try:
+        with torch.no_grad():
+            model(input_ids=ids, attention_mask=torch.ones_like(ids))
+        recorded = _recording
+    except _NotPlain:
+        raise UserError("its attention looks back only, or adds a bias for positions") from None
+    finally:
+        _recording = None
+    if not recorded:
+        raise UserError("its attention takes no virtual tokens")
+    return recorded

@@ -1,0 +1,478 @@
+"""Bi-encoders trained with InfoNCE: questions near their passages, far from all others in a batch.
+
+Knows the loss, batches of questions and passages, and how a trained encoder is written so that
+`xqg encode`, Pyserini and sentence-transformers read it.  What may change in a model is decided in
+`tuning`; the loop is the Trainer's.
+
+With similarities s(q, p) = E(q)·E(p) and the temperature τ, the loss of a question q with its
+positive p⁺ among the passages P of the batch is (van den Oord et al. 2018, arXiv 1807.03748; in
+batches: Karpukhin et al. 2020, arXiv 2004.04906)
+
+    -log( exp(s(q, p⁺)/τ) / Σ_{p ∈ P} exp(s(q, p)/τ) ).
+
+P leaves out what the data calls another positive of q, and copies of p⁺.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from xqg_pyserini import __version__, encoders
+from xqg_pyserini.encoders import EncoderSettings
+from xqg_pyserini.errors import UserError
+from xqg_pyserini.files import describe_sources, write_json
+from xqg_pyserini.pretrained import (
+    fingerprint,
+    load_model,
+    load_tokenizer,
+    read_config,
+    sentence_vectors,
+    torch_device,
+)
+from xqg_pyserini.store import resumable
+from xqg_pyserini.train import tuning
+from xqg_pyserini.train.data import Drawn, Example, Examples, draw, read_examples
+from xqg_pyserini.train.settings import RetrieverSettings
+from xqg_pyserini.train.trainer import Trainer
+from xqg_pyserini.train.validation import Validation
+
+WARM_UP_BATCHES = 8
+ROLES = ("query", "passage")
+
+
+# ---------------------------------------------------------------- the loss
+
+
+def contrastive_loss(
+    queries: torch.Tensor,
+    passages: torch.Tensor,
+    targets: torch.Tensor,
+    left_out: torch.Tensor,
+    temperature: float,
+) -> torch.Tensor:
+    """Return InfoNCE, the mean over the questions (see above).
+
+    Args:
+        queries: (b, d).
+        passages: (n, d), those of all questions of the batch.
+        targets: (b,) int64, which passage is a question's positive.
+        left_out: (b, n) bool, passages that are neither positive nor negative for a question.
+        temperature: τ.
+    """
+    similarities = queries.float() @ passages.float().T / temperature
+    return functional.cross_entropy(similarities.masked_fill(left_out, -torch.inf), targets)
+
+
+def distillation_loss(
+    queries: torch.Tensor,
+    passages: torch.Tensor,
+    own: torch.Tensor,
+    scores: torch.Tensor,
+    temperature: float,
+    scores_temperature: float,
+) -> torch.Tensor:
+    """Return KL(softmax(scores) ‖ softmax(similarities)) over each question's own passages.
+
+    The mean over the questions that have scores; 0 where none has.
+
+    Args:
+        queries: (b, d).
+        passages: (n, d).
+        own: (b, m) int64, a question's passages; -1 fills up.
+        scores: (b, m) float32; NaN for a question without scores, and where `own` is -1.
+        temperature: of the similarities.
+        scores_temperature: of the given scores.
+    """
+    scored = ~scores[:, 0].isnan()
+    if not scored.any():
+        return queries.sum() * 0
+    own, scores = own[scored], scores[scored]
+    absent = own < 0
+    theirs = passages.float()[own.clamp(min=0)]
+    similarities = (queries.float()[scored, None] * theirs).sum(2) / temperature
+    student = similarities.masked_fill(absent, -torch.inf).log_softmax(1)
+    teacher = (scores.nan_to_num() / scores_temperature).masked_fill(absent, -torch.inf)
+    terms = teacher.softmax(1) * (teacher.log_softmax(1) - student)
+    return terms.masked_fill(absent, 0).sum(1).mean()
+
+
+# ---------------------------------------------------------------- batches
+
+
+class Dataset(torch.utils.data.Dataset[Drawn]):
+    """What each epoch uses of the examples."""
+
+    def __init__(self, examples: Examples, negatives: int, seed: int) -> None:
+        self._examples, self._negatives, self._seed = examples, negatives, seed
+        self.lengths = examples.lengths
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, by which positives and negatives are drawn."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, number: int) -> Drawn:
+        return draw(self._examples[number], self._negatives, (self._seed, self._epoch, number))
+
+
+class Collator:
+    """Makes a batch: tokens of questions and passages, and what belongs to what."""
+
+    def __init__(self, tokenizer: Any, encoder: EncoderSettings, longest: int) -> None:
+        self._tokenizer, self._encoder, self._longest = tokenizer, encoder, longest
+
+    def tokens(self, texts: Sequence[str], role: Any) -> dict[str, torch.Tensor]:
+        """Return input ids and attention mask, (n, longest) int64, of texts with their prefix."""
+        prefix = self._encoder.prefix_for(role)
+        length = min(self._encoder.length_for(role), self._longest)
+        return dict(
+            self._tokenizer(
+                [prefix + text for text in texts],
+                truncation=True,
+                max_length=length,
+                padding=True,
+                return_tensors="pt",
+            )
+        )
+
+    def __call__(self, drawn: Sequence[Drawn]) -> dict[str, Any]:
+        texts = [text for one in drawn for text in one.passages]
+        starts = np.cumsum([0, *(len(one.passages) for one in drawn)])
+        left_out = np.zeros((len(drawn), len(texts)), bool)
+        own = np.full((len(drawn), max(len(one.passages) for one in drawn)), -1)
+        scores = np.full(own.shape, np.nan, np.float32)
+        for row, one in enumerate(drawn):
+            left_out[row] = [text in one.positives for text in texts]
+            left_out[row, starts[row]] = False
+            own[row, : len(one.passages)] = range(starts[row], starts[row + 1])
+            if one.scores is not None:
+                scores[row, : len(one.scores)] = one.scores
+        return {
+            "queries": self.tokens([one.query for one in drawn], "query"),
+            "passages": self.tokens(texts, "passage"),
+            "targets": torch.from_numpy(starts[:-1]),
+            "left_out": torch.from_numpy(left_out),
+            "own": torch.from_numpy(own),
+            "scores": torch.from_numpy(scores),
+        }
+
+
+# ---------------------------------------------------------------- model and training
+
+
+class BiEncoder(torch.nn.Module):
+    """One model for questions and passages, or two; gives their vectors, (n, d)."""
+
+    def __init__(self, query: torch.nn.Module, passage: torch.nn.Module, like: EncoderSettings):
+        super().__init__()
+        self.passage = passage
+        self.query = query
+        self._like = like
+
+    def forward(self, tokens: dict[str, torch.Tensor], role: str) -> torch.Tensor:
+        """Encode texts."""
+        output = (self.query if role == "query" else self.passage)(**tokens)
+        return sentence_vectors(output, tokens["attention_mask"], self._like)
+
+
+class RetrieverTrainer(Trainer):
+    """The loop for bi-encoders, with gradient caching (Gao et al. 2021, arXiv 2101.06983).
+
+    With `chunk_size`, all texts of a batch are encoded without gradients, chunk by chunk; the loss
+    gives the gradient of each vector; each chunk is encoded again, with the same dropout, to carry
+    that gradient on.  The step is that of the whole batch, in the memory of a chunk.
+    """
+
+    settings: RetrieverSettings
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
+        """Return the loss of a batch; the Trainer divides it by `accumulation`."""
+        queries = model(inputs["queries"], "query")
+        return self._loss(queries, model(inputs["passages"], "passage"), inputs)
+
+    def _loss(self, queries: torch.Tensor, passages: torch.Tensor, inputs: Any) -> torch.Tensor:
+        s = self.settings
+        loss = contrastive_loss(
+            queries, passages, inputs["targets"], inputs["left_out"], s.temperature
+        )
+        if s.distill:
+            own, scores = inputs["own"], inputs["scores"]
+            distilled = distillation_loss(
+                queries, passages, own, scores, s.temperature, s.distill_temperature
+            )
+            loss = (1 - s.distill) * loss + s.distill * distilled
+        return loss
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any) -> torch.Tensor:
+        """Add a batch's gradients to the parameters; return its loss."""
+        if self.settings.chunk_size is None:
+            return super().training_step(model, inputs, *args)
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+        chunks = [
+            (role, chunk)
+            for role, key in zip(ROLES, ("queries", "passages"), strict=True)
+            for chunk in split(inputs[key], self.settings.chunk_size)
+        ]
+        states, vectors = [], []
+        with torch.no_grad():
+            for role, chunk in chunks:
+                states.append(_random_state())
+                vectors.append(model(chunk, role).float())
+        leaves = [v.detach().requires_grad_() for v in vectors]
+        by_role = {r: [v for v, (q, _) in zip(leaves, chunks, strict=True) if q == r] for r in ROLES}
+        loss = self._loss(torch.cat(by_role["query"]), torch.cat(by_role["passage"]), inputs)
+        loss = loss / self.current_gradient_accumulation_steps
+        loss.backward()
+        after = _random_state()
+        for (role, chunk), state, leaf in zip(chunks, states, leaves, strict=True):
+            _set_random_state(state)
+            again = model(chunk, role).float()
+            self.accelerator.backward((again * leaf.grad).sum())
+        _set_random_state(after)
+        return loss.detach()
+
+
+def split(tokens: dict[str, torch.Tensor], size: int) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield the rows of tokenised texts in chunks, without the columns that are padding in all."""
+    mask = tokens["attention_mask"]
+    for start in range(0, len(mask), size):
+        used = mask[start : start + size].any(0).nonzero()
+        # padding may stand on either side
+        columns = slice(int(used[0]), int(used[-1]) + 1)
+        yield {key: value[start : start + size, columns] for key, value in tokens.items()}
+
+
+def _random_state() -> tuple[torch.Tensor, list[torch.Tensor]]:
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return torch.get_rng_state(), cuda
+
+
+def _set_random_state(state: tuple[torch.Tensor, list[torch.Tensor]]) -> None:
+    torch.set_rng_state(state[0])
+    if state[1]:
+        torch.cuda.set_rng_state_all(state[1])
+
+
+def train_retriever(settings: RetrieverSettings, overwrite: bool = False) -> dict[str, Any]:
+    """Train a bi-encoder; return what `training.json` holds.
+
+    A training that was killed goes on at its last checkpoint when it is called again, and ends
+    with the same weights; one that is finished is not done again.
+
+    Raises:
+        UserError: for data, a model or settings that do not go together.
+    """
+    encoder = _encoder(settings)
+    examples = Examples(settings.data)
+    validation = None
+    if settings.validation is not None:
+        held = [example for _, example in read_examples(settings.validation)]
+        validation = Validation(held, settings.metric)
+    _check_scores(settings, examples)
+    sources = [*settings.data, *([settings.validation] if settings.validation else [])]
+    config = read_config(encoder.model)
+    description = {
+        "xqg_pyserini": __version__,
+        "settings": settings.record(),
+        "encoder": asdict(encoder),
+        "base": fingerprint(encoder.model, config),
+        "sources": {source: describe_sources(source) for source in sources},
+    }
+    finished = _finished(Path(settings.output), description)
+    if finished is not None:
+        return finished
+    with resumable(settings.output, description, overwrite, [*sources, encoder.model]) as job:
+        training = _Training(settings, encoder, examples, description["base"])
+        report = training.run(job, validation)
+        record = {**description, **report}
+        write_json(job.path / "training.json", record)
+    examples.close()
+    return record
+
+
+def _encoder(settings: RetrieverSettings) -> EncoderSettings:
+    names = ("pooling", "normalize", "query_prefix", "passage_prefix", "query_length", "passage_length")
+    encoder = encoders.resolve(settings.model, {name: getattr(settings, name) for name in names})
+    if encoder.backend != "torch":
+        raise UserError(
+            f"encoder {settings.model} cannot be trained; give a Hugging Face model or folder"
+        )
+    if encoder.query_model is not None:
+        raise UserError(f"encoder {settings.model} is untied; begin with one model")
+    return encoder
+
+
+def _check_scores(settings: RetrieverSettings, examples: Examples) -> None:
+    if settings.distill and all(examples[i].scores is None for i in range(min(len(examples), 1000))):
+        raise UserError(f"{examples.files[0]}: no scores in its first examples; --distill needs them")
+
+
+def _finished(output: Path, description: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the record of this very training, if it is done."""
+    try:
+        record = json.loads((output / "training.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    same = {key: record.get(key) for key in description} == json.loads(json.dumps(description))
+    return record if same else None
+
+
+class _Training:
+    """A training's parts, made in one order so that all that is drawn is drawn the same."""
+
+    def __init__(
+        self, settings: RetrieverSettings, encoder: EncoderSettings, examples: Examples, base: str
+    ) -> None:
+        import transformers
+
+        self.settings, self.encoder, self._base = settings, encoder, base
+        transformers.set_seed(settings.seed)
+        self.device = torch_device(settings.device)
+        self.tokenizer = load_tokenizer(encoder.model)
+        self.data = Dataset(examples, settings.negatives, settings.seed)
+        config = read_config(encoder.model)
+        longest = min(
+            self.tokenizer.model_max_length,
+            getattr(config, "max_position_embeddings", None) or 1 << 30,
+        )
+        self.collate = Collator(self.tokenizer, encoder, longest)
+        roles = ROLES if settings.untied else ("passage",)
+        self.tuned = {role: self._tuned() for role in roles}
+        query = self.tuned.get("query", self.tuned["passage"])
+        self.model = BiEncoder(query, self.tuned["passage"], encoder).to(self.device)
+
+    def _tuned(self) -> torch.nn.Module:
+        from transformers import AutoModel
+
+        optional = () if self.encoder.pooling == "pooler" else ("pooler",)
+        model = load_model(AutoModel, self.encoder.model, "fp32", self.device, optional)
+        return tuning.tune(model, self.settings.tuning, self.settings.seed, self._warm_up, optional)
+
+    def _warm_up(self, model: torch.nn.Module) -> None:
+        """Leave the gradients of a few batches on a model, for hybrid-lora's choice."""
+        both = BiEncoder(model, model, self.encoder)
+        size = self.settings.batch_size
+        for batch in range(min(WARM_UP_BATCHES, -(-len(self.data) // size))):
+            numbers = range(batch * size, min((batch + 1) * size, len(self.data)))
+            inputs = _to(self.collate([self.data[i] for i in numbers]), self.device)
+            queries, passages = both(inputs["queries"], "query"), both(inputs["passages"], "passage")
+            contrastive_loss(
+                queries, passages, inputs["targets"], inputs["left_out"], self.settings.temperature
+            ).backward()
+
+    def encode(self, texts: Sequence[str], role: str) -> np.ndarray:
+        """Encode texts with the model as it is now, (n, d) float32."""
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        vectors: np.ndarray | None = None
+        for start in range(0, len(order), 64):
+            part = order[start : start + 64]
+            tokens = self.collate.tokens([texts[i] for i in part], role)
+            found = self.model(_to(tokens, self.device), role).float().cpu().numpy()
+            if vectors is None:
+                vectors = np.empty((len(texts), found.shape[1]), np.float32)
+            vectors[part] = found
+        assert vectors is not None
+        return vectors
+
+    def run(self, job: Any, validation: Validation | None) -> dict[str, Any]:
+        """Train, write the encoder into the job's folder, return what was measured."""
+        validate = None if validation is None else lambda: validation(self.encode)
+        metric = self.settings.metric
+        trainer = RetrieverTrainer(
+            self.settings, self.model, self.data, self.collate, job, validate, metric
+        )
+        measured = trainer.fit()
+        self.model.eval()
+        trainable = {id(p): p for p in self.model.parameters() if p.requires_grad}
+        report = {
+            "method": self.settings.tuning.method,
+            "trainable_parameters": sum(p.numel() for p in trainable.values()),
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            **measured,
+            "modules": tuning.module_table(self.tuned["passage"]),
+        }
+        self._write(job.path)
+        trainer.clear()
+        sizes = [path.stat().st_size for path in _weights(job.path)]
+        return {**report, "stored_bytes": sum(sizes)}
+
+    def _write(self, folder: Path) -> None:
+        merged = self.settings.save == "merged" or self.settings.tuning.method in tuning.WHOLE
+        settings = self.encoder
+        for role, module in self.tuned.items():
+            place = folder / role if self.settings.untied else folder
+            if merged:
+                tuning.merged(module).save_pretrained(place)
+                self.tokenizer.save_pretrained(place)
+            else:
+                tuning.save_adapter(module, place, self.encoder.model, self._base)
+        if merged:
+            untied = self.settings.untied
+            settings = replace(settings, model=str(folder / "passage" if untied else folder))
+            if untied:
+                settings = replace(settings, query_model=str(folder / "query"))
+            else:
+                _write_sentence_transformers(folder, settings)
+        else:
+            settings = replace(settings, adapter=str(folder))
+        getattr(encoders, "write_settings", print)(folder, settings)
+
+
+def _weights(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.safetensors"))
+
+
+def _to(tokens: dict[str, Any], device: str) -> dict[str, Any]:
+    return {
+        key: _to(value, device) if isinstance(value, dict) else value.to(device)
+        for key, value in tokens.items()
+    }
+
+
+def _write_sentence_transformers(folder: Path, settings: EncoderSettings) -> None:
+    """Write what sentence-transformers needs to load the folder with pooling and prompts."""
+    if settings.pooling == "pooler":
+        return  # its Dense module would need the weights a second time
+    modules = ["Transformer", "Pooling"] + ["Normalize"] * settings.normalize
+    paths = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}
+    write_json(
+        folder / "modules.json",
+        [
+            {
+                "idx": i,
+                "name": str(i),
+                "path": paths[name],
+                "type": f"sentence_transformers.models.{name}",
+            }
+            for i, name in enumerate(modules)
+        ],
+    )
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    write_json(
+        folder / "1_Pooling" / "config.json",
+        {
+            "word_embedding_dimension": config["hidden_size"],
+            "pooling_mode_cls_token": settings.pooling == "cls",
+            "pooling_mode_mean_tokens": settings.pooling == "mean",
+        },
+    )
+    longest = max(settings.query_length, settings.passage_length)
+    write_json(
+        folder / "sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": False}
+    )
+    prompts = {"query": settings.query_prefix, "document": settings.passage_prefix}
+    write_json(
+        folder / "config_sentence_transformers.json",
+        {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": None},
+    )

@@ -1,0 +1,332 @@
+"""Training on transformers' Trainer: the same for every kind of model, resumable, measured.
+
+Adds to the Trainer an order of examples that follows from seed and epoch alone, checkpoints that
+hold what is trained and nothing else, and the cost of a step.  This room knows no losses and no
+texts.  transformers and torch are imported here: import this room where a training runs.
+"""
+
+import json
+import logging
+import os
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sized
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+import transformers
+from tqdm import tqdm
+from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
+
+from xqg_pyserini.errors import UserError, missing_package
+from xqg_pyserini.pretrained import torch_device
+from xqg_pyserini.store import Job
+from xqg_pyserini.train.settings import TrainingSettings
+
+_BLOCK = 50  # batches that are sorted by length together
+
+
+class Order(torch.utils.data.Sampler[int]):
+    """An epoch's order of the examples, which follows from seed and epoch alone.
+
+    With `lengths`, examples of like length stand together: each block of 50 shuffled batches is
+    sorted by length and cut into batches, which are shuffled.
+    """
+
+    def __init__(self, n: int, batch: int, seed: int, lengths: np.ndarray | None = None) -> None:
+        self.n, self.batch, self.seed, self.lengths = n, batch, seed, lengths
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; the Trainer calls it."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __iter__(self) -> Iterator[int]:
+        random = np.random.default_rng([self.seed, self.epoch])
+        order = random.permutation(self.n)
+        if self.lengths is not None:
+            size = self.batch * _BLOCK
+            for start in range(0, self.n, size):
+                block = order[start : start + size]
+                block = block[np.argsort(self.lengths[block], kind="stable")]
+                whole = len(block) // self.batch * self.batch  # a short last batch stays last
+                batches = random.permutation(block[:whole].reshape(-1, self.batch))
+                order[start : start + size] = np.concatenate([batches.ravel(), block[whole:]])
+        return iter(order.tolist())
+
+
+class Cost(TrainerCallback):
+    """Measures seconds a step (median; the first is left out) and peak memory."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._began = 0.0
+        reset_peak_memory()
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """Start the clock."""
+        self._began = time.perf_counter()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Stop the clock."""
+        self.seconds.append(time.perf_counter() - self._began)
+
+    def report(self) -> dict[str, Any]:
+        """Return median seconds a step and peak memory in bytes."""
+        usual = self.seconds[1:] or self.seconds
+        return {
+            "seconds_per_step": statistics.median(usual) if usual else None,
+            "peak_memory_bytes": peak_memory(),
+        }
+
+
+def reset_peak_memory() -> None:
+    """Begin a new measurement of peak memory, where the system lets us."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak is the present again
+    except OSError:
+        pass
+
+
+def peak_memory() -> int:
+    """Return the peak memory in bytes: of the GPU where there is one, else of this process."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    try:
+        status = Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    except (OSError, IndexError):
+        import resource
+        import sys
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+
+
+class _Bar(TrainerCallback):
+    """The progress bar, with the last loss and the last validation."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._shown: dict[str, str] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._bar = tqdm(
+            total=state.max_steps, initial=state.global_step, desc="training", unit=" steps", disable=None
+        )
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._bar.update(state.global_step - self._bar.n)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **_: Any) -> None:
+        for name, value in logs.items():
+            if name == "loss" or (name.startswith("eval_") and "@" in name):
+                self._shown[name.removeprefix("eval_")] = f"{float(value):.4g}"
+        self._bar.set_postfix(self._shown)
+
+    def on_train_end(self, *_: Any, **__: Any) -> None:
+        self._bar.close()
+
+
+class Trainer(transformers.Trainer):
+    """transformers' Trainer over texts that are tokenised as they come.
+
+    A subclass implements `compute_loss`, and `measure` where there is validation data.
+
+    Args:
+        settings: of the training.
+        model: what is trained; parameters that require no gradient are left as they are.
+        examples: the examples, with `lengths`; `set_epoch` is called where it has one.
+        collate: makes a batch of examples.
+        job: the folder in which checkpoints are kept while the training runs.
+        validate: metric → value (0 to 100), on the validation data; None: there is none.
+        metric: the one that decides which checkpoint is the best.
+    """
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        model: torch.nn.Module,
+        examples: Any,
+        collate: Callable[[list[Any]], dict[str, Any]],
+        job: Job,
+        validate: Callable[[], dict[str, float]] | None = None,
+        metric: str = "loss",
+    ) -> None:
+        logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
+        self.settings, self._job, self._validate = settings, job, validate
+        self.cost = Cost()
+        steps = total_steps(settings, examples)
+        every = settings.eval_steps or max(1, steps // 10)
+        log = _tensorboard(job.path / "logs")
+        callbacks = [self.cost, _Bar(), log]
+        if settings.patience is not None:
+            callbacks.append(EarlyStoppingCallback(settings.patience))
+        if torch_device(settings.device) == "cuda" and settings.precision == "bf16":
+            if not torch.cuda.is_bf16_supported():
+                raise UserError("bf16: this GPU does not compute in it; choose --precision fp16")
+        arguments = TrainingArguments(
+            output_dir=str(job.path / "checkpoints"),
+            per_device_train_batch_size=settings.batch_size,
+            gradient_accumulation_steps=settings.accumulation,
+            num_train_epochs=settings.epochs,
+            max_steps=settings.max_steps or -1,
+            learning_rate=settings.learning_rate,
+            warmup_steps=round(settings.warmup * steps),
+            lr_scheduler_type=(
+                "constant_with_warmup" if settings.schedule == "constant" else settings.schedule
+            ),
+            weight_decay=settings.weight_decay,
+            max_grad_norm=settings.max_grad_norm,
+            bf16=settings.precision == "bf16",
+            fp16=settings.precision == "fp16",
+            use_cpu=torch_device(settings.device) == "cpu",
+            seed=settings.seed,
+            eval_strategy="no" if validate is None else "steps",
+            eval_steps=every,
+            save_strategy="steps",
+            save_steps=settings.save_steps if validate is None else every,
+            save_total_limit=2,
+            load_best_model_at_end=validate is not None,
+            metric_for_best_model=metric,
+            greater_is_better=True,
+            logging_steps=settings.log_steps,
+            logging_first_step=True,
+            logging_nan_inf_filter=False,
+            report_to=[],
+            disable_tqdm=True,
+            remove_unused_columns=False,
+            dataloader_pin_memory=False,
+        )
+        arguments._n_gpu = min(arguments.n_gpu, 1)  # one process, one device
+        super().__init__(
+            model=model,
+            args=arguments,
+            train_dataset=examples,
+            eval_dataset=examples,  # asked for, not used: `evaluate` is ours
+            data_collator=collate,
+            callbacks=callbacks,
+        )
+        self.remove_callback(transformers.PrinterCallback)
+
+    def fit(self) -> dict[str, Any]:
+        """Train, from the last whole checkpoint where there is one; return what was measured.
+
+        Raises:
+            UserError: where the loss is not finite.
+        """
+        self.train(resume_from_checkpoint=_last_checkpoint(self._job.path / "checkpoints"))
+        history = [
+            {k: v for k, v in entry.items() if k in ("step", "loss") or k.startswith("eval_")}
+            for entry in self.state.log_history
+        ]
+        validated = [h for h in history if any("@" in key for key in h)]
+        losses = [h["loss"] for h in history if "loss" in h]
+        return {
+            "steps": self.state.global_step,
+            "loss": losses[-1] if losses else None,
+            "best_step": self.state.best_global_step if self._validate else None,
+            "best_metric": self.state.best_metric,
+            "validation": [
+                {k.removeprefix("eval_"): v for k, v in h.items()} for h in validated
+            ],
+            **self.cost.report(),
+        }
+
+    def clear(self) -> None:
+        """Delete the checkpoints: the result is written."""
+        shutil.rmtree(self._job.path / "checkpoints", ignore_errors=True)
+
+    # ------------------------------------------------------------ what the Trainer calls
+
+    def _get_train_sampler(self, train_dataset: Sized | None = None) -> Order:
+        lengths = self.train_dataset.lengths if self.settings.group_by_length else None
+        return Order(len(self.train_dataset), self.settings.batch_size, self.settings.seed, lengths)
+
+    def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
+        """Validate; the Trainer keeps the best checkpoint by what this returns."""
+        assert self._validate is not None
+        self.model.eval()
+        with torch.inference_mode():
+            metrics = {f"eval_{name}": value for name, value in self._validate().items()}
+        self.model.train()
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(
+            self.args, self.state, self.control, metrics
+        )
+        return metrics
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Refuse to go on with a loss that is not finite."""
+        loss = logs.get("loss")
+        if loss is not None and not np.isfinite(loss):
+            raise UserError(
+                f"the loss is {loss} at step {self.state.global_step}: lower --learning-rate, or "
+                "use --precision fp32"
+            )
+        super().log(logs, *args, **kwargs)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {
+            name: p.detach().contiguous().clone()
+            for name, p in self.model.named_parameters()
+            if p.requires_grad
+        }
+        safetensors.torch.save_file(tensors, folder / "trained.safetensors")
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        super()._save_checkpoint(*args, **kwargs)
+        self._job.save(self.state.global_step)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        tensors = safetensors.torch.load_file(Path(resume_from_checkpoint) / "trained.safetensors")
+        with torch.no_grad():
+            for name, parameter in self.model.named_parameters():
+                if parameter.requires_grad:
+                    parameter.copy_(tensors[name])
+
+    def _load_best_model(self) -> None:
+        self._load_from_checkpoint(self.state.best_model_checkpoint)
+
+
+def total_steps(settings: TrainingSettings, examples: Sized) -> int:
+    """Return the number of steps of the optimiser that a training takes."""
+    if settings.max_steps is not None:
+        return settings.max_steps
+    batches = -(-len(examples) // settings.batch_size)
+    return max(1, int(-(-batches // settings.accumulation) * settings.epochs))
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    """Return the last checkpoint that was written to its end: its state is written last."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[-1]))
+    for path in found:
+        try:
+            json.loads((path / "trainer_state.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            shutil.rmtree(path)  # of a job that was killed while it wrote this
+            continue
+        return str(path)
+    return None
+
+
+def _tensorboard(folder: Path) -> TrainerCallback:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise missing_package("tensorboard", "train") from None
+    from transformers.integrations import TensorBoardCallback
+
+    return TensorBoardCallback(SummaryWriter(str(folder)))
