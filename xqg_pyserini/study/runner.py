@@ -41,7 +41,8 @@ Records = Mapping[str, Mapping[str, Any]]
 class Study:
     """A matrix on its data and model, and what is done of it.
 
-    `facts` are checksums of the model and of each task's data: parts of every key.
+    `facts` are checksums of the model and of each task's data: parts of every key.  `modeling` is
+    the module that has the model's code.
     """
 
     matrix: Matrix
@@ -50,6 +51,7 @@ class Study:
     output: Path
     facts: dict[str, Any]
     cells: list[Cell]
+    modeling: str
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
@@ -63,12 +65,14 @@ class Study:
             raise UserError(f"--data {data}: no such folder; expected xor-tydi/ and xquad/ in it")
         if not Path(model).is_dir():
             raise UserError(f"--model {model}: no such folder; expected a Hugging Face model")
-        read_config(model)
+        config = read_config(model)
         facts: dict[str, Any] = {"format": FORMAT, "model": folder_fingerprint(Path(model))}
         for task in read.tasks:
             facts[task.name] = _checksums(Path(data), task.kind, task.languages)
         _check_marker(Path(output), read.name)
-        study = cls(read, Path(data), Path(model), Path(output), facts, plan(read))
+        modeling = type(config).__module__.replace("configuration_", "modeling_")
+        paths = Path(data), Path(model), Path(output)
+        study = cls(read, *paths, facts, plan(read), modeling)
         place = Place(read, study.data, study.model, study.output)
         for cell in study.cells:
             record = read_record(place.of(cell.name))
@@ -227,7 +231,7 @@ class _Run:
         total = len(self.pending)
         self._drop_done()
         self.bar = tqdm(total=total, initial=total - len(self.pending), unit=" cells", disable=None)
-        context = _context(self.workers)
+        context = _context(self.workers, self.study.modeling)
         try:
             while self.pending or self.running:
                 self._start(context)
@@ -320,7 +324,7 @@ def _say(text: str) -> None:
     tqdm.write(f"xqg reproduce: {text}", file=sys.stderr)
 
 
-def _context(workers: int) -> Any:
+def _context(workers: int, modeling: str) -> Any:
     """Return a way to start processes that have their imports already, but have computed nothing.
 
     A fork server forks clean children of itself: OpenMP has no threads yet, and their peak memory
@@ -333,7 +337,7 @@ def _context(workers: int) -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["xqg_pyserini.study.preload"])
+    context.set_forkserver_preload(["xqg_pyserini.study.preload", modeling])
     return context
 
 
