@@ -139,7 +139,6 @@ class Method:
     seeds: tuple[int, ...] | None = None
     tasks: tuple[str, ...] | None = None
     conditions: tuple[str, ...] | None = None
-    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -276,7 +275,7 @@ def _matrix(content: Any, where: str) -> Matrix:
 def _method(name: str, entry: Mapping[str, Any], where: str) -> Method:
     from xqg_pyserini.train.tuning import TuningSettings
 
-    own = {k: v for k, v in entry.items() if k in (*_OF_METHOD, "mark")}
+    own = {k: v for k, v in entry.items() if k in _OF_METHOD}
     tuning = {"method": name, **{k: v for k, v in entry.items() if k not in own}}
     known = {f.name for f in dataclasses.fields(TuningSettings)}
     _refuse_unknown(tuning, known | set(own), f"{where}: methods: {name}")
