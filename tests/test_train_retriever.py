@@ -1,4 +1,4 @@
-"""Training a retriever: its data, its loss, its loop, its files; through the command where a user would."""
+"""Training a retriever: data, loss, loop, files; through the command where a user would."""
 
 import json
 import math
@@ -150,7 +150,7 @@ def test_distillation_is_the_hand_computed_divergence():
     teacher = [math.exp(2) / (math.exp(2) + 1), 1 / (math.exp(2) + 1)]
     student = [math.exp(2) / (math.exp(2) + math.exp(1)), math.exp(1) / (math.exp(2) + math.exp(1))]
     expected = sum(t * math.log(t / s) for t, s in zip(teacher, student, strict=True))
-    assert loss.item() == pytest.approx(expected, rel=1e-6)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_distillation_of_ragged_candidates_has_finite_gradients():
@@ -334,7 +334,7 @@ def test_validation_by_mrr_and_by_tokens():
 
 
 def mrr(folder: Path, data: Path, **flags) -> float:
-    lines = [json.loads(line) for line in open(data / "validation.jsonl")]
+    lines = [json.loads(line) for line in (data / "validation.jsonl").read_text().splitlines()]
     chosen = resolve(str(folder), flags or None)
     queries = load(chosen, "query").encode([line["query"] for line in lines])
     passages = load(chosen, "passage").encode(
