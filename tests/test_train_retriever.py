@@ -376,8 +376,11 @@ def test_gradient_caching_is_one_big_batch(model, data, tmp_path, dropout, monke
         config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
         (copy / "config.json").write_text(json.dumps(config))
         model = copy
-    whole = train_retriever(settings(model, data, tmp_path / "whole"))
-    parts = train_retriever(settings(model, data, tmp_path / "parts", chunk_size=3))
+    steps = 6 if dropout == 0 else 60
+    whole = train_retriever(settings(model, data, tmp_path / "whole", max_steps=steps))
+    parts = train_retriever(
+        settings(model, data, tmp_path / "parts", chunk_size=3, max_steps=steps)
+    )
     if dropout == 0:
         assert parts["loss"] == pytest.approx(whole["loss"], rel=1e-5)
         expected, found = weights(tmp_path / "whole"), weights(tmp_path / "parts")
@@ -385,7 +388,8 @@ def test_gradient_caching_is_one_big_batch(model, data, tmp_path, dropout, monke
         for name in expected:
             np.testing.assert_allclose(found[name], expected[name], atol=2e-4)
     else:
-        assert parts["loss"] < 2.75  # ln 16: nothing learned
+        assert parts["loss"] < 2.3  # ln 16 = 2.77: nothing learned
+        assert whole["loss"] == pytest.approx(parts["loss"], abs=0.5)
 
 
 def test_accumulation_adds_batches_up(model, data, tmp_path):
@@ -399,7 +403,11 @@ def test_a_resumed_training_ends_with_the_same_bytes(model, data, tmp_path, meth
     """The first try is stopped by an error in the middle of a later step."""
     from xqg_pyserini.train import retriever
 
-    some = {"tuning": TuningSettings(method=method), "save_steps": 4, "max_steps": 10}
+    some = {
+        "tuning": TuningSettings(method=method, virtual_tokens=3),
+        "save_steps": 4,
+        "max_steps": 10,
+    }
     train_retriever(settings(model, data, tmp_path / "whole", **some))
     original, calls = retriever.contrastive_loss, []
 
@@ -473,7 +481,7 @@ def test_negatives_and_scores_are_used(model, tmp_path):
         "with": {"negatives": 1},
         "distilled": {"negatives": 1, "distill": 1.0},
     }.items():
-        train_retriever(settings(model, folder, tmp_path / name, max_steps=40, **more))
+        train_retriever(settings(model, folder, tmp_path / name, max_steps=150, **more))
         encoder = load(resolve(str(tmp_path / name)), "passage")
         query = encoder.encode([row["query"] for row in rows])
         positive = encoder.encode([row["positive_passages"][0]["text"] for row in rows])
@@ -534,7 +542,7 @@ FLAGS = ("--pooling", "mean", "--normalize", "--batch-size", 16, "--learning-rat
 def test_command_killed_and_run_again(xqg, model, data, tmp_path):
     """SIGKILL in the middle, the same command again: the weights of an undisturbed one."""
     common = ("train", "retriever", "--model", model, "--data", data / "train.tsv", *FLAGS)
-    common += ("--max-steps", 400, "--save-steps", 20, "--device", "cpu")
+    common += ("--max-steps", 120, "--save-steps", 10, "--device", "cpu")
     whole = xqg(*common, "--output", tmp_path / "whole")
     assert re.search(r"full: [\d,]+ of [\d,]+ parameters trained", whole)
     killed = [*common, "--output", tmp_path / "killed"]
@@ -557,7 +565,7 @@ def test_command_killed_and_run_again(xqg, model, data, tmp_path):
     before = (tmp_path / "killed" / "training.json").stat().st_mtime_ns
     again = json.loads(xqg(*killed, "--json"))  # finished: not done again
     assert (tmp_path / "killed" / "training.json").stat().st_mtime_ns == before
-    assert again["steps"] == 400
+    assert again["steps"] == 120
 
 
 def test_trained_folder_goes_through_the_commands(xqg, model, data, tmp_path):
@@ -589,7 +597,6 @@ def test_trained_folder_goes_through_the_commands(xqg, model, data, tmp_path):
         (("--metric", "R@2kt", "--validation", "train.tsv"), "has answers"),
         (("--model", "nowhere/"), "nowhere/"),
         (("--data", "missing.tsv"), "missing.tsv: no such file"),
-        (("--encoder-length", 3), "unrecognized arguments"),
     ],
 )
 def test_bad_settings_end_with_one_line(refused, model, data, tmp_path, more, expected):

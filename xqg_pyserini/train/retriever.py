@@ -217,10 +217,10 @@ class RetrieverTrainer(Trainer):
             loss = (1 - s.distill) * loss + s.distill * distilled
         return loss
 
-    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any) -> torch.Tensor:
+    def step(self, model: Any, inputs: dict[str, Any], *args: Any) -> torch.Tensor:
         """Add a batch's gradients to the parameters; return its loss."""
         if self.settings.chunk_size is None:
-            return super().training_step(model, inputs, *args)
+            return super().step(model, inputs, *args)
         model.train()
         inputs = self._prepare_inputs(inputs)
         chunks = [
