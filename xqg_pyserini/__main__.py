@@ -209,6 +209,11 @@ def _overwrite(sub: argparse.ArgumentParser) -> None:
 def _engine(sub: argparse.ArgumentParser) -> None:
     group = sub.add_argument_group("encoder")
     group.add_argument(
+        "--adapter",
+        metavar="DIR",
+        help="put this adapter (from xqg train) on --encoder; it brings its pooling, prefixes, …",
+    )
+    group.add_argument(
         "--pooling", choices=["cls", "mean", "pooler"], help="how tokens become one vector"
     )
     group.add_argument(

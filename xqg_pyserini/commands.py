@@ -618,7 +618,8 @@ def _questions(args: argparse.Namespace) -> list[data.Question]:
 
 
 def _encoder_flags(args: argparse.Namespace) -> dict[str, Any]:
-    names = ("pooling", "query_prefix", "passage_prefix", "query_length", "passage_length")
+    prefixes, lengths = ("query_prefix", "passage_prefix"), ("query_length", "passage_length")
+    names = ("adapter", "pooling", *prefixes, *lengths)
     return {"normalize": args.l2_norm, **{name: getattr(args, name) for name in names}}
 
 

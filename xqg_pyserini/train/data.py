@@ -61,7 +61,7 @@ def draw(example: Example, negatives: int, seed: Sequence[int]) -> Drawn:
     )
 
 
-class Examples(Sequence[Example]):
+class Examples:
     """The examples of one or more files, found by their number.
 
     Args:

@@ -30,4 +30,6 @@ def _seconds(value: float | None) -> str:
 
 
 def _modules(rows: list[dict[str, Any]]) -> str:
-    return tabulate([{**row, "chosen": "full" if row["chosen"] else "lora"} for row in rows], "keys")
+    return tabulate(
+        [{**row, "chosen": "full" if row["chosen"] else "lora"} for row in rows], "keys"
+    )

@@ -14,7 +14,7 @@ P leaves out what the data calls another positive of q, and copies of p⁺.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,14 @@ from xqg_pyserini.pretrained import (
 )
 from xqg_pyserini.store import resumable
 from xqg_pyserini.train import tuning
-from xqg_pyserini.train.data import Drawn, Example, Examples, draw, read_examples
+from xqg_pyserini.train.data import Drawn, Examples, draw, read_examples
+from xqg_pyserini.train.robust import collect_statistics
 from xqg_pyserini.train.settings import RetrieverSettings
 from xqg_pyserini.train.trainer import Trainer
 from xqg_pyserini.train.validation import Validation
 
-WARM_UP_BATCHES = 8
+WARM_UP_BATCHES = 8  # whose gradients decide what hybrid-lora tunes in full
+WELL_ANSWERED = 2048  # questions looked at for robust prefix-tuning
 ROLES = ("query", "passage")
 
 
@@ -145,6 +147,7 @@ class Collator:
         )
 
     def __call__(self, drawn: Sequence[Drawn]) -> dict[str, Any]:
+        """Return a batch; passages of all questions stand one after another."""
         texts = [text for one in drawn for text in one.passages]
         starts = np.cumsum([0, *(len(one.passages) for one in drawn)])
         left_out = np.zeros((len(drawn), len(texts)), bool)
@@ -172,7 +175,9 @@ class Collator:
 class BiEncoder(torch.nn.Module):
     """One model for questions and passages, or two; gives their vectors, (n, d)."""
 
-    def __init__(self, query: torch.nn.Module, passage: torch.nn.Module, like: EncoderSettings):
+    def __init__(
+        self, query: torch.nn.Module, passage: torch.nn.Module, like: EncoderSettings
+    ) -> None:
         super().__init__()
         self.passage = passage
         self.query = query
@@ -212,10 +217,10 @@ class RetrieverTrainer(Trainer):
             loss = (1 - s.distill) * loss + s.distill * distilled
         return loss
 
-    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any) -> torch.Tensor:
+    def step(self, model: Any, inputs: dict[str, Any], *args: Any) -> torch.Tensor:
         """Add a batch's gradients to the parameters; return its loss."""
         if self.settings.chunk_size is None:
-            return super().training_step(model, inputs, *args)
+            return super().step(model, inputs, *args)
         model.train()
         inputs = self._prepare_inputs(inputs)
         chunks = [
@@ -229,7 +234,9 @@ class RetrieverTrainer(Trainer):
                 states.append(_random_state())
                 vectors.append(model(chunk, role).float())
         leaves = [v.detach().requires_grad_() for v in vectors]
-        by_role = {r: [v for v, (q, _) in zip(leaves, chunks, strict=True) if q == r] for r in ROLES}
+        by_role = {
+            r: [v for v, (q, _) in zip(leaves, chunks, strict=True) if q == r] for r in ROLES
+        }
         loss = self._loss(torch.cat(by_role["query"]), torch.cat(by_role["passage"]), inputs)
         loss = loss / self.current_gradient_accumulation_steps
         loss.backward()
@@ -281,18 +288,19 @@ def train_retriever(settings: RetrieverSettings, overwrite: bool = False) -> dic
     _check_scores(settings, examples)
     sources = [*settings.data, *([settings.validation] if settings.validation else [])]
     config = read_config(encoder.model)
-    description = {
+    base = fingerprint(encoder.model, config)
+    description: dict[str, Any] = {
         "xqg_pyserini": __version__,
         "settings": settings.record(),
         "encoder": asdict(encoder),
-        "base": fingerprint(encoder.model, config),
+        "base": base,
         "sources": {source: describe_sources(source) for source in sources},
     }
     finished = _finished(Path(settings.output), description)
     if finished is not None:
         return finished
     with resumable(settings.output, description, overwrite, [*sources, encoder.model]) as job:
-        training = _Training(settings, encoder, examples, description["base"])
+        training = _Training(settings, encoder, examples, base)
         report = training.run(job, validation)
         record = {**description, **report}
         write_json(job.path / "training.json", record)
@@ -301,20 +309,36 @@ def train_retriever(settings: RetrieverSettings, overwrite: bool = False) -> dic
 
 
 def _encoder(settings: RetrieverSettings) -> EncoderSettings:
-    names = ("pooling", "normalize", "query_prefix", "passage_prefix", "query_length", "passage_length")
+    names = (
+        "pooling",
+        "normalize",
+        "query_prefix",
+        "passage_prefix",
+        "query_length",
+        "passage_length",
+    )
     encoder = encoders.resolve(settings.model, {name: getattr(settings, name) for name in names})
     if encoder.backend != "torch":
         raise UserError(
             f"encoder {settings.model} cannot be trained; give a Hugging Face model or folder"
         )
-    if encoder.query_model is not None:
-        raise UserError(f"encoder {settings.model} is untied; begin with one model")
+    if settings.save == "adapter" and settings.tuning.method in tuning.WHOLE:
+        raise UserError(f"tuning {settings.tuning.method} has no adapter; use --save merged")
+    if settings.save == "merged" and settings.tuning.method in tuning.UNMERGED:
+        raise UserError(f"tuning {settings.tuning.method} cannot be merged; use --save adapter")
+    if encoder.query_model is not None or encoder.adapter is not None:
+        what = "untied" if encoder.query_model else "a base and an adapter"
+        raise UserError(f"encoder {settings.model} is {what}; begin with one whole model")
     return encoder
 
 
 def _check_scores(settings: RetrieverSettings, examples: Examples) -> None:
-    if settings.distill and all(examples[i].scores is None for i in range(min(len(examples), 1000))):
-        raise UserError(f"{examples.files[0]}: no scores in its first examples; --distill needs them")
+    if settings.distill and all(
+        examples[i].scores is None for i in range(min(len(examples), 1000))
+    ):
+        raise UserError(
+            f"{examples.files[0]}: no scores in its first examples; --distill needs them"
+        )
 
 
 def _finished(output: Path, description: dict[str, Any]) -> dict[str, Any] | None:
@@ -365,7 +389,10 @@ class _Training:
         for batch in range(min(WARM_UP_BATCHES, -(-len(self.data) // size))):
             numbers = range(batch * size, min((batch + 1) * size, len(self.data)))
             inputs = _to(self.collate([self.data[i] for i in numbers]), self.device)
-            queries, passages = both(inputs["queries"], "query"), both(inputs["passages"], "passage")
+            queries, passages = (
+                both(inputs["queries"], "query"),
+                both(inputs["passages"], "passage"),
+            )
             contrastive_loss(
                 queries, passages, inputs["targets"], inputs["left_out"], self.settings.temperature
             ).backward()
@@ -401,10 +428,31 @@ class _Training:
             **measured,
             "modules": tuning.module_table(self.tuned["passage"]),
         }
+        if self.settings.tuning.method == "robust-prefix":
+            self._measure_well_answered()
         self._write(job.path)
         trainer.clear()
         sizes = [path.stat().st_size for path in _weights(job.path)]
         return {**report, "stored_bytes": sum(sizes)}
+
+    def _measure_well_answered(self) -> None:
+        """Measure the activations that robust prefix-tuning brings new questions close to."""
+        query = self.tuned.get("query", self.tuned["passage"])
+        collect_statistics(query, self._well_answered(), self.encoder.pooling)
+
+    def _well_answered(self) -> Iterator[dict[str, torch.Tensor]]:
+        """Yield tokens of training questions that rank their positive first in their batch."""
+        size = self.settings.batch_size
+        for start in range(0, min(len(self.data), WELL_ANSWERED), size):
+            numbers = range(start, min(start + size, len(self.data)))
+            inputs = _to(self.collate([self.data[i] for i in numbers]), self.device)
+            with torch.inference_mode():
+                passages = self.model(inputs["passages"], "passage")
+                similarities = self.model(inputs["queries"], "query") @ passages.T
+                best = similarities.masked_fill(inputs["left_out"], -torch.inf).argmax(1)
+            first = best == inputs["targets"]
+            if first.any():
+                yield {key: value[first] for key, value in inputs["queries"].items()}
 
     def _write(self, folder: Path) -> None:
         merged = self.settings.save == "merged" or self.settings.tuning.method in tuning.WHOLE
@@ -415,7 +463,8 @@ class _Training:
                 tuning.merged(module).save_pretrained(place)
                 self.tokenizer.save_pretrained(place)
             else:
-                tuning.save_adapter(module, place, self.encoder.model, self._base)
+                known = {k: v for k, v in asdict(settings).items() if k != "name"}
+                tuning.save_adapter(module, place, settings.model, self._base, known)
         if merged:
             untied = self.settings.untied
             settings = replace(settings, model=str(folder / "passage" if untied else folder))
@@ -425,7 +474,7 @@ class _Training:
                 _write_sentence_transformers(folder, settings)
         else:
             settings = replace(settings, adapter=str(folder))
-        getattr(encoders, "write_settings", print)(folder, settings)
+        encoders.write_settings(folder, settings)
 
 
 def _weights(folder: Path) -> list[Path]:

@@ -35,7 +35,7 @@ class TrainingSettings:
     )
     output: str = field(metadata={"help": "folder of the trained model"})
     validation: str | None = _option(None, "validation data, of the same forms")
-    tuning: TuningSettings = TuningSettings()
+    tuning: TuningSettings = field(default_factory=TuningSettings)
     learning_rate: float = _option(1e-5, "peak learning rate of AdamW")
     batch_size: int = _option(32, "questions a batch")
     accumulation: int = _option(1, "batches whose gradients make one step")
@@ -55,7 +55,9 @@ class TrainingSettings:
         "write the adapter alone or the whole model (auto: the adapter, where there is one)",
         *("auto", "adapter", "merged"),
     )
-    precision: str = _option("fp32", "bf16 and fp16 are mixed: weights stay fp32", "fp32", "bf16", "fp16")
+    precision: str = _option(
+        "fp32", "bf16 and fp16 are mixed: weights stay fp32", "fp32", "bf16", "fp16"
+    )
     device: str = _option("auto", "auto: cuda where there is one, else cpu", "auto", "cuda", "cpu")
     seed: int = _option(1, "of all that is drawn")
 
@@ -64,7 +66,14 @@ class TrainingSettings:
             value, choices = getattr(self, f.name), f.metadata.get("choices")
             if choices and value is not None:
                 self._check(f.name, value in choices, ", ".join(choices))
-        for name in ("learning_rate", "batch_size", "accumulation", "epochs", "save_steps", "log_steps"):
+        for name in (
+            "learning_rate",
+            "batch_size",
+            "accumulation",
+            "epochs",
+            "save_steps",
+            "log_steps",
+        ):
             self._check(name, getattr(self, name) > 0, "more than 0")
         for name in ("max_steps", "eval_steps", "patience"):
             self._check(name, getattr(self, name) is None or getattr(self, name) > 0, "1 or more")
@@ -95,7 +104,9 @@ class RetrieverSettings(TrainingSettings):
     pooling: str | None = _option(
         None, "how tokens become one vector (default: as the model says)", "cls", "mean", "pooler"
     )
-    normalize: bool | None = _option(None, "compare by cosine: vectors of length 1; no: dot product")
+    normalize: bool | None = _option(
+        None, "compare by cosine: vectors of length 1; no: dot product"
+    )
     query_prefix: str | None = _option(None, 'put before queries, e.g. "query: "')
     passage_prefix: str | None = _option(None, "put before passages")
     query_length: int | None = _option(None, "longest query in tokens")
@@ -172,7 +183,7 @@ def read_settings(
     given |= {key: value for key, value in flags.items() if value is not None}
     values = {key: _typed(known[key], value, config) for key, value in given.items()}
     for f in fields(cls):
-        if f.default is MISSING and values.get(f.name) is None:
+        if f.default is MISSING and f.default_factory is MISSING and values.get(f.name) is None:
             raise UserError(f"{f.name} is missing: give --{f.name} (or {f.name}: in --config)")
     names = {f.name for f in fields(TuningSettings)}
     chosen = {key: values.pop(key) for key in names & set(values)}

@@ -5,13 +5,16 @@ hold what is trained and nothing else, and the cost of a step.  This room knows 
 texts.  transformers and torch are imported here: import this room where a training runs.
 """
 
+import contextlib
+import ctypes
 import json
 import logging
 import os
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections import deque
+from collections.abc import Callable, Iterator, Sized
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,7 @@ from xqg_pyserini.pretrained import torch_device
 from xqg_pyserini.store import Job
 from xqg_pyserini.train.settings import TrainingSettings
 
+RECENT = 10  # steps whose mean loss is reported
 _BLOCK = 50  # batches that are sorted by length together
 
 
@@ -91,10 +95,8 @@ def reset_peak_memory() -> None:
     """Begin a new measurement of peak memory, where the system lets us."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    try:
+    with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak is the present again
-    except OSError:
-        pass
 
 
 def peak_memory() -> int:
@@ -121,14 +123,18 @@ class _Bar(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._bar = tqdm(
-            total=state.max_steps, initial=state.global_step, desc="training", unit=" steps", disable=None
+            total=state.max_steps,
+            initial=state.global_step,
+            desc="training",
+            unit=" steps",
+            disable=None,
         )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._bar.update(state.global_step - self._bar.n)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **_: Any) -> None:
-        for name, value in logs.items():
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        for name, value in kwargs["logs"].items():
             if name == "loss" or (name.startswith("eval_") and "@" in name):
                 self._shown[name.removeprefix("eval_")] = f"{float(value):.4g}"
         self._bar.set_postfix(self._shown)
@@ -164,16 +170,20 @@ class Trainer(transformers.Trainer):
     ) -> None:
         logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
         self.settings, self._job, self._validate = settings, job, validate
+        self._trained, self._examples = model, examples
+        on_gpu = torch_device(settings.device) == "cuda"
+        if not on_gpu:
+            _keep_freed_memory()
         self.cost = Cost()
+        self._losses: deque[torch.Tensor] = deque(maxlen=RECENT * settings.accumulation)
         steps = total_steps(settings, examples)
         every = settings.eval_steps or max(1, steps // 10)
         log = _tensorboard(job.path / "logs")
         callbacks = [self.cost, _Bar(), log]
         if settings.patience is not None:
             callbacks.append(EarlyStoppingCallback(settings.patience))
-        if torch_device(settings.device) == "cuda" and settings.precision == "bf16":
-            if not torch.cuda.is_bf16_supported():
-                raise UserError("bf16: this GPU does not compute in it; choose --precision fp16")
+        if on_gpu and settings.precision == "bf16" and not torch.cuda.is_bf16_supported():
+            raise UserError("bf16: this GPU does not compute in it; choose --precision fp16")
         arguments = TrainingArguments(
             output_dir=str(job.path / "checkpoints"),
             per_device_train_batch_size=settings.batch_size,
@@ -189,11 +199,12 @@ class Trainer(transformers.Trainer):
             max_grad_norm=settings.max_grad_norm,
             bf16=settings.precision == "bf16",
             fp16=settings.precision == "fp16",
-            use_cpu=torch_device(settings.device) == "cpu",
+            use_cpu=not on_gpu,
             seed=settings.seed,
             eval_strategy="no" if validate is None else "steps",
             eval_steps=every,
-            save_strategy="steps",
+            # the Trainer writes a checkpoint at the end too, which nobody would read
+            save_strategy="no" if validate is None and steps <= settings.save_steps else "steps",
             save_steps=settings.save_steps if validate is None else every,
             save_total_limit=2,
             load_best_model_at_end=validate is not None,
@@ -230,15 +241,13 @@ class Trainer(transformers.Trainer):
             for entry in self.state.log_history
         ]
         validated = [h for h in history if any("@" in key for key in h)]
-        losses = [h["loss"] for h in history if "loss" in h]
+        losses = torch.stack(list(self._losses)) if self._losses else None
         return {
             "steps": self.state.global_step,
-            "loss": losses[-1] if losses else None,
+            "loss": None if losses is None else losses.mean().item() * self.settings.accumulation,
             "best_step": self.state.best_global_step if self._validate else None,
             "best_metric": self.state.best_metric,
-            "validation": [
-                {k.removeprefix("eval_"): v for k, v in h.items()} for h in validated
-            ],
+            "validation": [{k.removeprefix("eval_"): v for k, v in h.items()} for h in validated],
             **self.cost.report(),
         }
 
@@ -248,17 +257,37 @@ class Trainer(transformers.Trainer):
 
     # ------------------------------------------------------------ what the Trainer calls
 
-    def _get_train_sampler(self, train_dataset: Sized | None = None) -> Order:
-        lengths = self.train_dataset.lengths if self.settings.group_by_length else None
-        return Order(len(self.train_dataset), self.settings.batch_size, self.settings.seed, lengths)
+    def _get_train_sampler(self, train_dataset: Any = None) -> Order:
+        lengths = self._examples.lengths if self.settings.group_by_length else None
+        return Order(len(self._examples), self.settings.batch_size, self.settings.seed, lengths)
+
+    def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
+        """Let gradients stay where they are: giving them back each step costs more."""
+        self._trained.zero_grad = self._zero_grad  # type: ignore[method-assign]
+        return super().create_optimizer(*args, **kwargs)
+
+    def _zero_grad(self, set_to_none: bool = False) -> None:
+        for parameter in self._trained.parameters():
+            if parameter.grad is not None:
+                parameter.grad.zero_()
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Take a batch's part of a step, and remember its loss."""
+        loss = self.step(*args, **kwargs)
+        self._losses.append(loss)
+        return loss
+
+    def step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Add a batch's gradients; a subclass may do it in another way."""
+        return super().training_step(*args, **kwargs)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Validate; the Trainer keeps the best checkpoint by what this returns."""
         assert self._validate is not None
-        self.model.eval()
+        self._trained.eval()
         with torch.inference_mode():
             metrics = {f"eval_{name}": value for name, value in self._validate().items()}
-        self.model.train()
+        self._trained.train()
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -276,11 +305,12 @@ class Trainer(transformers.Trainer):
         super().log(logs, *args, **kwargs)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        folder = Path(output_dir or self.args.output_dir)
+        assert output_dir is not None
+        folder = Path(output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {
             name: p.detach().contiguous().clone()
-            for name, p in self.model.named_parameters()
+            for name, p in self._trained.named_parameters()
             if p.requires_grad
         }
         safetensors.torch.save_file(tensors, folder / "trained.safetensors")
@@ -292,12 +322,28 @@ class Trainer(transformers.Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         tensors = safetensors.torch.load_file(Path(resume_from_checkpoint) / "trained.safetensors")
         with torch.no_grad():
-            for name, parameter in self.model.named_parameters():
+            for name, parameter in self._trained.named_parameters():
                 if parameter.requires_grad:
                     parameter.copy_(tensors[name])
 
     def _load_best_model(self) -> None:
+        assert self.state.best_model_checkpoint is not None
         self._load_from_checkpoint(self.state.best_model_checkpoint)
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep what a step frees for the next one, where it is glibc.
+
+    Handing gradients back to the system and getting them again, page by page, was up to a third of
+    a step on two cores.
+    """
+    no_mmap, trim_threshold = -4, -1  # M_MMAP_MAX, M_TRIM_THRESHOLD in malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    mallopt(no_mmap, 0)
+    mallopt(trim_threshold, (1 << 31) - 1)
 
 
 def total_steps(settings: TrainingSettings, examples: Sized) -> int:
