@@ -228,7 +228,9 @@ def test_bad_input_is_one_line(world, tmp_path, refused):
     assert "neither a file nor a shipped matrix (peft-smoke, peft-unseen)" in call("peft-smok")
     assert "no such folder; expected xor-tydi/ and xquad/" in call(data=tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    assert "no such file; --data names a folder with xor-tydi/ and xquad/" in call(data=tmp_path / "empty")
+    assert "no such file; --data names a folder with xor-tydi/ and xquad/" in call(
+        data=tmp_path / "empty"
+    )
     assert "no such folder; expected a Hugging Face model" in call(model=tmp_path / "none")
     assert "no cell has such a name; see --list" in call(more=("--only", "transaltions/*"))
     assert "holds something, but no study" in call(output=data)

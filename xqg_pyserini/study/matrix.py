@@ -540,6 +540,7 @@ def choose_cells(cells: list[Cell], patterns: list[str] | None) -> list[Cell]:
         if not found:
             raise UserError(f"--only {pattern}: no cell has such a name; see --list")
         wanted.update(found)
-    for name in list(wanted):
-        wanted.update(known[name].needs)
+    for cell in reversed(cells):  # a cell stands after those that it needs
+        if cell.name in wanted:
+            wanted.update(cell.needs)
     return [cell for cell in cells if cell.name in wanted]
