@@ -311,9 +311,9 @@ def test_translations_are_split_by_groups(world, tmp_path, seed):
         right, near = test.relevant[i], test.neighbours[i]
         assert len(set(near)) == 4
         english = test.candidates[right]
-        assert english.startswith("What do") or foreign(english, language).rstrip(" ?!") in (
-            test.variants["clean"][i].replace("?", "").strip(),
-        )
+        question = fold(test.variants["clean"][i])
+        if not english.startswith("What do") and question != fold(foreign("another one", language)):
+            assert question == fold(foreign(english, language))
         assert fold(english) not in {fold(test.candidates[p]) for p in near}
     assert test.variants["typos"] != test.variants["clean"]
     again = tmp_path / "again"
@@ -531,7 +531,9 @@ def test_only_the_last_layers_are_initialised_anew_by_the_models_own_rule(world,
     weight = "encoder.layer.1.intermediate.dense.weight"
     first, third = (dict(models[name].named_parameters())[weight] for name in "ac")
     assert not first.equal(third)
-    assert float(first.std()) == pytest.approx(models["a"].config.initializer_range, rel=0.1)
+    assert float(first.detach().std()) == pytest.approx(
+        models["a"].config.initializer_range, rel=0.1
+    )
     text = message(reinitialise, world / "model", tmp_path / "d", 3, 1)
     assert text.endswith("has 2 layers; 3 cannot be initialised anew")
 

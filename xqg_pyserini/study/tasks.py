@@ -173,7 +173,7 @@ def overlaps(
     asked = {fold(text) for text in validation.variants[CLEAN]}
     asked |= {fold(validation.candidates[i]) for i in validation.relevant}
     tested = texts(test)
-    return sorted(trained & tested) + sorted(trained & texts(validation)) + sorted(tested & asked)
+    return sorted(trained & (tested | texts(validation)) | tested & asked)
 
 
 def passage_text(passage: Mapping[str, Any]) -> str:
