@@ -62,6 +62,7 @@ def save_adapter(
     method = known.settings.method
     if method in WHOLE:
         raise UserError(f"{method} tuning has no adapter; save the whole model")
+    base = str(Path(base).resolve()) if Path(base).is_dir() else base
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.contiguous().cpu() for name, tensor in _weights(module).items()}
