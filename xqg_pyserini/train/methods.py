@@ -19,6 +19,7 @@ METHODS = (
     *("hybrid-lora", "hybrid-lora-random", "robust-prefix"),
 )
 WHOLE = ("full", "full-frozen-embeddings")  # these have no adapter: the whole model is saved
+UNMERGED = ("adapter", "prefix", "robust-prefix")  # a model's weights cannot hold these
 HYBRID = ("hybrid-lora", "hybrid-lora-random")
 UNUSED = ("pooler",)
 

@@ -12,6 +12,7 @@ from xqg_pyserini.train.adapters import load_adapter, save_adapter, stored
 from xqg_pyserini.train.methods import (
     HYBRID,
     METHODS,
+    UNMERGED,
     UNUSED,
     WHOLE,
     TuningSettings,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "METHODS",
+    "UNMERGED",
     "WHOLE",
     "TuningSettings",
     "load_adapter",
@@ -97,7 +99,7 @@ def merged(module: Any) -> Any:
         UserError: for methods that add to the model what its weights cannot hold.
     """
     method = tuned(module).settings.method
-    if method in ("adapter", "prefix", "robust-prefix"):
+    if method in UNMERGED:
         raise UserError(f"{method} cannot be merged into a model's weights; save the adapter")
     return module.merge_and_unload() if is_peft(module) else module
 

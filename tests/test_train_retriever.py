@@ -1,0 +1,610 @@
+"""Training a retriever: data, loss, loop, files; through the command where a user would."""
+
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_jsonl
+from safetensors.numpy import load_file
+
+from xqg_pyserini.encoders import resolve
+from xqg_pyserini.engines import load
+from xqg_pyserini.errors import UserError
+from xqg_pyserini.files import Line
+from xqg_pyserini.train.data import Example, Examples, draw, parse
+from xqg_pyserini.train.methods import TuningSettings
+from xqg_pyserini.train.retriever import (
+    Collator,
+    contrastive_loss,
+    distillation_loss,
+    split,
+    train_retriever,
+)
+from xqg_pyserini.train.settings import RetrieverSettings, read_settings
+from xqg_pyserini.train.trainer import Order
+from xqg_pyserini.train.validation import Validation, best_rank
+
+WORDS = 24  # of each of the two toy languages
+
+
+# ---------------------------------------------------------------- a toy task
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """A small untrained BERT over words f0 … f23 and their translations e0 … e23."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("model") / "bert"
+    words = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
+    words += [f"{side}{i}" for side in "fe" for i in range(WORDS)]
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        unk_token="[UNK]",
+        model_max_length=16,
+    ).save_pretrained(folder)
+    torch.manual_seed(3)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=16,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def pairs(n: int, seed: int) -> list[tuple[str, str]]:
+    """Questions of three foreign words, and the same words in the other language and order."""
+    random = np.random.default_rng(seed)
+    found = []
+    for _ in range(n):
+        words = random.choice(WORDS, 3, replace=False)
+        again = random.permutation(words)
+        found.append((" ".join(f"f{w}" for w in words), " ".join(f"e{w}" for w in again)))
+    return found
+
+
+def record(query: str, passage: str, **more) -> dict:
+    return {"query": query, "positive_passages": [{"title": "", "text": passage}], **more}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    seen = pairs(400, seed=1)
+    new = [
+        p for p in pairs(60, seed=2) if set(p[0].split()) not in [set(q.split()) for q, _ in seen]
+    ]
+    (folder / "train.tsv").write_text("".join(f"{q}\t{p}\n" for q, p in seen))
+    write_jsonl(folder / "validation.jsonl", [record(q, p, answers=[p.split()[0]]) for q, p in new])
+    return folder
+
+
+def settings(model: Path, data: Path, output: Path, **changes) -> RetrieverSettings:
+    return RetrieverSettings(
+        **{
+            "model": str(model),
+            "data": (str(data / "train.tsv"),),
+            "output": str(output),
+            "pooling": "mean",
+            "normalize": True,
+            "learning_rate": 3e-3,
+            "batch_size": 16,
+            "max_steps": 6,
+            "device": "cpu",
+            **changes,
+        }
+    )
+
+
+def weights(folder: Path) -> dict[str, np.ndarray]:
+    return {
+        f"{path.relative_to(folder)}:{name}": tensor
+        for path in sorted(folder.rglob("*.safetensors"))
+        for name, tensor in load_file(path).items()
+    }
+
+
+# ---------------------------------------------------------------- the loss, by hand
+
+
+def test_loss_is_the_hand_computed_one():
+    queries = torch.tensor([[1.0, 0.0], [0.0, 2.0]])
+    # the third passage is a decoy of 100s, left out for the first question only
+    passages = torch.tensor([[3.0, 1.0], [1.0, 1.0], [100.0, -100.0]])
+    left_out = torch.tensor([[False, False, True], [False, False, False]])
+    loss = contrastive_loss(queries, passages, torch.tensor([0, 1]), left_out, temperature=2.0)
+    first = -math.log(math.exp(3 / 2) / (math.exp(3 / 2) + math.exp(1 / 2)))
+    second = -math.log(math.exp(1) / (math.exp(1) + math.exp(1) + math.exp(-100)))
+    assert loss.item() == pytest.approx((first + second) / 2, rel=1e-6)
+
+
+def test_distillation_is_the_hand_computed_divergence():
+    queries = torch.tensor([[1.0, 0.0], [5.0, 5.0]])
+    passages = torch.tensor([[2.0, 9.0], [1.0, 9.0], [7.0, 7.0]])
+    own = torch.tensor([[0, 1], [2, -1]])
+    scores = torch.tensor([[4.0, 0.0], [float("nan"), float("nan")]])  # the second has none
+    loss = distillation_loss(queries, passages, own, scores, 1.0, 2.0)
+    teacher = [math.exp(2) / (math.exp(2) + 1), 1 / (math.exp(2) + 1)]
+    student = [math.exp(2) / (math.exp(2) + math.exp(1)), math.exp(1) / (math.exp(2) + math.exp(1))]
+    expected = sum(t * math.log(t / s) for t, s in zip(teacher, student, strict=True))
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_distillation_of_ragged_candidates_has_finite_gradients():
+    queries = torch.randn(2, 3, requires_grad=True)
+    own = torch.tensor([[0, 1, 2], [3, -1, -1]])
+    scores = torch.tensor([[1.0, 2.0, 3.0], [1.0, float("nan"), float("nan")]])
+    distillation_loss(queries, torch.randn(4, 3), own, scores, 0.1, 1.0).backward()
+    assert torch.isfinite(queries.grad).all()
+    assert (queries.grad[1] == 0).all()  # one candidate: nothing to learn
+
+
+def test_other_positives_are_no_negatives(model):
+    encoder = resolve(str(model), {"pooling": "mean"})
+    from xqg_pyserini.pretrained import load_tokenizer
+
+    collate = Collator(load_tokenizer(str(model)), encoder, 16)
+    batch = [
+        draw(
+            parse_json(record("f0", "e0") | {"negative_passages": [{"text": "e5"}]}), 1, (1, 0, 0)
+        ),
+        draw(parse_json(record("f1", "e0")), 1, (1, 0, 1)),
+        draw(parse_json(record("f2", "e2")), 1, (1, 0, 2)),
+    ]
+    made = collate(batch)
+    assert made["targets"].tolist() == [0, 2, 3]
+    assert made["own"].tolist() == [[0, 1], [2, -1], [3, -1]]
+    assert made["left_out"].tolist() == [
+        [False, False, True, False],
+        [True, False, False, False],
+        [False, False, False, False],
+    ]
+
+
+def parse_json(item: dict) -> Example:
+    return parse(Line(Path("x.jsonl"), 1, json.dumps(item)))
+
+
+# ---------------------------------------------------------------- data
+
+
+def test_examples_are_found_by_number(tmp_path):
+    first = tmp_path / "a.jsonl"
+    first.write_bytes("\ufeff".encode() + json.dumps(record("ä?", "p0")).encode() + b"\r\n\n")
+    with open(first, "ab") as file:
+        file.write(
+            json.dumps(record("b", "p1", lang="fi", scores=[2]), ensure_ascii=False).encode()
+        )
+    second = tmp_path / "b.tsv"
+    second.write_text("質問\tp2\tja\nd\tp3\n", "utf-8")
+    examples = Examples([str(first), str(second)])
+    assert [examples[i].query for i in range(len(examples))] == ["ä?", "b", "質問", "d"]
+    assert [examples[i].language for i in range(4)] == [None, "fi", "ja", None]
+    assert examples[1].scores == (2.0,)
+    assert examples[2].positives[0].full == "p2"
+    assert examples.lengths.tolist() == [2, 1, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ({"query": "q", "negative_passages": []}, "has no positive_passages"),
+        ({"query": "q", "positive_passages": []}, "has no positive_passages"),
+        ({"query": " ", "positive_passages": [{"text": "p"}]}, "the query is empty"),
+        ({"positive_passages": [{"text": "p"}]}, "the query is missing"),
+        ({"query": 7, "positive_passages": [{"text": "p"}]}, "the query is not text"),
+        ({"query": "q", "positive_passages": [{"title": "t", "text": " "}]}, "has no text"),
+        ({"query": "q", "positive_passages": "p"}, "is not a list"),
+        ({"query": "q", "positive_passages": [7]}, "a passage of positive_passages is '7'"),
+        (record("q", "p", lang="??"), "'??' is not a language code"),
+        (record("q", "p", answers="x"), "answers is not a list"),
+        (record("q", "p", scores=[1, 2]), "expected 1 numbers"),
+        (record("q", "p", scores=["x"]), "expected 1 numbers"),
+        ("only a question", "1 columns"),
+        ("\tp", "the question is empty"),
+        ("q\t \n", "the passage is empty"),
+        ('{"query": ', "broken JSON"),
+    ],
+)
+def test_what_is_no_example_is_named_by_its_line(tmp_path, line, expected):
+    path = tmp_path / "x.jsonl"
+    text = line if isinstance(line, str) else json.dumps(line)
+    path.write_text(json.dumps(record("fine", "fine")) + "\n\n" + text + "\n")
+    with pytest.raises(UserError) as error:
+        Examples([str(path)])
+    assert f"{path}, line 3: " in str(error.value)
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_compressed_data_is_refused(tmp_path):
+    import gzip
+
+    path = tmp_path / "x.jsonl.gz"
+    path.write_bytes(gzip.compress(json.dumps(record("q", "p")).encode()))
+    with pytest.raises(UserError, match="unpack it first"):
+        Examples([str(path)])
+
+
+def test_negatives_are_drawn_anew_each_epoch_and_the_same_again():
+    example = parse_json(
+        record("q", "p") | {"negative_passages": [{"text": f"n{i}"} for i in range(9)]}
+    )
+    drawn = [draw(example, 3, (1, epoch, 0)).passages for epoch in range(20)]
+    assert all(d[0] == "p" and len(set(d)) == 4 for d in drawn)
+    assert len(set(drawn)) > 10
+    assert drawn == [draw(example, 3, (1, epoch, 0)).passages for epoch in range(20)]
+    assert draw(example, 0, (1, 0, 0)).passages == ("p",)
+    scored = parse_json(
+        record("q", "p", scores=[50, *range(9)])
+        | {"negative_passages": [{"text": f"n{i}"} for i in range(9)]}
+    )
+    one = draw(scored, 3, (1, 4, 0))
+    assert one.scores == (50.0, *(float(text[1:]) for text in one.passages[1:]))
+
+
+@pytest.mark.parametrize("n", [1, 16, 100, 1000])
+def test_an_epochs_order_has_every_example_once(n):
+    lengths = np.random.default_rng(0).integers(1, 90, n)
+    order = Order(n, 8, 5, lengths)
+    first, again = list(order), list(Order(n, 8, 5, lengths))
+    assert sorted(first) == list(range(n))
+    assert first == again
+    order.set_epoch(1)
+    assert n < 3 or list(order) != first
+    plain = list(Order(n, 8, 5))
+    assert sorted(plain) == list(range(n))
+    if n == 1000:  # of like length within a batch: what the sorting is for
+
+        def spread(one):
+            return np.mean([np.ptp(lengths[one[i : i + 8]]) for i in range(0, n, 8)])
+
+        assert spread(first) < spread(plain) / 4
+
+
+def test_chunks_leave_out_what_is_padding_in_all_rows():
+    tokens = {
+        "input_ids": torch.arange(12).reshape(3, 4),
+        "attention_mask": torch.tensor([[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 1]]),
+    }
+    first, second = split(tokens, 2)
+    assert first["input_ids"].tolist() == [[0, 1], [4, 5]]
+    assert second["input_ids"].tolist() == [[8, 9, 10, 11]]
+
+
+# ---------------------------------------------------------------- validation
+
+
+def test_rank_counts_equals_before_the_relevant_one():
+    scores = np.array([0.5, 0.9, 0.5, 0.1, 0.9])
+    assert best_rank(scores, [1]) == 2  # an equal stands before it
+    assert best_rank(scores, [0, 3]) == 4
+    assert best_rank(np.zeros(4), [2]) == 4
+
+
+def test_validation_by_mrr_and_by_tokens():
+    examples = [
+        Example("a", parse_json(record("a", "one two")).positives, (), None, ("two",)),
+        Example("b", parse_json(record("b", "three")).positives, (), None, ("three",)),
+        Example("c", parse_json(record("c", "four")).positives, (), None, ("yes",)),
+    ]
+    # passages in the order one two, three, four: ranks of the positives are 1, 2 and 3
+    queries = {"a": [3, 2, 1], "b": [3, 2, 1], "c": [3, 2, 1]}
+
+    def encode(texts, role):
+        return np.eye(3) if role == "passage" else np.array([queries[t] for t in texts], float)
+
+    assert Validation(examples, "mrr@10")(encode) == {
+        "mrr@10": pytest.approx(100 * (1 + 1 / 2 + 1 / 3) / 3)
+    }
+    assert Validation(examples, "mrr@2")(encode) == {"mrr@2": pytest.approx(50)}
+    # "three" is the third token retrieved; the question whose answer is yes is not counted
+    assert Validation(examples, "R@0.002kt")(encode) == {"R@0.002kt": pytest.approx(50)}
+    assert Validation(examples, "R@0.003kt")(encode) == {"R@0.003kt": pytest.approx(100)}
+    with pytest.raises(UserError, match="expected mrr@10"):
+        Validation(examples, "ndcg@10")
+    with pytest.raises(UserError, match="no example of the validation data has answers"):
+        Validation(examples[2:], "R@2kt")
+
+
+# ---------------------------------------------------------------- training
+
+
+def mrr(folder: Path, data: Path, **flags) -> float:
+    lines = [json.loads(line) for line in (data / "validation.jsonl").read_text().splitlines()]
+    chosen = resolve(str(folder), flags or None)
+    queries = load(chosen, "query").encode([line["query"] for line in lines])
+    passages = load(chosen, "passage").encode(
+        [line["positive_passages"][0]["text"] for line in lines]
+    )
+    scores = queries @ passages.T
+    return 100 * float(np.mean([1 / best_rank(row, [i]) for i, row in enumerate(scores)]))
+
+
+def test_a_retriever_learns_what_the_untrained_one_does_not_know(model, data, tmp_path):
+    """Word for word translation, on questions whose words never stood together in training."""
+    untrained = mrr(model, data, pooling="mean", normalize=True)
+    done = train_retriever(
+        settings(
+            model,
+            data,
+            tmp_path / "out",
+            max_steps=150,
+            validation=str(data / "validation.jsonl"),
+            eval_steps=50,
+        )
+    )
+    trained = mrr(tmp_path / "out", data)
+    assert untrained < 35
+    assert trained > 85
+    best = max(v["mrr@10"] for v in done["validation"])
+    assert done["best_metric"] == best
+    # the folder holds the best step's weights: what validation saw is what the registry gives
+    assert trained == pytest.approx(best, abs=1.5)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_gradient_caching_is_one_big_batch(model, data, tmp_path, dropout, monkeypatch):
+    """The same weights after some steps; with dropout the loss falls all the same."""
+    if dropout == 0:
+        copy = tmp_path / "model"
+        shutil.copytree(model, copy)
+        config = json.loads((copy / "config.json").read_text())
+        config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        (copy / "config.json").write_text(json.dumps(config))
+        model = copy
+    steps = 6 if dropout == 0 else 60
+    whole = train_retriever(settings(model, data, tmp_path / "whole", max_steps=steps))
+    parts = train_retriever(
+        settings(model, data, tmp_path / "parts", chunk_size=3, max_steps=steps)
+    )
+    if dropout == 0:
+        assert parts["loss"] == pytest.approx(whole["loss"], rel=1e-5)
+        expected, found = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+        assert expected.keys() == found.keys()
+        for name in expected:
+            np.testing.assert_allclose(found[name], expected[name], atol=2e-4)
+    else:
+        assert parts["loss"] < 2.3  # ln 16 = 2.77: nothing learned
+        assert whole["loss"] == pytest.approx(parts["loss"], abs=0.5)
+
+
+def test_accumulation_adds_batches_up(model, data, tmp_path):
+    done = train_retriever(settings(model, data, tmp_path / "out", batch_size=8, accumulation=2))
+    assert done["steps"] == 6
+    assert np.isfinite(done["loss"])
+
+
+@pytest.mark.parametrize("method", ["full", "lora", "prefix"])
+def test_a_resumed_training_ends_with_the_same_bytes(model, data, tmp_path, method):
+    """The first try is stopped by an error in the middle of a later step."""
+    from xqg_pyserini.train import retriever
+
+    some = {
+        "tuning": TuningSettings(method=method, virtual_tokens=3),
+        "save_steps": 4,
+        "max_steps": 10,
+    }
+    train_retriever(settings(model, data, tmp_path / "whole", **some))
+    original, calls = retriever.contrastive_loss, []
+
+    def stopping(*args):
+        calls.append(1)
+        if len(calls) == 7:
+            raise RuntimeError("power cut")
+        return original(*args)
+
+    retriever.contrastive_loss = stopping
+    try:
+        with pytest.raises(RuntimeError, match="power cut"):
+            train_retriever(settings(model, data, tmp_path / "again", **some))
+        assert not (tmp_path / "again").exists()
+        calls.clear()
+        calls.extend([1] * 100)
+        done = train_retriever(settings(model, data, tmp_path / "again", **some))
+    finally:
+        retriever.contrastive_loss = original
+    assert len(calls) == 106  # four steps were not taken again
+    assert done["steps"] == 10
+    for path in sorted((tmp_path / "whole").rglob("*.safetensors")):
+        twin = tmp_path / "again" / path.relative_to(tmp_path / "whole")
+        assert twin.read_bytes() == path.read_bytes()
+
+
+def test_untied_models_differ_and_are_both_used(model, data, tmp_path):
+    done = train_retriever(settings(model, data, tmp_path / "out", untied=True))
+    chosen = resolve(str(tmp_path / "out"))
+    assert chosen.query_model and chosen.query_model != chosen.model
+    query, passage = (load(chosen, role).encode(["f1 f2 f3"]) for role in ("query", "passage"))
+    assert np.abs(query - passage).max() > 1e-3
+    tied = train_retriever(settings(model, data, tmp_path / "tied"))
+    assert done["trainable_parameters"] == 2 * tied["trainable_parameters"]
+
+
+def test_early_stopping_keeps_the_best(model, data, tmp_path):
+    """At a learning rate that destroys the model, the first validation stays the best."""
+    done = train_retriever(
+        settings(
+            model,
+            data,
+            tmp_path / "out",
+            learning_rate=30.0,
+            warmup=0.0,
+            max_grad_norm=0.0,
+            max_steps=100,
+            validation=str(data / "validation.jsonl"),
+            eval_steps=2,
+            patience=2,
+            metric="R@0.003kt",
+        )
+    )
+    assert done["steps"] < 100
+    assert done["best_metric"] == max(v["R@0.003kt"] for v in done["validation"])
+    assert done["steps"] == done["best_step"] + 2 * 2
+
+
+def test_negatives_and_scores_are_used(model, tmp_path):
+    """A hard negative that the batch lacks is pushed away; scores pull it near again."""
+    rows = [
+        record(q, p, scores=[1.0, 1.0]) | {"negative_passages": [{"text": p.replace("e", "f")}]}
+        for q, p in pairs(64, seed=5)
+    ]
+    folder = tmp_path / "d"
+    folder.mkdir()
+    write_jsonl(folder / "train.tsv", rows)
+    gaps = {}
+    for name, more in {
+        "without": {"negatives": 0},
+        "with": {"negatives": 1},
+        "distilled": {"negatives": 1, "distill": 1.0},
+    }.items():
+        train_retriever(settings(model, folder, tmp_path / name, max_steps=150, **more))
+        encoder = load(resolve(str(tmp_path / name)), "passage")
+        query = encoder.encode([row["query"] for row in rows])
+        positive = encoder.encode([row["positive_passages"][0]["text"] for row in rows])
+        negative = encoder.encode([row["negative_passages"][0]["text"] for row in rows])
+        gaps[name] = float((query * (positive - negative)).sum(1).mean())
+    assert gaps["with"] > gaps["without"] + 0.1
+    assert abs(gaps["distilled"]) < gaps["with"] / 2  # equal scores: equal similarities
+
+
+# ---------------------------------------------------------------- settings
+
+
+def test_settings_of_yaml_and_flags(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text(
+        "model: m\ndata: d.jsonl\noutput: o\nlearning-rate: 1e-4\n"
+        "tuning: {method: lora, rank: 4}\nuntied: true\nmax_steps: 5\n"
+    )
+    found = read_settings(RetrieverSettings, path, {"output": "p", "rank": None, "max_steps": 7})
+    assert (found.model, found.data, found.output) == ("m", ("d.jsonl",), "p")
+    assert (found.learning_rate, found.max_steps, found.untied) == (1e-4, 7, True)
+    assert found.tuning == TuningSettings(method="lora", rank=4)
+    assert json.loads(json.dumps(found.record()))["tuning"]["rank"] == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("modle: m", "'modle' is unknown; expected model"),
+        ("model: m\ndata: d\noutput: o\nepochs: many", "epochs is 'many'; expected a number"),
+        ("model: m\ndata: d\noutput: o\nbatch_size: 1.5", "batch_size is 1.5; expected a whole"),
+        ("model: m\ndata: d\noutput: o\nbatch_size: 0", "batch_size is 0; expected more than 0"),
+        ("model: m\ndata: d\noutput: o\nuntied: 3", "untied is 3; expected true or false"),
+        ("model: m\ndata: d\noutput: o\ntuning: lorra", "lorra"),
+        ("model: m\ndata: d\noutput: o\nsave: x", "save is 'x'; expected auto, adapter, merged"),
+        ("model: m\ndata: d\noutput: o\npatience: 2", "need validation data"),
+        ("model: m\ndata: d\noutput: o\ntemperature: 0", "temperature is 0.0; expected more"),
+        ("model: m\ndata: d", "output is missing: give --output"),
+        ("- a", "expected a mapping"),
+        ("a: [", "broken YAML"),
+    ],
+)
+def test_settings_that_are_none(tmp_path, text, expected):
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        read_settings(RetrieverSettings, path, {})
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+# ---------------------------------------------------------------- the command
+
+
+FLAGS = ("--pooling", "mean", "--normalize", "--batch-size", 16, "--learning-rate", "3e-3")
+
+
+def test_command_killed_and_run_again(xqg, model, data, tmp_path):
+    """SIGKILL in the middle, the same command again: the weights of an undisturbed one."""
+    common = ("train", "retriever", "--model", model, "--data", data / "train.tsv", *FLAGS)
+    common += ("--max-steps", 120, "--save-steps", 10, "--device", "cpu")
+    whole = xqg(*common, "--output", tmp_path / "whole")
+    assert re.search(r"full: [\d,]+ of [\d,]+ parameters trained", whole)
+    killed = [*common, "--output", tmp_path / "killed"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "xqg_pyserini", *map(str, killed)], stderr=subprocess.DEVNULL
+    )
+    progress = tmp_path / ".killed.partial" / "progress.json"
+    deadline = time.monotonic() + 120
+    while not progress.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed").exists()
+    assert progress.exists()
+    xqg(*killed)
+    for name in ("model.safetensors", "config.json", "xqg_encoder.json"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not os.path.exists(tmp_path / ".killed.partial")
+    assert any((tmp_path / "killed" / "logs").iterdir())  # TensorBoard's
+    before = (tmp_path / "killed" / "training.json").stat().st_mtime_ns
+    again = json.loads(xqg(*killed, "--json"))  # finished: not done again
+    assert (tmp_path / "killed" / "training.json").stat().st_mtime_ns == before
+    assert again["steps"] == 120
+
+
+def test_trained_folder_goes_through_the_commands(xqg, model, data, tmp_path):
+    out = tmp_path / "out"
+    xqg(
+        *("train", "retriever", "--model", model, "--data", data / "train.tsv", *FLAGS),
+        *("--max-steps", 3, "--output", out, "--query-length", 8, "--passage-length", 9),
+    )
+    write_jsonl(tmp_path / "corpus.jsonl", [{"id": f"p{i}", "contents": f"e{i}"} for i in range(4)])
+    xqg(
+        "encode",
+        "--corpus",
+        tmp_path / "corpus.jsonl",
+        "--encoder",
+        out,
+        "--output",
+        tmp_path / "s",
+    )
+    meta = json.loads((tmp_path / "s" / "meta.json").read_text())
+    assert (meta["encoder"]["pooling"], meta["encoder"]["passage_length"]) == ("mean", 9)
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (("--tuning", "lora", "--rank", 0), "rank is 0"),
+        (("--save", "adapter"), "full has no adapter"),
+        (("--distill", 0.5), "--distill needs them"),
+        (("--metric", "R@2kt", "--validation", "train.tsv"), "has answers"),
+        (("--model", "nowhere/"), "nowhere/"),
+        (("--data", "missing.tsv"), "missing.tsv: no such file"),
+    ],
+)
+def test_bad_settings_end_with_one_line(refused, model, data, tmp_path, more, expected):
+    shutil.copy(data / "train.tsv", tmp_path / "train.tsv")
+    said = refused(
+        *("train", "retriever", "--model", model, "--data", "train.tsv", *FLAGS),
+        *("--max-steps", 2, "--output", "out", *more),
+        cwd=tmp_path,
+    )
+    assert expected in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train.tsv"]
