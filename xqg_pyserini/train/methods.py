@@ -80,6 +80,7 @@ class Tuned:
     """What is known of a tuned module; it hangs on the module as `xqg_tuned`."""
 
     settings: TuningSettings
+    names: tuple[str, ...]  # of what the method trains, frozen or not afterwards
     unused: tuple[str, ...] = UNUSED
     chosen: tuple[str, ...] = ()  # hybrid: the modules tuned in full
     table: list[dict[str, Any]] | None = None  # hybrid: every module's share
@@ -188,7 +189,8 @@ def attach(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         module = _ATTACH[settings.method](model, settings, seed, tuple(unused), tuple(chosen))
-    module.xqg_tuned = Tuned(settings, tuple(unused), tuple(chosen), table)
+    names = tuple(name for name, p in module.named_parameters() if p.requires_grad)
+    module.xqg_tuned = Tuned(settings, names, tuple(unused), tuple(chosen), table)
     return module
 
 
