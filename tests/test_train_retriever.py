@@ -508,6 +508,16 @@ def test_settings_of_yaml_and_flags(tmp_path):
     assert json.loads(json.dumps(found.record()))["tuning"]["rank"] == 4
 
 
+def test_the_published_recipe():
+    """Arxiv 2305.03950: batch 128, 7 hard negatives, 40 epochs at 1e-5, first token, dot product."""
+    given = {"model": "m", "data": ["d"], "output": "o"}
+    found = read_settings(RetrieverSettings, "xdr", given)
+    assert (found.batch_size, found.negatives, found.learning_rate) == (128, 7, 1e-5)
+    assert (found.epochs, found.pooling, found.normalize) == (40, "cls", False)
+    assert (found.query_length, found.passage_length, found.temperature) == (32, 128, 1.0)
+    assert found.tuning.method == "full"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -874,7 +874,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return _fail(
             arguments,
-            "interrupted; generate, filter, encode, accumulate, train and reproduce go on when run again",
+            "interrupted; long jobs (generate, encode, train, …) go on when run again",
             130,
         )
     except BrokenPipeError:
