@@ -509,7 +509,7 @@ def test_settings_of_yaml_and_flags(tmp_path):
 
 
 def test_the_published_recipe():
-    """Arxiv 2305.03950: batch 128, 7 hard negatives, 40 epochs at 1e-5, first token, dot product."""
+    """arXiv 2305.03950: batch 128, 7 hard negatives, 40 epochs, first token, dot product."""
     given = {"model": "m", "data": ["d"], "output": "o"}
     found = read_settings(RetrieverSettings, "xdr", given)
     assert (found.batch_size, found.negatives, found.learning_rate) == (128, 7, 1e-5)
