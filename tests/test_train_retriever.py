@@ -17,12 +17,13 @@ import torch
 from conftest import write_jsonl
 from safetensors.numpy import load_file
 
+from xqg_pyserini.__main__ import main
 from xqg_pyserini.encoders import resolve
 from xqg_pyserini.engines import load
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import Line
 from xqg_pyserini.train.data import Example, Examples, draw, parse
-from xqg_pyserini.train.methods import TuningSettings
+from xqg_pyserini.train.methods import METHODS, UNMERGED, WHOLE, TuningSettings
 from xqg_pyserini.train.retriever import (
     Collator,
     contrastive_loss,
@@ -507,6 +508,16 @@ def test_settings_of_yaml_and_flags(tmp_path):
     assert json.loads(json.dumps(found.record()))["tuning"]["rank"] == 4
 
 
+def test_the_published_recipe():
+    """arXiv 2305.03950: batch 128, 7 hard negatives, 40 epochs, first token, dot product."""
+    given = {"model": "m", "data": ["d"], "output": "o"}
+    found = read_settings(RetrieverSettings, "xdr", given)
+    assert (found.batch_size, found.negatives, found.learning_rate) == (128, 7, 1e-5)
+    assert (found.epochs, found.pooling, found.normalize) == (40, "cls", False)
+    assert (found.query_length, found.passage_length, found.temperature) == (32, 128, 1.0)
+    assert found.tuning.method == "full"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -588,6 +599,36 @@ def test_trained_folder_goes_through_the_commands(xqg, model, data, tmp_path):
     assert (meta["encoder"]["pooling"], meta["encoder"]["passage_length"]) == ("mean", 9)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_saves_and_loads(model, data, tmp_path, method):
+    """Adapter and merged model, by their folders alone, are the encoder that was trained."""
+    tuning = TuningSettings(method=method, virtual_tokens=3, rank=2, bottleneck=4)
+    base = load(resolve(str(model), {"pooling": "mean", "normalize": True}), "passage")
+    plain = base.encode(["e1 e2 e3", "e4"])
+    found = {}
+    for save in ("adapter", "merged"):
+        if (save, method in WHOLE, method in UNMERGED) in (
+            ("adapter", True, False),
+            ("merged", False, True),
+        ):
+            with pytest.raises(UserError, match=r"has no adapter|cannot be merged"):
+                train_retriever(settings(model, data, tmp_path / save, tuning=tuning, save=save))
+            continue
+        done = train_retriever(settings(model, data, tmp_path / save, tuning=tuning, save=save))
+        assert done["method"] == method
+        assert 0 < done["trainable_parameters"] <= done["parameters"]
+        found[save] = load(resolve(str(tmp_path / save)), "passage").encode(["e1 e2 e3", "e4"])
+        assert np.abs(found[save] - plain).max() > 1e-4
+        if save == "adapter":
+            by_flag = resolve(str(model), {"adapter": str(tmp_path / save)})
+            np.testing.assert_array_equal(
+                load(by_flag, "passage").encode(["e1 e2 e3", "e4"]), found[save]
+            )
+            assert done["stored_bytes"] < (model / "model.safetensors").stat().st_size
+    if len(found) == 2:
+        np.testing.assert_allclose(found["adapter"], found["merged"], atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
@@ -599,12 +640,23 @@ def test_trained_folder_goes_through_the_commands(xqg, model, data, tmp_path):
         (("--data", "missing.tsv"), "missing.tsv: no such file"),
     ],
 )
-def test_bad_settings_end_with_one_line(refused, model, data, tmp_path, more, expected):
+def test_bad_settings_end_with_one_line(model, data, tmp_path, monkeypatch, capsys, more, expected):
     shutil.copy(data / "train.tsv", tmp_path / "train.tsv")
+    monkeypatch.chdir(tmp_path)
+    argv = ("train", "retriever", "--model", model, "--data", "train.tsv", *FLAGS)
+    assert main([str(a) for a in (*argv, "--max-steps", 2, "--output", "out", *more)]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("xqg train: error: ")
+    assert expected in said[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train.tsv"]
+
+
+def test_bad_data_through_the_command(refused, model, tmp_path):
+    write_jsonl(tmp_path / "x.jsonl", [record("q", "p"), {"query": "q"}])
     said = refused(
-        *("train", "retriever", "--model", model, "--data", "train.tsv", *FLAGS),
-        *("--max-steps", 2, "--output", "out", *more),
+        *("train", "retriever", "--model", model, "--data", "x.jsonl", *FLAGS, "--output", "out"),
         cwd=tmp_path,
     )
-    assert expected in said
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["train.tsv"]
+    assert "x.jsonl, line 2: the question 'q' has no positive_passages" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]

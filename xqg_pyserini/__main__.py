@@ -806,7 +806,11 @@ def _train(sub: argparse.ArgumentParser) -> None:
             description=f"Train a {name}.",
             **_raw(_TRAIN_KIND),  # type: ignore[arg-type]
         )
-        kind.add_argument("--config", metavar="FILE", help="YAML with any of the settings below")
+        kind.add_argument(
+            "--config",
+            metavar="FILE",
+            help="YAML with any of the settings below, or a shipped recipe: xdr",
+        )
         for option in options(settings):
             _setting(kind, option)
         _overwrite(kind)
@@ -900,7 +904,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return _fail(
             arguments,
-            "interrupted; generate, filter, encode, accumulate and reproduce go on when run again",
+            "interrupted; long jobs (generate, encode, train, …) go on when run again",
             130,
         )
     except BrokenPipeError:
