@@ -75,7 +75,8 @@ class Neighbours:
 class Task:
     """What every task has.  `seen` languages are trained on, `unseen` ones only tested.
 
-    `test` and `validation` are questions a language.
+    `test` and `validation` are questions a language.  `conditions` are those that are trained, all
+    if None; the untuned backbone is scored in each.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Task:
     test: int = 200
     validation: int = 50
     seed: int = 0
+    conditions: tuple[str, ...] | None = None
     encoding: Encoding = field(default_factory=Encoding)
     training: Training = field(default_factory=Training)
 
@@ -360,6 +362,13 @@ def _check(matrix: Matrix, where: str) -> None:
             f"{where}: tables: reference is {matrix.tables.reference!r}; "
             f"expected one of the methods: {', '.join(methods)}"
         )
+    restricted: list[Method | Task] = [*matrix.methods, *matrix.tasks]
+    for part in restricted:
+        for name in part.conditions or ():
+            if name not in conditions:
+                raise UserError(
+                    f"{where}: {part.name}: condition {name!r}; expected {', '.join(conditions)}"
+                )
     pairs = [f"{task}/{condition}" for task in names for condition in conditions]
     for pair, source in matrix.search.source.items():
         for end in (pair, source):
@@ -454,8 +463,13 @@ def _trainings(
     matrix: Matrix, task: Task, condition: Condition, method: Method, seed: int
 ) -> Iterator[Cell]:
     seeds = matrix.seeds if method.seeds is None else method.seeds
-    wanted = (seed in seeds, task.name in (method.tasks or (task.name,)))
-    if not all(wanted) or condition.name not in (method.conditions or (condition.name,)):
+    wanted = (
+        seed in seeds,
+        task.name in (method.tasks or (task.name,)),
+        condition.name in (method.conditions or (condition.name,)),
+        condition.name in (task.conditions or (condition.name,)),
+    )
+    if not all(wanted):
         return
     first, second = matrix.chooser(task.name, condition.name)
     searches = list(_searches(matrix, matrix.task(first), matrix.condition(second), method))
@@ -510,7 +524,7 @@ def _bases(task: Task, condition: Condition) -> tuple[str, ...]:
 def _task_data(task: Task) -> Settings:
     """Return what decides a task's texts and neighbours."""
     settings = dataclasses.asdict(task)
-    for key in ("name", "training", "all_candidates", "beta", "beta_centered"):
+    for key in ("name", "conditions", "training", "all_candidates", "beta", "beta_centered"):
         settings.pop(key, None)
     return settings
 
