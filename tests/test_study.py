@@ -256,7 +256,7 @@ def test_the_shipped_matrix_names_what_the_issue_asks_for():
         "prefix", "robust-prefix",
     ]  # fmt: skip
     assert matrix.seeds == (1, 2, 3)
-    assert matrix.search.learning_rates == (2e-5, 2e-4, 2e-3)
+    assert matrix.search.learning_rates == (5e-5, 5e-4, 5e-3)
     assert [(t.seen, t.unseen) for t in matrix.tasks] == [
         (("ar", "fi", "ja", "ru"), ("bn", "ko", "te")), (("ar", "ru", "de"), ("el", "es", "ro")),
     ]  # fmt: skip
@@ -265,12 +265,12 @@ def test_the_shipped_matrix_names_what_the_issue_asks_for():
     places = {cell.name: i for i, cell in enumerate(cells)}
     assert all(places[need] < places[cell.name] for cell in cells for need in cell.needs)
     trained = [cell for cell in cells if cell.kind == "train"]
-    assert len(trained) == 2 * 2 * 8 * 3
+    assert len(trained) == 3 * 8 * 3  # XQuAD is trained on one of the two backbones
     assert [cell.seed for cell in trained] == sorted(cell.seed for cell in trained)
     chosen = choose_cells(cells, ["xquad/as-is/lora/seed-2"])
     assert [cell.name for cell in chosen] == [
         "translations/prepare", "xquad/prepare",
-        *(f"translations/as-is/search/lora/{rate}" for rate in ("2e-05", "0.0002", "0.002")),
+        *(f"translations/as-is/search/lora/{rate}" for rate in ("5e-05", "0.0005", "0.005")),
         "xquad/as-is/lora/seed-2",
     ]  # fmt: skip
 
