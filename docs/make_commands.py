@@ -14,8 +14,8 @@ HEAD = """\
 Results go to stdout, as JSON with `--json`; progress bars to stderr, where it is a terminal. What
 you can mend is an error of one line on stderr and exit code 2; nothing half-written is left behind.
 Warnings stand on stderr after a success. Folders that hold something are replaced only with
-`--overwrite`; runs and submissions are replaced in one step. A killed
-`generate`, `filter`, `encode` or `accumulate` goes on when the same command is run again.
+`--overwrite`; runs and submissions are replaced in one step. A killed `generate`, `filter`,
+`encode`, `accumulate`, `train` or `reproduce` goes on when the same command is run again.
 """
 
 
@@ -23,7 +23,15 @@ def page() -> str:
     """Return the page."""
     top = parser()
     (commands,) = [a for a in top._actions if isinstance(a, argparse._SubParsersAction)]
-    return HEAD + "".join(_section(name, sub) for name, sub in commands.choices.items())
+    return HEAD + "".join(_sections(name, sub) for name, sub in commands.choices.items())
+
+
+def _sections(name: str, sub: argparse.ArgumentParser) -> str:
+    """Return a command's section, or, for a command of several kinds, one for each."""
+    for action in sub._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return "".join(_section(f"{name} {kind}", one) for kind, one in action.choices.items())
+    return _section(name, sub)
 
 
 def _section(name: str, sub: argparse.ArgumentParser) -> str:

@@ -23,6 +23,7 @@ HEAVY += ("matplotlib", "scipy")
 NAMES = {
     *("demo", "encode", "accumulate", "index", "search", "evaluate", "submit", "pyserini"),
     *("doctor", "report", "inspect", "sweep", "generate", "filter", "mine", "perturb"),
+    *("train", "reproduce"),
 }
 
 # several command lines in one process, from stdin; stops at the first that fails

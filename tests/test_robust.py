@@ -114,7 +114,7 @@ def test_one_step_is_as_by_hand():
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_a_question_depends_neither_on_the_others_nor_on_padding(pooling):
-    module = robust(pooling=pooling, robust_steps=8)
+    module = robust(pooling=pooling, robust_lr=0.1)
     tuner, inputs = RobustPrefix(module, pooling), batch(99)
     together = tuner(**inputs).last_hidden_state
     for i in range(len(together)):

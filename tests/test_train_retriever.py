@@ -1,4 +1,4 @@
-"""Training a retriever: its data, its loss, its loop, its files; through the command where a user would."""
+"""Training a retriever: data, loss, loop, files; through the command where a user would."""
 
 import json
 import math
@@ -17,12 +17,13 @@ import torch
 from conftest import write_jsonl
 from safetensors.numpy import load_file
 
+from xqg_pyserini.__main__ import main
 from xqg_pyserini.encoders import resolve
 from xqg_pyserini.engines import load
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import Line
 from xqg_pyserini.train.data import Example, Examples, draw, parse
-from xqg_pyserini.train.methods import TuningSettings
+from xqg_pyserini.train.methods import METHODS, UNMERGED, WHOLE, TuningSettings
 from xqg_pyserini.train.retriever import (
     Collator,
     contrastive_loss,
@@ -150,7 +151,7 @@ def test_distillation_is_the_hand_computed_divergence():
     teacher = [math.exp(2) / (math.exp(2) + 1), 1 / (math.exp(2) + 1)]
     student = [math.exp(2) / (math.exp(2) + math.exp(1)), math.exp(1) / (math.exp(2) + math.exp(1))]
     expected = sum(t * math.log(t / s) for t, s in zip(teacher, student, strict=True))
-    assert loss.item() == pytest.approx(expected, rel=1e-6)
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_distillation_of_ragged_candidates_has_finite_gradients():
@@ -334,7 +335,7 @@ def test_validation_by_mrr_and_by_tokens():
 
 
 def mrr(folder: Path, data: Path, **flags) -> float:
-    lines = [json.loads(line) for line in open(data / "validation.jsonl")]
+    lines = [json.loads(line) for line in (data / "validation.jsonl").read_text().splitlines()]
     chosen = resolve(str(folder), flags or None)
     queries = load(chosen, "query").encode([line["query"] for line in lines])
     passages = load(chosen, "passage").encode(
@@ -376,8 +377,11 @@ def test_gradient_caching_is_one_big_batch(model, data, tmp_path, dropout, monke
         config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
         (copy / "config.json").write_text(json.dumps(config))
         model = copy
-    whole = train_retriever(settings(model, data, tmp_path / "whole"))
-    parts = train_retriever(settings(model, data, tmp_path / "parts", chunk_size=3))
+    steps = 6 if dropout == 0 else 60
+    whole = train_retriever(settings(model, data, tmp_path / "whole", max_steps=steps))
+    parts = train_retriever(
+        settings(model, data, tmp_path / "parts", chunk_size=3, max_steps=steps)
+    )
     if dropout == 0:
         assert parts["loss"] == pytest.approx(whole["loss"], rel=1e-5)
         expected, found = weights(tmp_path / "whole"), weights(tmp_path / "parts")
@@ -385,7 +389,8 @@ def test_gradient_caching_is_one_big_batch(model, data, tmp_path, dropout, monke
         for name in expected:
             np.testing.assert_allclose(found[name], expected[name], atol=2e-4)
     else:
-        assert parts["loss"] < 2.75  # ln 16: nothing learned
+        assert parts["loss"] < 2.3  # ln 16 = 2.77: nothing learned
+        assert whole["loss"] == pytest.approx(parts["loss"], abs=0.5)
 
 
 def test_accumulation_adds_batches_up(model, data, tmp_path):
@@ -399,7 +404,11 @@ def test_a_resumed_training_ends_with_the_same_bytes(model, data, tmp_path, meth
     """The first try is stopped by an error in the middle of a later step."""
     from xqg_pyserini.train import retriever
 
-    some = {"tuning": TuningSettings(method=method), "save_steps": 4, "max_steps": 10}
+    some = {
+        "tuning": TuningSettings(method=method, virtual_tokens=3),
+        "save_steps": 4,
+        "max_steps": 10,
+    }
     train_retriever(settings(model, data, tmp_path / "whole", **some))
     original, calls = retriever.contrastive_loss, []
 
@@ -473,7 +482,7 @@ def test_negatives_and_scores_are_used(model, tmp_path):
         "with": {"negatives": 1},
         "distilled": {"negatives": 1, "distill": 1.0},
     }.items():
-        train_retriever(settings(model, folder, tmp_path / name, max_steps=40, **more))
+        train_retriever(settings(model, folder, tmp_path / name, max_steps=150, **more))
         encoder = load(resolve(str(tmp_path / name)), "passage")
         query = encoder.encode([row["query"] for row in rows])
         positive = encoder.encode([row["positive_passages"][0]["text"] for row in rows])
@@ -497,6 +506,16 @@ def test_settings_of_yaml_and_flags(tmp_path):
     assert (found.learning_rate, found.max_steps, found.untied) == (1e-4, 7, True)
     assert found.tuning == TuningSettings(method="lora", rank=4)
     assert json.loads(json.dumps(found.record()))["tuning"]["rank"] == 4
+
+
+def test_the_published_recipe():
+    """arXiv 2305.03950: batch 128, 7 hard negatives, 40 epochs, first token, dot product."""
+    given = {"model": "m", "data": ["d"], "output": "o"}
+    found = read_settings(RetrieverSettings, "xdr", given)
+    assert (found.batch_size, found.negatives, found.learning_rate) == (128, 7, 1e-5)
+    assert (found.epochs, found.pooling, found.normalize) == (40, "cls", False)
+    assert (found.query_length, found.passage_length, found.temperature) == (32, 128, 1.0)
+    assert found.tuning.method == "full"
 
 
 @pytest.mark.parametrize(
@@ -534,7 +553,7 @@ FLAGS = ("--pooling", "mean", "--normalize", "--batch-size", 16, "--learning-rat
 def test_command_killed_and_run_again(xqg, model, data, tmp_path):
     """SIGKILL in the middle, the same command again: the weights of an undisturbed one."""
     common = ("train", "retriever", "--model", model, "--data", data / "train.tsv", *FLAGS)
-    common += ("--max-steps", 400, "--save-steps", 20, "--device", "cpu")
+    common += ("--max-steps", 120, "--save-steps", 10, "--device", "cpu")
     whole = xqg(*common, "--output", tmp_path / "whole")
     assert re.search(r"full: [\d,]+ of [\d,]+ parameters trained", whole)
     killed = [*common, "--output", tmp_path / "killed"]
@@ -557,7 +576,7 @@ def test_command_killed_and_run_again(xqg, model, data, tmp_path):
     before = (tmp_path / "killed" / "training.json").stat().st_mtime_ns
     again = json.loads(xqg(*killed, "--json"))  # finished: not done again
     assert (tmp_path / "killed" / "training.json").stat().st_mtime_ns == before
-    assert again["steps"] == 400
+    assert again["steps"] == 120
 
 
 def test_trained_folder_goes_through_the_commands(xqg, model, data, tmp_path):
@@ -580,6 +599,36 @@ def test_trained_folder_goes_through_the_commands(xqg, model, data, tmp_path):
     assert (meta["encoder"]["pooling"], meta["encoder"]["passage_length"]) == ("mean", 9)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_saves_and_loads(model, data, tmp_path, method):
+    """Adapter and merged model, by their folders alone, are the encoder that was trained."""
+    tuning = TuningSettings(method=method, virtual_tokens=3, rank=2, bottleneck=4)
+    base = load(resolve(str(model), {"pooling": "mean", "normalize": True}), "passage")
+    plain = base.encode(["e1 e2 e3", "e4"])
+    found = {}
+    for save in ("adapter", "merged"):
+        if (save, method in WHOLE, method in UNMERGED) in (
+            ("adapter", True, False),
+            ("merged", False, True),
+        ):
+            with pytest.raises(UserError, match=r"has no adapter|cannot be merged"):
+                train_retriever(settings(model, data, tmp_path / save, tuning=tuning, save=save))
+            continue
+        done = train_retriever(settings(model, data, tmp_path / save, tuning=tuning, save=save))
+        assert done["method"] == method
+        assert 0 < done["trainable_parameters"] <= done["parameters"]
+        found[save] = load(resolve(str(tmp_path / save)), "passage").encode(["e1 e2 e3", "e4"])
+        assert np.abs(found[save] - plain).max() > 1e-4
+        if save == "adapter":
+            by_flag = resolve(str(model), {"adapter": str(tmp_path / save)})
+            np.testing.assert_array_equal(
+                load(by_flag, "passage").encode(["e1 e2 e3", "e4"]), found[save]
+            )
+            assert done["stored_bytes"] < (model / "model.safetensors").stat().st_size
+    if len(found) == 2:
+        np.testing.assert_allclose(found["adapter"], found["merged"], atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
@@ -589,15 +638,25 @@ def test_trained_folder_goes_through_the_commands(xqg, model, data, tmp_path):
         (("--metric", "R@2kt", "--validation", "train.tsv"), "has answers"),
         (("--model", "nowhere/"), "nowhere/"),
         (("--data", "missing.tsv"), "missing.tsv: no such file"),
-        (("--encoder-length", 3), "unrecognized arguments"),
     ],
 )
-def test_bad_settings_end_with_one_line(refused, model, data, tmp_path, more, expected):
+def test_bad_settings_end_with_one_line(model, data, tmp_path, monkeypatch, capsys, more, expected):
     shutil.copy(data / "train.tsv", tmp_path / "train.tsv")
+    monkeypatch.chdir(tmp_path)
+    argv = ("train", "retriever", "--model", model, "--data", "train.tsv", *FLAGS)
+    assert main([str(a) for a in (*argv, "--max-steps", 2, "--output", "out", *more)]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("xqg train: error: ")
+    assert expected in said[0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["train.tsv"]
+
+
+def test_bad_data_through_the_command(refused, model, tmp_path):
+    write_jsonl(tmp_path / "x.jsonl", [record("q", "p"), {"query": "q"}])
     said = refused(
-        *("train", "retriever", "--model", model, "--data", "train.tsv", *FLAGS),
-        *("--max-steps", 2, "--output", "out", *more),
+        *("train", "retriever", "--model", model, "--data", "x.jsonl", *FLAGS, "--output", "out"),
         cwd=tmp_path,
     )
-    assert expected in said
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["train.tsv"]
+    assert "x.jsonl, line 2: the question 'q' has no positive_passages" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]

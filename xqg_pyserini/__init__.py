@@ -18,12 +18,22 @@ if TYPE_CHECKING:
     from xqg_pyserini.generate.job import generate_queries
     from xqg_pyserini.index import build_index
     from xqg_pyserini.leaderboard import write_submission
+    from xqg_pyserini.mine import mine_negatives
+    from xqg_pyserini.perturb import perturb_questions
     from xqg_pyserini.search import search_index, search_stores
     from xqg_pyserini.store import QueryStore, VectorStore
+    from xqg_pyserini.train.methods import TuningSettings
+    from xqg_pyserini.train.retriever import train_retriever
+    from xqg_pyserini.train.settings import RetrieverSettings
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "perturb_questions": "perturb",
+    "mine_negatives": "mine",
+    "train_retriever": "train.retriever",
+    "TuningSettings": "train.methods",
+    "RetrieverSettings": "train.settings",
     "Fusion": "augment",
     "FusedPassages": "fused",
     "QueryStore": "store",
@@ -47,6 +57,8 @@ __all__ = [
     "FusedPassages",
     "Fusion",
     "QueryStore",
+    "RetrieverSettings",
+    "TuningSettings",
     "UserError",
     "VectorStore",
     "XqgWarning",
@@ -56,9 +68,12 @@ __all__ = [
     "evaluate_runs",
     "filter_queries",
     "generate_queries",
+    "mine_negatives",
+    "perturb_questions",
     "read_questions",
     "search_index",
     "search_stores",
+    "train_retriever",
     "write_run",
     "write_submission",
 ]

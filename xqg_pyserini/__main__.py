@@ -77,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     _submit(command("submit", "write or check an XOR-Retrieve leaderboard file"))
     _inspect(command("inspect", "measure stores: lengths, centres, counts, and what follows"))
     _train(command("train", "train a retriever or a generator, in full or in part", _TRAIN))
+    _reproduce(command("reproduce", "run a study, cell by cell, and make its tables", _REPRODUCE))
     _pyserini(command("pyserini", "run a Pyserini module with our encoders in it", _PYSERINI))
     doctor = command("doctor", "say what this machine has and what would not work")
     _json(doctor)
@@ -163,6 +164,14 @@ Each positive passage of a question makes a pair; negatives are not looked at.  
 language is the data's "language", else --language.  xqg generate --model DIR takes the result, with
 the prompt that it was trained on.""",
 }
+_REPRODUCE = """\
+MATRIX is a study that is shipped (peft-unseen; peft-smoke is for tests) or a YAML file of that
+form.  Every cell is a folder that appears when it is whole: kill the command at any moment, start
+it again, and it goes on.  A cell whose settings changed in the file is done again.
+OUTPUT gets tables.md, results.json, outcomes.jsonl.gz (every question's rank) and progress.log.
+Example:
+  xqg reproduce peft-unseen --data DATA --model E5 --output study --only 'translations/*/untuned'
+See docs/reproduce.md."""
 _PYSERINI = """\
 Examples:
   xqg pyserini search.faiss --index DIR --topics T.tsv --output RUN \\
@@ -808,7 +817,11 @@ def _train(sub: argparse.ArgumentParser) -> None:
             description=f"Train a {name}.",
             **_raw(_TRAIN_KIND + _TRAIN_OWN[name]),  # type: ignore[arg-type]
         )
-        kind.add_argument("--config", metavar="FILE", help="YAML with any of the settings below")
+        kind.add_argument(
+            "--config",
+            metavar="FILE",
+            help="YAML with any of the settings below, or a shipped recipe: xdr",
+        )
         for option in options(KINDS[name]):
             _setting(kind, option)
         if name == "generator":  # known, so that it can be refused with a reason
@@ -834,6 +847,27 @@ def _setting(sub: argparse.ArgumentParser, option: Any) -> None:
         if option.many:
             keywords["nargs"] = "+"
     sub.add_argument(f"--{option.name.replace('_', '-')}", **keywords)
+
+
+def _reproduce(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("matrix", metavar="MATRIX", help="a shipped study's name, or a YAML file")
+    sub.add_argument("--data", required=True, metavar="DIR", help="has xor-tydi/ and xquad/")
+    sub.add_argument(
+        "--model", required=True, metavar="FOLDER", help="the backbone, a Hugging Face folder"
+    )
+    sub.add_argument("--output", required=True, metavar="DIR", help="cells and tables")
+    sub.add_argument(
+        "--workers",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="cells at a time, each with its share of the cores (default 1)",
+    )
+    sub.add_argument(
+        "--only", nargs="+", metavar="PATTERN", help="cells by name, as *; and what these need"
+    )
+    sub.add_argument("--list", action="store_true", help="print the cells, their state and time")
+    _json(sub)
 
 
 def _pyserini(sub: argparse.ArgumentParser) -> None:
@@ -883,7 +917,7 @@ def _run(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         return _fail(
             arguments,
-            "interrupted; generate, filter, encode and accumulate go on when run again",
+            "interrupted; long jobs (generate, encode, train, …) go on when run again",
             130,
         )
     except BrokenPipeError:

@@ -579,6 +579,20 @@ def train(args: argparse.Namespace) -> None:
     _print(args, record, training_text(record, settings.output))
 
 
+def reproduce(args: argparse.Namespace) -> None:
+    """Run `xqg reproduce`."""
+    from xqg_pyserini.study.runner import list_study, list_text, run_study
+
+    inputs = (args.matrix, args.data, args.model, args.output)
+    if args.list:
+        cells = list_study(*inputs, args.only)
+        _print(args, cells, list_text(cells))
+        return
+    done = run_study(*inputs, workers=args.workers, only=args.only)
+    text = f"{args.output}: {done['done']} of {done['cells']} cells are done; see tables.md there"
+    _print(args, done, text)
+
+
 def pyserini(args: argparse.Namespace) -> None:
     """Run `xqg pyserini`."""
     from xqg_pyserini.bridge import run_module

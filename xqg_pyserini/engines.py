@@ -21,6 +21,7 @@ from xqg_pyserini.pretrained import (
     fingerprint,
     load_model,
     load_tokenizer,
+    sentence_vectors,
     torch_device,
 )
 
@@ -237,21 +238,8 @@ class Torch(Encoder):
             batch = self._tokenizer.pad(rows, return_tensors="pt").to(self.device)
             output = self._forward(**batch)
             with torch.inference_mode():
-                pooled = self._pool(output, batch["attention_mask"]).float()
-                if self.settings.normalize:
-                    pooled = torch.nn.functional.normalize(pooled, dim=1)
+                pooled = sentence_vectors(output, batch["attention_mask"], self.settings)
             yield part, pooled.cpu().numpy()
-
-    def _pool(self, output: Any, mask: Any) -> Any:
-        hidden = output.last_hidden_state
-        if self.settings.pooling == "cls":
-            return hidden[:, 0]
-        if self.settings.pooling == "mean":
-            weights = mask.unsqueeze(-1).to(hidden.dtype)
-            return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
-        if getattr(output, "pooler_output", None) is None:
-            raise UserError(f"the model of {self.settings.name} has no pooler; choose cls or mean")
-        return output.pooler_output
 
     def _base_fingerprint(self) -> str:
         return fingerprint(self.settings.model_for(self.role), self._model.config)

@@ -41,7 +41,8 @@ def _weights(module: Any) -> dict[str, Any]:
         from peft import get_peft_model_state_dict
 
         return get_peft_model_state_dict(module, save_embedding_layers=False)
-    return {name: p.detach() for name, p in module.named_parameters() if p.requires_grad}
+    parameters = dict(module.named_parameters())
+    return {name: parameters[name].detach() for name in tuned(module).names}
 
 
 def save_adapter(
@@ -62,6 +63,7 @@ def save_adapter(
     method = known.settings.method
     if method in WHOLE:
         raise UserError(f"{method} tuning has no adapter; save the whole model")
+    base = str(Path(base).resolve()) if Path(base).is_dir() else base
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.contiguous().cpu() for name, tensor in _weights(module).items()}
@@ -85,7 +87,7 @@ def save_adapter(
         "full_modules": list(known.chosen),
         "modules": known.table,
         "statistics": sorted(known.statistics),
-        "parameters": sum(p.numel() for p in module.parameters() if p.requires_grad),
+        "parameters": sum(module.get_parameter(name).numel() for name in known.names),
     }
     write_json(folder / META, meta)
 

@@ -24,36 +24,30 @@ HYBRID = ("hybrid-lora", "hybrid-lora-random")
 UNUSED = ("pooler",)
 
 
+def _setting(default: float, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
 @dataclass(frozen=True)
 class TuningSettings:
     """A tuning method and what it takes; a setting of another method is not looked at.
 
-    Args:
-        method: one of METHODS.
-        rank: of LoRA's matrices (lora, hybrid-lora, hybrid-lora-random).
-        lora_alpha: LoRA's update is scaled by lora_alpha / rank.
-        lora_dropout: of LoRA's input.
-        bottleneck: width of an adapter.
-        virtual_tokens: length of a prefix (prefix, robust-prefix).
-        full_share: share of the linear modules that are tuned in full (hybrid-*).
-        robust_steps: steps of tuning a question's extra prefix.
-        robust_lr: length of such a step: this share of the step that would end at a loss of zero
-            if the loss were linear, and at most this share of the trained prefix's length.
-        robust_layers: the lowest layers, whose activations are to match.
-        robust_rank: directions of activations that are kept of the training questions.
+    Each field's help says what it is.  A step of robust prefix-tuning is `robust_lr` times the
+    shorter of two lengths: of the step that would end at a loss of zero if the loss were linear,
+    and of the trained prefix.
     """
 
     method: str = "full"
-    rank: int = 8
-    lora_alpha: float = 16.0
-    lora_dropout: float = 0.0
-    bottleneck: int = 64
-    virtual_tokens: int = 16
-    full_share: float = 0.1
-    robust_steps: int = 5
-    robust_lr: float = 0.1
-    robust_layers: int = 3
-    robust_rank: int = 32
+    rank: int = _setting(8, "rank of LoRA's matrices (lora, hybrid-lora, hybrid-lora-random)")
+    lora_alpha: float = _setting(16.0, "LoRA's update is scaled by this / rank")
+    lora_dropout: float = _setting(0.0, "of LoRA's input")
+    bottleneck: int = _setting(64, "width of an adapter")
+    virtual_tokens: int = _setting(16, "length of a prefix (prefix, robust-prefix)")
+    full_share: float = _setting(0.1, "share of the linear modules tuned in full (hybrid-*)")
+    robust_steps: int = _setting(5, "steps of tuning a question's extra prefix")
+    robust_lr: float = _setting(0.1, "length of such a step, as docs/training-methods.md says")
+    robust_layers: int = _setting(3, "the lowest layers, whose activations are to match")
+    robust_rank: int = _setting(32, "directions that are kept of training questions' activations")
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -86,6 +80,7 @@ class Tuned:
     """What is known of a tuned module; it hangs on the module as `xqg_tuned`."""
 
     settings: TuningSettings
+    names: tuple[str, ...]  # of what the method trains, frozen or not afterwards
     unused: tuple[str, ...] = UNUSED
     chosen: tuple[str, ...] = ()  # hybrid: the modules tuned in full
     table: list[dict[str, Any]] | None = None  # hybrid: every module's share
@@ -194,7 +189,8 @@ def attach(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         module = _ATTACH[settings.method](model, settings, seed, tuple(unused), tuple(chosen))
-    module.xqg_tuned = Tuned(settings, tuple(unused), tuple(chosen), table)
+    names = tuple(name for name, p in module.named_parameters() if p.requires_grad)
+    module.xqg_tuned = Tuned(settings, names, tuple(unused), tuple(chosen), table)
     return module
 
 

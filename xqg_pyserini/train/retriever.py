@@ -39,12 +39,14 @@ from xqg_pyserini.pretrained import (
 from xqg_pyserini.store import Job
 from xqg_pyserini.train import job, tuning
 from xqg_pyserini.train.data import Drawable, Drawn, Examples, Joined, read_examples
+from xqg_pyserini.train.robust import collect_statistics
 from xqg_pyserini.train.settings import RetrieverSettings
 from xqg_pyserini.train.synthetic import Synthetic
 from xqg_pyserini.train.trainer import Trainer
 from xqg_pyserini.train.validation import Validation
 
-WARM_UP_BATCHES = 8
+WARM_UP_BATCHES = 8  # whose gradients decide what hybrid-lora tunes in full
+WELL_ANSWERED = 2048  # questions looked at for robust prefix-tuning
 ROLES = ("query", "passage")
 
 
@@ -217,10 +219,10 @@ class RetrieverTrainer(Trainer):
             loss = (1 - s.distill) * loss + s.distill * distilled
         return loss
 
-    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any) -> torch.Tensor:
+    def step(self, model: Any, inputs: dict[str, Any], *args: Any) -> torch.Tensor:
         """Add a batch's gradients to the parameters; return its loss."""
         if self.settings.chunk_size is None:
-            return super().training_step(model, inputs, *args)
+            return super().step(model, inputs, *args)
         model.train()
         inputs = self._prepare_inputs(inputs)
         chunks = [
@@ -320,8 +322,13 @@ def _encoder(settings: RetrieverSettings) -> EncoderSettings:
         raise UserError(
             f"encoder {settings.model} cannot be trained; give a Hugging Face model or folder"
         )
-    if encoder.query_model is not None:
-        raise UserError(f"encoder {settings.model} is untied; begin with one model")
+    if settings.save == "adapter" and settings.tuning.method in tuning.WHOLE:
+        raise UserError(f"tuning {settings.tuning.method} has no adapter; use --save merged")
+    if settings.save == "merged" and settings.tuning.method in tuning.UNMERGED:
+        raise UserError(f"tuning {settings.tuning.method} cannot be merged; use --save adapter")
+    if encoder.query_model is not None or encoder.adapter is not None:
+        what = "untied" if encoder.query_model else "a base and an adapter"
+        raise UserError(f"encoder {settings.model} is {what}; begin with one whole model")
     return encoder
 
 
@@ -405,9 +412,30 @@ class _Training:
         self.model.eval()
         modules = tuning.module_table(self.tuned["passage"])
         report = job.report(self.settings, self.model, measured, modules)
+        if self.settings.tuning.method == "robust-prefix":
+            self._measure_well_answered()
         self._write(folder.path)
         trainer.clear()
         return {**report, "stored_bytes": job.stored_bytes(folder.path)}
+
+    def _measure_well_answered(self) -> None:
+        """Measure the activations that robust prefix-tuning brings new questions close to."""
+        query = self.tuned.get("query", self.tuned["passage"])
+        collect_statistics(query, self._well_answered(), self.encoder.pooling)
+
+    def _well_answered(self) -> Iterator[dict[str, torch.Tensor]]:
+        """Yield tokens of training questions that rank their positive first in their batch."""
+        size = self.settings.batch_size
+        for start in range(0, min(len(self.data), WELL_ANSWERED), size):
+            numbers = range(start, min(start + size, len(self.data)))
+            inputs = job.to_device(self.collate([self.data[i] for i in numbers]), self.device)
+            with torch.inference_mode():
+                passages = self.model(inputs["passages"], "passage")
+                similarities = self.model(inputs["queries"], "query") @ passages.T
+                best = similarities.masked_fill(inputs["left_out"], -torch.inf).argmax(1)
+            first = best == inputs["targets"]
+            if first.any():
+                yield {key: value[first] for key, value in inputs["queries"].items()}
 
     def _write(self, folder: Path) -> None:
         merged = job.merges(self.settings)
@@ -429,7 +457,7 @@ class _Training:
                 _write_sentence_transformers(folder, settings)
         else:
             settings = replace(settings, adapter=str(folder))
-        getattr(encoders, "write_settings", print)(folder, settings)
+        encoders.write_settings(folder, settings)
 
 
 def _write_sentence_transformers(folder: Path, settings: EncoderSettings) -> None:

@@ -4,6 +4,7 @@ Flags, YAML keys and the record in `training.json` are the same fields.  Imports
 command line's help is made from here.
 """
 
+import importlib.resources
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, asdict, dataclass, field, fields
@@ -247,6 +248,10 @@ def read_settings(
 def _read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
+    recipes = importlib.resources.files("xqg_pyserini.resources").joinpath("recipes")
+    shipped = recipes.joinpath(f"{path}.yaml")
+    if not path.exists() and shipped.is_file():
+        path = Path(str(shipped))
     try:
         record = yaml.safe_load(path.read_text("utf-8"))
     except OSError as error:

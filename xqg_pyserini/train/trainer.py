@@ -13,6 +13,7 @@ import os
 import shutil
 import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sized
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from xqg_pyserini.pretrained import torch_device
 from xqg_pyserini.store import Job
 from xqg_pyserini.train.settings import TrainingSettings
 
+RECENT = 10  # steps whose mean loss is reported
 _BLOCK = 50  # batches that are sorted by length together
 
 
@@ -175,6 +177,7 @@ class Trainer(transformers.Trainer):
         if not on_gpu:
             _keep_freed_memory()
         self.cost = Cost()
+        self._losses: deque[torch.Tensor] = deque(maxlen=RECENT * settings.accumulation)
         steps = total_steps(settings, examples)
         every = settings.eval_steps or max(1, steps // 10)
         log = _tensorboard(job.path / "logs")
@@ -240,10 +243,10 @@ class Trainer(transformers.Trainer):
             for entry in self.state.log_history
         ]
         validated = [h for h in history if any(key.startswith("eval_") for key in h)]
-        losses = [h["loss"] for h in history if "loss" in h]
+        losses = torch.stack(list(self._losses)) if self._losses else None
         return {
             "steps": self.state.global_step,
-            "loss": losses[-1] if losses else None,
+            "loss": None if losses is None else losses.mean().item() * self.settings.accumulation,
             "best_step": self.state.best_global_step if self._validate else None,
             "best_metric": self.state.best_metric,
             "validation": [{k.removeprefix("eval_"): v for k, v in h.items()} for h in validated],
@@ -269,6 +272,16 @@ class Trainer(transformers.Trainer):
         for parameter in self._trained.parameters():
             if parameter.grad is not None:
                 parameter.grad.zero_()
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Take a batch's part of a step, and remember its loss."""
+        loss = self.step(*args, **kwargs)
+        self._losses.append(loss)
+        return loss
+
+    def step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Add a batch's gradients; a subclass may do it in another way."""
+        return super().training_step(*args, **kwargs)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Validate; the Trainer keeps the best checkpoint by what this returns."""
