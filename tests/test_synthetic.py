@@ -84,7 +84,16 @@ def test_a_retriever_learns_from_generated_queries(tmp_path, corpus, xqg):
     corpus = str(write_jsonl(tmp_path / "told.jsonl", told))
     common = ("train", "retriever", "--model", model, "--synthetic", source, "--corpus", corpus)
     common += ("--pooling", "mean", "--max-steps", 60, "--batch-size", 5, "--device", "cpu")
-    xqg(*common, "--learning-rate", "5e-3", "--log-steps", 1, "--output", tmp_path / "out")
+    xqg(
+        *common,
+        "--normalize",
+        "--temperature",
+        0.1,
+        "--learning-rate",
+        "1e-2",
+        "--output",
+        tmp_path / "out",
+    )
     record = json.loads((tmp_path / "out" / "training.json").read_text("utf-8"))
     assert record["loss"] < np.log(5) - 0.5
     assert set(record["sources"]) == {source, corpus}
@@ -108,7 +117,11 @@ def test_queries_of_an_unknown_passage_leave_nothing(tmp_path, corpus):
     model = make_model(tmp_path / "model")
     source = queries(tmp_path / "q.jsonl", [("d4", {"ar": ["x"]}), ("d9", {"ar": ["x"]})])
     settings = RetrieverSettings(
-        model=str(model), output=str(tmp_path / "out"), synthetic=(source,), corpus=corpus
+        model=str(model),
+        output=str(tmp_path / "out"),
+        synthetic=(source,),
+        corpus=corpus,
+        pooling="mean",
     )
     assert "line 2: passage 'd9' is not in" in message(train_retriever, settings)
     assert not any(path.name.startswith((".out", "out")) for path in tmp_path.iterdir())
