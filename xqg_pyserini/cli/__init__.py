@@ -1,0 +1,1 @@
+"""What can be typed: the flags of the commands, and their help."""
