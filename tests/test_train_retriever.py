@@ -32,7 +32,7 @@ from xqg_pyserini.train.retriever import (
     train_retriever,
 )
 from xqg_pyserini.train.settings import RetrieverSettings, read_settings
-from xqg_pyserini.train.trainer import Order
+from xqg_pyserini.train.trainer import Order, some_batches
 from xqg_pyserini.train.validation import Validation, best_rank
 
 WORDS = 24  # of each of the two toy languages
@@ -284,6 +284,16 @@ def test_an_epochs_order_has_every_example_once(n):
             return np.mean([np.ptp(lengths[one[i : i + 8]]) for i in range(0, n, 8)])
 
         assert spread(first) < spread(plain) / 4
+
+
+def test_a_few_batches_come_from_all_over_the_data():
+    """hybrid-lora looks at a few: in a file of one language after another they must not be one."""
+    batches = list(some_batches(range(1000), 16, 1, 8))
+    drawn = [i for batch in batches for i in batch]
+    assert [len(batch) for batch in batches] == [16] * 8
+    assert len(set(drawn)) == 128
+    assert all(15 < sum(250 * k <= i < 250 * (k + 1) for i in drawn) < 50 for k in range(4))
+    assert sorted(i for b in some_batches(range(10), 4, 1, 8) for i in b) == list(range(10))
 
 
 def test_chunks_leave_out_what_is_padding_in_all_rows():

@@ -11,7 +11,7 @@ start, the language token of NLLB and its kin) has no part in it, nor has the pr
 
 import inspect
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +37,7 @@ from xqg_pyserini.store import Job
 from xqg_pyserini.train import job, tuning
 from xqg_pyserini.train.data import Example, Examples
 from xqg_pyserini.train.settings import GeneratorTrainingSettings
-from xqg_pyserini.train.trainer import Trainer
+from xqg_pyserini.train.trainer import Trainer, some_batches
 
 WARM_UP_BATCHES = 8
 IGNORED = -100  # cross_entropy leaves such targets out
@@ -315,7 +315,8 @@ class _Training:
 
     def _warm_up(self, model: torch.nn.Module) -> None:
         """Leave the gradients of a few batches on a model, for hybrid-lora's choice."""
-        for batch in _batches(self.pairs, self.settings.batch_size, WARM_UP_BATCHES):
+        size, seed = self.settings.batch_size, self.settings.seed
+        for batch in some_batches(self.pairs, size, seed, WARM_UP_BATCHES):
             loss, number = token_losses(model, job.to_device(self.collate(batch), self.device))
             (loss / number).backward()
 
@@ -360,10 +361,9 @@ class _Training:
         record_prompt(folder, self.prompt, self.settings.source_length)
 
 
-def _batches(pairs: Pairs, size: int, most: int | None = None) -> Any:
-    """Yield the pairs in batches, in their order, at most so many batches."""
-    starts = range(0, len(pairs), size)
-    for start in starts if most is None else starts[:most]:
+def _batches(pairs: Pairs, size: int) -> Iterator[list[Pair]]:
+    """Yield the pairs in batches, in their order."""
+    for start in range(0, len(pairs), size):
         yield [pairs[i] for i in range(start, min(start + size, len(pairs)))]
 
 

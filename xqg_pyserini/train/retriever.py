@@ -42,7 +42,7 @@ from xqg_pyserini.train.data import Drawable, Drawn, Examples, Joined, read_exam
 from xqg_pyserini.train.robust import collect_statistics
 from xqg_pyserini.train.settings import RetrieverSettings
 from xqg_pyserini.train.synthetic import Synthetic
-from xqg_pyserini.train.trainer import Trainer
+from xqg_pyserini.train.trainer import Trainer, some_batches
 from xqg_pyserini.train.validation import Validation
 
 WARM_UP_BATCHES = 8  # whose gradients decide what hybrid-lora tunes in full
@@ -375,10 +375,7 @@ class _Training:
     def _warm_up(self, model: torch.nn.Module) -> None:
         """Leave the gradients of a few batches on a model, for hybrid-lora's choice."""
         both = BiEncoder(model, model, self.encoder)
-        size = self.settings.batch_size
-        for batch in range(min(WARM_UP_BATCHES, -(-len(self.data) // size))):
-            numbers = range(batch * size, min((batch + 1) * size, len(self.data)))
-            inputs = job.to_device(self.collate([self.data[i] for i in numbers]), self.device)
+        for inputs in self._batches(WARM_UP_BATCHES):
             queries, passages = (
                 both(inputs["queries"], "query"),
                 both(inputs["passages"], "passage"),
@@ -386,6 +383,10 @@ class _Training:
             contrastive_loss(
                 queries, passages, inputs["targets"], inputs["left_out"], self.settings.temperature
             ).backward()
+
+    def _batches(self, n: int) -> Iterator[dict[str, Any]]:
+        for drawn in some_batches(self.data, self.settings.batch_size, self.settings.seed, n):
+            yield job.to_device(self.collate(drawn), self.device)
 
     def encode(self, texts: Sequence[str], role: str) -> np.ndarray:
         """Encode texts with the model as it is now, (n, d) float32."""
@@ -425,10 +426,7 @@ class _Training:
 
     def _well_answered(self) -> Iterator[dict[str, torch.Tensor]]:
         """Yield tokens of training questions that rank their positive first in their batch."""
-        size = self.settings.batch_size
-        for start in range(0, min(len(self.data), WELL_ANSWERED), size):
-            numbers = range(start, min(start + size, len(self.data)))
-            inputs = job.to_device(self.collate([self.data[i] for i in numbers]), self.device)
+        for inputs in self._batches(-(-WELL_ANSWERED // self.settings.batch_size)):
             with torch.inference_mode():
                 passages = self.model(inputs["passages"], "passage")
                 similarities = self.model(inputs["queries"], "query") @ passages.T

@@ -66,6 +66,13 @@ class Order(torch.utils.data.Sampler[int]):
         return iter(order.tolist())
 
 
+def some_batches(data: Any, batch: int, seed: int, n: int) -> Iterator[list[Any]]:
+    """Yield n batches from all over the data: a file may have its languages one after another."""
+    order = list(Order(len(data), batch, seed))[: n * batch]
+    for start in range(0, len(order), batch):
+        yield [data[i] for i in order[start : start + batch]]
+
+
 class Cost(TrainerCallback):
     """Measures seconds a step (median; the first is left out) and peak memory."""
 
