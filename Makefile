@@ -8,6 +8,8 @@ VENV ?= .venv-$(notdir $(PYTHON))
 endif
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# two files of tests at a time; a file's tests share what they make
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .PHONY: install demo test check clean
 
@@ -24,13 +26,13 @@ demo: $(STAMP)
 	$(BIN)/xqg demo --overwrite
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 clean:
 	rm -rf .venv .venv-* xqg-demo

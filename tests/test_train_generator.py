@@ -9,6 +9,7 @@ import torch
 from conftest import message, write_jsonl
 from generators import make
 
+from xqg_pyserini.__main__ import main
 from xqg_pyserini.data import read_generated
 from xqg_pyserini.generate.hugging_face import auto_class
 from xqg_pyserini.generate.settings import choose_settings
@@ -224,10 +225,18 @@ def test_a_recorded_prompt_gives_way_to_a_flag_and_is_checked(models, data, tmp_
         ({}, ("--source-length", "1020"), "the model"),
     ],
 )
-def test_bad_input_is_one_line(models, tmp_path, refused, change, flags, expected):
+def test_bad_input_is_one_line(models, tmp_path, monkeypatch, capsys, change, flags, expected):
     (tmp_path / "prompt.txt").write_text("{language}", encoding="utf-8")
     first, second = records()
     data = write_jsonl(tmp_path / "train.jsonl", [first, {**second, **change}])
     command = ("train", "generator", "--model", models["gpt2"], "--data", data, *flags)
-    assert expected in refused(*command, "--output", "out", cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    try:
+        code = main([*map(str, command), "--output", "out"])
+    except SystemExit as stop:
+        code = stop.code
+    said = capsys.readouterr().err.splitlines()
+    assert (code, len(said)) == (2, 1)
+    assert "error: " in said[0]
+    assert expected in said[0]
     assert not (tmp_path / "out").exists()

@@ -115,7 +115,8 @@ class RetrieverSettings(TrainingSettings):
         None, "how tokens become one vector (default: as the model says)", "cls", "mean", "pooler"
     )
     normalize: bool | None = _option(
-        None, "compare by cosine: vectors of length 1; no: dot product"
+        None,
+        "compare by cosine, vectors scaled to length 1 (--l2-norm elsewhere); else by dot product",
     )
     query_prefix: str | None = _option(None, 'put before queries, e.g. "query: "')
     passage_prefix: str | None = _option(None, "put before passages")
