@@ -278,11 +278,11 @@ def test_workers_of_a_killed_job_end_themselves_and_it_goes_on(place, run_xqg):
     command = [sys.executable, "-m", "xqg_pyserini", *map(str, words("orphans"))]
     command += ["--num-shards", "4", "--device", "cpu", "cpu", "--batch-size", "2"]
     process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL)
-    while not list((place / "orphans").glob(".*partial")):
+    children: list[str] = []
+    while len(children) < 2 or not list((place / "orphans").glob(".*partial")):
         assert process.poll() is None
         time.sleep(0.01)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    assert len(children) >= 2
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     process.kill()
     process.wait()
     deadline = time.monotonic() + 60
