@@ -17,7 +17,6 @@ from xqg_pyserini.train.tuning import (
     TuningSettings,
     load_adapter,
     save_adapter,
-    storage_bytes,
     tune,
 )
 
@@ -144,8 +143,6 @@ def test_statistics_are_stored_and_a_damaged_file_is_refused(tmp_path):
         RobustPrefix(loaded, "mean")(**inputs).last_hidden_state,
         RobustPrefix(module, "mean")(**inputs).last_hidden_state,
     )
-    files = sum(p.stat().st_size for p in (tmp_path / "a").glob("*.safetensors"))
-    assert 0 < files - storage_bytes(module) < 2500  # the files' headers
     (tmp_path / "a" / "xqg_statistics.safetensors").unlink()
     assert "missing" in message(load_adapter, bert(), tmp_path / "a", "f00")
 

@@ -377,16 +377,21 @@ def test_a_retriever_learns_what_the_untrained_one_does_not_know(model, data, tm
     assert trained == pytest.approx(best, abs=1.5)
 
 
+@pytest.fixture(scope="module")
+def still(model, tmp_path_factory) -> Path:
+    """The same model without dropout."""
+    copy = tmp_path_factory.mktemp("still") / "bert"
+    shutil.copytree(model, copy)
+    config = json.loads((copy / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (copy / "config.json").write_text(json.dumps(config))
+    return copy
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_gradient_caching_is_one_big_batch(model, data, tmp_path, dropout, monkeypatch):
+def test_gradient_caching_is_one_big_batch(model, still, data, tmp_path, dropout):
     """The same weights after some steps; with dropout the loss falls all the same."""
-    if dropout == 0:
-        copy = tmp_path / "model"
-        shutil.copytree(model, copy)
-        config = json.loads((copy / "config.json").read_text())
-        config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-        (copy / "config.json").write_text(json.dumps(config))
-        model = copy
+    model = still if dropout == 0 else model
     steps = 6 if dropout == 0 else 60
     whole = train_retriever(settings(model, data, tmp_path / "whole", max_steps=steps))
     parts = train_retriever(
@@ -403,10 +408,25 @@ def test_gradient_caching_is_one_big_batch(model, data, tmp_path, dropout, monke
         assert whole["loss"] == pytest.approx(parts["loss"], abs=0.5)
 
 
-def test_accumulation_adds_batches_up(model, data, tmp_path):
-    done = train_retriever(settings(model, data, tmp_path / "out", batch_size=8, accumulation=2))
-    assert done["steps"] == 6
-    assert np.isfinite(done["loss"])
+def test_accumulation_is_the_mean_of_batches(still, tmp_path):
+    """All examples are one: any two batches of two have the gradient of one of them."""
+    row = record("f1 f2", "e1 e2") | {"negative_passages": [{"text": "e3 e4"}]}
+    write_jsonl(tmp_path / "train.tsv", [row] * 12)
+    some = {"batch_size": 2, "max_steps": 3, "max_grad_norm": 0.0}
+    once = train_retriever(settings(still, tmp_path, tmp_path / "once", **some))
+    twice = train_retriever(settings(still, tmp_path, tmp_path / "twice", accumulation=2, **some))
+    assert twice["loss"] == pytest.approx(once["loss"], rel=1e-5)
+    expected, found = weights(tmp_path / "once"), weights(tmp_path / "twice")
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-5)
+
+
+def test_a_loss_that_is_not_finite_is_no_result(model, data, tmp_path):
+    """Also where it becomes so between two records of the loss."""
+    for change in ({"temperature": 1e-45}, {"learning_rate": 1e38, "warmup": 0.0}):
+        with pytest.raises(UserError, match=r"the loss is (nan|inf)"):
+            train_retriever(settings(model, data, tmp_path / "out", log_steps=1000, **change))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("method", ["full", "lora", "prefix"])

@@ -157,20 +157,32 @@ def folder_fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:32]
 
 
-def sentence_vectors(output: Any, mask: Any, settings: Any) -> Any:
-    """Pool a model's output to one vector a text, (n, d), of length 1 where `settings` normalise.
+def pooled_tokens(hidden: Any, mask: Any, pooling: str) -> Any:
+    """Return (n, d) for tokens (n, tokens, d): the mean of those that are real, or the first one.
 
-    `output` is what a Hugging Face encoder returns for n texts, `mask` (n, tokens) its attention
-    mask, and `settings` the `EncoderSettings` that say how.
+    `mask` (n, tokens) is 1 for the real ones; `pooling` "mean", or anything else for the first.
+    """
+    if pooling != "mean":
+        return hidden[:, 0]
+    weights = mask.unsqueeze(-1).to(hidden.dtype)
+    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+def sentence_vectors(output: Any, mask: Any, settings: Any) -> Any:
+    """Pool a model's output to one float32 vector a text, (n, d), as `EncoderSettings` say.
+
+    Args:
+        output: what a Hugging Face encoder returns for n texts.
+        mask: its attention mask, (n, tokens).
+        settings: whose pooling and normalisation hold.
+
+    Raises:
+        UserError: for the pooling called pooler, where the model has none.
     """
     import torch
 
-    hidden = output.last_hidden_state
-    if settings.pooling == "cls":
-        pooled = hidden[:, 0]
-    elif settings.pooling == "mean":
-        weights = mask.unsqueeze(-1).to(hidden.dtype)
-        pooled = (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+    if settings.pooling != "pooler":
+        pooled = pooled_tokens(output.last_hidden_state, mask, settings.pooling)
     elif getattr(output, "pooler_output", None) is None:
         raise UserError(f"the model of {settings.name} has no pooler; choose cls or mean")
     else:

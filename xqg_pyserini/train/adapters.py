@@ -28,14 +28,6 @@ WEIGHTS, STATISTICS = "xqg_adapter.safetensors", "xqg_statistics.safetensors"
 PEFT_CONFIG, PEFT_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
-def stored(module: Any) -> dict[str, Any]:
-    """Return the tensors that storing a tuned module takes, by name."""
-    known = tuned(module)
-    if known.settings.method in WHOLE:
-        return module.state_dict()
-    return {**_weights(module), **known.statistics}
-
-
 def _weights(module: Any) -> dict[str, Any]:
     if is_peft(module):
         from peft import get_peft_model_state_dict

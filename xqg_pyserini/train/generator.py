@@ -37,9 +37,8 @@ from xqg_pyserini.store import Job
 from xqg_pyserini.train import job, tuning
 from xqg_pyserini.train.data import Example, Examples
 from xqg_pyserini.train.settings import GeneratorTrainingSettings
-from xqg_pyserini.train.trainer import Trainer, some_batches
+from xqg_pyserini.train.trainer import WARM_UP_BATCHES, Trainer, some_batches
 
-WARM_UP_BATCHES = 8
 IGNORED = -100  # cross_entropy leaves such targets out
 
 

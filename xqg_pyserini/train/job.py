@@ -72,10 +72,9 @@ def report(
     modules: list[dict[str, Any]] | None,
 ) -> dict[str, Any]:
     """Return what is recorded of a trained model: what was trained of it, and at what cost."""
-    trainable = {id(p): p for p in model.parameters() if p.requires_grad}
     return {
         "method": settings.tuning.method,
-        "trainable_parameters": sum(p.numel() for p in trainable.values()),
+        "trainable_parameters": sum(p.numel() for p in tuning.trainable(model).values()),
         "parameters": sum(p.numel() for p in model.parameters()),
         **measured,
         "modules": modules,

@@ -42,10 +42,9 @@ from xqg_pyserini.train.data import Drawable, Drawn, Examples, Joined, read_exam
 from xqg_pyserini.train.robust import collect_statistics
 from xqg_pyserini.train.settings import RetrieverSettings
 from xqg_pyserini.train.synthetic import Synthetic
-from xqg_pyserini.train.trainer import Trainer, some_batches
+from xqg_pyserini.train.trainer import WARM_UP_BATCHES, Trainer, some_batches
 from xqg_pyserini.train.validation import Validation
 
-WARM_UP_BATCHES = 8  # whose gradients decide what hybrid-lora tunes in full
 WELL_ANSWERED = 2048  # questions looked at for robust prefix-tuning
 ROLES = ("query", "passage")
 
@@ -309,23 +308,13 @@ def train_retriever(settings: RetrieverSettings, overwrite: bool = False) -> dic
 
 
 def _encoder(settings: RetrieverSettings) -> EncoderSettings:
-    names = (
-        "pooling",
-        "normalize",
-        "query_prefix",
-        "passage_prefix",
-        "query_length",
-        "passage_length",
-    )
+    by_role = [f"{role}_{what}" for role in ROLES for what in ("prefix", "length")]
+    names = ["pooling", "normalize", *by_role]
     encoder = encoders.resolve(settings.model, {name: getattr(settings, name) for name in names})
     if encoder.backend != "torch":
         raise UserError(
             f"encoder {settings.model} cannot be trained; give a Hugging Face model or folder"
         )
-    if settings.save == "adapter" and settings.tuning.method in tuning.WHOLE:
-        raise UserError(f"tuning {settings.tuning.method} has no adapter; use --save merged")
-    if settings.save == "merged" and settings.tuning.method in tuning.UNMERGED:
-        raise UserError(f"tuning {settings.tuning.method} cannot be merged; use --save adapter")
     if encoder.query_model is not None or encoder.adapter is not None:
         what = "untied" if encoder.query_model else "a base and an adapter"
         raise UserError(f"encoder {settings.model} is {what}; begin with one whole model")
@@ -376,10 +365,8 @@ class _Training:
         """Leave the gradients of a few batches on a model, for hybrid-lora's choice."""
         both = BiEncoder(model, model, self.encoder)
         for inputs in self._batches(WARM_UP_BATCHES):
-            queries, passages = (
-                both(inputs["queries"], "query"),
-                both(inputs["passages"], "passage"),
-            )
+            queries = both(inputs["queries"], "query")
+            passages = both(inputs["passages"], "passage")
             contrastive_loss(
                 queries, passages, inputs["targets"], inputs["left_out"], self.settings.temperature
             ).backward()

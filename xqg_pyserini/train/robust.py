@@ -33,16 +33,9 @@ from typing import Any
 import torch
 
 from xqg_pyserini.errors import UserError
+from xqg_pyserini.pretrained import pooled_tokens
 from xqg_pyserini.train.methods import tuned
 from xqg_pyserini.train.prefix import Prefix, extras, prefixes
-
-
-def pool(hidden: torch.Tensor, mask: torch.Tensor, pooling: str) -> torch.Tensor:
-    """Return (b, d) for (b, tokens, d): the mean of the real tokens, or else the first one."""
-    if pooling != "mean":
-        return hidden[:, 0]
-    weights = mask.unsqueeze(-1).to(hidden.dtype)
-    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
 def activations(
@@ -51,7 +44,8 @@ def activations(
     """Return the pooled activations of the lowest layers, (b, d) each, and the model's output."""
     output = module(**batch, output_hidden_states=True)
     hidden = output.hidden_states[1 : layers + 1]  # the first are the embeddings
-    return [pool(h, batch["attention_mask"], pooling).float() for h in hidden], output
+    mask = batch["attention_mask"]
+    return [pooled_tokens(h, mask, pooling).float() for h in hidden], output
 
 
 def collect_statistics(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.train.methods import METHODS, TuningSettings
+from xqg_pyserini.train.methods import METHODS, UNMERGED, WHOLE, TuningSettings
 
 SCHEDULES = ("linear", "cosine", "constant")
 
@@ -84,6 +84,11 @@ class TrainingSettings:
         self._check("seed", 0 <= self.seed < 1 << 32, "0 to 4294967295")
         if not self.trains_on:
             raise UserError("no training data: give --data FILE")
+        method = self.tuning.method
+        if self.save == "adapter" and method in WHOLE:
+            raise UserError(f"tuning {method} has no adapter; use --save merged")
+        if self.save == "merged" and method in UNMERGED:
+            raise UserError(f"tuning {method} cannot be merged; use --save adapter")
         if self.validation is None and (self.patience or self.eval_steps):
             raise UserError("patience and eval_steps need validation data: give --validation FILE")
 

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import json
 import logging
+import math
 import os
 import shutil
 import statistics
@@ -29,7 +30,9 @@ from xqg_pyserini.errors import UserError, missing_package
 from xqg_pyserini.pretrained import torch_device
 from xqg_pyserini.store import Job
 from xqg_pyserini.train.settings import TrainingSettings
+from xqg_pyserini.train.tuning import trainable
 
+WARM_UP_BATCHES = 8  # whose gradients decide what hybrid-lora tunes in full
 RECENT = 10  # steps whose mean loss is reported
 _BLOCK = 50  # batches that are sorted by length together
 
@@ -153,7 +156,7 @@ class _Bar(TrainerCallback):
 class Trainer(transformers.Trainer):
     """transformers' Trainer over texts that are tokenised as they come.
 
-    A subclass implements `compute_loss`, and `measure` where there is validation data.
+    A subclass implements `compute_loss`.
 
     Args:
         settings: of the training.
@@ -251,6 +254,8 @@ class Trainer(transformers.Trainer):
         ]
         validated = [h for h in history if any(key.startswith("eval_") for key in h)]
         losses = torch.stack(list(self._losses)) if self._losses else None
+        if losses is not None:
+            self._check_finite(float(losses.sum()))
         return {
             "steps": self.state.global_step,
             "loss": None if losses is None else losses.mean().item() * self.settings.accumulation,
@@ -305,23 +310,22 @@ class Trainer(transformers.Trainer):
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Refuse to go on with a loss that is not finite."""
-        loss = logs.get("loss")
-        if loss is not None and not np.isfinite(loss):
+        self._check_finite(logs.get("loss", 0.0))
+        super().log(logs, *args, **kwargs)
+
+    def _check_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
             raise UserError(
                 f"the loss is {loss} at step {self.state.global_step}: lower --learning-rate, or "
                 "use --precision fp32"
             )
-        super().log(logs, *args, **kwargs)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         assert output_dir is not None
         folder = Path(output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {
-            name: p.detach().contiguous().clone()
-            for name, p in self._trained.named_parameters()
-            if p.requires_grad
-        }
+        parameters = trainable(self._trained)
+        tensors = {name: p.detach().contiguous().clone() for name, p in parameters.items()}
         safetensors.torch.save_file(tensors, folder / "trained.safetensors")
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
@@ -331,9 +335,8 @@ class Trainer(transformers.Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         tensors = safetensors.torch.load_file(Path(resume_from_checkpoint) / "trained.safetensors")
         with torch.no_grad():
-            for name, parameter in self._trained.named_parameters():
-                if parameter.requires_grad:
-                    parameter.copy_(tensors[name])
+            for name, parameter in trainable(self._trained).items():
+                parameter.copy_(tensors[name])
 
     def _load_best_model(self) -> None:
         assert self.state.best_model_checkpoint is not None
@@ -360,7 +363,7 @@ def total_steps(settings: TrainingSettings, examples: Sized) -> int:
     if settings.max_steps is not None:
         return settings.max_steps
     batches = -(-len(examples) // settings.batch_size)
-    return max(1, int(-(-batches // settings.accumulation) * settings.epochs))
+    return math.ceil(-(-batches // settings.accumulation) * settings.epochs)
 
 
 def _last_checkpoint(folder: Path) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.train.adapters import load_adapter, save_adapter, stored
+from xqg_pyserini.train.adapters import load_adapter, save_adapter
 from xqg_pyserini.train.methods import (
     HYBRID,
     METHODS,
@@ -34,7 +34,6 @@ __all__ = [
     "merged",
     "module_table",
     "save_adapter",
-    "storage_bytes",
     "trainable",
     "tune",
 ]
@@ -102,11 +101,3 @@ def merged(module: Any) -> Any:
     if method in UNMERGED:
         raise UserError(f"{method} cannot be merged into a model's weights; save the adapter")
     return module.merge_and_unload() if is_peft(module) else module
-
-
-def storage_bytes(module: Any) -> int:
-    """Return the bytes of the weights that are stored: the adapter's, or the whole model's."""
-    seen = {}
-    for tensor in stored(module).values():
-        seen[tensor.data_ptr(), tensor.shape] = tensor.numel() * tensor.element_size()
-    return sum(seen.values())
