@@ -6,8 +6,8 @@ import torch
 from conftest import message
 from test_adapters import SAID
 from test_encoders import TEXTS, make_model
-from test_tuning import batch, bert
-from transformers import AutoModel
+from test_tuning import batch, bert, xlmr
+from transformers import AlbertConfig, AlbertModel, AutoModel
 
 from xqg_pyserini import engines
 from xqg_pyserini.encoders import resolve
@@ -41,7 +41,7 @@ def pooled(output, mask):
 def plain_losses(module, inputs, **options):
     """The loss by its formula, from the statistics, one question and layer at a time."""
     known = module.xqg_tuned.statistics
-    found, _ = activations(module, inputs, options.get("pooling", "mean"), 2)
+    found = activations(module, inputs, options.get("pooling", "mean"), 2)
     losses = []
     for i in range(len(inputs["input_ids"])):
         loss = 0.0
@@ -76,17 +76,47 @@ def test_statistics_are_the_mean_and_the_singular_vectors(pooling):
     assert float(known["scale.1"]) == pytest.approx(float((values**2).sum() / 40), rel=1e-4)
 
 
+def albert():
+    size = {"hidden_size": 16, "embedding_size": 8, "intermediate_size": 32, "vocab_size": 40}
+    return AlbertModel(AlbertConfig(num_hidden_layers=4, num_attention_heads=2, **size)).eval()
+
+
+@pytest.mark.parametrize("make", [lambda: bert(num_hidden_layers=4), xlmr, albert])
+@pytest.mark.parametrize("pooling", ["mean", "cls"])
+def test_activations_are_those_of_the_whole_model_and_the_upper_layers_do_not_run(make, pooling):
+    model, inputs = make(), batch(7)
+    inputs["input_ids"] = inputs["input_ids"] % 40
+    hidden = model(**inputs, output_hidden_states=True).hidden_states
+    ran = []
+    for module in model.modules():  # ALBERT's layers are one that runs four times
+        if isinstance(module, torch.nn.LayerNorm):
+            module.register_forward_hook(lambda *_: ran.append(1))
+    model(**inputs)
+    whole = len(ran)
+    for n in range(1, len(hidden) - 1):
+        ran.clear()
+        found = activations(model, inputs, pooling, n)
+        assert len(found) == n and len(ran) < whole
+        for h, expected in zip(found, hidden[1:], strict=False):
+            weights = inputs["attention_mask"].unsqueeze(-1).float()
+            by_hand = (expected * weights).sum(1) / weights.sum(1)
+            expected = by_hand if pooling == "mean" else expected[:, 0]
+            torch.testing.assert_close(h, expected, atol=1e-6, rtol=1e-5)
+    assert len(activations(model, inputs, pooling, 99)) == len(hidden) - 1
+    assert model(**inputs).last_hidden_state.shape == hidden[-1].shape  # no hook is left
+
+
 def test_the_loss_is_as_by_hand_and_falls_for_every_question():
     module = robust(robust_steps=8)
     tuner, inputs = RobustPrefix(module, "mean"), batch(99)
-    found, _ = activations(module, inputs, "mean", 2)
+    found = activations(module, inputs, "mean", 2)
     before = tuner.losses(found)
     np.testing.assert_allclose(before.detach().numpy(), plain_losses(module, inputs), rtol=1e-4)
     extra = tuner._tune(inputs)
     from xqg_pyserini.train.prefix import extras, prefixes
 
     with extras(prefixes(module), extra):
-        after = tuner.losses(activations(module, inputs, "mean", 2)[0])
+        after = tuner.losses(activations(module, inputs, "mean", 2))
     assert (after < before * 0.95).all()
     plain = pooled(module(**inputs), inputs["attention_mask"])  # nothing is left behind
     assert (pooled(tuner(**inputs), inputs["attention_mask"]) - plain).abs().max() > 1e-3
@@ -100,7 +130,7 @@ def test_one_step_is_as_by_hand():
     # from the same question alone: the slope by the prefix itself, since the extra one is added
     own = [p for p in module.modules() if type(p).__name__ == "Prefix"]
     parts = [t.requires_grad_() for prefix in own for t in (prefix.keys, prefix.values)]
-    loss = tuner.losses(activations(module, inputs, "mean", 1)[0]).sum()
+    loss = tuner.losses(activations(module, inputs, "mean", 1)).sum()
     slopes = torch.autograd.grad(loss, parts, allow_unused=True)
     assert slopes[2] is None  # the second layer's prefix comes after what is looked at
     steep = sum(float((g**2).sum()) for g in slopes if g is not None) ** 0.5

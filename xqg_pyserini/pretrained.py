@@ -157,6 +157,14 @@ def folder_fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:32]
 
 
+def layers_of(model: Any) -> list[Any]:
+    """Return a model's layers, lowest first: the longest list of modules in it."""
+    import torch
+
+    lists = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList)]
+    return list(max(lists, key=len, default=[]))
+
+
 def pooled_tokens(hidden: Any, mask: Any, pooling: str) -> Any:
     """Return (n, d) for tokens (n, tokens, d): the mean of those that are real, or the first one.
 

@@ -150,16 +150,15 @@ def reinitialise(model: Path, folder: Path, layers: int, seed: int) -> list[str]
     import torch
     from transformers import AutoModel
 
-    from xqg_pyserini.pretrained import load_model, load_tokenizer
+    from xqg_pyserini.pretrained import layers_of, load_model, load_tokenizer
 
     base = load_model(AutoModel, str(model), "fp32", "cpu", ("pooler",))
-    lists = [m for m in base.modules() if isinstance(m, torch.nn.ModuleList)]
-    stack = max(lists, key=len, default=torch.nn.ModuleList())
+    stack = layers_of(base)
     if not 0 < layers <= len(stack):
         raise UserError(f"{model}: has {len(stack)} layers; {layers} cannot be initialised anew")
     before = {name: weight.detach().clone() for name, weight in base.named_parameters()}
     torch.manual_seed(seed)
-    for layer in list(stack)[-layers:]:
+    for layer in stack[-layers:]:
         for weight in layer.parameters():
             setattr(weight, "_is_hf_initialized", False)  # noqa: B010 - or transformers leaves it as it is
         layer.apply(base._init_weights)

@@ -33,19 +33,36 @@ from typing import Any
 import torch
 
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.pretrained import pooled_tokens
+from xqg_pyserini.pretrained import layers_of, pooled_tokens
 from xqg_pyserini.train.methods import tuned
 from xqg_pyserini.train.prefix import Prefix, extras, prefixes
 
 
+class _Enough(Exception):
+    """Ends a forward pass whose upper layers nobody needs."""
+
+
 def activations(
     module: Any, batch: Mapping[str, torch.Tensor], pooling: str, layers: int
-) -> tuple[list[torch.Tensor], Any]:
-    """Return the pooled activations of the lowest layers, (b, d) each, and the model's output."""
-    output = module(**batch, output_hidden_states=True)
-    hidden = output.hidden_states[1 : layers + 1]  # the first are the embeddings
-    mask = batch["attention_mask"]
-    return [pooled_tokens(h, mask, pooling).float() for h in hidden], output
+) -> list[torch.Tensor]:
+    """Return the pooled activations of the lowest layers, (b, d) each; the others do not run."""
+    found: list[torch.Tensor] = []
+
+    def keep(_module: Any, _inputs: Any, output: Any) -> None:
+        hidden = output[0] if isinstance(output, tuple) else output
+        found.append(pooled_tokens(hidden, batch["attention_mask"], pooling).float())
+        if len(found) == layers:
+            raise _Enough
+
+    hooks = [layer.register_forward_hook(keep) for layer in layers_of(module)]
+    try:
+        module(**batch)
+    except _Enough:
+        pass
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
 
 
 def collect_statistics(
@@ -73,7 +90,7 @@ def collect_statistics(
     products: list[torch.Tensor] = []
     with torch.no_grad():
         for batch in batches:
-            found, _ = activations(module, batch, pooling, settings.robust_layers)
+            found = activations(module, batch, pooling, settings.robust_layers)
             rows = [h.double().cpu() for h in found]
             count += len(rows[0])
             if not sums:
@@ -159,7 +176,7 @@ class RobustPrefix:
         length = _lengths([t[None] for p in self._prefixes for t in (p.keys, p.values)])
         for _ in range(self._settings.robust_steps):
             with extras(self._prefixes, extra):
-                found, _ = activations(self._module, batch, self._pooling, len(self._layers))
+                found = activations(self._module, batch, self._pooling, len(self._layers))
                 loss = self.losses(found)
                 # layers above the highest that is looked at have no gradient
                 gradients = torch.autograd.grad(loss.sum(), extra, allow_unused=True)
