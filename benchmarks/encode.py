@@ -34,7 +34,7 @@ def demo_texts(passages: int, queries: int) -> dict[str, list[str]]:
     return {"passage": [r["text"] for r in records][:passages], "query": flat[:queries]}
 
 
-def make_model(folder: str, texts: list[str]) -> None:
+def make_model(folder: str, texts: list[str], words: int | None = None) -> None:
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -49,7 +49,7 @@ def make_model(folder: str, texts: list[str]) -> None:
     ).save_pretrained(folder)
     torch.manual_seed(0)
     shape = BertConfig(
-        vocab_size=tokenizer.get_vocab_size(), hidden_size=384, num_hidden_layers=12,
+        vocab_size=words or tokenizer.get_vocab_size(), hidden_size=384, num_hidden_layers=12,
         num_attention_heads=12, intermediate_size=1536,
     )  # fmt: skip
     BertModel(shape).save_pretrained(folder)

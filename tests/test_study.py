@@ -25,7 +25,7 @@ from xqg_pyserini.study.matrix import (
     plan,
     read_matrix,
 )
-from xqg_pyserini.study.tables import COST_TITLE, Design, scores_of
+from xqg_pyserini.study.tables import COST_TITLE, Design, _cost, scores_of
 from xqg_pyserini.study.tasks import (
     LetterVectors,
     Questions,
@@ -473,6 +473,19 @@ def test_a_macro_mean_its_difference_and_its_test_by_hand():
     assert design.p_value(first, second) == expected
     constant = np.full((3, 5), 40.0)
     assert design.figure(constant) == pytest.approx((40, 40, 40))
+
+
+def test_of_times_the_least_counts_and_of_memory_the_mean():
+    def record(seconds, step, memory):
+        training = {"trainable_parameters": 30, "parameters": 4000, "stored_bytes": 2e6}
+        training |= {"seconds_per_step": step, "peak_memory_bytes": memory}
+        host = {"gpu": None, "threads": 1}
+        return {"seconds": seconds, "host": host, "result": {"training": training}}
+
+    found = _cost([record(90.0, 0.5, 1e9), record(60.0, 0.7, 3e9)])
+    assert found == ["30", "0.75%", "2,000", "0.500", "2.00", "60", "1 CPU threads"]
+    found = _cost([record(60.0, 0.7, None)])  # where memory cannot be measured
+    assert found[2:4] == ["–", "0.700"]
 
 
 def test_the_interval_is_the_normal_one_for_many_questions():
