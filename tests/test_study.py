@@ -483,7 +483,7 @@ def test_of_times_the_least_counts_and_of_memory_the_mean():
         return {"seconds": seconds, "host": host, "result": {"training": training}}
 
     found = _cost([record(90.0, 0.5, 1e9), record(60.0, 0.7, 3e9)])
-    assert found == ["30", "0.75%", "2,000", "0.500", "2.00", "60", "1 CPU threads"]
+    assert found == ["30", "0.75%", "2,000", "0.500", "2.00", "60", "CPU, threads: 1"]
     found = _cost([record(60.0, 0.7, None)])  # where memory cannot be measured
     assert found[2:4] == ["–", "0.700"]
 

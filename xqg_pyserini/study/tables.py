@@ -297,7 +297,7 @@ def _holm(records: Mapping[str, dict[str, Any]], methods: Sequence[str], key: st
 
 
 def _rounded(figure: Figure) -> dict[str, float]:
-    return {name: round(value, 3) for name, value in figure._asdict().items()}
+    return {name: round(value, 3) + 0.0 for name, value in figure._asdict().items()}  # no -0.0
 
 
 # ---------------------------------------------------------------- writing
@@ -594,7 +594,7 @@ def _cost(records: Sequence[Mapping[str, Any]]) -> list[str]:
     training = records[0]["result"]["training"]
     share = 100 * training["trainable_parameters"] / training["parameters"]
     hosts = {
-        record["host"]["gpu"] or f"{record['host']['threads']} CPU threads" for record in records
+        record["host"]["gpu"] or f"CPU, threads: {record['host']['threads']}" for record in records
     }
     known: dict[str, list[float]] = {"seconds": [record["seconds"] for record in records]}
     for key in ("peak_memory_bytes", "seconds_per_step", "stored_bytes"):
