@@ -86,6 +86,9 @@ def whole(world, tmp_path_factory) -> Path:
 # ---------------------------------------------------------------- the command
 
 
+SCORED = ("task", "condition", "method", "variant", "scoring", "metric", "languages")
+
+
 def test_all_cells_are_done_and_every_table_is_there(whole):
     tables, _ = outcome(whole)
     results = json.loads((whole / "results.json").read_text("utf-8"))
@@ -94,7 +97,8 @@ def test_all_cells_are_done_and_every_table_is_there(whole):
     for title in (
         "## translations, as-is", "## translations, top-1-reinitialised", "## xquad, as-is",
         "### Untuned, and the headroom", "### R@1: difference to full",
-        "### MRR@10: difference to untuned", "### R@1 by language, clean",
+        "### MRR@10: difference to untuned", "### R@1: difference to its control",
+        "| bitfit − lora ", "### R@1 by language, clean",
         "### MRR@10: what centred, fused, fused-centred add, clean", "### Other candidates, clean",
         "## Learning rates",
     ):  # fmt: skip
@@ -102,6 +106,13 @@ def test_all_cells_are_done_and_every_table_is_there(whole):
     found = {(r["task"], r["condition"], r["method"], r["variant"]) for r in results["scores"]}
     assert ("translations", "as-is", "bitfit", "code-switch") in found
     assert ("xquad", "top-1-reinitialised", "lora", "script") in found
+    means = {tuple(r[k] for k in SCORED): r["mean"] for r in results["scores"]}
+    controlled = [r for r in results["scores"] if "minus_control" in r]
+    assert {(r["method"], r["condition"]) for r in controlled} == {("bitfit", "as-is")}
+    for record in controlled:
+        control = means[tuple({**record, "method": "lora"}[k] for k in SCORED)]
+        difference = record["mean"] - control
+        assert record["minus_control"]["mean"] == pytest.approx(difference, abs=2e-3)
     assert {tuple(r["mrr"]) for r in results["learning_rates"]} == {("0.001", "0.01")}
     for chosen in results["learning_rates"]:
         best = max(chosen["mrr"], key=lambda rate: chosen["mrr"][rate])
@@ -208,6 +219,7 @@ def edited(tmp_path: Path, old: str, new: str) -> Path:
         ("xquad/as-is: tr", "xquad/as-was: tr", "search: from: 'xquad/as-was'; expected "),
         ("seeds: [1]\n", "", "seeds is missing"),
         ("bootstrap: 200", "reference: fool", "reference is 'fool'; expected one of the methods"),
+        ("fit: lora}", "fit: lore}", "tables: controls: 'lore' is none of the methods: full, "),
         ("name: peft-smoke", "name: [", "broken YAML"),
     ],
 )

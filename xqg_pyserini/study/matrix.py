@@ -153,9 +153,13 @@ class Perturbation:
 
 @dataclass(frozen=True)
 class Tables:
-    """How results are summarised: none of it changes a cell."""
+    """How results are summarised: none of it changes a cell.
+
+    All methods are compared with `reference`; `controls` maps a method to one of its own.
+    """
 
     reference: str = "full"
+    controls: Mapping[str, str] = field(default_factory=dict)
     bootstrap: int = 2000
     draws: int = 10_000
     level: float = 0.05
@@ -357,11 +361,7 @@ def _check(matrix: Matrix, where: str) -> None:
             raise UserError(f"{where}: {name!r} cannot be a name here; choose another")
     if not (names and methods and matrix.seeds and matrix.search.learning_rates):
         raise UserError(f"{where}: tasks, methods, seeds and learning_rates must not be empty")
-    if matrix.tables.reference not in methods:
-        raise UserError(
-            f"{where}: tables: reference is {matrix.tables.reference!r}; "
-            f"expected one of the methods: {', '.join(methods)}"
-        )
+    _check_tables(matrix.tables, methods, where)
     restricted: list[Method | Task] = [*matrix.methods, *matrix.tasks]
     for part in restricted:
         for name in part.conditions or ():
@@ -377,6 +377,19 @@ def _check(matrix: Matrix, where: str) -> None:
         if source in matrix.search.source:
             raise UserError(f"{where}: search: from: {source} takes its own from elsewhere")
     _check_values(matrix, where)
+
+
+def _check_tables(tables: Tables, methods: list[str], where: str) -> None:
+    if tables.reference not in methods:
+        raise UserError(
+            f"{where}: tables: reference is {tables.reference!r}; "
+            f"expected one of the methods: {', '.join(methods)}"
+        )
+    for name in (name for pair in tables.controls.items() for name in pair):
+        if name not in methods:
+            raise UserError(
+                f"{where}: tables: controls: {name!r} is none of the methods: {', '.join(methods)}"
+            )
 
 
 def _check_values(matrix: Matrix, where: str) -> None:

@@ -257,7 +257,11 @@ def _compare(
     for other in (reference, UNTUNED):
         tested = [m for m in present if m != other and not (other == reference and m == UNTUNED)]
         if other in present:
-            _against(records, tested, f"minus_{other}", design, present, other)
+            against = dict.fromkeys(tested, other)
+            _against(records, against, f"minus_{other}", design, present)
+    controls = results.settings.controls.items()
+    against = {m: control for m, control in controls if {m, control} <= set(present)}
+    _against(records, against, "minus_control", design, present)
     if scoring != "plain":
         plain = {m: results.scores(m, f"{variant}/plain", metric) for m in present}
         for method, scores in present.items():
@@ -272,16 +276,16 @@ def _compare(
 
 def _against(
     records: dict[str, dict[str, Any]],
-    tested: Sequence[str],
+    others: Mapping[str, str],
     key: str,
     design: Design,
     present: Mapping[str, np.ndarray],
-    other: str,
 ) -> None:
-    for method in tested:
+    """Compare methods with others, `others[method]` each: one family of tests."""
+    for method, other in others.items():
         _add(records[method], key, design.difference(present[method], present[other]))
         records[method][key]["p"] = design.p_value(present[method], present[other])
-    _holm(records, tested, key)
+    _holm(records, list(others), key)
 
 
 def _add(record: dict[str, Any], key: str, difference: Figure) -> None:
@@ -438,6 +442,7 @@ def _main(results: Results, index: Index, metric: str) -> list[str]:
         (f"### {metric}", None),
         (f"### {metric}: difference to {reference}", f"minus_{reference}"),
         (f"### {metric}: difference to untuned", f"minus_{UNTUNED}"),
+        (f"### {metric}: difference to its control", "minus_control"),
     ):
         rows = []
         for method in _methods(results):
@@ -447,7 +452,10 @@ def _main(results: Results, index: Index, metric: str) -> list[str]:
             else:
                 cells = [_difference(results, (record or {}).get(key)) for record in found]
             if any(cell != "–" for cell in cells):
-                rows.append([_name(results, method), *cells])
+                label = _name(results, method)
+                if key == "minus_control":
+                    label += f" − {_name(results, results.settings.controls[method])}"
+                rows.append([label, *cells])
         if rows:
             parts += [title, _grid(rows, header)]
     return parts
