@@ -1,6 +1,6 @@
 """Train a retriever for some steps by each tuning method, and in chunks; encode questions with it.
 
-    python benchmarks/training.py [--steps 20] [--rounds 2]
+    python benchmarks/training.py [--steps 10] [--rounds 1]
 
 The model has multilingual-e5-small's shape and number of words, with random weights, which cost
 the same as trained ones.  Every training is a process of its own: `xqg train retriever`, whose
@@ -25,6 +25,7 @@ from xqg_pyserini.train.methods import METHODS
 WORDS = 250_037  # of multilingual-e5-small
 BATCH, LARGE = 16, 64
 WAYS = {"the whole batch at once": (), "8 texts at a time": ("--chunk-size", "8")}
+KEYS = ("trainable_parameters", "seconds_per_step", "peak_memory_bytes", "stored_bytes")
 SHAPE = ("--pooling", "mean", "--query-length", "32", "--passage-length", "64")
 
 
@@ -52,24 +53,20 @@ def encoding_seconds(folder: Path, queries: list[str]) -> float:
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--steps", type=int, default=20)
-    arguments.add_argument("--rounds", type=int, default=2)
+    arguments.add_argument("--steps", type=int, default=10)
+    arguments.add_argument("--rounds", type=int, default=1)
     args = arguments.parse_args()
     logging.disable_progress_bar()
     texts = demo_texts(48, 800)
     best: dict[str, dict[str, float]] = {}
 
-    def keep(name: str, **found: float) -> None:
-        known = best.setdefault(name, {})
-        for key, value in found.items():
-            known[key] = min(known.get(key, float("inf")), value)
-
     def measure(name: str, *flags: str, encode: bool) -> None:
-        found = train(folder, data, args.steps, *flags)
-        keys = ("trainable_parameters", "seconds_per_step", "peak_memory_bytes", "stored_bytes")
-        keep(name, **{key: found[key] for key in keys})
+        report = train(folder, data, args.steps, *flags)
+        found = {key: report[key] for key in KEYS}
         if encode:
-            keep(name, encoding=encoding_seconds(folder, texts["query"][:200]))
+            found["encoding"] = encoding_seconds(folder, texts["query"][:200])
+        known = best.setdefault(name, found)
+        best[name] = {key: min(known[key], value) for key, value in found.items()}
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -90,13 +87,13 @@ def main() -> None:
         print(
             f"| {method} | {b['trainable_parameters']:,.0f} | {b['seconds_per_step']:.2f} "
             f"| {b['seconds_per_step'] / full['seconds_per_step']:.2f} "
-            f"| {b['peak_memory_bytes'] / 2**20:,.0f} | {b['stored_bytes'] / 1e6:,.2f} "
+            f"| {b['peak_memory_bytes'] / 1e6:,.0f} | {b['stored_bytes'] / 1e6:,.2f} "
             f"| {200 / b['encoding']:.0f} | {full['encoding'] / b['encoding']:.2f} |"
         )
     print(f"\n| LoRA, {LARGE} questions a step | s/step | memory, MB |\n|---|---|---|")
     for way in WAYS:
         b = best[way]
-        print(f"| {way} | {b['seconds_per_step']:.2f} | {b['peak_memory_bytes'] / 2**20:,.0f} |")
+        print(f"| {way} | {b['seconds_per_step']:.2f} | {b['peak_memory_bytes'] / 1e6:,.0f} |")
 
 
 if __name__ == "__main__":

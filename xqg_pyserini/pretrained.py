@@ -2,6 +2,7 @@
 
 Encoders and generators load through here, so that both refuse the same things: a device that is
 not there, a folder that lacks weights (transformers would fill them at random), a damaged one.
+What others ask of a loaded one is here too: its layers, and one vector for a text's tokens.
 torch and transformers are imported when a function is called.
 """
 
@@ -158,7 +159,7 @@ def folder_fingerprint(folder: Path) -> str:
 
 
 def layers_of(model: Any) -> list[Any]:
-    """Return a model's layers, lowest first: the longest list of modules in it."""
+    """Return a model's layers, lowest first: the longest list of modules in it, [] without one."""
     import torch
 
     lists = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList)]

@@ -23,7 +23,8 @@ from xqg_pyserini.encoders import EncoderSettings, resolve
 from xqg_pyserini.engines import load
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import publish, write_json
-from xqg_pyserini.study.matrix import Cell, Encoding, Matrix, Task, Translations, Xquad
+from xqg_pyserini.study.matrix import Encoding, Matrix, Task, Translations, Xquad
+from xqg_pyserini.study.plan import Cell
 from xqg_pyserini.study.tasks import CLEAN, Questions, prepare, read_questions
 
 RANKS = "ranks.npz"

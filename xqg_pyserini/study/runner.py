@@ -25,7 +25,8 @@ from tqdm import tqdm
 
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import describe_sources, write_json
-from xqg_pyserini.study.matrix import Cell, Matrix, choose_cells, key_of, plan, read_matrix
+from xqg_pyserini.study.matrix import Matrix, read_matrix
+from xqg_pyserini.study.plan import Cell, choose_cells, key_of, plan
 
 try:
     import fcntl

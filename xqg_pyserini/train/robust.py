@@ -45,7 +45,10 @@ class _Enough(Exception):
 def activations(
     module: Any, batch: Mapping[str, torch.Tensor], pooling: str, layers: int
 ) -> list[torch.Tensor]:
-    """Return the pooled activations of the lowest layers, (b, d) each; the others do not run."""
+    """Return the pooled activations of the lowest layers, (b, d) float32 each, lowest first.
+
+    The forward pass ends there: the layers above do not run.  A model with fewer layers gives all.
+    """
     found: list[torch.Tensor] = []
 
     def keep(_module: Any, _inputs: Any, output: Any) -> None:
@@ -54,7 +57,7 @@ def activations(
         if len(found) == layers:
             raise _Enough
 
-    hooks = [layer.register_forward_hook(keep) for layer in layers_of(module)]
+    hooks = [layer.register_forward_hook(keep) for layer in layers_of(module)[:layers]]
     try:
         module(**batch)
     except _Enough:
