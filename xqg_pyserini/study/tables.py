@@ -98,9 +98,12 @@ def _tables(results: Results, index: Index) -> list[str]:
     parts = [f"## {results.task.name}, {results.condition}"]
     parts += _headroom(results, index)
     for metric in METRICS:
-        parts += _main(results, index, metric)
+        parts += _main(results, index, metric, "plain")
     parts += _each(results, index)
-    parts += _scorings(results, index)
+    parts += _added(results, index)
+    for metric in METRICS:
+        for scoring in _scorings(results)[-1:]:  # the one with most in it
+            parts += _main(results, index, metric, scoring)
     parts += _all_candidates(results, index)
     return parts
 
@@ -145,20 +148,27 @@ def _methods(results: Results) -> list[str]:
     return [method for method, seeds in results.ranks.items() if seeds]
 
 
-def _main(results: Results, index: Index, metric: str) -> list[str]:
+def _scorings(results: Results) -> list[str]:
+    there = {view.split("/")[1] for view in results.views()}
+    return [way for way in ("centred", "fused", "fused-centred") if way in there]
+
+
+def _main(results: Results, index: Index, metric: str, scoring: str) -> list[str]:
+    """Make the tables of all variants of the questions: figures, and differences of methods."""
+    measure = metric if scoring == "plain" else f"{metric}, {scoring}"
     places = [(name, v) for name in results.sets() for v in results.variants()]
     header = ["method", *(f"{name}, {variant}" for name, variant in places)]
     parts = []
     reference = results.settings.reference
     for title, key in (
-        (f"### {metric}", None),
-        (f"### {metric}: difference to {reference}", f"minus_{reference}"),
-        (f"### {metric}: difference to untuned", f"minus_{UNTUNED}"),
-        (f"### {metric}: difference to its control", "minus_control"),
+        (f"### {measure}", None),
+        (f"### {measure}: difference to {reference}", f"minus_{reference}"),
+        (f"### {measure}: difference to untuned", f"minus_{UNTUNED}"),
+        (f"### {measure}: difference to its control", "minus_control"),
     ):
         rows = []
         for method in _methods(results):
-            found = [_get(results, index, method, v, "plain", metric, n) for n, v in places]
+            found = [_get(results, index, method, v, scoring, metric, n) for n, v in places]
             if key is None:
                 cells = [_interval(record) for record in found]
             else:
@@ -189,10 +199,9 @@ def _each(results: Results, index: Index) -> list[str]:
     return parts
 
 
-def _scorings(results: Results, index: Index) -> list[str]:
+def _added(results: Results, index: Index) -> list[str]:
     """Make the table of what centring and fusion add to each method, on clean questions."""
-    there = {view.split("/")[1] for view in results.views()}
-    ways = [way for way in ("centred", "fused", "fused-centred") if way in there]
+    ways = _scorings(results)
     parts = []
     for metric in METRICS:
         rows = []
