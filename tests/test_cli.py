@@ -74,6 +74,17 @@ def same_ranking(a: dict, b: dict, tolerance: float = 1e-5) -> None:
 # ---------------------------------------------------------------- start-up
 
 
+def test_a_list_that_is_given_twice_grows():
+    """argparse would keep the last one's values, and say nothing."""
+    line = ["evaluate", "--questions", "q", "--runs", "a", "b", "--runs", "c"]
+    args = parser().parse_args([*line, "--level", "0.1", "--level", "0.2"])
+    assert (args.runs, args.level) == (["a", "b", "c"], 0.2)  # of one value the last counts
+    assert args.metrics == ["R@2kt", "R@5kt"]
+    args = parser().parse_args([*line, "--metrics", "MRR@10", "--metrics", "R@2kt"])
+    assert args.metrics == ["MRR@10", "R@2kt"]  # the default gives way once
+    assert parser().parse_args(line).metrics == ["R@2kt", "R@5kt"]  # and is whole for the next
+
+
 def test_help_is_there_within_three_tenths_of_a_second():
     best = 9.0
     for _ in range(5):

@@ -180,8 +180,8 @@ def resolve(name: str, flags: Mapping[str, Any] | None = None) -> EncoderSetting
     if "pooling" not in {**known, **given}:
         raise UserError(
             f"encoder {name!r} is neither registered ({', '.join(registry())}) nor given "
-            "--pooling cls|mean|pooler (and, where they apply, --l2-norm and prefixes), nor in the "
-            f"file that {REGISTRY_VARIABLE} names"
+            "--pooling cls|mean|pooler (and, where they apply, normalisation and prefixes), nor in "
+            f"the file that {REGISTRY_VARIABLE} names"
         )
     model = str(Path(name).resolve()) if Path(name).is_dir() else name
     return EncoderSettings(**{"name": name, "backend": "torch", "model": model, **known, **given})
