@@ -98,7 +98,8 @@ class Translations(Task):
     """XOR-TyDi: a question has to find its English translation.
 
     `train` pairs and `unlabelled` questions (for centring) a language; `all_candidates` are the
-    seeds whose cells are also scored among all English questions.
+    seeds whose cells are also scored among all English questions; if there are any, so are the
+    untuned backbones.
     """
 
     train: int = 1000
@@ -122,11 +123,16 @@ class Xquad(Task):
 
 @dataclass(frozen=True)
 class Condition:
-    """A backbone: as it is (0), or with its last layers initialised anew."""
+    """A backbone: as it is (0), or with its last layers initialised anew.
+
+    `all_candidates`: whether what is trained from it is scored among all candidates, too, for the
+    seeds that the task names; it takes about as long as the training.
+    """
 
     name: str
     reinitialise: int = 0
     seed: int = 0
+    all_candidates: bool = True
 
 
 @dataclass(frozen=True)
