@@ -74,15 +74,21 @@ def same_ranking(a: dict, b: dict, tolerance: float = 1e-5) -> None:
 # ---------------------------------------------------------------- start-up
 
 
-def test_a_list_that_is_given_twice_grows():
-    """argparse would keep the last one's values, and say nothing."""
-    line = ["evaluate", "--questions", "q", "--runs", "a", "b", "--runs", "c"]
-    args = parser().parse_args([*line, "--level", "0.1", "--level", "0.2"])
-    assert (args.runs, args.level) == (["a", "b", "c"], 0.2)  # of one value the last counts
-    assert args.metrics == ["R@2kt", "R@5kt"]
-    args = parser().parse_args([*line, "--metrics", "MRR@10", "--metrics", "R@2kt"])
-    assert args.metrics == ["MRR@10", "R@2kt"]  # the default gives way once
-    assert parser().parse_args(line).metrics == ["R@2kt", "R@5kt"]  # and is whole for the next
+@pytest.mark.parametrize(
+    ("flag", "line"),
+    [
+        ("runs", "evaluate --questions q"),
+        ("runs", "report d"),
+        ("only", "reproduce m --data d --model m --output o"),
+        ("parallel", "perturb --questions q --kind code-switch --rate 1 --output o"),
+        ("dictionary", "perturb --questions q --kind code-switch --rate 1 --output o"),
+    ],
+)
+def test_inputs_that_are_given_in_two_flags_add_up(flag, line):
+    """argparse would keep the last flag's, and say nothing."""
+    for _ in range(2):  # a default that is a list must not grow
+        args = parser().parse_args([*line.split(), f"--{flag}", "a", "b", f"--{flag}", "c"])
+        assert getattr(args, flag) == ["a", "b", "c"]
 
 
 def test_help_is_there_within_three_tenths_of_a_second():

@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     top = Parser(
         prog="xqg",
         description="Cross-lingual dense retrieval with generated queries, on top of Pyserini.",
-        **raw(FLOW),
+        **raw(FLOW),  # type: ignore[arg-type]
     )
     top.add_argument("--version", action="version", version=f"xqg_pyserini {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)

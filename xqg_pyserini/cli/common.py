@@ -1,35 +1,11 @@
 """Flags that several commands share, and how their values are read."""
 
 import argparse
-from collections.abc import Sequence
-from typing import Any, NoReturn
-
-
-class Store(argparse.Action):
-    """Keep a flag's value; a flag of several values that is given again adds to them."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> None:
-        """Set the value: argparse alone would forget those of the first time."""
-        before = getattr(namespace, self.dest, None)
-        if isinstance(values, list) and isinstance(before, list) and before is not self.default:
-            values = before + values
-        setattr(namespace, self.dest, values)
+from typing import NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    """Argparse, with errors of one line, and lists that grow (see `Store`)."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Take what argparse takes."""
-        super().__init__(*args, **kwargs)
-        self.register("action", None, Store)
-        self.register("action", "store", Store)
+    """Argparse, with errors of one line."""
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong in one line, and where help is."""

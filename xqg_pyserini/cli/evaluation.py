@@ -26,7 +26,9 @@ nearest to the question."""
 def add_evaluate(sub: argparse.ArgumentParser) -> None:
     """Add the flags of `xqg evaluate`."""
     questions_flag(sub, "--questions")
-    sub.add_argument("--runs", required=True, nargs="+", metavar="RUN", help="TREC runs")
+    sub.add_argument(
+        "--runs", required=True, nargs="+", action="extend", metavar="RUN", help="TREC runs"
+    )
     scoring_flags(sub)
     sub.add_argument("--per-language", action="store_true", help="print scores by language as well")
     sub.add_argument(
@@ -48,7 +50,9 @@ def add_report(sub: argparse.ArgumentParser) -> None:
     group.add_argument("--questions", metavar="FILE", help="default: those that DIR names")
     group.add_argument("--language", metavar="xx", help="language of questions that name none")
     group.add_argument("--corpus", metavar="PATH", help="default: the one that DIR names")
-    group.add_argument("--runs", nargs="+", metavar="RUN", help="default: those that DIR names")
+    group.add_argument(
+        "--runs", nargs="+", action="extend", metavar="RUN", help="default: those that DIR names"
+    )
     group.add_argument("--queries", metavar="PATH", help="generated queries, JSON Lines")
     group.add_argument(
         "--passages", metavar="STORE", help="passage store: its vectors and its encoder"

@@ -121,6 +121,7 @@ def add_perturb(sub: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--parallel",
         nargs="+",
+        action="extend",
         default=[],
         metavar="xx=FILE",
         help="TSV (question, tab, its English) to learn words from; FILE alone for one language",
@@ -128,6 +129,7 @@ def add_perturb(sub: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--dictionary",
         nargs="+",
+        action="extend",
         default=[],
         metavar="xx=FILE",
         help="TSV (word, tab, English); goes before what is learnt",
@@ -196,7 +198,11 @@ def add_reproduce(sub: argparse.ArgumentParser) -> None:
         help="cells at a time, each with its share of the cores (default 1)",
     )
     sub.add_argument(
-        "--only", nargs="+", metavar="PATTERN", help="cells by name, as *; and what these need"
+        "--only",
+        nargs="+",
+        action="extend",
+        metavar="PATTERN",
+        help="cells by name, as *; and what these need",
     )
     sub.add_argument("--list", action="store_true", help="print the cells, their state and time")
     json_flag(sub)
