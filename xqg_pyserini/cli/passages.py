@@ -88,6 +88,7 @@ def add_generate(sub: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--shard",
         nargs="+",
+        action="extend",
         type=numbers,
         metavar="I",
         help="write only these, counted from 0: 7, or 0-31 (default: all)",

@@ -69,6 +69,7 @@ def add_search(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--index",
         nargs="+",
+        action="extend",
         metavar="DIR",
         help="an index of ours or any Faiss index of Pyserini's; or a language-aware one, whole "
         "or some of its folders: then each question goes to its own language's",

@@ -178,7 +178,7 @@ def _setting(sub: argparse.ArgumentParser, option: Any) -> None:
         if option.choices:
             keywords |= {"choices": option.choices, "metavar": None}
         if option.many:
-            keywords["nargs"] = "+"
+            keywords |= {"nargs": "+", "action": "extend"}
     sub.add_argument(f"--{option.name.replace('_', '-')}", **keywords)
 
 
