@@ -123,16 +123,11 @@ class Xquad(Task):
 
 @dataclass(frozen=True)
 class Condition:
-    """A backbone: as it is (0), or with its last layers initialised anew.
-
-    `all_candidates`: whether what is trained from it is scored among all candidates, too, for the
-    seeds that the task names; it takes about as long as the training.
-    """
+    """A backbone: as it is (0), or with its last layers initialised anew."""
 
     name: str
     reinitialise: int = 0
     seed: int = 0
-    all_candidates: bool = True
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,6 @@ def _trainings(
     searches = list(_searches(matrix, matrix.task(first), matrix.condition(second), method))
     yield from searches
     every = isinstance(task, Translations) and seed in task.all_candidates
-    every = every and condition.all_candidates
     yield Cell(
         f"{task.name}/{condition.name}/{method.name}/seed-{seed}",
         "train",
