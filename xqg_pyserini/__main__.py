@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     top = Parser(
         prog="xqg",
         description="Cross-lingual dense retrieval with generated queries, on top of Pyserini.",
-        **raw(FLOW),  # type: ignore[arg-type]
+        **raw(FLOW),
     )
     top.add_argument("--version", action="version", version=f"xqg_pyserini {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
             name,
             help=help,
             description=help[0].upper() + help[1:] + ".",
-            **raw(epilog),  # type: ignore[arg-type]
+            **raw(epilog),
         )
         sub.add_argument("--verbose", action="store_true", help="show third-party logs, tracebacks")
         return sub

@@ -1,7 +1,7 @@
 """Flags that several commands share, and how their values are read."""
 
 import argparse
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 class Parser(argparse.ArgumentParser):
@@ -12,7 +12,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
-def raw(text: str) -> dict[str, object]:
+def raw(text: str) -> dict[str, Any]:
     """Return the arguments that give a parser an epilog as it stands."""
     return {
         "epilog": text,

@@ -148,7 +148,7 @@ def add_train(sub: argparse.ArgumentParser) -> None:
             name,
             help=help,
             description=f"Train a {name}.",
-            **raw(TRAIN_KIND + TRAIN_OWN[name]),  # type: ignore[arg-type]
+            **raw(TRAIN_KIND + TRAIN_OWN[name]),
         )
         kind.add_argument(
             "--config",

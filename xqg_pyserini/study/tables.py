@@ -104,7 +104,10 @@ def _tables(results: Results, index: Index) -> list[str]:
     for metric in METRICS:
         for scoring in _scorings(results)[-1:]:  # the one with most in it
             parts += _main(results, index, metric, scoring)
-    parts += _all_candidates(results, index)
+    parts += _other_candidates(results, index)
+    for metric in METRICS:
+        for scoring in _among_all(results):
+            parts += _main(results, index, metric, scoring)
     return parts
 
 
@@ -148,9 +151,17 @@ def _methods(results: Results) -> list[str]:
     return [method for method, seeds in results.ranks.items() if seeds]
 
 
-def _scorings(results: Results) -> list[str]:
+def _there(results: Results, *ways: str) -> list[str]:
     there = {view.split("/")[1] for view in results.views()}
-    return [way for way in ("centred", "fused", "fused-centred") if way in there]
+    return [way for way in ways if way in there]
+
+
+def _scorings(results: Results) -> list[str]:
+    return _there(results, "centred", "fused", "fused-centred")
+
+
+def _among_all(results: Results) -> list[str]:
+    return _there(results, "all-plain", "all-centred")
 
 
 def _main(results: Results, index: Index, metric: str, scoring: str) -> list[str]:
@@ -221,22 +232,16 @@ def _added(results: Results, index: Index) -> list[str]:
     return parts
 
 
-def _all_candidates(results: Results, index: Index) -> list[str]:
+def _other_candidates(results: Results, index: Index) -> list[str]:
     """Make the table of other candidates: lexical neighbours only, and all English questions."""
-    there = {view.split("/")[1] for view in results.views()}
-    names = {
-        "plain-lexical": "lexical neighbours",
-        "all-plain": "all",
-        "all-centred": "all, centred",
-    }
-    ways = [way for way in names if way in there]
+    ways = _there(results, "plain-lexical") + _among_all(results)
     places = [(name, way, m) for name in results.sets() for way in ways for m in METRICS]
     rows = []
     for method in _methods(results):
         found = [_get(results, index, method, CLEAN, way, m, name) for name, way, m in places]
         seeds = max((r["seeds"] for r in found if r and r["scoring"].startswith("all")), default=0)
         rows.append([_name(results, method), str(seeds), *map(_interval, found)])
-    header = ["method", "seeds among all", *(f"{n}, {names[w]}, {m}" for n, w, m in places)]
+    header = ["method", "seeds among all", *(f"{n}, {way}, {m}" for n, way, m in places)]
     if not rows or not ways:
         return []
     return ["### Other candidates, clean", _grid(rows, header)]
