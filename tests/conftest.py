@@ -59,6 +59,12 @@ def run_xqg(*arguments, cwd=None, timeout=300, env=None) -> subprocess.Completed
     )
 
 
+def put(path: Path, content: bytes | str) -> Path:
+    """Write a file, text as UTF-8 with its line ends as they are."""
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+    return path
+
+
 def message(call, *arguments, **options) -> str:
     """The one line that a call refuses with."""
     with pytest.raises(UserError) as caught:
