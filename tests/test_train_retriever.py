@@ -677,7 +677,7 @@ def test_bad_settings_end_with_one_line(model, data, tmp_path, monkeypatch, caps
     assert main([str(a) for a in (*argv, "--max-steps", 2, "--output", "out", *more)]) == 2
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 1
-    assert said[0].startswith("xqg train: error: ")
+    assert said[0].startswith("xqg train retriever: error: ")
     assert expected in said[0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["train.tsv"]
 

@@ -75,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
             **raw(epilog),
         )
         sub.add_argument("--verbose", action="store_true", help="show third-party logs, tracebacks")
+        sub.set_defaults(prog=sub.prog)
         return sub
 
     add_demo(command("demo", "run the whole main job on the embedded collection, offline"))
@@ -110,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _run(arguments)
     if code == 0 or arguments.verbose:
         for warning in caught:
-            print(f"xqg {arguments.command}: warning: {warning.message}", file=sys.stderr)
+            print(f"{arguments.prog}: warning: {warning.message}", file=sys.stderr)
     return code
 
 
@@ -159,7 +160,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _fail(arguments: argparse.Namespace, message: str, code: int) -> int:
-    print(f"xqg {arguments.command}: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"{arguments.prog}: error: {' '.join(message.split())}", file=sys.stderr)
     return code
 
 
