@@ -258,9 +258,18 @@ def test_the_shipped_matrix_names_what_the_issue_asks_for():
     assert [cell.seed for cell in trained] == sorted(cell.seed for cell in trained)
     chosen = choose_cells(cells, ["xquad/as-is/lora/seed-2"])
     assert [cell.name for cell in chosen] == [
-        "translations/prepare", "xquad/prepare",
-        *(f"translations/as-is/search/lora/{rate}" for rate in ("5e-05", "0.0005", "0.005")),
+        "xquad/prepare",
+        *(f"xquad/as-is/search/lora/{rate}" for rate in ("5e-05", "0.0005", "0.005")),
         "xquad/as-is/lora/seed-2",
+    ]  # fmt: skip
+
+
+def test_a_task_that_takes_its_rates_from_another_needs_that_ones_search():
+    chosen = choose_cells(plan(read_matrix("peft-smoke")), ["xquad/as-is/lora/seed-1"])
+    assert [cell.name for cell in chosen] == [
+        "translations/prepare", "xquad/prepare",
+        *(f"translations/as-is/search/lora/{rate}" for rate in ("0.001", "0.01")),
+        "xquad/as-is/lora/seed-1",
     ]  # fmt: skip
 
 
