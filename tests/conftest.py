@@ -95,7 +95,8 @@ def refused():
         assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
         lines = done.stderr.splitlines()
         assert len(lines) == 1, done.stderr
-        assert lines[0].startswith(f"xqg {arguments[0]}: error: "), lines
+        name = " ".join(arguments[: 2 if arguments[0] == "train" else 1])
+        assert lines[0].startswith(f"xqg {name}: error: "), lines
         assert "Traceback" not in done.stderr
         assert done.stdout == ""
         return lines[0]
