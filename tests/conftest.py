@@ -65,6 +65,19 @@ def put(path: Path, content: bytes | str) -> Path:
     return path
 
 
+def record(query: str, passage: str, **more) -> dict:
+    """A line of training data."""
+    return {"query": query, "positive_passages": [{"title": "", "text": passage}], **more}
+
+
+def parse_json(item: dict):
+    """The example that a line of training data is read as."""
+    from xqg_pyserini.files import Line
+    from xqg_pyserini.train.data import parse
+
+    return parse(Line(Path("x.jsonl"), 1, json.dumps(item)))
+
+
 def message(call, *arguments, **options) -> str:
     """The one line that a call refuses with."""
     with pytest.raises(UserError) as caught:

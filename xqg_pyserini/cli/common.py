@@ -5,7 +5,11 @@ from typing import Any, NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-    """Argparse, with errors of one line."""
+    """Argparse, with errors of one line; what it parses names the command, in `prog`."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.set_defaults(prog=self.prog)  # of parsers in parsers, the innermost one's counts
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong in one line, and where help is."""

@@ -164,7 +164,6 @@ def add_train(sub: argparse.ArgumentParser) -> None:
         kind.add_argument(
             "--verbose", action="store_true", help="show third-party logs, tracebacks"
         )
-        kind.set_defaults(prog=kind.prog)
 
 
 def _setting(sub: argparse.ArgumentParser, option: Any) -> None:
