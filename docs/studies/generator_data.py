@@ -22,7 +22,10 @@ LANGUAGES = ("ar", "de", "el", "es", "ro", "ru")
 
 def articles(data: Path, language: str) -> list[dict[str, Any]]:
     """Return XQuAD's articles in a language."""
-    return json.loads((data / f"xquad.{language}.json").read_text("utf-8"))["data"]
+    path = data / f"xquad.{language}.json"
+    if not path.is_file():
+        raise SystemExit(f"{path}: no such file; --data names the folder that XQuAD's files lie in")
+    return json.loads(path.read_text("utf-8"))["data"]
 
 
 def passages(data: Path) -> Iterator[tuple[int, int, dict[str, str]]]:
