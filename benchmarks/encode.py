@@ -19,8 +19,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
-from xqg_pyserini.encoders import EncoderSettings
-from xqg_pyserini.engines import load
+from xqg_pyserini.models.engines import load
+from xqg_pyserini.models.registry import EncoderSettings
 
 DEMO = Path(__file__).resolve().parent.parent / "resources" / "demo"
 LENGTHS = {"query": 32, "passage": 256}

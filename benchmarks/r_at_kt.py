@@ -29,7 +29,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
-from xqg_pyserini.evaluate.r_at_kt import RecallAtTokens, span_answers, tokenize
+from xqg_pyserini.data import span_answers
+from xqg_pyserini.evaluation.r_at_kt import RecallAtTokens, tokenize
 
 BUDGETS = (200, 500, 1000, 2000, 5000)
 PASSAGES = 100

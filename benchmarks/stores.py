@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from xqg_pyserini.files import file_sha256, write_json
-from xqg_pyserini.store import (
+from xqg_pyserini.stores import (
     COUNTS,
     IDS,
     META,
@@ -61,8 +61,8 @@ def make_stores(folder: Path, n: int, d: int) -> None:
 
 
 def ours(folder: Path) -> None:
-    from xqg_pyserini.augment import Fusion
-    from xqg_pyserini.index import FaissIndex, build_index
+    from xqg_pyserini.fusion.formula import Fusion
+    from xqg_pyserini.retrieve.index import FaissIndex, build_index
 
     build_index(
         folder / PASSAGES, folder / "ours", queries=folder / QUERY_SUMS,

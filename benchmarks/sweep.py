@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from stores import LANGUAGES, _anonymous, make_stores
 
-from xqg_pyserini.augment import Centers, Fusion, augment
 from xqg_pyserini.data import Question
-from xqg_pyserini.store import COUNTS, PASSAGES, QUERY_SUMS, VECTORS, sum_file
-from xqg_pyserini.sweep import Sweep, grid
+from xqg_pyserini.fusion.formula import Centers, Fusion, augment
+from xqg_pyserini.retrieve.sweep import Sweep, grid
+from xqg_pyserini.stores import COUNTS, PASSAGES, QUERY_SUMS, VECTORS, sum_file
 
 HITS, QUESTIONS, TOLERANCE = 100, 500, 1e-5
 BETAS = (0.1, 0.2, 0.3, 0.4, 0.5)

@@ -19,8 +19,8 @@ from typing import Any
 from encode import demo_texts, make_model
 from transformers.utils import logging
 
-from xqg_pyserini.engines import load
-from xqg_pyserini.train.methods import METHODS
+from xqg_pyserini.models.engines import load
+from xqg_pyserini.models.tuning.methods import METHODS
 
 WORDS = 250_037  # of multilingual-e5-small
 BATCH, LARGE = 16, 64

@@ -19,7 +19,7 @@ import xqg_pyserini
 REPORT = """
 import hashlib, importlib.resources, json, xqg_pyserini
 from xqg_pyserini.data import languages
-from xqg_pyserini.encoders import registry
+from xqg_pyserini.models.registry import registry
 root = importlib.resources.files("xqg_pyserini.resources")
 def walk(folder, prefix=""):
     for entry in folder.iterdir():

@@ -7,50 +7,50 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xqg_pyserini.accumulate import accumulate_queries
-    from xqg_pyserini.augment import Fusion
     from xqg_pyserini.data import read_questions, write_run
-    from xqg_pyserini.encode import encode_passages
     from xqg_pyserini.errors import UserError, XqgWarning
-    from xqg_pyserini.evaluate.scoring import evaluate_runs
-    from xqg_pyserini.fused import FusedPassages
+    from xqg_pyserini.evaluation.scores import evaluate_runs
+    from xqg_pyserini.evaluation.submission import write_submission
+    from xqg_pyserini.fusion.formula import Fusion
+    from xqg_pyserini.fusion.fused import FusedPassages
     from xqg_pyserini.generate.filter import filter_queries
     from xqg_pyserini.generate.job import generate_queries
-    from xqg_pyserini.index import build_index
-    from xqg_pyserini.leaderboard import write_submission
-    from xqg_pyserini.mine import mine_negatives
-    from xqg_pyserini.perturb import perturb_questions
-    from xqg_pyserini.search import search_index, search_stores
-    from xqg_pyserini.store import QueryStore, VectorStore
-    from xqg_pyserini.train.methods import TuningSettings
+    from xqg_pyserini.models.tuning.methods import TuningSettings
+    from xqg_pyserini.retrieve.accumulate import accumulate_queries
+    from xqg_pyserini.retrieve.encode import encode_passages
+    from xqg_pyserini.retrieve.index import build_index
+    from xqg_pyserini.retrieve.search import search_index, search_stores
+    from xqg_pyserini.stores import QueryStore, VectorStore
+    from xqg_pyserini.train.mine import mine_negatives
+    from xqg_pyserini.train.perturb import perturb_questions
     from xqg_pyserini.train.retriever import train_retriever
     from xqg_pyserini.train.settings import RetrieverSettings
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "perturb_questions": "perturb",
-    "mine_negatives": "mine",
+    "perturb_questions": "train.perturb",
+    "mine_negatives": "train.mine",
     "train_retriever": "train.retriever",
-    "TuningSettings": "train.methods",
+    "TuningSettings": "models.tuning.methods",
     "RetrieverSettings": "train.settings",
-    "Fusion": "augment",
-    "FusedPassages": "fused",
-    "QueryStore": "store",
+    "Fusion": "fusion.formula",
+    "FusedPassages": "fusion.fused",
+    "QueryStore": "stores",
     "UserError": "errors",
-    "VectorStore": "store",
+    "VectorStore": "stores",
     "XqgWarning": "errors",
-    "accumulate_queries": "accumulate",
-    "build_index": "index",
-    "encode_passages": "encode",
-    "evaluate_runs": "evaluate.scoring",
+    "accumulate_queries": "retrieve.accumulate",
+    "build_index": "retrieve.index",
+    "encode_passages": "retrieve.encode",
+    "evaluate_runs": "evaluation.scores",
     "filter_queries": "generate.filter",
     "generate_queries": "generate.job",
     "read_questions": "data",
-    "search_index": "search",
-    "search_stores": "search",
+    "search_index": "retrieve.search",
+    "search_stores": "retrieve.search",
     "write_run": "data",
-    "write_submission": "leaderboard",
+    "write_submission": "evaluation.submission",
 }
 
 __all__ = [

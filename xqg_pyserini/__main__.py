@@ -129,7 +129,7 @@ def _quiet(arguments: argparse.Namespace) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     try:
-        commands = importlib.import_module("xqg_pyserini.commands")
+        commands = importlib.import_module("xqg_pyserini.cli.commands")
         code = int(getattr(commands, arguments.command)(arguments) or 0)
         sys.stdout.flush()
         return code

@@ -109,7 +109,7 @@ out = {"java": [str(java.home), java.version], "again": bridge.prepare() is java
 out["home"] = os.environ["JAVA_HOME"]
 from pyserini.search.faiss import FaissSearcher
 import pyserini.encode
-from xqg_pyserini.pyserini_encoders import register
+from xqg_pyserini.bridge.encoders import register
 
 asked = [json.loads(line) for line in open(folder / "asked.jsonl", encoding="utf-8")]
 

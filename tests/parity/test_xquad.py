@@ -4,17 +4,17 @@ import pytest
 from test_sweep import assert_same_lists
 from xquad import write_task
 
-from xqg_pyserini.accumulate import accumulate_queries
-from xqg_pyserini.augment import choose_fusion
 from xqg_pyserini.data import read_questions, write_run
-from xqg_pyserini.encode import encode_passages
-from xqg_pyserini.engines import load
-from xqg_pyserini.evaluate.scoring import evaluate_runs
-from xqg_pyserini.fused import FusedPassages
-from xqg_pyserini.index import build_index
-from xqg_pyserini.search import encode_questions, search_index, search_stores
-from xqg_pyserini.sweep import Point, Sweep
-from xqg_pyserini.sweep_report import Choosing, run_sweep
+from xqg_pyserini.evaluation.scores import evaluate_runs
+from xqg_pyserini.fusion.formula import choose_fusion
+from xqg_pyserini.fusion.fused import FusedPassages
+from xqg_pyserini.models.engines import load
+from xqg_pyserini.retrieve.accumulate import accumulate_queries
+from xqg_pyserini.retrieve.encode import encode_passages
+from xqg_pyserini.retrieve.index import build_index
+from xqg_pyserini.retrieve.search import encode_questions, search_index, search_stores
+from xqg_pyserini.retrieve.sweep import Point, Sweep
+from xqg_pyserini.retrieve.sweep_report import Choosing, run_sweep
 
 pytestmark = pytest.mark.parity
 

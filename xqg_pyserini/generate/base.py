@@ -13,7 +13,7 @@ from xqg_pyserini.errors import UserError
 from xqg_pyserini.generate.prompting import PromptMaker
 from xqg_pyserini.generate.sampling import sample_keys
 from xqg_pyserini.generate.settings import BACKENDS, GeneratorSettings
-from xqg_pyserini.pretrained import load_tokenizer, torch_device
+from xqg_pyserini.models.pretrained import load_tokenizer, torch_device
 
 Queries = dict[str, tuple[str, ...]]
 

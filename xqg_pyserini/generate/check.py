@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from xqg_pyserini.accumulate import GivenOnce, placed
 from xqg_pyserini.data import GeneratedQueries, read_generated
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.generate.quality import MAX_LENGTH, MIN_LENGTH, RULES, TextRules
+from xqg_pyserini.generate.rules import MAX_LENGTH, MIN_LENGTH, RULES, TextRules
 from xqg_pyserini.generate.texts import PassageTexts
-from xqg_pyserini.store import IDS, IdIndex, ids_at, write_distinct_ids
+from xqg_pyserini.stores import IDS, GivenOnce, IdIndex, ids_at, placed, write_distinct_ids
 
 NAMED = 5  # ids that a report names
 

@@ -15,7 +15,7 @@ from typing import IO
 
 import numpy as np
 
-from xqg_pyserini.store import VECTORS, VectorStore, block_rows
+from xqg_pyserini.stores import VECTORS, VectorStore, block_rows
 
 _PAIRS = 16384  # near ties that are computed again together
 

@@ -20,7 +20,7 @@ from xqg_pyserini.generate.settings import (
     model_backend,
     refuse_overflow,
 )
-from xqg_pyserini.pretrained import fingerprint, first_line, read_config
+from xqg_pyserini.models.pretrained import fingerprint, first_line, read_config
 
 CACHE_VARIABLE = "XQG_CACHE"
 _TYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}

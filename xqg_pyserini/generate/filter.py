@@ -15,10 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from xqg_pyserini.accumulate import GivenOnce, placed, unknown_passage
 from xqg_pyserini.data import GeneratedQueries, read_generated
-from xqg_pyserini.encoders import EncoderSettings, choose
-from xqg_pyserini.engines import Encoder, load, same_space
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import (
     SUFFIXES,
@@ -30,16 +27,21 @@ from xqg_pyserini.files import (
     writing,
 )
 from xqg_pyserini.generate.consistency import ScoreFiles, better_passages, own_scores
-from xqg_pyserini.generate.quality import TextRules
+from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.generate.texts import PassageTexts
-from xqg_pyserini.store import (
+from xqg_pyserini.models.engines import Encoder, load, same_space
+from xqg_pyserini.models.registry import EncoderSettings, choose
+from xqg_pyserini.stores import (
     FORMAT,
     IDS,
     META,
+    GivenOnce,
     IdIndex,
     Job,
     VectorStore,
+    placed,
     resumable,
+    unknown_passage,
     write_distinct_ids,
 )
 

@@ -24,7 +24,7 @@ from xqg_pyserini.generate.settings import (
     model_backend,
     refuse_overflow,
 )
-from xqg_pyserini.pretrained import fingerprint, load_model, read_config
+from xqg_pyserini.models.pretrained import fingerprint, load_model, read_config
 
 _COMPACT = 0.8  # finished queries leave the batch when fewer than this share of it go on
 
@@ -76,7 +76,8 @@ def _load(settings: GeneratorSettings, device: str) -> Any:
     kind, folder = auto_class(settings.backend), Path(settings.model)
     if not is_adapter(folder):
         return load_model(kind, settings.model, settings.precision, device)
-    from xqg_pyserini.train import adapters, tuning
+    from xqg_pyserini.models import tuning
+    from xqg_pyserini.models.tuning import adapters
 
     meta = adapters.read_meta(folder)
     model = load_model(kind, meta["base"], settings.precision, device)

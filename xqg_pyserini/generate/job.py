@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from xqg_pyserini.data import languages, read_corpus
-from xqg_pyserini.encode import write_ids
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import (
     check_output,
@@ -32,11 +31,11 @@ from xqg_pyserini.files import (
     parents,
     write_json,
 )
-from xqg_pyserini.generate.quality import TextRules
+from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.generate.settings import GeneratorSettings
 from xqg_pyserini.generate.workers import Dropped, Order, Shards, worker_devices, write_shards
-from xqg_pyserini.pretrained import describe_weights, read_config
-from xqg_pyserini.store import IdIndex, VectorStore
+from xqg_pyserini.models.pretrained import describe_weights, read_config
+from xqg_pyserini.stores import IdIndex, VectorStore, write_ids
 
 META, KIND, FORMAT = "meta.json", "generated-queries", 1
 SHARD_PASSAGES = 64  # of a shard by default, so that a kill costs minutes …

@@ -13,7 +13,7 @@ from xqg_pyserini.data import check_languages
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import write_json
 from xqg_pyserini.generate.prompts import PromptTemplate, shipped_template
-from xqg_pyserini.pretrained import load_tokenizer, read_config, torch_device
+from xqg_pyserini.models.pretrained import load_tokenizer, read_config, torch_device
 
 # name → module and class in this folder; a backend is found by this name and by nothing else
 BACKENDS = {

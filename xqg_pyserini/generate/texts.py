@@ -11,9 +11,8 @@ import numpy as np
 from tqdm import tqdm
 
 from xqg_pyserini.data import read_corpus
-from xqg_pyserini.encode import index_ids
 from xqg_pyserini.files import writing
-from xqg_pyserini.store import IDS, IdIndex
+from xqg_pyserini.stores import IDS, IdIndex, index_ids
 
 TEXTS, ENDS = "texts.bin", "ends.npy"
 

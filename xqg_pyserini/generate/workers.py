@@ -19,9 +19,9 @@ from xqg_pyserini.data import Passage, read_corpus
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import aside_of, chunks, writing
 from xqg_pyserini.generate.base import QueryGenerator, load_generator, prepare_generator
-from xqg_pyserini.generate.quality import TextRules
+from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.generate.settings import GeneratorSettings
-from xqg_pyserini.pretrained import torch_device
+from xqg_pyserini.models.pretrained import torch_device
 
 WINDOW = 128  # passages whose prompts are sorted by length together; batches are fixed by it
 

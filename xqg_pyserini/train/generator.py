@@ -26,15 +26,16 @@ from xqg_pyserini.generate.hugging_face import auto_class, end_tokens, language_
 from xqg_pyserini.generate.prompting import PromptMaker
 from xqg_pyserini.generate.prompts import PromptTemplate, read_template, shipped_template
 from xqg_pyserini.generate.settings import model_backend, model_positions, record_prompt
-from xqg_pyserini.pretrained import (
+from xqg_pyserini.models import tuning
+from xqg_pyserini.models.pretrained import (
     fingerprint,
     load_model,
     load_tokenizer,
     read_config,
     torch_device,
 )
-from xqg_pyserini.store import Job
-from xqg_pyserini.train import job, tuning
+from xqg_pyserini.stores import Job
+from xqg_pyserini.train import job
 from xqg_pyserini.train.data import Example, Examples
 from xqg_pyserini.train.settings import GeneratorTrainingSettings
 from xqg_pyserini.train.trainer import WARM_UP_BATCHES, Trainer, some_batches

@@ -12,8 +12,8 @@ import torch
 
 from xqg_pyserini import __version__
 from xqg_pyserini.files import describe_sources, write_json
-from xqg_pyserini.store import Job, resumable
-from xqg_pyserini.train import tuning
+from xqg_pyserini.models import tuning
+from xqg_pyserini.stores import Job, resumable
 from xqg_pyserini.train.settings import TrainingSettings
 
 RECORD = "training.json"

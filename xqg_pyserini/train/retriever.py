@@ -24,11 +24,11 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from xqg_pyserini import encoders
-from xqg_pyserini.encoders import EncoderSettings
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import write_json
-from xqg_pyserini.pretrained import (
+from xqg_pyserini.models import registry as encoders
+from xqg_pyserini.models import tuning
+from xqg_pyserini.models.pretrained import (
     fingerprint,
     load_model,
     load_tokenizer,
@@ -36,10 +36,11 @@ from xqg_pyserini.pretrained import (
     sentence_vectors,
     torch_device,
 )
-from xqg_pyserini.store import Job
-from xqg_pyserini.train import job, tuning
+from xqg_pyserini.models.registry import EncoderSettings
+from xqg_pyserini.models.tuning.robust import collect_statistics
+from xqg_pyserini.stores import Job
+from xqg_pyserini.train import job
 from xqg_pyserini.train.data import Drawable, Drawn, Examples, Joined, read_examples
-from xqg_pyserini.train.robust import collect_statistics
 from xqg_pyserini.train.settings import RetrieverSettings
 from xqg_pyserini.train.synthetic import Synthetic
 from xqg_pyserini.train.trainer import WARM_UP_BATCHES, Trainer, some_batches

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.train.methods import METHODS, UNMERGED, WHOLE, TuningSettings
+from xqg_pyserini.models.tuning.methods import METHODS, UNMERGED, WHOLE, TuningSettings
 
 SCHEDULES = ("linear", "cosine", "constant")
 

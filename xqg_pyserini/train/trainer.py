@@ -27,10 +27,10 @@ from tqdm import tqdm
 from transformers import EarlyStoppingCallback, TrainerCallback, TrainingArguments
 
 from xqg_pyserini.errors import UserError, missing_package
-from xqg_pyserini.pretrained import torch_device
-from xqg_pyserini.store import Job
+from xqg_pyserini.models.pretrained import torch_device
+from xqg_pyserini.models.tuning import trainable
+from xqg_pyserini.stores import Job
 from xqg_pyserini.train.settings import TrainingSettings
-from xqg_pyserini.train.tuning import trainable
 
 WARM_UP_BATCHES = 8  # whose gradients decide what hybrid-lora tunes in full
 RECENT = 10  # steps whose mean loss is reported

@@ -1,0 +1,31 @@
+"""Records and their files: passages, questions, generated queries, runs, qrels; languages.
+
+Knows no vectors and no models.
+"""
+
+from xqg_pyserini.data.answers import answer_finder, span_answers
+from xqg_pyserini.data.languages import LANGUAGE_CODE, NO_LANGUAGE, check_languages, languages
+from xqg_pyserini.data.readers import SHARD, read_corpus, read_generated, read_questions
+from xqg_pyserini.data.records import GeneratedQueries, Hit, Passage, Question, Run
+from xqg_pyserini.data.runs import read_qrels, read_run, write_run
+
+__all__ = [
+    "LANGUAGE_CODE",
+    "NO_LANGUAGE",
+    "SHARD",
+    "GeneratedQueries",
+    "Hit",
+    "Passage",
+    "Question",
+    "Run",
+    "answer_finder",
+    "check_languages",
+    "languages",
+    "read_corpus",
+    "read_generated",
+    "read_qrels",
+    "read_questions",
+    "read_run",
+    "span_answers",
+    "write_run",
+]

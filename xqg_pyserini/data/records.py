@@ -1,0 +1,42 @@
+"""What is read and written: passages, questions, generated queries, hits."""
+
+from typing import NamedTuple
+
+
+class Passage(NamedTuple):
+    """A passage of the corpus; `text` is `contents` where the record has no `text`."""
+
+    id: str
+    title: str
+    text: str
+
+    @property
+    def full(self) -> str:
+        """Return what is encoded: title, a space, text (the text alone where there is no title)."""
+        return f"{self.title} {self.text}" if self.title else self.text
+
+
+class Question(NamedTuple):
+    """A topic; `language` is None and `answers` is empty where the file has none."""
+
+    id: str
+    text: str
+    language: str | None
+    answers: tuple[str, ...]
+
+
+class GeneratedQueries(NamedTuple):
+    """The queries generated for one passage, by language."""
+
+    docid: str
+    queries: dict[str, tuple[str, ...]]
+
+
+class Hit(NamedTuple):
+    """A retrieved passage."""
+
+    docid: str
+    score: float
+
+
+Run = dict[str, list[Hit]]

@@ -1,1 +1,0 @@
-"""Scoring: R@kt, significance tests and reports."""

@@ -1,0 +1,83 @@
+"""How small a difference of macro figures could have been seen, and what it takes to see one.
+
+The figure that is reported is the unweighted mean over languages of the languages' means, and its
+error is that of `significance.macro_mean`; with one language the test is the paired t-test.
+This module knows arrays; it refuses to know runs, metrics, files and tables.
+"""
+
+import math
+from collections.abc import Hashable, Sequence
+
+from numpy.typing import ArrayLike
+
+from xqg_pyserini.evaluation.significance import MacroMean, aligned, macro_mean
+
+POWER = 0.8  # the chance to find a difference that is there: the usual choice (Cohen, 1988)
+
+
+def macro_difference(a: ArrayLike, b: ArrayLike, groups: Sequence[Hashable]) -> MacroMean:
+    """Return how far run a's macro figure is above run b's.
+
+    Args:
+        a: Scores of one run, shape (questions,).
+        b: Scores of the other, same shape and order.
+        groups: The language of each question.
+
+    Raises:
+        ValueError: Shapes differ, are empty or not 1-D, or a score is not finite.
+
+    """
+    first, second = aligned(a, b)
+    return macro_mean(first - second, groups)
+
+
+def smallest_difference(
+    difference: MacroMean, level: float, power: float = POWER, times: float = 1.0
+) -> float:
+    """Return the smallest true difference that a two-sided paired t-test finds with this power.
+
+        (t_{1 - level/2} + t_{power}) · SE
+
+    (Cohen, Statistical Power Analysis, 2nd ed. 1988, chapter 2; Card et al., 2020, arXiv
+    2010.06595, on doing so for language data).  The spread of the differences is taken from the
+    two runs at hand; `times` as many questions of the same kind would make SE smaller by √times.
+    NaN where the spread is not known.
+    """
+    if math.isnan(difference.error):
+        return math.nan
+    freedom = difference.freedom * times
+    return (_t(1 - level / 2, freedom) + _t(power, freedom)) * difference.error / math.sqrt(times)
+
+
+def questions_needed(
+    difference: MacroMean, questions: int, wanted: float, level: float, power: float = POWER
+) -> int | None:
+    """Return how many questions it takes to find a true difference of `wanted` with this power.
+
+    The least number, in the same shares of languages and with the same spread as the `questions`
+    at hand, for which `smallest_difference` is at most `wanted`.  None where the spread is not
+    known; 2 where there is none.
+    """
+    if wanted <= 0:
+        raise ValueError(f"a difference of {wanted} needs no finding; give one above 0")
+    if math.isnan(difference.error):
+        return None
+
+    def enough(number: int) -> bool:
+        return smallest_difference(difference, level, power, number / questions) <= wanted
+
+    high = 2
+    while not enough(high):
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def _t(probability: float, freedom: float) -> float:
+    """Return the quantile of Student's t distribution."""
+    from scipy.stats import t
+
+    return float(t.ppf(probability, freedom))

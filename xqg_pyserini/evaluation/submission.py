@@ -1,0 +1,155 @@
+"""XOR-Retrieve leaderboard files: a list of `{"id", "lang", "ctxs": [text, …]}`, best first."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from xqg_pyserini.data import LANGUAGE_CODE, Question, Run, read_corpus
+from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.evaluation.r_at_kt import RecallAtTokens
+from xqg_pyserini.files import read_lines, writing
+
+TOKENS = 5000  # what R@5kt looks at
+
+
+class Submission(NamedTuple):
+    """What is in a file: entries, and how many have fewer than `TOKENS` tokens."""
+
+    questions: int
+    languages: dict[str, int]
+    short: int
+
+
+def write_submission(
+    questions: Sequence[Question],
+    run: Run,
+    corpus: str | Path,
+    output: str | Path,
+    with_title: bool = False,
+) -> Submission:
+    """Write a run as an XOR-Retrieve file, all questions in it, texts from the corpus.
+
+    A question that the run lacks gets no text, so that it counts as a miss; a warning counts
+    these, and those with fewer tokens than R@5kt looks at.
+
+    Raises:
+        UserError: for a question without language, a passage that the corpus does not hold.
+    """
+    for question in questions:
+        if question.language is None:
+            raise UserError(f"question {question.id!r} has no language: give --language xx")
+    wanted = {hit.docid for q in questions for hit in run.get(q.id, ())}
+    if not wanted:
+        raise UserError("the run has no hit for any of the questions")
+    texts: dict[str, str] = {}
+    for line, passage in tqdm(read_corpus(corpus), "reading", unit=" passages", disable=None):
+        if passage.id in wanted:
+            if passage.id in texts:
+                raise line.error(f"passage id {passage.id!r} again; ids must be unique")
+            texts[passage.id] = passage.full if with_title else passage.text
+    missing = sorted(wanted - texts.keys())
+    if missing:
+        raise UserError(f"passage {missing[0]!r} of the run is not in {corpus}")
+    rankings = {q.id: [hit.docid for hit in run.get(q.id, ())] for q in questions}
+    with writing(output) as file:
+        for i, question in enumerate(questions):
+            entry = {
+                "id": question.id,
+                "lang": question.language,
+                "ctxs": [texts[docid] for docid in rankings[question.id]],
+            }
+            file.write(("[\n" if i == 0 else ",\n") + json.dumps(entry, ensure_ascii=False))
+        file.write("\n]\n")
+    foreign = len(run.keys() - rankings.keys())
+    if foreign:
+        warn(f"the run has {foreign} questions that the questions file does not; left out")
+    absent = sum(1 for question in questions if question.id not in run)
+    if absent:
+        warn(
+            f"the run lacks {absent} of {len(questions)} questions: they are written without texts"
+        )
+    return _summary([(str(q.language), rankings[q.id]) for q in questions], RecallAtTokens(texts))
+
+
+def _summary(entries: Sequence[tuple[str, list[str]]], scorer: RecallAtTokens) -> Submission:
+    short = sum(1 for _, ranking in entries if scorer.token_count(ranking, TOKENS) < TOKENS)
+    if short:
+        warn(
+            f"{short} of {len(entries)} questions have fewer than {TOKENS} tokens of text; "
+            "R@5kt looks at as many (search with more --hits)"
+        )
+    return Submission(len(entries), dict(Counter(language for language, _ in entries)), short)
+
+
+def check_submission(
+    path: str | Path, questions: Sequence[Question], corpus: str | Path | None = None
+) -> Submission:
+    """Validate an XOR-Retrieve file against the questions and, if given, the corpus.
+
+    Every question must be there once with its language, and every text must be a passage's (its
+    text, or title and text).  Too few tokens for R@5kt are a warning.
+
+    Raises:
+        UserError: for the first thing that is wrong.
+    """
+    entries = _read_entries(Path(path))
+    known = {question.id: question for question in questions}
+    seen: set[str] = set()
+    for i, entry in enumerate(entries):
+        _check_entry(f"{path}, entry {i + 1}", entry, known, seen)
+    missing = [question.id for question in questions if question.id not in seen]
+    if missing:
+        raise UserError(
+            f"{path}: {len(missing)} questions are missing, the first is {missing[0]!r}"
+        )
+    if corpus is not None:
+        _check_texts(Path(path), entries, corpus)
+    texts = [(entry["lang"], entry["ctxs"]) for entry in entries]
+    return _summary(texts, RecallAtTokens(lambda text: text))
+
+
+def _read_entries(path: Path) -> list[Any]:
+    try:
+        entries = json.loads("\n".join(line.text for line in read_lines(path)))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: broken JSON ({error})") from None
+    if not isinstance(entries, list) or not entries:
+        raise UserError(f'{path}: expected a list of {{"id", "lang", "ctxs"}}')
+    return entries
+
+
+def _check_entry(where: str, entry: Any, known: dict[str, Question], seen: set[str]) -> None:
+    if not isinstance(entry, dict) or not {"id", "lang", "ctxs"} <= set(entry):
+        raise UserError(f"{where}: expected an object with id, lang and ctxs")
+    qid, texts = entry["id"], entry["ctxs"]
+    if not isinstance(qid, str) or qid not in known:
+        raise UserError(f"{where}: {qid!r} is not an id of the questions file")
+    if qid in seen:
+        raise UserError(f"{where}: question {qid!r} again")
+    seen.add(qid)
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"{where}: the ctxs of {qid!r} are not a list of strings")
+    expected, language = known[qid].language, entry["lang"]
+    if expected is not None and language != expected:
+        raise UserError(f"{where}: question {qid!r} is {expected!r}, not {language!r}")
+    if not isinstance(language, str) or not LANGUAGE_CODE.fullmatch(language):
+        raise UserError(f"{where}: {language!r} is not a language code such as ar or ja")
+
+
+def _check_texts(path: Path, entries: Iterable[Any], corpus: str | Path) -> None:
+    wanted = {_digest(text): entry["id"] for entry in entries for text in entry["ctxs"]}
+    for _, passage in tqdm(read_corpus(corpus), "reading", unit=" passages", disable=None):
+        wanted.pop(_digest(passage.text), None)
+        wanted.pop(_digest(passage.full), None)
+    if wanted:
+        qid = next(iter(wanted.values()))
+        raise UserError(f"{path}: a text of question {qid!r} is no passage of {corpus}")
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

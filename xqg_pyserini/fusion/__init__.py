@@ -1,0 +1,1 @@
+"""The fusion of a passage with its generated queries: formula, stores, and what vectors are like."""

@@ -1,0 +1,409 @@
+"""What the vectors of two stores look like, and what follows for mixing them: `xqg inspect`.
+
+Numbers first (`Geometry`), then words (`advice`).  Stores are read in blocks; of the vectors only
+a seeded sample of passages is held.  No labels and no questions are used: a passage's generated
+queries stand for the questions that will be asked.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from xqg_pyserini.errors import UserError
+from xqg_pyserini.fusion.formula import Centers, Fusion, unit
+from xqg_pyserini.fusion.fused import FusedPassages
+from xqg_pyserini.stores import Block, QueryStore, StorePair, VectorStore
+
+SAMPLE = 1000
+SEED = 42
+# from where on words are said; the numbers stand beside them
+SPREAD = 0.02  # of lengths: standard deviation by mean
+COMMON = 0.25  # share of the squared length that all passages have in common
+POINT = 0.01  # of the mean queries: less than this is no change
+NEAR_ONE = {"float32": 1e-3, "float16": 5e-3}  # how far from 1 a normalised vector's length may be
+
+
+class Lengths(NamedTuple):
+    """Lengths (L2 norms) of vectors."""
+
+    mean: float
+    deviation: float
+    least: float
+    most: float
+
+
+class Counts(NamedTuple):
+    """How many queries a passage has."""
+
+    total: int
+    least: int
+    mean: float
+    most: int
+    without: int  # passages that have none
+
+
+class Separation(NamedTuple):
+    """How well sampled passages are told apart by their own queries, in one language.
+
+    With c(p, r) the cosine of passage p and the mean query of passage r: `own` is the mean of
+    c(p, p), `others` that of c(p, r) for r ≠ p and `gap` their difference; `deviations` is the gap
+    in standard deviations of the c(p, r); `first` is the share of the mean queries that are nearer
+    to their own passage than to any other of the sample.
+    """
+
+    own: float
+    others: float
+    gap: float
+    deviations: float | None  # None where the others are all alike
+    first: float
+
+
+@dataclass(frozen=True)
+class Language:
+    """The queries of one language: where they lie, and what centring would do."""
+
+    queries: Counts
+    center: float  # length of μ_l
+    distance: float  # ‖μ_l - μ_P‖
+    cosine: float  # of μ_l and μ_P
+    share: float  # ‖μ_l‖² by the mean squared length of the sample's mean queries
+    sample: int  # passages of the sample that have queries
+    plain: Separation | None  # None where fewer than two have
+    centered: Separation | None
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What `examine_stores` found; similarities are cosines, over a sample of passages."""
+
+    passages: int
+    dimensions: int
+    encoder: str
+    dtype: str
+    normalized: bool  # as recorded
+    lengths: Lengths
+    center: float  # length of μ_P
+    share: float  # ‖μ_P‖² / mean ‖E‖²: what all passages have in common (0 … 1)
+    sample: int
+    similarity: float | None  # mean cosine of two passages of the sample; None for one passage
+    queries: Counts | None
+    languages: dict[str, Language]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the numbers by name, and the words."""
+        value = asdict(self)
+        for name in ("lengths", "queries"):
+            value[name] = _named(getattr(self, name))
+        for language, found in self.languages.items():
+            for name in ("queries", "plain", "centered"):
+                value["languages"][language][name] = _named(getattr(found, name))
+        return {**value, "advice": advice(self)}
+
+
+def _named(value: Any) -> dict[str, Any] | None:
+    return None if value is None else value._asdict()
+
+
+def examine_stores(
+    passages: str | Path | VectorStore,
+    queries: str | Path | QueryStore | None = None,
+    *,
+    sample: int = SAMPLE,
+    seed: int = SEED,
+    skip_unknown: bool = False,
+) -> Geometry:
+    """Measure a passage store and, where given, the query store beside it.
+
+    Args:
+        passages: a passage store, or its folder.
+        queries: the query store, or its folder; aligned by id.
+        sample: how many passages to compare with queries, drawn without replacement.
+        seed: of the draw.
+        skip_unknown: leave out queries for passages that are not there.
+
+    Raises:
+        UserError: where a store is damaged, the two do not fit, or the sample is below 2.
+    """
+    if sample < 2:
+        raise UserError(f"--sample is {sample}; expected 2 or more passages to compare")
+    store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
+    centers: Centers | None = None
+    pair = StorePair(store, None)
+    if queries is not None:
+        # its centres are those that searching and indexing would use
+        fused = FusedPassages(store, queries, Fusion("mean", beta=0.0), skip_unknown=skip_unknown)
+        pair, centers = fused.pair, fused.centers
+    lengths, mean, squared = _lengths(store)
+    rows = np.random.default_rng(seed).choice(store.n, min(sample, store.n), replace=False)
+    taken = pair.take(np.sort(rows), list(centers.queries) if centers else [])
+    counts = dict(_counts(pair)) if centers else {}
+    return Geometry(
+        store.n,
+        store.d,
+        str(store.encoder.get("name")),
+        store.vectors.dtype.name,
+        store.normalized,
+        lengths,
+        float(np.linalg.norm(mean)),
+        _ratio(float(mean @ mean), squared),
+        len(rows),
+        _similarity(taken.passages),
+        counts.get(None),
+        {l: _language(l, counts[l], taken, centers) for l in centers.queries} if centers else {},
+    )
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
+
+
+def _lengths(store: VectorStore) -> tuple[Lengths, np.ndarray, float]:
+    """Return the lengths, the mean vector (d,) float64 and the mean squared length."""
+    mean, total, squared = np.zeros(store.d), 0.0, 0.0
+    least, most = np.inf, 0.0
+    for block in StorePair(store, None).blocks():
+        norms = np.linalg.norm(block.passages, axis=1).astype(np.float64)
+        mean += block.passages.sum(axis=0, dtype=np.float64)
+        total, squared = total + norms.sum(), squared + norms @ norms
+        least, most = min(least, float(norms.min())), max(most, float(norms.max()))
+    average = total / store.n
+    deviation = np.sqrt(max(0.0, squared / store.n - average**2))
+    lengths = Lengths(float(average), float(deviation), least, most)
+    return lengths, mean / store.n, float(squared / store.n)
+
+
+def _counts(pair: StorePair) -> Iterator[tuple[str | None, Counts]]:
+    """Yield the counts over all languages (under None) and of each language."""
+    assert pair.queries is not None
+    names, n = pair.queries.languages, pair.passages.n
+    total, without = np.zeros(len(names) + 1, np.int64), np.zeros(len(names) + 1, np.int64)
+    least, most = np.full(len(names) + 1, 1 << 62), np.zeros(len(names) + 1, np.int64)
+    for start in range(0, n, 1 << 20):
+        some = pair.counts(start, min(start + (1 << 20), n), names).astype(np.int64)
+        some = np.column_stack([some.sum(axis=1), some])
+        total, without = total + some.sum(axis=0), without + (some == 0).sum(axis=0)
+        least, most = np.minimum(least, some.min(axis=0)), np.maximum(most, some.max(axis=0))
+    for i, name in enumerate([None, *names]):
+        yield (
+            name,
+            Counts(int(total[i]), int(least[i]), total[i] / n, int(most[i]), int(without[i])),
+        )
+
+
+def _similarity(vectors: np.ndarray) -> float | None:
+    """Return the mean cosine of two different rows of (n, d); None where there is one row."""
+    n = len(vectors)
+    if n < 2:
+        return None
+    units = unit(vectors.astype(np.float64))
+    total = units.sum(axis=0)  # ‖Σ u‖² = Σ ‖u‖² + the sum over all pairs
+    return float((total @ total - (units * units).sum()) / (n * (n - 1)))
+
+
+def _language(language: str, counts: Counts, taken: Block, centers: Centers) -> Language:
+    mine, theirs = centers.queries[language], centers.passages
+    n = taken.counts[language]
+    has = n > 0
+    means = taken.sums[language][has] / n[has, None].astype(np.float32)
+    squared = float((means * means).sum(axis=1, dtype=np.float64).mean()) if has.any() else 0.0
+    passages = taken.passages[has]
+    enough = len(means) > 1
+    return Language(
+        counts,
+        float(np.linalg.norm(mine)),
+        float(np.linalg.norm(mine - theirs)),
+        float(unit(mine) @ unit(theirs)),
+        min(1.0, _ratio(float(mine @ mine), squared)),
+        len(means),
+        separation(passages, means) if enough else None,
+        separation(passages - theirs, means - mine) if enough else None,
+    )
+
+
+def separation(passages: np.ndarray, queries: np.ndarray) -> Separation:
+    """Return how well n ≥ 2 passages (n, d) are told apart by their mean queries (n, d)."""
+    cosines = unit(passages) @ unit(queries).T
+    n = len(cosines)
+    own = np.diagonal(cosines).astype(np.float64)
+    others = cosines[~np.eye(n, dtype=bool)].astype(np.float64)
+    rivals = np.where(np.eye(n, dtype=bool), -np.inf, cosines).max(axis=0)
+    gap, deviation = float(own.mean() - others.mean()), float(others.std())
+    return Separation(
+        float(own.mean()),
+        float(others.mean()),
+        gap,
+        gap / deviation if deviation > 1e-6 else None,
+        float((np.diagonal(cosines) > rivals).mean()),
+    )
+
+
+# ---------------------------------------------------------------- words
+
+
+def advice(found: Geometry) -> list[str]:
+    """Say in words what follows from the numbers; each a sentence without its full stop."""
+    return [
+        *_of_lengths(found),
+        *_of_center(found),
+        *(_of_counts(found.queries) if found.queries else []),
+        *_of_centering(found),
+    ]
+
+
+def _of_lengths(found: Geometry) -> Iterator[str]:
+    lengths = found.lengths
+    off = max(abs(lengths.least - 1), abs(lengths.most - 1))
+    if found.normalized and off > NEAR_ONE[found.dtype]:
+        yield (
+            f"the store says that its embeddings are normalised, but their lengths are "
+            f"{lengths.least:.3f} to {lengths.most:.3f}: encode the passages again"
+        )
+    elif found.normalized:
+        yield "embeddings are normalised: renormalise after mixing (the mean form does by default)"
+    elif lengths.deviation > SPREAD * lengths.mean:
+        yield (
+            f"lengths differ by {lengths.deviation / lengths.mean:.0%} (standard deviation by "
+            "mean): the inner product favours longer vectors whatever the question"
+        )
+    if not lengths.least:
+        yield "a passage's vector is all zeros: it is found by no question; look at its text"
+
+
+def _of_center(found: Geometry) -> Iterator[str]:
+    if found.share >= COMMON:
+        moves = _moves(found.languages)
+        yield (
+            f"the mean passage holds {found.share:.0%} of the squared length: so much of every "
+            "similarity is common to all passages, "
+        ) + (
+            "yet taking it away does not help here (see below)"
+            if moves.down and len(moves.down) >= len(moves.up)
+            else "and centring (--center) takes it away"
+        )
+
+
+def _of_counts(counts: Counts) -> Iterator[str]:
+    if counts.least != counts.most:
+        yield (
+            f"the numbers of queries differ ({counts.least} to {counts.most} a passage): a sum "
+            "(--alpha) would favour passages with many queries; use the mean (--beta)"
+        )
+    else:
+        m = counts.most
+        same = 0.01 * m / (1 - 0.01 + 0.01 * m)  # docs/method.md, the two forms
+        yield (
+            f"every passage has {m} queries: a sum is fair, and α = 0.01 weighs them as "
+            f"β = {same:.2f} does"
+        )
+    if counts.without:
+        yield f"{counts.without} passages have no query and keep their own embedding"
+
+
+class _Moves(NamedTuple):
+    """The languages by what centring does, with the figures; `none`: nothing to compare."""
+
+    up: list[str]
+    down: list[str]
+    same: list[str]
+    none: list[str]
+
+
+def _moves(languages: Mapping[str, Language]) -> _Moves:
+    moves = _Moves([], [], [], [])
+    for language, found in languages.items():
+        if found.plain is None or found.centered is None:
+            moves.none.append(language)
+            continue
+        before, after = found.plain.first, found.centered.first
+        change = after - before
+        group = moves.up if change >= POINT else moves.down if change <= -POINT else moves.same
+        group.append(f"{language} {100 * before:.0f} → {100 * after:.0f}")
+    return moves
+
+
+def _of_centering(found: Geometry) -> Iterator[str]:
+    up, down, same, none = _moves(found.languages)
+    unit = "(% of mean queries that are nearest to their own passage)"
+    if none:
+        whole = found.sample == found.passages
+        yield (
+            f"{', '.join(none)}: fewer than two passages {'' if whole else 'of the sample '}have "
+            f"queries; nothing to compare{'' if whole else ' (a larger --sample may find some)'}"
+        )
+    # one conclusion: that of the side with more languages
+    if up:
+        yield f"centring tells passages apart better in {', '.join(up)} {unit}" + (
+            ": use --center" if len(up) > len(down) else ""
+        )
+    if down:
+        yield f"centring tells passages apart worse in {', '.join(down)} {unit}" + (
+            ": do not centre" if len(down) > len(up) else ""
+        )
+    if up and len(up) == len(down):
+        yield "centring helps as many languages as it harms: compare both on questions"
+    if same:
+        yield "centring changes little in " + ", ".join(same) + " (% nearest to their own passage)"
+
+
+def table(found: Geometry) -> str:
+    """Return the numbers and the words for a terminal."""
+    lengths = found.lengths
+    recorded = "normalised" if found.normalized else "not normalised"
+    lines = [
+        f"{found.passages} passages, {found.dimensions} dimensions ({found.dtype}), encoder "
+        f"{found.encoder} ({recorded})",
+        f"lengths: mean {lengths.mean:.4f}, standard deviation {lengths.deviation:.4f}, "
+        f"{lengths.least:.4f} to {lengths.most:.4f}",
+        f"mean passage: length {found.center:.4f}, {found.share:.1%} of the mean squared length",
+    ]
+    if found.similarity is not None:
+        lines.append(f"two passages at random: cosine {found.similarity:.3f}")
+    if found.queries is not None:
+        counts = found.queries
+        lines.append(
+            f"queries: {counts.total}, {counts.least} to {counts.most} a passage (mean "
+            f"{counts.mean:.2f}); {counts.without} passages have none"
+        )
+        lines += ["", _languages(found), "", *_LEGEND]
+    lines += ["", *(f"→ {sentence}." for sentence in advice(found))]
+    return "\n".join(lines)
+
+
+_LEGEND = (
+    "centre: length of the mean query; distance and cosine: from the mean passage; own, others:",
+    "cosine of a passage with its own and with other passages' mean query; gap: own - others; sd:",
+    "the gap in standard deviations of the others; first: % of mean queries that are nearest to",
+    "their own passage. Arrows lead from the vectors as they are to the centred ones.",
+)
+
+
+def _languages(found: Geometry) -> str:
+    from tabulate import tabulate
+
+    rows = []
+    for language, some in found.languages.items():
+        counts = some.queries
+        row = [language, counts.total, f"{counts.least}-{counts.most}", counts.without]
+        row += [f"{some.center:.3f}", f"{some.distance:.3f}", f"{some.cosine:.3f}"]
+        rows.append(row + _cells(some.plain, some.centered))
+    header = ["", "queries", "each", "none", "centre", "distance", "cosine"]
+    header += ["own", "others", "gap", "sd", "first"]
+    return tabulate(rows, header, disable_numparse=True)
+
+
+def _cells(plain: Separation | None, centered: Separation | None) -> list[str]:
+    if plain is None or centered is None:
+        return ["-"] * 5
+    deviations = [
+        "-" if part.deviations is None else f"{part.deviations:.1f}" for part in (plain, centered)
+    ]
+    return [
+        f"{plain.own:.3f}",
+        f"{plain.others:.3f}",
+        f"{plain.gap:.3f} → {centered.gap:.3f}",
+        " → ".join(deviations),
+        f"{100 * plain.first:.0f} → {100 * centered.first:.0f}",
+    ]

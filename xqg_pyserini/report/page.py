@@ -1,0 +1,163 @@
+"""A folder of results → one HTML page that needs nothing else, and its plots as files.
+
+The page holds its style, its script and its data; its content security policy lets no other
+script run and nothing be fetched.  Whatever comes from files is escaped here, for HTML and for
+the JSON in it, and put in as text by the script (`resources/report/`).
+"""
+
+import base64
+import hashlib
+import importlib.resources
+import json
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any, NamedTuple
+
+from xqg_pyserini.files import writing, writing_folder
+from xqg_pyserini.report.explorer import Similarities
+from xqg_pyserini.report.page_inputs import Explore, all_inputs, explored_data
+from xqg_pyserini.report.page_parts import Parts, evaluation_parts, named, sweep_parts
+from xqg_pyserini.report.results import Evaluated, read_results
+
+PAGE, PLOTS = "index.html", "plots"
+
+
+class Written(NamedTuple):
+    """What `write_page` wrote; `explorer` says why there is none, or is None."""
+
+    page: Path
+    bytes: int
+    plots: int
+    questions: int
+    explorer: str | None
+
+
+def write_page(
+    folder: str | Path,
+    output: str | Path | None = None,
+    asked: Explore | None = None,
+    *,
+    similarities: Similarities | None = None,
+    overwrite: bool = False,
+) -> Written:
+    """Write the report of a folder of results: `index.html`, and `plots/*.svg` and `*.png`.
+
+    Args:
+        folder: what `xqg evaluate` or `xqg sweep` wrote with `--output`.
+        output: the folder to write; `report` in that folder by default.
+        asked: what the explorer is to show.
+        similarities: what compares generated queries with the questions; None leaves that out.
+        overwrite: replace what `output` holds.
+
+    Raises:
+        UserError: for results that are damaged, an input given that does not exist or does not
+            fit.  An input that the results name and that is gone only leaves the explorer out.
+    """
+    found = read_results(folder)
+    asked = asked or Explore()
+    output = found.folder / "report" if output is None else Path(output)
+    inputs = [found.folder, *all_inputs(found, asked, similarities)]
+    with writing_folder(output, overwrite, inputs) as partial:
+        explored, why = explored_data(found, asked, similarities)
+        if isinstance(found, Evaluated):
+            parts, drawn = evaluation_parts(found)
+        else:
+            parts, drawn = sweep_parts(found)
+        page = _page(parts, explored, why)
+        (partial / PLOTS).mkdir()
+        for plot in drawn:
+            (partial / PLOTS / f"{plot.name}.png").write_bytes(plot.png)
+            with writing(partial / PLOTS / f"{plot.name}.svg") as file:
+                file.write(plot.svg)
+        with writing(partial / PAGE) as file:
+            file.write(page)
+    size = len(page.encode("utf-8"))
+    return Written(output / PAGE, size, len(drawn), len(explored.get("questions", ())), why)
+
+
+# ---------------------------------------------------------------- putting it together
+
+
+def _resource(name: str) -> str:
+    folder = importlib.resources.files("xqg_pyserini.resources").joinpath("report")
+    return folder.joinpath(name).read_text("utf-8")
+
+
+def embedded(value: Any) -> str:
+    r"""Return JSON that can stand in a script element: no character of it is HTML's.
+
+    >>> print(embedded("</script>&"))
+    "\u003c/script\u003e\u0026"
+    """
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _page(parts: Parts, explored: Mapping[str, Any], why: str | None) -> str:
+    script = _resource("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    if explored:
+        explorer = _explorer(explored)
+    else:
+        explorer = f'<p class="quiet">Without the explorer of questions: {escape(str(why))}.</p>'
+    return Template(_resource("page.html")).substitute(
+        title=escape(parts.title),
+        kind=parts.kind,
+        headline=parts.headline,
+        lead=parts.lead,
+        body=f"{parts.figures}\n{explorer}",
+        footer=parts.footer,
+        script_hash=f"sha256-{digest}",
+        style=_resource("page.css"),
+        script=script,
+        data=embedded(explored),
+    )
+
+
+def _explorer(explored: Mapping[str, Any]) -> str:
+    single = len(explored["runs"]) == 1
+    near = any("near" in mark for q in explored["questions"] for mark in q["marks"].values())
+    first, second = (named(name) for name in explored["pair"])
+    about = (
+        f"{len(explored['questions'])} questions"
+        + ("" if single else f", those first on which {first} and {second} differ most")
+        + f", with the first {explored['depth']} passages of each run. Marked are the answers, "
+        "where a text holds one as it stands."
+    )
+    if near:
+        about += (
+            " Bars show how near the nearest generated queries of a passage are to the question, "
+            "on one scale for all passages shown; the upright line is the passage itself. A query "
+            "beyond it is nearer to the question than the passage is, and pulls it up when it is "
+            "mixed in (before centring); whether the passage rises depends on what the queries of "
+            "other passages do. Those in the question's language are bold, their bars blue."
+        )
+    columns = "".join(
+        f'<section class="run" aria-label="{side} run"><label>Run <select></select></label>'
+        '<p class="first"></p><p class="quiet score"></p><ol class="hits"></ol></section>'
+        for side in ("First", "Second")[: 1 if single else 2]
+    )
+    return f"""<section id="explorer" hidden aria-labelledby="explorer-title">
+<h2 id="explorer-title">Question by question</h2>
+<p class="quiet prose">{about}</p>
+<div class="explorer">
+<div class="choose">
+<label>Language <select id="language"><option value="">all</option></select></label>
+<label>Search <input type="search" id="search" placeholder="question, answer or id"></label>
+<p class="quiet" id="count" aria-live="polite"></p>
+<ul class="questions" id="questions" role="listbox" tabindex="0"
+ aria-label="Questions; arrow keys choose"></ul>
+</div>
+<div class="detail">
+<p class="quiet" id="status" aria-live="polite"></p>
+<p class="asked" id="asked" dir="auto"></p>
+<p class="answers" id="answers"></p>
+<div class="columns{" single" if single else ""}">{columns}</div>
+</div>
+</div>
+</section>
+<noscript><p class="quiet">The explorer of questions needs JavaScript.</p></noscript>"""

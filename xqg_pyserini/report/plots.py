@@ -1,0 +1,614 @@
+"""Results → figures: bars by language, differences, wins and losses, curves of a sweep.
+
+Each function draws one figure of one metric and says in words what it shows (its alternative
+text).  Colours are told apart by the colour-blind (Okabe & Ito, 2008, jfly.uni-koeln.de/color);
+the first is a grey for the baseline.  matplotlib is imported where it is used, without its
+global state, and gives the same bytes for the same results.
+"""
+
+import io
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from xqg_pyserini.evaluation.scores import MACRO
+from xqg_pyserini.evaluation.significance import Interval
+from xqg_pyserini.report.results import ALL, Evaluated, Point, Swept, interval_of
+
+INK, MUTED, GRID = "#1d1f22", "#65696e", "#dcdee0"
+SERIES = ("#7a7f85", "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9")
+MOST = len(SERIES)  # runs or curves that one figure holds
+WIDTH = 7.2  # inches
+_BARS = 56  # in one row of bars
+_RC = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.facecolor": "none",
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.linewidth": 0.7,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "text.color": INK,
+    "text.parse_math": False,  # a $ in a run's name is a $
+    "legend.frameon": False,
+    "legend.handlelength": 1.4,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "xqg",  # ids, and so the bytes, are the same every time
+    "savefig.facecolor": "white",
+}
+
+
+class Plot(NamedTuple):
+    """A drawn figure: file name without ending, caption, alternative text, and its two forms."""
+
+    name: str
+    caption: str
+    alternative: str
+    svg: str
+    png: bytes
+
+
+class Curve(NamedTuple):
+    """Points of a sweep that differ in one respect, in its order: x and the point's name."""
+
+    label: str
+    kind: tuple  # languages, and whether it is centred: what its colour stands for
+    points: list[tuple[float, str]]
+
+
+def shown(names: Sequence[str], score: Callable[[str], float]) -> list[str]:
+    """Return the names that one figure can hold: the first and the best others, in their order."""
+    best = sorted(names[1:], key=score, reverse=True)[: MOST - 1]
+    return [name for name in names if name == names[0] or name in best]
+
+
+# ---------------------------------------------------------------- an evaluation
+
+
+def score_bars(found: Evaluated, metric: str) -> Plot:
+    """Draw the scores by language and on average, with their confidence intervals."""
+    runs = shown(found.runs, lambda run: found.scores[run, metric][MACRO].mean)
+    languages = list(found.scores[runs[0], metric])
+    per_row = max(1, _BARS // len(runs))
+    rows = [languages[i : i + per_row] for i in range(0, len(languages), per_row)]
+
+    def draw(figure: Any) -> None:
+        grid = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+        for axes, some in zip(grid, rows, strict=True):
+            for i, run in enumerate(runs):
+                width = 0.8 / len(runs)
+                at = [x + (i - (len(runs) - 1) / 2) * width for x in range(len(some))]
+                scores = [found.scores[run, metric][l] for l in some]
+                means = [s.mean for s in scores]
+                axes.bar(at, means, width * 0.92, color=SERIES[i], label=run)
+                _whiskers(axes, at, scores, bounds=(0, 100))
+                if some[0] == MACRO and len(runs) <= 4:
+                    top = means[0] if math.isnan(scores[0].high) else min(scores[0].high, 100)
+                    axes.annotate(
+                        f"{means[0]:.1f}",
+                        (at[0], top),
+                        (0, 3),
+                        textcoords="offset points",
+                        ha="center",
+                        fontsize=7.5,
+                    )
+            axes.set_xticks(range(len(some)), [_average(l) for l in some])
+            axes.set_xlim(-0.6, max(len(some), min(per_row, len(languages))) - 0.4)
+            axes.set_ylim(0, 108)
+            axes.set_yticks(range(0, 101, 20))
+            axes.set_ylabel(f"{metric} (0-100)")
+            axes.grid(axis="y")
+        _legend(figure, grid[0], len(runs))
+
+    said = "; ".join(f"{run} {_words(found.scores[run, metric][MACRO])}" for run in runs)
+    left_out = len(found.runs) - len(runs)
+    more = f" The first run and the {MOST - 1} best others are drawn." if left_out else ""
+    return _plot(
+        f"scores-{_slug(metric)}",
+        f"{metric} on average and by language. Whiskers: 95% confidence intervals over "
+        f"questions.{more}",
+        f"Bar chart of {metric} by language and run. Average over languages: {said}.",
+        (WIDTH, 0.5 + 2.4 * len(rows)),
+        draw,
+    )
+
+
+def difference_dots(found: Evaluated, metric: str) -> Plot:
+    """Draw each run's difference to the first run, by language, with confidence intervals."""
+    baseline, *others = shown(found.runs, lambda run: found.scores[run, metric][MACRO].mean)
+    differences = {run: found.difference(run, baseline, metric) for run in others}
+    languages = list(found.scores[baseline, metric])
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for i, run in enumerate(others):
+            rows = [l for l in languages if l in differences[run]]
+            at = [_row(languages.index(l), i, len(others)) for l in rows]
+            some = [differences[run][l] for l in rows]
+            _dots(axes, at, some, SERIES[i + 1], run)
+        axes.axvline(0, color=MUTED, linewidth=0.9)
+        axes.set_yticks(range(len(languages)), [_average(l) for l in languages])
+        axes.set_ylim(len(languages) - 0.4, -0.6)
+        axes.set_xlabel(f"{metric}: difference to {baseline}, in points")
+        axes.grid(axis="x")
+        _legend(figure, axes, len(others))
+
+    said = "; ".join(f"{run} {_words(differences[run][MACRO], signed=True)}" for run in others)
+    return _plot(
+        f"differences-{_slug(metric)}",
+        f"{metric}: what each run gains over {baseline}. Lines: 95% confidence intervals of the "
+        "difference over questions; where one crosses 0, the difference may be chance.",
+        f"Dot chart of differences in {metric} to {baseline}. Average over languages: {said}.",
+        (WIDTH, 0.9 + len(languages) * (0.16 + 0.13 * len(others))),
+        draw,
+    )
+
+
+def win_bars(found: Evaluated, metric: str) -> Plot:
+    """Draw for each pair of runs on how many questions one is better than the other."""
+    runs = shown(found.runs, lambda run: found.scores[run, metric][MACRO].mean)
+    tests = [t for t in found.tests if t.metric == metric and {t.a, t.b} <= set(runs)]
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        # the later run of a pair stands against the earlier: its wins are the other's losses
+        for y, test in enumerate(tests):
+            axes.barh(y, test.loss, 0.62, color=SERIES[1])
+            axes.barh(y, -test.win, 0.62, color=SERIES[4])
+            for count, side in ((test.loss, 1), (-test.win, -1)):
+                axes.annotate(
+                    str(abs(count)),
+                    (count, y),
+                    (4 * side, 0),
+                    textcoords="offset points",
+                    va="center",
+                    ha="left" if side > 0 else "right",
+                    fontsize=8,
+                )
+        most = max([1, *(max(test.win, test.loss) for test in tests)])
+        axes.set_xlim(-1.15 * most, 1.15 * most)
+        axes.axvline(0, color=MUTED, linewidth=0.9)
+        labels = [f"{test.b} vs {test.a}" for test in tests]
+        axes.set_yticks(range(len(tests)), labels)
+        axes.set_ylim(len(tests) - 0.4, -0.6)
+        ticks = [tick for tick in axes.get_xticks() if tick == int(tick)]
+        axes.set_xticks(ticks, [f"{abs(tick):.0f}" for tick in ticks])
+        axes.set_xlim(-1.15 * most, 1.15 * most)
+        axes.set_xlabel("questions lost  ←   → questions won")
+        axes.grid(axis="x")
+
+    said = "; ".join(
+        f"{test.b} against {test.a}: {test.loss} won, {test.tie} tied, {test.win} lost"
+        for test in tests
+    )
+    return _plot(
+        f"wins-{_slug(metric)}",
+        f"{metric}: questions on which the run named first scores above (right) and below (left) "
+        "the other. Ties are not drawn.",
+        f"Bar chart of wins and losses by {metric}. {said}.",
+        (WIDTH, 0.8 + 0.36 * len(tests)),
+        draw,
+    )
+
+
+# ---------------------------------------------------------------- a sweep
+
+
+def weight_curves(found: Swept, metric: str) -> list[Curve]:
+    """Return the curves over the weight α or β: one for each other setting that has two weights.
+
+    Of settings that differ in the number of queries alone, the one with most queries is taken.
+    Sums come first; at most `MOST` - 1 of each form, those with the highest peaks.
+    """
+    groups: dict[tuple, list[Point]] = {}
+    for point in found.points.values():
+        if point.weight is not None:
+            groups.setdefault((*_setting(point), point.num_queries), []).append(point)
+    most: dict[tuple, list[Point]] = {}
+    for key, points in groups.items():
+        there = most.get(key[:-1])
+        if there is None or _queries(points[0]) > _queries(there[0]):
+            most[key[:-1]] = points
+    return _curves(found, metric, most, lambda point: float(point.weight or 0))
+
+
+def query_curves(found: Swept, metric: str) -> list[Curve]:
+    """Return the curves over the number of queries: one for each setting that has two numbers.
+
+    Of settings that differ in the weight alone, the one with the highest peak is taken.
+    """
+    groups: dict[tuple, list[Point]] = {}
+    for point in found.points.values():
+        if point.weight is not None:
+            groups.setdefault((*_setting(point), point.weight), []).append(point)
+    best: dict[tuple, list[Point]] = {}
+    for key, points in groups.items():
+        there = best.get(key[:-1])
+        if len({p.num_queries for p in points}) > 1 and (
+            there is None or _peak(found, metric, points) > _peak(found, metric, there)
+        ):
+            best[key[:-1]] = points
+    # "all" stands one step after the largest number
+    numbers = {p.num_queries for p in found.points.values() if p.num_queries is not None}
+    beyond = max(numbers, default=0) + 1
+    return _curves(
+        found, metric, best, lambda p: float(beyond if p.num_queries is None else p.num_queries)
+    )
+
+
+def _setting(point: Point) -> tuple:
+    return point.form, point.languages, point.normalize, point.center
+
+
+def _queries(point: Point) -> float:
+    return math.inf if point.num_queries is None else point.num_queries
+
+
+def _peak(found: Swept, metric: str, points: Iterable[Point]) -> float:
+    return max(found.scores[point.name, metric][MACRO] for point in points)
+
+
+def _curves(
+    found: Swept,
+    metric: str,
+    groups: Mapping[tuple, list[Point]],
+    x_of: Callable[[Point], float],
+) -> list[Curve]:
+    whole = {k: points for k, points in groups.items() if len({x_of(p) for p in points}) > 1}
+    best = sorted(whole, key=lambda k: _peak(found, metric, whole[k]), reverse=True)
+    kept: list[tuple] = []
+    for form in ("sum", "mean"):
+        kept += [key for key in best if key[0] == form][: MOST - 1]
+    curves = []
+    for key in kept:
+        points = sorted(whole[key], key=x_of)
+        label = _label(points, [whole[other][0] for other in kept if other[0] == key[0]])
+        kind = points[0].languages, points[0].center
+        curves.append(Curve(label, kind, [(x_of(point), point.name) for point in points]))
+    return curves
+
+
+def _label(points: list[Point], beside: list[Point]) -> str:
+    """Name a curve by what its points share, as far as it tells it from those beside it."""
+    first = points[0]
+    names = {ALL: "all languages", "own": "own language", "others": "other languages"}
+    parts = [names.get(first.languages, first.languages)]
+    if first.center:
+        parts.append("centred")
+    if len({point.normalize for point in beside}) > 1:
+        parts.append("renormalised" if first.normalize else "as it is")
+    if len({point.weight for point in points}) == 1:
+        parts.append(f"{_greek(first.form)} = {first.weight:g}")
+    elif first.num_queries is not None:
+        parts.append(f"{first.num_queries} queries")
+    return ", ".join(parts)
+
+
+def _greek(form: str) -> str:
+    return "α" if form == "sum" else "β"
+
+
+def sweep_curves(found: Swept, metric: str, over: str, by_language: bool) -> Plot | None:
+    """Draw the curves over the `weight` or the `queries` of a sweep; None where it has none.
+
+    On average over languages with confidence intervals of the difference to the baseline, or
+    small, one panel a language.
+    """
+    curves = (weight_curves if over == "weight" else query_curves)(found, metric)
+    by_form: dict[str, list[Curve]] = {}
+    for curve in curves:
+        by_form.setdefault(found.points[curve.points[0][1]].form, []).append(curve)
+    if not by_form:
+        return None
+    languages = [l for l in found.scores[found.baseline, metric] if l != MACRO]
+    if by_language:
+        # one form alone: that of the highest curve
+        form = found.points[_highest(found, metric, curves)].form
+        panels = [(form, language) for language in languages]
+        curves = by_form[form]
+    else:
+        panels = [(form, MACRO) for form in by_form]
+    colors = _colors({form: by_form[form] for form in dict(panels)})
+
+    def draw(figure: Any) -> None:
+        columns = min(4, len(panels)) if by_language else len(panels)
+        rows = math.ceil(len(panels) / columns)
+        grid = figure.subplots(rows, columns, squeeze=False, sharey=True, sharex=by_language)
+        for (form, language), axes in zip(panels, grid.flat, strict=False):
+            _panel(axes, found, metric, language, by_form[form], colors[form])
+        y = "difference, in points" if by_language else f"{metric} (0-100)"
+        _label_axes(list(grid.flat), panels, columns, y, over)
+        if over == "queries":
+            _all_tick(found, grid.flat)
+        if by_language or len(panels) == 1:
+            _legend(figure, grid.flat[0], 2)
+        else:
+            for axes in grid.flat:
+                axes.legend(loc="lower left", bbox_to_anchor=(-0.03, 1.0), fontsize=8, borderpad=0)
+
+    best = _highest(found, metric, curves)
+    what = "weight of the queries" if over == "weight" else "number of queries a language"
+    where = "by language" if by_language else "on average over languages"
+    band = ""
+    if by_language:
+        band = " Drawn is the difference to passages alone"
+        if len(by_form) > 1:
+            band += f" of the {form} form ({_greek(form)}), that of the highest curve"
+        band += "."
+    elif any(_has_band(found, metric, some) for some in by_form.values()):
+        band = (
+            " Band: of the highest curve, the 95% confidence interval of the difference to "
+            "passages alone at each point, not corrected for having chosen."
+        )
+    return _plot(
+        f"{over}{'-by-language' if by_language else ''}-{_slug(metric)}",
+        f"{metric} over the {what}, {where}. Dashed: passages alone.{band}",
+        f"Line chart of {metric} over the {what}, {where}. Passages alone: "
+        f"{found.scores[found.baseline, metric][MACRO]:.1f}; the highest point is {best} with "
+        f"{found.scores[best, metric][MACRO]:.1f} on average.",
+        (WIDTH, 0.6 + 1.7 * math.ceil(len(panels) / 4) if by_language else 3.4),
+        draw,
+    )
+
+
+def _label_axes(
+    grid: list[Any], panels: list[tuple[str, str]], columns: int, y: str, over: str
+) -> None:
+    """Name each panel's language, and the axes at the left and the bottom; hide the rest."""
+    for i, axes in enumerate(grid):
+        if i >= len(panels):
+            axes.set_visible(False)
+            continue
+        form, language = panels[i]
+        if language != MACRO:
+            axes.set_title(language, loc="left", fontweight="bold")
+        if i % columns == 0:
+            axes.set_ylabel(y)
+        if i + columns >= len(panels):
+            axes.set_xlabel(_axis(form, over))
+            axes.tick_params(labelbottom=True)
+
+
+def _highest(found: Swept, metric: str, curves: Iterable[Curve]) -> str:
+    names = [name for curve in curves for _, name in curve.points]
+    return max(names, key=lambda name: found.scores[name, metric][MACRO])
+
+
+def _highest_curve(found: Swept, metric: str, curves: Iterable[Curve]) -> Curve:
+    return max(
+        curves, key=lambda curve: found.scores[_highest(found, metric, [curve]), metric][MACRO]
+    )
+
+
+def _has_band(found: Swept, metric: str, curves: Iterable[Curve]) -> bool:
+    """Return whether the highest curve has two neighbours with an interval that can be seen."""
+    points = _highest_curve(found, metric, curves).points
+    there = [found.differences.get((name, metric), {}).get(MACRO) for _, name in points]
+    widths = [value.high - value.low for value in there if value]
+    # NaN, where there is no interval, compares as false
+    return any(a >= 0 and b >= 0 and a + b > 0 for a, b in pairwise(widths))
+
+
+def _colors(by_form: Mapping[str, list[Curve]]) -> dict[str, list[str]]:
+    """Return the colours of each form's curves: one kind has one colour, where they suffice."""
+    kinds = list(dict.fromkeys(c.kind for form in reversed(list(by_form)) for c in by_form[form]))
+    alone = all(len({c.kind for c in curves}) == len(curves) for curves in by_form.values())
+    if alone and len(kinds) < MOST:
+        return {f: [SERIES[1 + kinds.index(c.kind)] for c in cs] for f, cs in by_form.items()}
+    return {form: list(SERIES[1 : 1 + len(curves)]) for form, curves in by_form.items()}
+
+
+def _panel(
+    axes: Any,
+    found: Swept,
+    metric: str,
+    language: str,
+    curves: Sequence[Curve],
+    colors: Sequence[str],
+) -> None:
+    """Draw the scores of some curves on average, or a language's differences to passages alone."""
+    small = language != MACRO
+    baseline = 0.0 if small else found.scores[found.baseline, metric][MACRO]
+    axes.axhline(baseline, color=SERIES[0], linestyle=(0, (5, 3)), label="passages alone")
+    highest = _highest_curve(found, metric, curves)
+    for curve, color in zip(curves, colors, strict=True):
+        values = [
+            found.differences.get((name, metric), {}).get(language) for _, name in curve.points
+        ]
+        there = [(x, value) for (x, _), value in zip(curve.points, values, strict=True) if value]
+        xs = [x for x, _ in there]
+        axes.plot(
+            xs, [baseline + value.mean for _, value in there], color=color, marker="o",
+            markersize=2.2 if small else 3.6, linewidth=1.1 if small else 1.5, label=curve.label,
+        )  # fmt: skip
+        if curve is highest and not small:
+            lows = [baseline + value.low for _, value in there]
+            highs = [baseline + value.high for _, value in there]
+            axes.fill_between(xs, lows, highs, color=color, alpha=0.15, linewidth=0)
+    axes.grid(axis="y")
+
+
+def _axis(form: str, over: str) -> str:
+    if over == "queries":
+        return "queries a language"
+    return "α (sum)" if form == "sum" else "β (mean)"
+
+
+def _all_tick(found: Swept, grid: Iterable[Any]) -> None:
+    numbers = sorted({p.num_queries for p in found.points.values() if p.num_queries is not None})
+    has_all = any(p.num_queries is None and p.weight is not None for p in found.points.values())
+    ticks = [*numbers, *([numbers[-1] + 1] if has_all else [])]
+    for axes in grid:
+        labels = [str(number) for number in numbers] + (["all"] if has_all else [])
+        axes.set_xticks(ticks, labels)
+
+
+def held_out_dots(found: Swept) -> Plot | None:
+    """Draw what was tuned against what was held out; None without cross-validation."""
+    validation = found.about.get("cross_validation")
+    if not validation:
+        return None
+    rows = validation["held_out"]
+    tuned = {row["metric"]: row for row in validation["tuned"]}
+
+    def draw(figure: Any) -> None:
+        axes = figure.subplots()
+        for y, row in enumerate(rows):
+            baseline = row["score"] - row["difference"]
+            _, low, high = interval_of(row, "difference")
+            names = ("passages alone", "held out", "tuned on these questions")
+            labels = names if y == 0 else (None, None, None)
+            axes.plot([baseline + low, baseline + high], [y, y], color=SERIES[1], linewidth=1.4)
+            axes.plot(baseline, y, "|", color=SERIES[0], markersize=13, mew=2, label=labels[0])
+            axes.plot(row["score"], y, "o", color=SERIES[1], markersize=6, label=labels[1])
+            if row["metric"] in tuned:
+                axes.plot(
+                    tuned[row["metric"]]["score"], y, "o", color=SERIES[4], markersize=6,
+                    mfc="none", mew=1.4, label=labels[2],
+                )  # fmt: skip
+        axes.set_yticks(range(len(rows)), [row["metric"] for row in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xlabel("score (0-100)")
+        axes.grid(axis="x")
+        _legend(figure, axes, 3)
+
+    said = "; ".join(
+        f"{row['metric']}: held out {row['score']:.1f} ({row['difference']:+.1f})" for row in rows
+    )
+    return _plot(
+        "held-out",
+        "What is to be expected on new questions (held out), and what the best point of the grid "
+        "scored on the questions that it was chosen on. Lines: 95% confidence intervals of the "
+        "difference to passages alone, around the held-out score.",
+        f"Dot chart of held-out scores. {said}.",
+        (WIDTH, 1.0 + 0.42 * len(rows)),
+        draw,
+    )
+
+
+# ---------------------------------------------------------------- drawing
+
+
+def _whiskers(
+    axes: Any, at: Sequence[float], scores: Sequence[Interval], bounds: tuple[float, float]
+) -> None:
+    """Draw the intervals as far as the measure goes; those that there are not, not."""
+    low, high = bounds
+    for x, score in zip(at, scores, strict=True):
+        if not math.isnan(score.low):
+            ends = [max(low, score.low), min(high, score.high)]
+            axes.plot([x, x], ends, color=INK, linewidth=0.9, solid_capstyle="butt")
+
+
+def _dots(axes: Any, at: Sequence[float], some: Sequence[Interval], color: str, label: str) -> None:
+    for y, interval in zip(at, some, strict=True):
+        if not math.isnan(interval.low):
+            axes.plot([interval.low, interval.high], [y, y], color=color, linewidth=1.4)
+    axes.plot(
+        [interval.mean for interval in some], at, "o", color=color, markersize=4.2, label=label
+    )
+
+
+def _row(row: int, i: int, of: int) -> float:
+    return row + (i - (of - 1) / 2) * 0.62 / max(1, of)
+
+
+def _average(language: str) -> str:
+    return "average" if language == MACRO else language
+
+
+def _words(interval: Interval, signed: bool = False) -> str:
+    mean = f"{interval.mean:+.1f}" if signed else f"{interval.mean:.1f}"
+    if math.isnan(interval.low):
+        return mean
+    return f"{mean} ({interval.low:.1f} to {interval.high:.1f})"
+
+
+def _legend(figure: Any, axes: Any, columns: int) -> None:
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside upper left", ncols=min(4, max(1, columns)),
+        columnspacing=1.4, handletextpad=0.5,
+    )  # fmt: skip
+
+
+def _slug(metric: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.]+", "-", metric).strip("-").lower()
+
+
+def _plot(
+    name: str,
+    caption: str,
+    alternative: str,
+    size: tuple[float, float],
+    draw: Callable[[Any], None],
+) -> Plot:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    settings: Any = {**_defaults(), **_RC}
+    with matplotlib.rc_context(settings):
+        figure = Figure(figsize=size, layout="constrained")
+        draw(figure)
+        svg, png = io.BytesIO(), io.BytesIO()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(svg, format="svg", metadata=nothing)
+        figure.set_layout_engine("none")  # laid out already
+        figure.savefig(png, format="png", dpi=160, metadata={"Software": None})
+    return Plot(name, caption, alternative, svg.getvalue().decode("utf-8"), png.getvalue())
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    """Return matplotlib's own settings, whatever a user's matplotlibrc says."""
+    import matplotlib
+
+    left = ("backend", "interactive", "toolbar", "timezone")  # of screens, not of figures
+    return {k: v for k, v in matplotlib.rcParamsDefault.items() if not k.startswith(left)}
+
+
+# ---------------------------------------------------------------- in the page
+
+_ROLES = {INK: "var(--ink)", MUTED: "var(--muted)", GRID: "var(--grid)"}
+_ROLES |= {color: f"var(--series-{i})" for i, color in enumerate(SERIES)}
+
+
+def inline(plot: Plot) -> str:
+    """Return the SVG to put into a page: no references, ids of its own, the page's colours."""
+    body = plot.svg[plot.svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    start = body.index(">") + 1
+    box = re.search(r'viewBox="([^"]+)"', body[:start])
+    assert box is not None, "matplotlib writes a viewBox"
+    rest = re.sub(r"<style.*?</style>", "", body[start:], count=1, flags=re.DOTALL)
+    rest = re.sub(r'(<g id="patch_1">.*?</g>)', "", rest, count=1, flags=re.DOTALL)  # the paper
+    rest = re.sub(r'\bid="', f'id="{plot.name}-', rest)
+    rest = re.sub(r'xlink:href="#', f'href="#{plot.name}-', rest)
+    rest = re.sub(r"url\(#", f"url(#{plot.name}-", rest)
+    rest = re.sub("|".join(map(re.escape, _ROLES)), lambda match: _ROLES[match[0]], rest)
+    return f'<svg viewBox="{box[1]}" aria-hidden="true">{rest.strip()}'
+
+
+__all__: list[str] = [
+    "MOST",
+    "Plot",
+    "difference_dots",
+    "held_out_dots",
+    "inline",
+    "score_bars",
+    "shown",
+    "sweep_curves",
+    "win_bars",
+]

@@ -1,0 +1,1 @@
+"""From texts to runs: encode, accumulate, index, search, sweep."""

@@ -1,0 +1,255 @@
+"""Generated queries → per-language sums and counts: streaming, resumable.
+
+Query embeddings are never stored: for each passage and language only their sum and number are.
+A passage's sum is assigned, not added to, so that a chunk done twice changes nothing.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from xqg_pyserini.data import GeneratedQueries, read_generated
+from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.files import Line, chunks, describe_sources, file_sha256, write_json
+from xqg_pyserini.models.engines import load, same_space
+from xqg_pyserini.models.registry import choose
+from xqg_pyserini.stores import (
+    COUNTS,
+    IDS,
+    META,
+    QUERY_SUMS,
+    GivenOnce,
+    IdIndex,
+    Job,
+    QueryStore,
+    VectorStore,
+    check_dtype,
+    create_matrix,
+    placed,
+    reopen_matrix,
+    resumable,
+    store_meta,
+    sum_file,
+    unknown_passage,
+)
+
+CHUNK = 128  # records whose queries are encoded together; a resumed job goes on at a chunk
+
+
+class QuerySource:
+    """Where records of generated queries come from: here, files; see `generate.through`, a job.
+
+    Attributes:
+        inputs: paths that the output must not destroy.
+    """
+
+    def __init__(self, queries: str | Path) -> None:
+        self._queries, self._sources = queries, describe_sources(queries)
+        self.inputs: list[Any] = [queries]
+
+    def identity(self) -> Any:
+        """Return what tells these records from others, known before they are read (JSON)."""
+        return self._sources
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return names, sizes and checksums of the files, asked for when all are read."""
+        return self._sources
+
+    def check(self, store: VectorStore, index: IdIndex, skip_unknown: bool) -> dict[str, Any]:
+        """Return the languages, the number of queries and of skipped records, or raise."""
+        return _check(self._queries, store, index, skip_unknown)
+
+    def records(self) -> Iterator[tuple[Line, GeneratedQueries]]:
+        """Yield the records, the same and in the same order every time."""
+        return read_generated(self._queries)
+
+
+def accumulate_queries(
+    queries: str | Path | QuerySource,
+    passages: str | Path | VectorStore,
+    output: str | Path,
+    *,
+    encoder: str | None = None,
+    encoder_flags: dict[str, Any] | None = None,
+    dtype: str = "float32",
+    skip_unknown: bool = False,
+    keep_counts: Sequence[int] = (),
+    device: str = "auto",
+    precision: str = "fp32",
+    batch_size: int = 32,
+    overwrite: bool = False,
+) -> QueryStore:
+    """Encode the generated queries of a file, directory or pattern and sum them by language.
+
+    Files are read twice: once to check every record against the passage store, once to
+    encode.  A passage may have its languages in several records, but each language in one.
+    Queries are encoded as queries, by the passage store's own encoder unless one is named.
+    For each k of `keep_counts` the sums of the first k queries of a language (in the record's
+    order, blank ones left out) are kept as well: `QueryStore(output, first=k)` reads them.
+
+    Raises:
+        UserError: for a record that cannot be read, a passage that the store does not hold
+            (`skip_unknown` leaves it out and counts it), queries of one language given twice for
+            a passage, an encoder that is not the passages'.
+    """
+    check_dtype(dtype)
+    kept = _check_kept(keep_counts)
+    store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
+    settings = choose(encoder, encoder_flags, store.encoder, store.path)
+    source = queries if isinstance(queries, QuerySource) else QuerySource(queries)
+    job = {
+        "stage": "accumulate",
+        "encoder": repr(settings),
+        "passages": store.meta["ids_sha256"],
+        "sources": source.identity(),
+        "dtype": dtype,
+        "kept": kept,
+        "how": [device, precision, batch_size, skip_unknown],
+    }
+    with resumable(output, job, overwrite, [*source.inputs, store.path]) as part:
+        index = IdIndex(store.ids_path)
+        if not part.state:
+            part.state = source.check(store, index, skip_unknown)
+            part.save(0)
+        model = load(settings, "query", device, precision, batch_size)
+        same_space(model, store.d, store.encoder, store.path)
+        fresh = part.begin(model.describe())
+        summing = _Summing(part, store, dtype, kept, fresh)
+        _accumulate(source, index, model, part, summing)
+        _finish(part, store, dtype, kept, model.describe(), source.describe())
+        state = part.state
+    if state["skipped"]:
+        warn(f"{state['skipped']} records are for passages not in {store.path} and were skipped")
+    if state["blank"]:
+        warn(f"{state['blank']} generated queries are blank and were left out")
+    return QueryStore(output)
+
+
+def _check_kept(counts: Sequence[int]) -> list[int]:
+    if len(set(counts)) < len(counts) or any(k < 1 for k in counts):
+        raise UserError(
+            f"--keep-counts {' '.join(map(str, counts))}: expected numbers from 1, each once"
+        )
+    return sorted(counts)
+
+
+def _check(
+    queries: str | Path, store: VectorStore, index: IdIndex, skip_unknown: bool
+) -> dict[str, Any]:
+    """Read every record once: languages, numbers, and the errors that can be told by reading."""
+    given = GivenOnce(store.n)
+    total = skipped = 0
+    bar = tqdm(read_generated(queries), "checking", unit=" passages", disable=None)
+    for row, line, record in placed(bar, index):
+        if row < 0:
+            if not skip_unknown:
+                raise unknown_passage(line, record, store.path)
+            skipped += 1
+            continue
+        given.add(row, line, record)
+        for texts in record.queries.values():
+            total += sum(1 for text in texts if text.strip())
+    if not total:
+        raise UserError(f"{queries}: no query for a passage of {store.path}")
+    return {
+        "languages": sorted(given.languages),
+        "queries": total,
+        "skipped": skipped,
+    }
+
+
+class _Summing:
+    """The matrices being filled: sums by language, of all queries and of the first few; counts."""
+
+    def __init__(
+        self, part: Job, store: VectorStore, dtype: str, kept: Sequence[int], fresh: bool
+    ) -> None:
+        self.languages: list[str] = part.state["languages"]
+        self.dtype = dtype
+        shape = (store.n, store.d)
+        names = {(l, k): part.path / sum_file(l, k) for k in (None, *kept) for l in self.languages}
+        if fresh:
+            part.state |= {"encoded": 0, "blank": 0}
+        if not fresh:
+            self.counts = reopen_matrix(part.path / COUNTS)
+            self.sums = {key: reopen_matrix(path) for key, path in names.items()}
+        else:
+            self.counts = create_matrix(part.path / COUNTS, (store.n, len(self.languages)), "int32")
+            self.sums = {key: create_matrix(path, shape, dtype) for key, path in names.items()}
+
+    def assign(self, row: int, language: str, vectors: np.ndarray) -> None:
+        """Set the sum and number of one passage's queries in one language."""
+        for (of, first), matrix in self.sums.items():
+            if of == language:
+                total = vectors[:first].sum(axis=0, dtype=np.float64)
+                if self.dtype == "float16" and np.abs(total).max(initial=0) > 65504:
+                    raise UserError(
+                        "a sum of query vectors does not fit into float16; use --dtype float32"
+                    )
+                matrix[row] = total
+        self.counts[row, self.languages.index(language)] = len(vectors)
+
+    def matrices(self) -> list[np.memmap]:
+        return [self.counts, *self.sums.values()]
+
+
+def _accumulate(
+    source: QuerySource, index: IdIndex, model: Any, part: Job, summing: _Summing
+) -> None:
+    records = placed(islice(source.records(), part.done, None), index)
+    done = part.done
+    bar = tqdm(total=part.state["queries"], desc="encoding", unit=" queries", disable=None)
+    bar.update(part.state["encoded"])
+    with bar:
+        for chunk in chunks(records, CHUNK):
+            done += len(chunk)
+            blank = 0
+            texts: list[str] = []
+            places: list[tuple[int, str, int, int]] = []
+            for row, _, record in chunk:
+                if row < 0:
+                    continue
+                for language, some in record.queries.items():
+                    full = [text for text in some if text.strip()]
+                    blank += len(some) - len(full)
+                    places.append((row, language, len(texts), len(texts) + len(full)))
+                    texts += full
+            vectors = model.encode(texts, bar.update)
+            for row, language, start, stop in places:
+                summing.assign(row, language, vectors[start:stop])
+            part.state["encoded"] += len(texts)
+            part.state["blank"] += blank
+            if part.due:
+                part.save(done, summing.matrices())
+    for matrix in summing.matrices():
+        matrix.flush()
+
+
+def _finish(
+    part: Job,
+    store: VectorStore,
+    dtype: str,
+    kept: Sequence[int],
+    encoder: dict[str, Any],
+    sources: list[dict[str, Any]],
+) -> None:
+    languages = part.state["languages"]
+    shutil.copyfile(store.ids_path, part.path / IDS)
+    meta = store_meta(QUERY_SUMS, store.n, store.d, dtype, encoder)
+    meta["ids_sha256"] = store.meta["ids_sha256"]
+    meta["languages"] = languages
+    meta["queries"] = part.state["encoded"]
+    meta["blank"], meta["skipped"] = part.state["blank"], part.state["skipped"]
+    meta["sums_sha256"] = {l: file_sha256(part.path / sum_file(l)) for l in languages}
+    if kept:
+        meta["kept"] = {
+            str(k): {l: file_sha256(part.path / sum_file(l, k)) for l in languages} for k in kept
+        }
+    meta["counts_sha256"] = file_sha256(part.path / COUNTS)
+    meta["sources"] = sources
+    write_json(part.path / META, meta)

@@ -1,0 +1,67 @@
+"""The on-disk matrices that every stage reads and writes, and jobs that can be killed.
+
+Nothing here holds a corpus's ids, texts or vectors: matrices are memory-mapped, ids are hashed (16
+bytes a passage) or read past.  Knows no models and no fusion.
+"""
+
+from xqg_pyserini.stores.ids import (
+    DuplicateId,
+    IdIndex,
+    ids_at,
+    index_ids,
+    iterate_ids,
+    write_distinct_ids,
+    write_ids,
+)
+from xqg_pyserini.stores.jobs import Job, resumable
+from xqg_pyserini.stores.pair import Block, StorePair
+from xqg_pyserini.stores.placing import GivenOnce, placed, unknown_passage
+from xqg_pyserini.stores.store import (
+    COUNTS,
+    FORMAT,
+    IDS,
+    META,
+    PASSAGES,
+    QUERY_SUMS,
+    VECTORS,
+    QueryStore,
+    VectorStore,
+    block_rows,
+    check_dtype,
+    create_matrix,
+    reopen_matrix,
+    store_meta,
+    sum_file,
+)
+
+__all__ = [
+    "COUNTS",
+    "FORMAT",
+    "IDS",
+    "META",
+    "PASSAGES",
+    "QUERY_SUMS",
+    "VECTORS",
+    "Block",
+    "DuplicateId",
+    "GivenOnce",
+    "IdIndex",
+    "Job",
+    "QueryStore",
+    "StorePair",
+    "VectorStore",
+    "block_rows",
+    "check_dtype",
+    "create_matrix",
+    "ids_at",
+    "index_ids",
+    "iterate_ids",
+    "placed",
+    "reopen_matrix",
+    "resumable",
+    "store_meta",
+    "sum_file",
+    "unknown_passage",
+    "write_distinct_ids",
+    "write_ids",
+]

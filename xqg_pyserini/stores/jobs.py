@@ -1,0 +1,81 @@
+"""Jobs that can be killed at any moment, and go on where they were."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xqg_pyserini.errors import UserError
+from xqg_pyserini.files import aside_of, check_output, named, parents, publish, write_json
+
+CHECKPOINT_SECONDS = 20.0
+
+
+class Job:
+    """A folder being filled step by step; see `resumable`."""
+
+    def __init__(self, path: Path, description: dict[str, Any]) -> None:
+        self.path, self._description = path, description
+        self._saved = time.monotonic()
+        self.done = 0
+        self.state: dict[str, Any] = {}
+
+    def begin(self, encoder: dict[str, Any]) -> bool:
+        """Tell whether to start at the first step: nothing is done, or by other weights."""
+        if self.state.get("encoder") != encoder:
+            self.done = 0
+        self.state["encoder"] = encoder
+        return not self.done
+
+    @property
+    def due(self) -> bool:
+        """Tell whether the last checkpoint is long enough ago for another."""
+        return time.monotonic() - self._saved > CHECKPOINT_SECONDS
+
+    def save(self, done: int, matrices: Iterable[np.memmap] = ()) -> None:
+        """Write the matrices through to disk, then note that `done` steps are finished."""
+        for matrix in matrices:
+            matrix.flush()
+        progress = {"job": self._description, "done": done, "state": self.state}
+        write_json(self.path / "progress.json", progress)
+        self.done, self._saved = done, time.monotonic()
+
+
+@contextmanager
+def resumable(
+    path: str | Path, description: dict[str, Any], overwrite: bool, inputs: Iterable[Any]
+) -> Iterator[Job]:
+    """Give a folder beside `path` to fill, renamed to `path` when the block ends well.
+
+    A job that was killed finds its folder again if its `description` (settings, checksums of the
+    inputs) is the same: then `done` and `state` are as last saved.  Otherwise it starts afresh.
+    A `UserError` leaves nothing behind; any other end leaves what was saved.
+    """
+    check_output(path, overwrite, inputs)
+    with parents(path), named(path):
+        aside = aside_of(path)
+        job = Job(aside, description)
+        try:
+            progress = json.loads((aside / "progress.json").read_text("utf-8"))
+            if progress["job"] == json.loads(json.dumps(description)):
+                job.done, job.state = progress["done"], progress["state"]
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        if not job.done and not job.state:
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+        try:
+            yield job
+        except BaseException as error:
+            if isinstance(error, UserError) or not job.done:
+                shutil.rmtree(aside, ignore_errors=True)
+            raise
+        (aside / "progress.json").unlink(missing_ok=True)
+        for stray in aside.glob(".*.partial"):  # of a write that was killed
+            stray.unlink()
+        publish(aside, path)

@@ -1,0 +1,53 @@
+"""Records of generated queries beside the rows of the passages that they are for."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from xqg_pyserini.data import GeneratedQueries
+from xqg_pyserini.errors import UserError
+from xqg_pyserini.files import Line, chunks
+from xqg_pyserini.stores.ids import IdIndex
+
+CHUNK = 128  # records that are looked up together
+
+
+def placed(
+    records: Iterable[tuple[Line, GeneratedQueries]], index: IdIndex
+) -> Iterator[tuple[int, Line, GeneratedQueries]]:
+    """Yield each record with the row of its passage, -1 where the store does not hold it."""
+    for chunk in chunks(records, CHUNK):
+        rows = index.rows([record.docid for _, record in chunk]).tolist()
+        yield from ((row, line, record) for row, (line, record) in zip(rows, chunk, strict=True))
+
+
+def unknown_passage(line: Line, record: GeneratedQueries, where: str | Path) -> UserError:
+    """Return the error for queries of a passage that `where` does not hold."""
+    return line.error(
+        f"passage {record.docid!r} is not in {where}; --skip-unknown leaves such queries out"
+    )
+
+
+class GivenOnce:
+    """Which passages were given queries in which languages: one bit a passage and language."""
+
+    def __init__(self, n: int) -> None:
+        self._n = n
+        self.languages: dict[str, np.ndarray] = {}
+
+    def add(self, row: int, line: Line, record: GeneratedQueries) -> bool:
+        """Note a record of the passage at `row`; tell whether an earlier record had it already.
+
+        Raises:
+            UserError: for a language that an earlier record gave this passage, naming the line.
+        """
+        byte, bit = row >> 3, 1 << (row & 7)
+        before = any(bits[byte] & bit for bits in self.languages.values())
+        for language in record.queries:
+            if language not in self.languages:
+                self.languages[language] = np.zeros(self._n // 8 + 1, dtype=np.uint8)
+            if self.languages[language][byte] & bit:
+                raise line.error(f"passage {record.docid!r} has {language} queries twice")
+            self.languages[language][byte] |= bit
+        return before

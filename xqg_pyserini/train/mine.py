@@ -1,0 +1,328 @@
+"""Hard negatives: what a run ranks high and is not relevant, written as training data.
+
+Which passages hold an answer is decided as `xqg evaluate` decides it.  What is held in memory is
+the run and where each retrieved passage's text lies; the texts themselves lie on disk, in a file
+without a name that goes when the command ends, however it ends.
+"""
+
+import hashlib
+import json
+import math
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from tqdm import tqdm
+
+from xqg_pyserini.data import (
+    NO_LANGUAGE,
+    Hit,
+    Question,
+    Run,
+    answer_finder,
+    read_corpus,
+    read_qrels,
+    read_questions,
+    read_run,
+    span_answers,
+)
+from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.files import check_file, writing
+
+SAMPLES = ("top", "random")
+
+
+@dataclass(frozen=True)
+class Mining:
+    """What is taken from a run; the flags of `xqg mine`, whose help says what each means."""
+
+    negatives: int = 7
+    positives: int | None = None
+    depth: int = 100
+    skip: int = 0
+    margin: float | None = None
+    sample: str = "random"
+    seed: int = 42
+    keep_short: bool = False
+    with_title: bool = False
+    scores: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("negatives", 0), ("depth", 1), ("skip", 0), ("positives", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"{name} is {value}; expected {least} or more")
+        if self.sample not in SAMPLES:
+            raise UserError(f"sample {self.sample!r}: expected top or random")
+        if self.skip >= self.depth and self.negatives:
+            raise UserError(
+                f"--skip {self.skip} leaves no hit of --depth {self.depth} for negatives; "
+                "look deeper or skip fewer"
+            )
+        if self.margin is not None and not 0 <= self.margin < math.inf:
+            raise UserError(f"margin is {self.margin}; expected a number, 0 or more")
+
+
+@dataclass
+class Mined:
+    """What was written, and which questions were not."""
+
+    output: str
+    questions: int
+    run: str
+    settings: Mining
+    written: int = 0
+    positives: int = 0
+    negatives: int = 0
+    not_in_run: int = 0  # left out
+    without_positive: int = 0  # left out
+    without_score: int = 0  # no positive is in the run, but --scores or --margin; left out
+    short: int = 0  # fewer negatives than asked for; left out unless keep_short
+    languages: dict[str, int] = field(default_factory=dict)  # written ones
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        return asdict(self)
+
+
+def mining_text(mined: Mined) -> str:
+    """Return the summary for people."""
+    each = " ".join(f"{language} {n}" for language, n in mined.languages.items())
+    text = f"{mined.output}: {mined.written} of {mined.questions} questions ({each}), "
+    text += f"{mined.positives} positive and {mined.negatives} negative passages"
+    short = "kept" if mined.settings.keep_short else "left out (--keep-short keeps them)"
+    reasons = (
+        (mined.not_in_run, "not in the run, left out"),
+        (mined.without_positive, "without a positive passage, left out"),
+        (mined.without_score, "without a positive passage in the run, left out"),
+        (mined.short, f"with fewer than {mined.settings.negatives} negatives, {short}"),
+    )
+    lines = [f"questions {what}: {number}" for number, what in reasons if number]
+    return "\n".join([text, *lines])
+
+
+class _Texts:
+    """The texts of some passages, on disk; in memory, where each one's lies."""
+
+    def __init__(self, file: IO[bytes], corpus: str | Path, wanted: Mapping[str, str]) -> None:
+        self._file = file
+        self._places: dict[str, int] = {}
+        end = 0
+        for line, passage in tqdm(read_corpus(corpus), "reading", unit=" passages", disable=None):
+            if passage.id in wanted:
+                if passage.id in self._places:
+                    raise line.error(f"passage id {passage.id!r} again; ids must be unique")
+                self._places[passage.id] = end
+                record = json.dumps([passage.title, passage.text], ensure_ascii=False)
+                end += file.write(record.encode() + b"\n")
+        for docid, source in wanted.items():
+            if docid not in self._places:
+                raise UserError(f"passage {docid!r} of {source} is not in {corpus}")
+
+    def __getitem__(self, docid: str) -> tuple[str, str]:
+        """Return title and text."""
+        self._file.seek(self._places[docid])
+        title, text = json.loads(self._file.readline())
+        return title, text
+
+
+class _Chosen(NamedTuple):
+    """A question's passages, and the counter of `Mined` that it belongs to, if any."""
+
+    positives: list[str]
+    negatives: list[str]
+    reason: str | None
+
+
+def mine_negatives(
+    questions: str | Path,
+    corpus: str | Path,
+    run: str | Path,
+    output: str | Path,
+    settings: Mining | None = None,
+    *,
+    qrels: str | Path | None = None,
+    language: str | None = None,
+) -> Mined:
+    """Write training data: for each question its positives and negatives, texts included.
+
+    Positives are the relevant passages of `qrels`, those in the run first, by rank; without
+    `qrels` the hits within the depth that hold an answer.  Negatives are hits within the depth,
+    beyond the first `skip`, that are no positive of the qrels and hold no answer, by rank.
+    Questions are written in the order of their file; random negatives depend on the seed and the
+    question's id only.
+
+    Raises:
+        UserError: for a passage that the corpus lacks, a run for other questions, questions none
+            of which can be written, any bad file.
+    """
+    settings = settings or Mining()
+    check_file(output, [questions, corpus, run, qrels])
+    asked = read_questions(questions, language)
+    relevant = None if qrels is None else read_qrels(qrels)
+    hits = _of_questions(read_run(run), asked, run)
+    wanted = _wanted(asked, hits, relevant, settings.depth, (run, qrels))
+    mined = Mined(str(output), len(asked), str(run), settings)
+    counts: Counter[str] = Counter()
+    with writing(output) as file, _spool(output) as spool:
+        texts = _Texts(spool, corpus, wanted)
+        for question in tqdm(asked, "mining", unit=" questions", disable=None):
+            ranking = hits.get(question.id, [])
+            positives = None if relevant is None else relevant.get(question.id, {})
+            chosen = _choose(question, ranking, positives, texts, settings)
+            if chosen.reason is not None:
+                setattr(mined, chosen.reason, getattr(mined, chosen.reason) + 1)
+            if chosen.reason is None or (chosen.reason == "short" and settings.keep_short):
+                record = _record(question, chosen, ranking, texts, settings)
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+                counts[question.language or NO_LANGUAGE] += 1
+                mined.positives += len(chosen.positives)
+                mined.negatives += len(chosen.negatives)
+        mined.written, mined.languages = counts.total(), dict(sorted(counts.items()))
+        if not mined.written:
+            raise UserError(_nothing(mined))
+    return mined
+
+
+def _spool(output: str | Path) -> Any:
+    """Open a file for the texts beside the output; elsewhere where that is a pipe or a device."""
+    beside = not Path(output).exists() or Path(output).is_file()
+    return tempfile.TemporaryFile(dir=Path(output).resolve().parent if beside else None)
+
+
+def _of_questions(run: Run, asked: Sequence[Question], path: str | Path) -> Run:
+    """Return the part of a run that belongs to the questions; warn about the rest."""
+    ids = {question.id for question in asked}
+    hits = {qid: found for qid, found in run.items() if qid in ids}
+    if not hits:
+        raise UserError(f"{path}: none of its questions is in the questions file")
+    if len(hits) < len(run):
+        foreign = len(run) - len(hits)
+        warn(f"{path} has {foreign} questions that the questions file does not; left out")
+    return hits
+
+
+def _wanted(
+    asked: Iterable[Question],
+    run: Run,
+    relevant: Mapping[str, Mapping[str, int]] | None,
+    depth: int,
+    sources: tuple[Any, Any],
+) -> dict[str, str]:
+    """Return the passages whose texts are needed, each with the file that names it."""
+    wanted: dict[str, str] = {}
+    for question in asked:
+        if question.id in run:
+            judged = (relevant or {}).get(question.id, {})
+            some = (docid for docid, relevance in judged.items() if relevance)
+            wanted |= dict.fromkeys(some, str(sources[1]))
+            wanted |= dict.fromkeys((h.docid for h in run[question.id][:depth]), str(sources[0]))
+    return wanted
+
+
+def _choose(
+    question: Question,
+    ranking: Sequence[Hit],
+    judged: Mapping[str, int] | None,
+    texts: _Texts,
+    settings: Mining,
+) -> _Chosen:
+    """Return a question's positives and negatives; `judged` is None where there are no qrels."""
+    holds = _answered(question, texts, settings.with_title)
+    within = [hit.docid for hit in ranking[: settings.depth]]
+    answered = {docid for docid in within if holds(docid)}
+    if judged is None:
+        positives = [docid for docid in within if docid in answered]
+    else:
+        ranks = {hit.docid: rank for rank, hit in enumerate(ranking)}
+        relevant = (docid for docid, relevance in judged.items() if relevance)
+        # those that the run lacks come last, in the order of their ids
+        positives = sorted(relevant, key=lambda docid: (ranks.get(docid, len(ranks)), docid))
+    barred = answered.union(positives)
+    candidates = [docid for docid in within[settings.skip :] if docid not in barred]
+    scores = {hit.docid: hit.score for hit in ranking}
+    best = max((scores[docid] for docid in positives if docid in scores), default=None)
+    reason = _reason(ranking, positives, best, settings)
+    if reason is not None:
+        return _Chosen([], [], reason)
+    if settings.scores:
+        positives = [docid for docid in positives if docid in scores]
+    if settings.margin is not None and best is not None:
+        candidates = [docid for docid in candidates if scores[docid] <= best - settings.margin]
+    short = "short" if len(candidates) < settings.negatives else None
+    negatives = _drawn(question.id, candidates, settings)
+    return _Chosen(positives[: settings.positives], negatives, short)
+
+
+def _reason(
+    ranking: Sequence[Hit], positives: Sequence[str], best: float | None, settings: Mining
+) -> str | None:
+    """Return why a question must be left out; None where it need not be."""
+    if not ranking:
+        return "not_in_run"
+    if not positives:
+        return "without_positive"
+    needs_score = settings.scores or settings.margin is not None
+    return "without_score" if needs_score and best is None else None
+
+
+def _answered(question: Question, texts: _Texts, with_title: bool) -> Callable[[str], bool]:
+    """Return what tells whether a passage holds an answer; never, where there is none to find."""
+    answers = span_answers(question.answers)
+    if not answers:
+        return lambda docid: False
+    find = answer_finder({question.id: answers})
+
+    def holds(docid: str) -> bool:
+        title, text = texts[docid]
+        return bool(find(f"{title} {text}" if with_title and title else text))
+
+    return holds
+
+
+def _drawn(qid: str, candidates: list[str], settings: Mining) -> list[str]:
+    """Return the negatives among the candidates, in the order of these."""
+    if settings.sample == "random":
+        digest = hashlib.blake2b(f"{settings.seed}\0{qid}".encode(), digest_size=16).digest()
+        draws = random.Random(int.from_bytes(digest))
+        order = sorted((draws.random(), i) for i in range(len(candidates)))
+        candidates = [candidates[i] for i in sorted(i for _, i in order[: settings.negatives])]
+    return candidates[: settings.negatives]
+
+
+def _record(
+    question: Question,
+    chosen: _Chosen,
+    ranking: Sequence[Hit],
+    texts: _Texts,
+    settings: Mining,
+) -> dict[str, Any]:
+    record: dict[str, Any] = {"query_id": question.id, "query": question.text}
+    if question.language is not None:
+        record["language"] = question.language
+    if question.answers:
+        record["answers"] = list(question.answers)
+    for name in ("positives", "negatives"):
+        passages = []
+        for docid in getattr(chosen, name):
+            title, text = texts[docid]
+            passages.append({"docid": docid, "title": title, "text": text})
+        record[f"{name[:-1]}_passages"] = passages
+    if settings.scores:
+        scores = {hit.docid: hit.score for hit in ranking}
+        record["scores"] = [scores[docid] for docid in (*chosen.positives, *chosen.negatives)]
+    return record
+
+
+def _nothing(mined: Mined) -> str:
+    """Return the error for questions none of which can be written."""
+    return (
+        f"none of the {mined.questions} questions can be written: {mined.not_in_run} are not in "
+        f"the run, {mined.without_positive} have no positive passage, {mined.without_score} none "
+        f"in the run, {mined.short} fewer than {mined.settings.negatives} negatives "
+        "(look deeper, ask for fewer, or --keep-short)"
+    )
