@@ -9,7 +9,6 @@ import pytest
 from conftest import message, put
 
 from xqg_pyserini import data, files
-from xqg_pyserini.data import Hit
 from xqg_pyserini.errors import UserError
 
 
@@ -79,7 +78,7 @@ def test_a_pipe_or_device_is_never_replaced_by_a_file(tmp_path):
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     try:
         try:
-            data.write_run(pipe, {"q": [Hit("d", 1)]}, "t")
+            data.write_run(pipe, {"q": {"d": 1}}, "t")
         except UserError as refused:
             assert str(pipe) in str(refused)
         else:

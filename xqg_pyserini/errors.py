@@ -1,14 +1,23 @@
-"""What this package raises and warns with. Knows nothing else.
+"""What this package raises and warns with.
 
-A `UserError` is one line: what is wrong, where, what was expected, what to do.
-The command line prints it and exits with 2.
+A `UserError` is one line: what is wrong, where, what was expected, what to do.  It names settings
+as Python does; the command line adds the flags and exits with 2.
 """
 
 import warnings
+from collections.abc import Sequence
 
 
 class UserError(Exception):
-    """Something that the user gave, or that this machine lacks, stands in the way."""
+    """Something that the user gave, or that this machine lacks, stands in the way.
+
+    Attributes: `about`, the names of the settings that the message is about or that would help,
+    as functions and dataclasses have them (`batch_size`); the command line shows their flags.
+    """
+
+    def __init__(self, message: str, about: str | Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.about = (about,) if isinstance(about, str) else tuple(about)
 
 
 class XqgWarning(UserWarning):

@@ -7,7 +7,7 @@ import pytest
 from conftest import message, put, write_jsonl
 
 from xqg_pyserini import data, files
-from xqg_pyserini.data import Hit, Passage, Question
+from xqg_pyserini.data import Passage, Question
 from xqg_pyserini.errors import UserError
 
 BOM = b"\xef\xbb\xbf"
@@ -145,7 +145,7 @@ def test_ids_and_text_of_every_script_pass_unchanged(tmp_path, docid):
         tmp_path / "g.jsonl", [{"docid": docid, "generated_queries": {"he": [text]}}]
     )
     assert generated(queries) == [(docid, {"he": (text,)})]
-    run = {docid: [Hit(docid, 1.0)]}
+    run = {docid: {docid: 1.0}}
     data.write_run(tmp_path / "r.trec", run, "xqg-t")
     assert data.read_run(tmp_path / "r.trec") == run
     qrels = put(tmp_path / "qrels", f"{docid} 0 {docid} 1\n")
@@ -301,7 +301,7 @@ def test_a_run_is_ordered_by_rank_whatever_the_order_of_its_lines_and_first_rank
 
 
 def test_a_run_is_written_with_ranks_from_1_and_six_decimals(tmp_path):
-    run = {"007": [Hit("b", 1.23456789), Hit("a", 0.1)], "none": [], "q": [Hit("b", -2e-7)]}
+    run = {"007": {"b": 1.23456789, "a": 0.1}, "none": {}, "q": {"b": -2e-7}}
     data.write_run(tmp_path / "new" / "r.trec", run, "xqg-x")
     assert (tmp_path / "new" / "r.trec").read_bytes() == (
         b"007 Q0 b 1 1.234568 xqg-x\n007 Q0 a 2 0.100000 xqg-x\nq Q0 b 1 -0.000000 xqg-x\n"

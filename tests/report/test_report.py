@@ -16,7 +16,7 @@ from conftest import message, write_jsonl
 from test_evaluate import write_run
 from test_store import write_passages
 
-from xqg_pyserini.data import Hit, Question, read_questions
+from xqg_pyserini.data import Question, read_questions
 from xqg_pyserini.evaluation.scores import evaluate_runs
 from xqg_pyserini.report import plots
 from xqg_pyserini.report.explorer import (
@@ -165,9 +165,7 @@ def question(qid, language="ar", answers=()):
 
 def runs_of(**rankings):
     return {
-        name: {
-            qid: [Hit(docid, -i) for i, docid in enumerate(docids)] for qid, docids in run.items()
-        }
+        name: {qid: {docid: -i for i, docid in enumerate(docids)} for qid, docids in run.items()}
         for name, run in rankings.items()
     }
 

@@ -19,8 +19,8 @@ from test_store import (
 )
 
 from xqg_pyserini import data
-from xqg_pyserini.bridge.java import run_module
-from xqg_pyserini.data import Hit, Question
+from xqg_pyserini.bridge import run_module
+from xqg_pyserini.data import Question
 from xqg_pyserini.errors import XqgWarning
 from xqg_pyserini.fusion.formula import Fusion
 from xqg_pyserini.fusion.fused import FusedPassages
@@ -690,4 +690,4 @@ def test_a_language_with_queries_for_unknown_passages_alone_is_one_without_queri
     (message,) = told(search_stores, pair, questions, vectors=vectors)
     assert message.endswith("to use (ru (1)): ar are mixed in")
     run = quietly(search_stores, pair, questions, vectors=vectors)
-    assert run["q0"] == run["q1"] == [Hit("a", 0.75), Hit("b", 0.25)]
+    assert run["q0"] == run["q1"] == {"a": 0.75, "b": 0.25}

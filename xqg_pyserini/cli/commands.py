@@ -595,7 +595,7 @@ def reproduce(args: argparse.Namespace) -> None:
 
 def pyserini(args: argparse.Namespace) -> None:
     """Run `xqg pyserini`."""
-    from xqg_pyserini.bridge.java import run_module
+    from xqg_pyserini.bridge import run_module
 
     run_module(args.module, args.arguments, args.verbose)
 

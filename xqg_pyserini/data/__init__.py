@@ -5,20 +5,45 @@ Knows no vectors and no models.
 
 from xqg_pyserini.data.answers import answer_finder, span_answers
 from xqg_pyserini.data.languages import LANGUAGE_CODE, NO_LANGUAGE, check_languages, languages
-from xqg_pyserini.data.readers import SHARD, read_corpus, read_generated, read_questions
-from xqg_pyserini.data.records import GeneratedQueries, Hit, Passage, Question, Run
-from xqg_pyserini.data.runs import read_qrels, read_run, write_run
+from xqg_pyserini.data.readers import (
+    SHARD,
+    CorpusLike,
+    QuestionsLike,
+    as_corpus,
+    as_questions,
+    read_corpus,
+    read_generated,
+    read_questions,
+)
+from xqg_pyserini.data.records import GeneratedQueries, Passage, Qrels, Question, Run
+from xqg_pyserini.data.runs import (
+    QrelsLike,
+    RunLike,
+    as_qrels,
+    as_run,
+    read_qrels,
+    read_run,
+    write_run,
+)
 
 __all__ = [
     "LANGUAGE_CODE",
     "NO_LANGUAGE",
     "SHARD",
+    "CorpusLike",
     "GeneratedQueries",
-    "Hit",
     "Passage",
+    "Qrels",
+    "QrelsLike",
     "Question",
+    "QuestionsLike",
     "Run",
+    "RunLike",
     "answer_finder",
+    "as_corpus",
+    "as_qrels",
+    "as_questions",
+    "as_run",
     "check_languages",
     "languages",
     "read_corpus",

@@ -6,7 +6,7 @@ from its first character, never from its name.
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from xqg_pyserini.data.records import GeneratedQueries, Passage, Question
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import Line, expand, read_lines
 
+QuestionsLike = str | Path | Mapping[str, str] | Iterable[Any]
+CorpusLike = str | Path | Mapping[str, str] | Iterable[Any]
 SHARD = re.compile(r"-(\d+)-of-(\d+)(?=\.)")  # queries-00007-of-00128.jsonl.gz
 
 
@@ -121,7 +123,10 @@ def _passage(line: Line, docid: str, title: str, text: str) -> Passage:
 
 
 def _passage_from_json(line: Line) -> Passage:
-    record = _read_json(line)
+    return _passage_from_record(line, _read_json(line))
+
+
+def _passage_from_record(line: Line, record: dict[str, Any]) -> Passage:
     docid = _json_id(line, record, ("id", "docid", "_id"))
     if not _text(line, record, "text").strip() and record.get("contents") is not None:
         return _passage(line, docid, "", _text(line, record, "contents"))
@@ -135,6 +140,31 @@ def read_corpus(source: str | Path) -> Iterator[tuple[Line, Passage]]:
     DPR's TSV.  Duplicate ids are not looked for here: that takes memory, see `store.IdIndex`.
     """
     return _records(source, _passage_from_json, _PassageRow(), "passage")
+
+
+def as_corpus(source: CorpusLike) -> Iterator[tuple[Line, Passage]]:
+    """Yield the passages of a corpus, each with where it stands: a path's, or Python values.
+
+    Values are `Passage`s, records as the files have them ({"docid", "title", "text"}), or a
+    mapping of docids to texts.
+
+    Raises:
+        UserError: as `read_corpus`.
+    """
+    if isinstance(source, str | Path):
+        yield from read_corpus(source)
+        return
+    values = source.items() if isinstance(source, Mapping) else source
+    for number, value in enumerate(values, 1):
+        line = Line(Path("corpus"), number, "")
+        if isinstance(value, Passage):
+            yield line, _passage(line, _id(line, value.id, "id"), value.title, value.text)
+        elif isinstance(value, dict):
+            yield line, _passage_from_record(line, value)
+        elif isinstance(value, tuple | list) and len(value) == 2 and isinstance(value[1], str):
+            yield line, _passage(line, _id(line, value[0], "id"), "", value[1])
+        else:
+            raise line.error(f"expected a passage, a record or (id, text), not {value!r:.60}")
 
 
 def _question(line: Line, qid: str, text: str, language: Any, answers: Any) -> Question:
@@ -152,7 +182,10 @@ def _question(line: Line, qid: str, text: str, language: Any, answers: Any) -> Q
 
 
 def _question_from_json(line: Line) -> Question:
-    record = _read_json(line)
+    return _question_from_record(line, _read_json(line))
+
+
+def _question_from_record(line: Line, record: dict[str, Any]) -> Question:
     qid = _json_id(line, record, ("id", "qid", "_id"))
     text = next(
         (_text(line, record, n) for n in ("question", "title", "text") if n in record), None
@@ -178,11 +211,44 @@ def read_questions(source: str | Path, language: str | None = None) -> list[Ques
     Raises `UserError` for an id that comes twice, an empty question, a code of no known form in
     the file, a `language` that is not known.
     """
+    records = _records(source, _question_from_json, _question_from_tsv, "question")
+    return _distinct(records, language)
+
+
+def as_questions(source: QuestionsLike, language: str | None = None) -> list[Question]:
+    """Return questions: a file's, or those of Python values.
+
+    Values are `Question`s, records as the files have them ({"id", "question", "lang", …}), pairs
+    (id, text), or a mapping of ids to texts.
+
+    Raises:
+        UserError: as `read_questions`.
+    """
+    if isinstance(source, str | Path):
+        return read_questions(source, language)
+    values = source.items() if isinstance(source, Mapping) else source
+    if isinstance(values, Question) or not isinstance(values, Iterable):
+        raise UserError(f"questions: expected a file or several questions, not {source!r:.60}")
+    lines = ((Line(Path("questions"), n, ""), value) for n, value in enumerate(values, 1))
+    return _distinct(((line, _as_question(line, value)) for line, value in lines), language)
+
+
+def _as_question(line: Line, value: Any) -> Question:
+    if isinstance(value, Question):
+        return _question(line, _id(line, value.id, "id"), *value[1:3], list(value.answers))
+    if isinstance(value, dict):
+        return _question_from_record(line, value)
+    if isinstance(value, tuple | list) and len(value) == 2 and isinstance(value[1], str):
+        return _question(line, _id(line, value[0], "id"), value[1], None, [])
+    raise line.error(f"expected a question, a record or (id, text), not {value!r:.60}")
+
+
+def _distinct(records: Iterable[tuple[Line, Question]], language: str | None) -> list[Question]:
     if language is not None:
         check_languages([language])
     seen: dict[str, Line] = {}
     questions = []
-    for line, question in _records(source, _question_from_json, _question_from_tsv, "question"):
+    for line, question in records:
         if question.id in seen:
             first = seen[question.id]
             raise line.error(

@@ -1,4 +1,4 @@
-"""What is read and written: passages, questions, generated queries, hits."""
+"""What is read and written: passages, questions, generated queries, runs."""
 
 from typing import NamedTuple
 
@@ -21,8 +21,8 @@ class Question(NamedTuple):
 
     id: str
     text: str
-    language: str | None
-    answers: tuple[str, ...]
+    language: str | None = None
+    answers: tuple[str, ...] = ()
 
 
 class GeneratedQueries(NamedTuple):
@@ -32,11 +32,8 @@ class GeneratedQueries(NamedTuple):
     queries: dict[str, tuple[str, ...]]
 
 
-class Hit(NamedTuple):
-    """A retrieved passage."""
+Run = dict[str, dict[str, float]]
+"""Question id → docid → score; the order of the docids is the ranking, best first."""
 
-    docid: str
-    score: float
-
-
-Run = dict[str, list[Hit]]
+Qrels = dict[str, dict[str, int]]
+"""Question id → docid → relevance; 0 is judged and not relevant."""

@@ -351,7 +351,7 @@ def _look_through(
     ids = {question.id for question in questions}
     wanted: dict[str, str] = {}
     for name, run in runs.items():
-        wanted |= {hit.docid: name for hits in run.values() for hit in hits}
+        wanted |= {docid: name for hits in run.values() for docid in hits}
         missing, foreign = len(ids - run.keys()), len(run.keys() - ids)
         if foreign == len(run):
             raise UserError(f"run {name}: none of its questions is in the questions file")
@@ -445,7 +445,7 @@ def _r_at_kt(
     values: dict[Any, dict[str, float]] = {budget: {} for budget in budgets}
     for question in tqdm(questions, "R@kt", unit=" questions", disable=None):
         if question.id in answerable:
-            ranking = [hit.docid for hit in run.get(question.id, ())]
+            ranking = list(run.get(question.id, ()))
             hits = scorer.hits(ranking, answerable[question.id], budgets)
             for budget, hit in zip(budgets, hits, strict=True):
                 values[budget][question.id] = int(hit)
@@ -481,7 +481,7 @@ class _Ranx:
 
         # by rank, since scores may tie; no docid holds white space, so " " is nobody's passage
         ranked = {
-            qid: {h.docid: -float(i) for i, h in enumerate(run.get(qid, ()))} or {" ": 0.0}
+            qid: {docid: -float(i) for i, docid in enumerate(run.get(qid, ()))} or {" ": 0.0}
             for qid in self._judged
         }
         hits = self._arrays(ranked, sort=False)

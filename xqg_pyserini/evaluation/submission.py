@@ -43,7 +43,7 @@ def write_submission(
     for question in questions:
         if question.language is None:
             raise UserError(f"question {question.id!r} has no language: give --language xx")
-    wanted = {hit.docid for q in questions for hit in run.get(q.id, ())}
+    wanted = {docid for q in questions for docid in run.get(q.id, ())}
     if not wanted:
         raise UserError("the run has no hit for any of the questions")
     texts: dict[str, str] = {}
@@ -55,7 +55,7 @@ def write_submission(
     missing = sorted(wanted - texts.keys())
     if missing:
         raise UserError(f"passage {missing[0]!r} of the run is not in {corpus}")
-    rankings = {q.id: [hit.docid for hit in run.get(q.id, ())] for q in questions}
+    rankings = {q.id: list(run.get(q.id, ())) for q in questions}
     with writing(output) as file:
         for i, question in enumerate(questions):
             entry = {

@@ -1,1 +1,1 @@
-"""The fusion of a passage with its generated queries: formula, stores, and what vectors are like."""
+"""How a passage and its generated queries become one vector, and what such vectors are like."""

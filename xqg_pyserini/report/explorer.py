@@ -84,7 +84,7 @@ def explore(
     shown = {
         question.id: list(
             dict.fromkeys(
-                h.docid for run in material.runs.values() for h in run.get(question.id, ())
+                docid for run in material.runs.values() for docid in run.get(question.id, ())
             )
         )
         for question in chosen
@@ -145,8 +145,7 @@ def _question(
             for run in material.runs
         ],
         "hits": [
-            [places[hit.docid] for hit in run.get(question.id, ())]
-            for run in material.runs.values()
+            [places[docid] for docid in run.get(question.id, ())] for run in material.runs.values()
         ],
         "marks": marks,
     }
@@ -176,7 +175,7 @@ def choose_questions(
         )
 
     def rank(question: Question) -> tuple[float, float, bytes]:
-        rankings = [[h.docid for h in run.get(question.id, ())] for run in (first, second)]
+        rankings = [list(run.get(question.id, ())) for run in (first, second)]
         draw = hashlib.sha256(f"{seed} {question.id}".encode()).digest()
         by_score = _score_difference(material, pair, question.id)
         return -by_score, -ranking_difference(*rankings), draw
@@ -217,11 +216,9 @@ def _read_passages(material: Material, wanted: set[str]) -> dict[str, Passage]:
             found[passage.id] = passage
     for name, run in material.runs.items():
         for hits in run.values():
-            for hit in hits:
-                if hit.docid in wanted and hit.docid not in found:
-                    raise UserError(
-                        f"run {name}: passage {hit.docid!r} is not in {material.corpus}"
-                    )
+            for docid in hits:
+                if docid in wanted and docid not in found:
+                    raise UserError(f"run {name}: passage {docid!r} is not in {material.corpus}")
     return found
 
 

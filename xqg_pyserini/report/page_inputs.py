@@ -6,7 +6,7 @@ only leaves the explorer out, with a reason.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +160,7 @@ def _runs(found: Evaluated | Swept, asked: Explore) -> dict[str, Run]:
     runs = {}
     for name, path in paths.items():
         read = read_run(path)
-        runs[name] = {qid: hits[: asked.hits] for qid, hits in read.items()}
+        runs[name] = {qid: dict(islice(hits.items(), asked.hits)) for qid, hits in read.items()}
     return runs
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from xqg_pyserini.data import Hit, Question, Run
+from xqg_pyserini.data import Question, Run
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.fusion.formula import Centers
 from xqg_pyserini.fusion.fused import FusedPassages
@@ -281,6 +281,6 @@ def make_run(
     """Return the run of scores (q, k) and rows (q, k), -1 for none; `names` are the rows' ids."""
     return {
         # rows of -1 stand last: the hits end with the rows that are
-        question.id: list(map(Hit, [names[row] for row in found if row >= 0], of))
+        question.id: {names[row]: score for row, score in zip(found, of, strict=True) if row >= 0}
         for question, found, of in zip(questions, rows.tolist(), scores.tolist(), strict=True)
     }

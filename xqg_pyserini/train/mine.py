@@ -13,6 +13,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -20,7 +21,6 @@ from tqdm import tqdm
 
 from xqg_pyserini.data import (
     NO_LANGUAGE,
-    Hit,
     Question,
     Run,
     answer_finder,
@@ -171,7 +171,7 @@ def mine_negatives(
     with writing(output) as file, _spool(output) as spool:
         texts = _Texts(spool, corpus, wanted)
         for question in tqdm(asked, "mining", unit=" questions", disable=None):
-            ranking = hits.get(question.id, [])
+            ranking = hits.get(question.id, {})
             positives = None if relevant is None else relevant.get(question.id, {})
             chosen = _choose(question, ranking, positives, texts, settings)
             if chosen.reason is not None:
@@ -220,46 +220,45 @@ def _wanted(
             judged = (relevant or {}).get(question.id, {})
             some = (docid for docid, relevance in judged.items() if relevance)
             wanted |= dict.fromkeys(some, str(sources[1]))
-            wanted |= dict.fromkeys((h.docid for h in run[question.id][:depth]), str(sources[0]))
+            wanted |= dict.fromkeys(islice(run[question.id], depth), str(sources[0]))
     return wanted
 
 
 def _choose(
     question: Question,
-    ranking: Sequence[Hit],
+    ranking: Mapping[str, float],
     judged: Mapping[str, int] | None,
     texts: _Texts,
     settings: Mining,
 ) -> _Chosen:
     """Return a question's positives and negatives; `judged` is None where there are no qrels."""
     holds = _answered(question, texts, settings.with_title)
-    within = [hit.docid for hit in ranking[: settings.depth]]
+    within = list(islice(ranking, settings.depth))
     answered = {docid for docid in within if holds(docid)}
     if judged is None:
         positives = [docid for docid in within if docid in answered]
     else:
-        ranks = {hit.docid: rank for rank, hit in enumerate(ranking)}
+        ranks = {docid: rank for rank, docid in enumerate(ranking)}
         relevant = (docid for docid, relevance in judged.items() if relevance)
         # those that the run lacks come last, in the order of their ids
         positives = sorted(relevant, key=lambda docid: (ranks.get(docid, len(ranks)), docid))
     barred = answered.union(positives)
     candidates = [docid for docid in within[settings.skip :] if docid not in barred]
-    scores = {hit.docid: hit.score for hit in ranking}
-    best = max((scores[docid] for docid in positives if docid in scores), default=None)
+    best = max((ranking[docid] for docid in positives if docid in ranking), default=None)
     reason = _reason(ranking, positives, best, settings)
     if reason is not None:
         return _Chosen([], [], reason)
     if settings.scores:
-        positives = [docid for docid in positives if docid in scores]
+        positives = [docid for docid in positives if docid in ranking]
     if settings.margin is not None and best is not None:
-        candidates = [docid for docid in candidates if scores[docid] <= best - settings.margin]
+        candidates = [docid for docid in candidates if ranking[docid] <= best - settings.margin]
     short = "short" if len(candidates) < settings.negatives else None
     negatives = _drawn(question.id, candidates, settings)
     return _Chosen(positives[: settings.positives], negatives, short)
 
 
 def _reason(
-    ranking: Sequence[Hit], positives: Sequence[str], best: float | None, settings: Mining
+    ranking: Mapping[str, float], positives: Sequence[str], best: float | None, settings: Mining
 ) -> str | None:
     """Return why a question must be left out; None where it need not be."""
     if not ranking:
@@ -297,7 +296,7 @@ def _drawn(qid: str, candidates: list[str], settings: Mining) -> list[str]:
 def _record(
     question: Question,
     chosen: _Chosen,
-    ranking: Sequence[Hit],
+    ranking: Mapping[str, float],
     texts: _Texts,
     settings: Mining,
 ) -> dict[str, Any]:
@@ -313,8 +312,7 @@ def _record(
             passages.append({"docid": docid, "title": title, "text": text})
         record[f"{name[:-1]}_passages"] = passages
     if settings.scores:
-        scores = {hit.docid: hit.score for hit in ranking}
-        record["scores"] = [scores[docid] for docid in (*chosen.positives, *chosen.negatives)]
+        record["scores"] = [ranking[docid] for docid in (*chosen.positives, *chosen.negatives)]
     return record
 
 
