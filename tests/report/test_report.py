@@ -13,7 +13,7 @@ from base64 import b64encode
 import numpy as np
 import pytest
 from conftest import message, write_jsonl
-from test_evaluate import write_run
+from test_scores import write_run
 from test_store import write_passages
 
 from xqg_pyserini.data import Question, read_questions
