@@ -13,16 +13,16 @@ over seeds; it takes the seeds as given.  For each figure, the methods against o
 with a control against theirs, are one family, corrected by Holm.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from functools import cache, cached_property
+from functools import cached_property
+from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from peft_unseen.matrix import UNTUNED, Matrix, Tables, Task, Xquad
 from peft_unseen.ranking import CUT, Ranks
+from peft_unseen.texts import CLEAN
 from xqg_pyserini.evaluation.significance import correct, fisher
 
 METRICS = ("R@1", "MRR@10")
@@ -45,7 +45,7 @@ class Figure(NamedTuple):
     high: float
 
     @classmethod
-    def of(cls, mean: float, draws: np.ndarray) -> Figure:
+    def of(cls, mean: float, draws: np.ndarray) -> "Figure":
         """Take the interval from draws of the mean."""
         return cls(mean, *map(float, np.percentile(draws, [2.5, 97.5])))
 
@@ -147,34 +147,47 @@ class Design:
 
 
 class Section:
-    """The outcomes of one task under one condition, and what the tables say of them.
+    """The outcomes of one task under one condition.
 
     Args:
         matrix: the study.
         task: one of its tasks.
-        condition: the name of one of its conditions.
         asked: ids and languages of the task's questions.
         ranks: method → seed → view → rank of each question's right candidate.
     """
 
     def __init__(
-        self,
-        matrix: Matrix,
-        task: Task,
-        condition: str,
-        asked: Record,
-        ranks: dict[str, dict[int, Ranks]],
+        self, matrix: Matrix, task: Task, asked: Record, ranks: dict[str, dict[int, Ranks]]
     ) -> None:
-        self.task, self.condition, self.ranks, self.settings = task, condition, ranks, matrix.tables
-        self.languages = asked["languages"]
-        parallel = isinstance(task, Xquad)  # LANGUAGE-ID, the same id in every language
-        self._units = [id_.split("-", 1)[1] if parallel else id_ for id_ in asked["ids"]]
-        self.sets = {"seen": task.seen, "unseen": task.unseen} if task.unseen else {"seen": task.seen}
-        self.variants = ["clean", *matrix.perturbations]
+        self.ranks, self._settings = ranks, matrix.tables
+        self.sets = {"seen": task.seen} | ({"unseen": task.unseen} if task.unseen else {})
+        self.places = list(product(self.sets, (CLEAN, *matrix.perturbations)))
         every = (v for seeds in ranks.values() for views in seeds.values() for v in views)
         self.views = list(dict.fromkeys(every))
-        self.rows = cache(self._rows)  # (variant, scoring, metric, set of languages) → method → …
-        self._design = cache(lambda name: Design(self.languages, self._units, self.sets[name], self.settings))
+        self._languages = np.array(asked["languages"])
+        parallel = isinstance(task, Xquad)  # LANGUAGE-ID, the same id in every language
+        units = [id_.split("-", 1)[1] if parallel else id_ for id_ in asked["ids"]]
+        self._designs = {
+            name: Design(asked["languages"], units, of, matrix.tables)
+            for name, of in self.sets.items()
+        }
+        self._rows: dict[tuple[str, ...], dict[str, Record]] = {}
+
+    def rows(self, variant: str, scoring: str, metric: str, name: str) -> dict[str, Record]:
+        """Return each method's figure for a set of languages, and what it is compared with."""
+        place = (variant, scoring, metric, name)
+        if place not in self._rows:
+            self._rows[place] = self._compare(*place)
+        return self._rows[place]
+
+    def records(self) -> list[Record]:
+        """Return all that was asked for, in records."""
+        keys = ("variant", "scoring", "metric", "languages")
+        return [
+            {"method": method, **dict(zip(keys, place, strict=True)), **row}
+            for place, rows in self._rows.items()
+            for method, row in rows.items()
+        ]
 
     def _scores(self, view: str, metric: str) -> dict[str, np.ndarray]:
         """Return method → (seeds, questions), of the seeds that have this view."""
@@ -185,32 +198,28 @@ class Section:
                 scores[method] = scores_of(np.stack(of), metric)
         return scores
 
-    def _rows(self, variant: str, scoring: str, metric: str, name: str) -> dict[str, Record]:
-        """Return each method's figure, and its differences: to reference, untuned, control, plain."""
-        design = self._design(name)
+    def _compare(self, variant: str, scoring: str, metric: str, name: str) -> dict[str, Record]:
+        design = self._designs[name]
         scores = self._scores(f"{variant}/{scoring}", metric)
         plain = self._scores(f"{variant}/plain", metric) if scoring in ADDED else {}
-        reference = self.settings.reference
-        against: dict[str, dict[str, np.ndarray]] = {
-            "reference": {m: scores[reference] for m in scores if reference in scores},
-            "untuned": {m: scores[UNTUNED] for m in scores if UNTUNED in scores},
-            "control": {m: scores[c] for m, c in self.settings.controls.items() if c in scores},
-            "plain": plain,
-        }
         rows: dict[str, Record] = {}
         for method, mine in scores.items():
-            rows[method] = {"seeds": len(mine), **design.figure(mine).rounded()}
-            each = [(l, np.array(self.languages) == l) for l in self.sets[name]]
-            means = {l: round(float(mine.mean(axis=0)[of].mean()), 3) for l, of in each}
-            rows[method]["each"] = means
-        skipped = {"reference": {reference, UNTUNED}, "untuned": {UNTUNED}}
-        for key, others in against.items():
-            tested = [m for m in others if m in scores and m not in skipped.get(key, ())]
-            p_values = [design.p_value(scores[m], others[m]) for m in tested]
-            for m, p, corrected in zip(tested, p_values, correct(p_values, "holm"), strict=True):
-                difference = design.difference(scores[m], others[m], paired=key == "plain")
-                rows[m][f"minus_{key}"] = difference.rounded() | {
-                    "p": round(p, 5),
-                    "p_holm": round(float(corrected), 5),
-                }
+            means = mine.mean(axis=0)
+            each = {l: round(float(means[self._languages == l].mean()), 3) for l in self.sets[name]}
+            rows[method] = {"seeds": len(mine), **design.figure(mine).rounded(), "each": each}
+        reference, tuned = self._settings.reference, [m for m in scores if m != UNTUNED]
+        families = {
+            "reference": {m: scores.get(reference) for m in tuned if m != reference},
+            "untuned": {m: scores.get(UNTUNED) for m in tuned},
+            "control": {m: scores.get(c) for m, c in self._settings.controls.items()},
+            "plain": plain,
+        }
+        for key, against in families.items():
+            pairs = {m: (scores[m], b) for m, b in against.items() if m in scores and b is not None}
+            p_values = [design.p_value(*pair) for pair in pairs.values()]
+            corrected = correct(p_values, "holm")
+            for method, p, p_holm in zip(pairs, p_values, corrected, strict=True):
+                difference = design.difference(*pairs[method], paired=key == "plain").rounded()
+                tested = {"p": round(p, 5), "p_holm": round(float(p_holm), 5)}
+                rows[method][f"minus_{key}"] = difference | tested
         return rows

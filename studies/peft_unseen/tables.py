@@ -1,174 +1,190 @@
-"""A study's tables, made of its matrix and of two files that hold all that they need.
+"""tables.md, and the same figures as JSON: made of the matrix and the two files of `outcomes`."""
 
-outcomes.jsonl.gz has every question's rank in every cell, training.json what the searches chose and
-what the trainings cost.  `collect` makes them of the cells, `write_tables` makes tables.md and
-results.json of them.
-"""
-
-from __future__ import annotations
-
-import gzip
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tabulate import tabulate
 
-from peft_unseen.figures import METRICS, Record, Section
+from peft_unseen.figures import ADDED, METRICS, Section
 from peft_unseen.matrix import UNTUNED, Matrix
-from peft_unseen.plan import Cell, Study, plan
-from peft_unseen.ranking import CUT
-from peft_unseen.texts import CLEAN, Questions
+from peft_unseen.outcomes import TRAINING, read_outcomes
+from peft_unseen.plan import Record, plan
+from peft_unseen.texts import CLEAN
 
-OUTCOMES, TRAINING = "outcomes.jsonl.gz", "training.json"
 COST_TITLE = "## Cost, measured where it ran"
-
-# ---------------------------------------------------------------- from cells to the two files
-
-
-def collect(study: Study) -> None:
-    """Write the outcomes and the trainings of the cells that are as the matrix now says."""
-    records = {name: study.record(cell) for name, cell in study.cells.items()}
-    with gzip.GzipFile(study.output / OUTCOMES, "wb", mtime=0) as file:
-        for line in _outcomes(study, records):
-            file.write((json.dumps(line, ensure_ascii=False) + "\n").encode())
-    trained: dict[tuple[str, str, str], list[Cell]] = {}
-    for cell in study.cells.values():
-        if cell.kind == "train" and cell.task and cell.condition:
-            place = (cell.task.name, cell.condition.name, cell.method)
-            trained.setdefault(place, []).append(cell)
-    rates, costs = [], []
-    for place, cells in trained.items():
-        where = dict(zip(("task", "condition", "method"), place, strict=True))
-        chosen = study.learning_rate(cells[0])
-        if chosen is not None:
-            assert cells[0].task and cells[0].condition
-            source = study.matrix.chooser(cells[0].task, cells[0].condition)
-            searches = study.searches(cells[0])
-            mrr = {f"{r:g}": "failed" if "failed" in s else round(100 * s["mrr"], 2)
-                   for r, s in searches.items()}  # fmt: skip
-            rates.append({**where, "learning_rate": chosen, "mrr": mrr,
-                          "from": "/".join(part.name for part in source)})  # fmt: skip
-        done = [record for cell in cells if (record := records[cell.name]) is not None]
-        if done:
-            costs.append({**where, **cost(done)})
-    missing = [name for name, record in records.items() if record is None]
-    content = {"missing": missing, "learning_rates": rates, "costs": costs}
-    text = json.dumps(content, ensure_ascii=False, indent=1)
-    (study.output / TRAINING).write_text(text + "\n", "utf-8")
-
-
-def _outcomes(study: Study, records: Mapping[str, Record | None]) -> Iterator[Record]:
-    """Yield each task's questions once, then each cell's ranks: a digit, 0 for 10, . for more."""
-    for task in study.matrix.tasks:
-        if records[f"{task.name}/prepare"] is None:
-            continue
-        questions = Questions.read(study.folder(f"{task.name}/prepare") / "test.json")
-        yield {"task": task.name, "ids": questions.ids, "languages": questions.languages}
-        for name, cell in study.cells.items():
-            record = records[name]
-            if record is None or cell.task != task or not cell.condition or "ranks" not in record:
-                continue
-            where = {"task": task.name, "condition": cell.condition.name, "method": cell.method}
-            for view, ranks in record["ranks"].items():
-                digits = "".join(str(r % 10) if r <= CUT else "." for r in ranks)
-                yield {**where, "seed": cell.seed, "view": view, "ranks": digits}
-
-
-def cost(records: Sequence[Record]) -> Record:
-    """Return what a method's cells cost; of times that with the least: other work only adds."""
-    trained = [record["training"] for record in records]
-    known: dict[str, list[float]] = {
-        key: [t[key] for t in trained if t.get(key) is not None]
-        for key in ("peak_memory_bytes", "stored_bytes", "seconds_per_step")
-    }
-    hosts = {r["host"]["gpu"] or f"CPU, threads: {r['host']['threads']}" for r in records}
-    first = trained[0]
-    mega = {key: sum(v) / len(v) / 1e6 if v else None for key, v in known.items()}
-    return {
-        "trainable_parameters": first["trainable_parameters"],
-        "share": 100 * first["trainable_parameters"] / first["parameters"],
-        "peak_memory_mb": mega["peak_memory_bytes"],
-        "seconds_per_step": min(known["seconds_per_step"], default=None),
-        "stored_mb": mega["stored_bytes"],
-        "seconds_per_cell": min(record["seconds"] for record in records),
-        "ran_on": ", ".join(sorted(hosts)),
-    }
-
-
-# ---------------------------------------------------------------- from the two files to tables
+AMONG_ALL = ("all-plain", "all-centred")
 
 
 def write_tables(matrix: Matrix, source: Path, output: Path) -> Record:
-    """Write tables.md and results.json, and return what training.json says."""
+    """Read a study's two files in `source`, write tables.md and results.json into `output`."""
     training: Record = json.loads((source / TRAINING).read_text("utf-8"))
-    sections = read_sections(matrix, source / OUTCOMES)
-    missing = training["missing"]
+    asked, ranks = read_outcomes(matrix, source)
     text = f"# {matrix.name}\n\nUnseen means: unseen in our tuning. R@1 and MRR@10, 0 to 100."
     text += " [95% intervals] are over seeds and questions, p-values (Fisher's randomisation test"
     text += " over questions, scores averaged over seeds) are corrected by Holm over the methods;"
     text += f" \\* marks p < {matrix.tables.level:g}."
-    if missing:
-        text += f"\n\n**Not complete: {len(missing)} of {len(plan(matrix))} cells are missing.**"
+    if training["missing"]:
+        number = f"{len(training['missing'])} of {len(plan(matrix))}"
+        text += f"\n\n**Not complete: {number} cells are missing.**"
         text += " Figures rest on the seeds that are there."
-    parts = [text]
-    for section in sections:
-        parts += Tables(matrix, section).parts()
+    parts, scores = [text], []
+    for place, (task, condition) in matrix.places.items():
+        if task.name in asked:
+            section = Section(matrix, task, asked[task.name], ranks[place])
+            parts += [f"## {task.name}, {condition.name}", *_Tables(matrix, section).all()]
+            scores += [{"place": place, **record} for record in section.records()]
     parts += _rates(training["learning_rates"]) + _costs(training["costs"])
     (output / "tables.md").write_text("\n\n".join(parts) + "\n", "utf-8")
-    scores = [record for section in sections for record in section.records()]
-    (output / "results.json").write_text(json.dumps(training | {"scores": scores}), "utf-8")
+    text = json.dumps(training | {"scores": scores}, ensure_ascii=False)
+    (output / "results.json").write_text(text + "\n", "utf-8")
     return training
 
 
-def read_sections(matrix: Matrix, path: Path) -> list[Section]:
-    """Read the outcomes of each task whose questions are there, under each condition."""
-    asked: dict[str, Record] = {}
-    ranks: dict[tuple[str, str], Any] = {}
-    methods = (UNTUNED, *(method.name for method in matrix.methods))
-    for task, condition in product(matrix.tasks, matrix.conditions):
-        ranks[task.name, condition.name] = {method: {} for method in methods}
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        for line in map(json.loads, file):
-            if "ids" in line:
-                asked[line["task"]] = line
-                continue
-            seeds = ranks[line["task"], line["condition"]][line["method"]]
-            of = [CUT + 1 if digit == "." else int(digit) or CUT for digit in line["ranks"]]
-            seeds.setdefault(line["seed"], {})[line["view"]] = np.array(of)
-    return [
-        Section(matrix, task, c.name, asked[task.name], ranks[task.name, c.name])
-        for task, c in product(matrix.tasks, matrix.conditions)
-        if task.name in asked
-    ]
-
-
 def _grid(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    """Return a title and a table; nothing without rows."""
     table = tabulate(rows, header, tablefmt="pipe", disable_numparse=True)
     return [title, table] if rows else []
 
 
-def _interval(row: Record | None) -> str:
-    return f"{row['mean']:.1f} [{row['low']:.1f}, {row['high']:.1f}]" if row else "–"
+def _interval(figure: Record) -> str:
+    return f"{figure['mean']:.1f} [{figure['low']:.1f}, {figure['high']:.1f}]" if figure else "–"
 
 
-class Tables:
-    """The tables of one task under one condition."""
+class _Tables:
+    """The tables of one task under one condition; each method makes a few, with their titles."""
 
     def __init__(self, matrix: Matrix, section: Section) -> None:
         self._of, self._settings = section, matrix.tables
-        self._methods = [method for method, seeds in section.ranks.items() if seeds]
-        wanted = [(c.task, c.condition, c.method) for c in plan(matrix).values()]
-        self._names = {}
+        self._names = {}  # with how many seeds are there, where some are missing
         for method, seeds in section.ranks.items():
-            number = sum(
-                t is not None and c is not None
-                and (t.name, c.name, m) == (section.task.name, section.condition, method)
-                for t, c, m in wanted
-            )
-            missing = "" if len(seeds) == number else f" ({len(seeds)} of {number} seeds)"
-            self._names[method] = method + missing
+            wanted = 1 if method == UNTUNED else len(matrix.seeds)
+            missing = f" ({len(seeds)} of {wanted} seeds)" if len(seeds) < wanted else ""
+            self._names |= {method: method + missing} if seeds else {}
+        scorings = {view.split("/")[1] for view in section.views}
+        self._added = [way for way in ADDED if way in scorings]
+        self._among_all = [way for way in AMONG_ALL if way in scorings]
+        self._other = [way for way in ("plain-lexical", *AMONG_ALL) if way in scorings]
+
+    def all(self) -> list[str]:
+        """Return all tables, in order."""
+        return [
+            *self._headroom(),
+            *(part for metric in METRICS for part in self._main(metric, "plain")),
+            *(part for metric in METRICS for part in self._each(metric)),
+            *(part for metric in METRICS for part in self._what_is_added(metric)),
+            *(part for m in METRICS for way in self._added[-1:] for part in self._main(m, way)),
+            *self._other_candidates(),
+            *(part for m in METRICS for way in self._among_all for part in self._main(m, way)),
+        ]
+
+    def _get(self, method: str, *place: str) -> Record:
+        return self._of.rows(*place).get(method, {})
+
+    def _difference(self, figure: Record | None) -> str:
+        if not figure:
+            return "–"
+        star = " \\*" if figure["p_holm"] < self._settings.level else ""
+        values = f"{figure['mean']:+.1f} [{figure['low']:+.1f}, {figure['high']:+.1f}]"
+        return f"{values} p={figure['p_holm']:.3g}{star}"
+
+    def _headroom(self) -> list[str]:
+        rows = []
+        for name, variant in self._of.places:
+            of = [self._get(UNTUNED, variant, "plain", metric, name) for metric in METRICS]
+            if of[0]:
+                left = [f"{100 - figure['mean']:.1f}" for figure in of]
+                rows.append([name, variant, *map(_interval, of), *left])
+        header = ["languages", "questions", *METRICS, *(f"headroom {m}" for m in METRICS)]
+        return _grid("### Untuned, and the headroom", header, rows)
+
+    def _main(self, metric: str, scoring: str) -> list[str]:
+        """Make the tables of all variants of the questions: figures, and differences of methods."""
+        measure = metric if scoring == "plain" else f"{metric}, {scoring}"
+        places = self._of.places
+        header = ["method", *(f"{name}, {variant}" for name, variant in places)]
+        parts = []
+        for title, key in (
+            (measure, ""),
+            (f"{measure}: difference to {self._settings.reference}", "minus_reference"),
+            (f"{measure}: difference to untuned", "minus_untuned"),
+            (f"{measure}: difference to its control", "minus_control"),
+        ):
+            rows = []
+            for method, label in self._names.items():
+                of = [self._get(method, variant, scoring, metric, n) for n, variant in places]
+                cells = [self._difference(f.get(key)) if key else _interval(f) for f in of]
+                if key == "minus_control" and method in self._settings.controls:
+                    label += f" − {self._names.get(self._settings.controls[method])}"
+                if set(cells) != {"–"}:
+                    rows.append([label, *cells])
+            parts += _grid(f"### {title}", header, rows)
+        return parts
+
+    def _each(self, metric: str) -> list[str]:
+        languages = [l for part in self._of.sets.values() for l in part]
+        rows = []
+        for method, label in self._names.items():
+            of = [self._get(method, CLEAN, "plain", metric, name) for name in self._of.sets]
+            rows.append([label, *(f"{value:.1f}" for part in of for value in part["each"].values())])
+        return _grid(f"### {metric} by language, clean", ["method", *languages], rows)
+
+    def _what_is_added(self, metric: str) -> list[str]:
+        """Make the table of what centring and fusion add to each method, on clean questions."""
+        rows = []
+        for method, label in self._names.items():
+            cells = []
+            for name in self._of.sets:
+                of = {w: self._get(method, CLEAN, w, metric, name) for w in ("plain", *self._added)}
+                cells.append(f"{of.pop('plain')['mean']:.1f}")
+                cells += [self._difference(figure.get("minus_plain")) for figure in of.values()]
+            rows.append([label, *cells])
+        header = [f"{name}, {way}" for name in self._of.sets for way in ("plain", *self._added)]
+        title = f"### {metric}: what {', '.join(self._added)} add, clean"
+        return _grid(title, ["method", *header], rows if self._added else [])
+
+    def _other_candidates(self) -> list[str]:
+        """Make the table of other candidates: lexical neighbours only, and all English questions."""
+        places = [(name, way, m) for name in self._of.sets for way in self._other for m in METRICS]
+        rows = []
+        for method, label in self._names.items():
+            of = {place: self._get(method, CLEAN, place[1], place[2], place[0]) for place in places}
+            seeds = [f["seeds"] for (_, way, _), f in of.items() if way in AMONG_ALL and f]
+            rows.append([label, str(max(seeds, default=0)), *map(_interval, of.values())])
+        header = ["method", "seeds among all", *(", ".join(place) for place in places)]
+        return _grid("### Other candidates, clean", header, rows if self._other else [])
+
+
+def _rates(chosen: Sequence[Record]) -> list[str]:
+    rows = []
+    for of in chosen:
+        rates = [float(rate) for rate in of["mrr"]]
+        edge = " (edge of the grid)" if of["learning_rate"] in (min(rates), max(rates)) else ""
+        mrr = ", ".join(f"{rate}: {value}" for rate, value in of["mrr"].items())
+        where = [of[key] for key in ("task", "condition", "method")]
+        rows.append([*where, f"{of['learning_rate']:g}{edge}", mrr, of["from"]])
+    header = ["task", "condition", "method", "learning rate", "validation MRR@10", "searched on"]
+    title = "## Learning rates, chosen on held-out questions of trained languages"
+    return _grid(title, header, rows)
+
+
+def _costs(costs: Sequence[Record]) -> list[str]:
+    columns = {
+        "task": ("task", ""),
+        "condition": ("condition", ""),
+        "method": ("method", ""),
+        "trainable parameters": ("trainable_parameters", ","),
+        "share": ("share", ".2f"),
+        "peak memory, MB": ("peak_memory_mb", ",.0f"),
+        "s/step, least": ("seconds_per_step", ".3f"),
+        "stored, MB": ("stored_mb", ",.2f"),
+        "s/cell, least": ("seconds_per_cell", ".0f"),
+        "ran on": ("ran_on", ""),
+    }
+    rows = [
+        ["–" if of[key] is None else f"{of[key]:{form}}" for key, form in columns.values()]
+        for of in costs
+    ]
+    for row in rows:
+        row[4] += "%"
+    return _grid(COST_TITLE, list(columns), rows)

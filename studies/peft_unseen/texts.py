@@ -5,8 +5,6 @@ to find neighbours with.  A task's folder holds train.jsonl (what `xqg train ret
 test.json and validation.json (`Questions`).
 """
 
-from __future__ import annotations
-
 import json
 import unicodedata
 from collections import defaultdict
@@ -19,6 +17,7 @@ import numpy as np
 
 import xqg_pyserini as xqg
 from peft_unseen.matrix import Perturbation, Task, Translations, Xquad
+from xqg_pyserini.train.perturb import learn_lexicon, perturb
 from xquad import Asked, read_xquad
 
 CLEAN = "clean"
@@ -47,7 +46,7 @@ class Questions:
     own: list[int] = field(default_factory=list)  # the place of each question's own in the pool
 
     @classmethod
-    def read(cls, path: Path) -> Questions:
+    def read(cls, path: Path) -> "Questions":
         """Read what `prepare` wrote."""
         return cls(**json.loads(path.read_text("utf-8")))
 
@@ -78,10 +77,10 @@ def prepare(
     test = sides.test
     lexicons: dict[str, Any] = defaultdict(dict)
     if any(part.kind == "code-switch" for part in spoil.values()):
-        lexicons |= {l: xqg.learn_lexicon(pairs, l) for l, pairs in sides.parallel.items()}
+        lexicons |= {l: learn_lexicon(pairs, l) for l, pairs in sides.parallel.items()}
     for name, part in spoil.items():
         test.variants[name] = [
-            xqg.perturb(text, l, part.kind, part.rate, task.seed, id_, lexicons[l])
+            perturb(text, l, part.kind, part.rate, task.seed, id_, lexicons[l])
             for id_, l, text in zip(test.ids, test.languages, test.variants[CLEAN], strict=True)
         ]
     shared = overlaps(sides.train, test, sides.validation)
@@ -257,14 +256,14 @@ class _Neighbours:
         rows = []
         for place in places:
             free = allowed & (self._group != self._group[place])
-            near = _top(self._vectors @ self._vectors[place], free, number.backbone)
+            near = _top(self._vectors @ self._vectors[place], free, number["backbone"])
             free[near] = False
             letters = (self._letters @ self._letters[[place]].T).toarray()[:, 0]
-            row = near + _top(letters, free, number.lexical)
-            if len(row) < number.backbone + number.lexical:
+            row = near + _top(letters, free, number["lexical"])
+            if len(row) < sum(number.values()):
                 raise xqg.UserError(
-                    f"{self._task.name}: {number.backbone + number.lexical} neighbours are wanted, "
-                    f"but only {len(row)} other questions are free; set lower numbers"
+                    f"{self._task.name}: {sum(number.values())} neighbours are wanted, but only "
+                    f"{len(row)} other questions are free; set lower numbers in the matrix file"
                 )
             rows.append(row)
         return rows
