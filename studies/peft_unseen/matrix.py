@@ -59,7 +59,9 @@ class Task(Part):
 
     @model_validator(mode="after")
     def _trains(self) -> Self:
-        _try(xqg.RetrieverSettings, model="", data=("",), output="", **self.encoding, **self.training)
+        _try(
+            xqg.RetrieverSettings, model="", data=("",), output="", **self.encoding, **self.training
+        )
         return self
 
     @property

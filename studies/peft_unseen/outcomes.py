@@ -76,7 +76,7 @@ def cost(records: Sequence[Record]) -> Record:
     trained, parameters = (trainings[0][k] for k in ("trainable_parameters", "parameters"))
     return {
         "trainable_parameters": trained,
-        "share": 100 * trained / parameters,
+        "share": trained / parameters,
         "peak_memory_mb": megabytes.get("peak_memory_bytes"),
         "seconds_per_step": min(known["seconds_per_step"], default=None),
         "stored_mb": megabytes.get("stored_bytes"),

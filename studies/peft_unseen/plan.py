@@ -71,9 +71,7 @@ def _cells(matrix: Matrix, checksums: Mapping[str, str]) -> Iterator[Cell]:
             yield from _training(matrix, bases, place, method, seed)
 
 
-def _training(
-    matrix: Matrix, bases: Any, place: str, method: Method, seed: int
-) -> Iterator[Cell]:
+def _training(matrix: Matrix, bases: Any, place: str, method: Method, seed: int) -> Iterator[Cell]:
     """Yield a training and, before it, the searches that choose its learning rate."""
     source = matrix.search.source.get(place, place)
     task, condition = matrix.places[source]

@@ -1,9 +1,9 @@
 """tables.md, and the same figures as JSON: made of the matrix and the two files of `outcomes`."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
-from typing import Any
 
 from tabulate import tabulate
 
@@ -14,11 +14,22 @@ from peft_unseen.plan import Record, plan
 from peft_unseen.texts import CLEAN
 
 COST_TITLE = "## Cost, measured where it ran"
+COSTS = {  # column → key and format
+    **{key: (key, "") for key in ("task", "condition", "method")},
+    "trainable parameters": ("trainable_parameters", ","),
+    "share": ("share", ".2%"),
+    "peak memory, MB": ("peak_memory_mb", ",.0f"),
+    "s/step, least": ("seconds_per_step", ".3f"),
+    "stored, MB": ("stored_mb", ",.2f"),
+    "s/cell, least": ("seconds_per_cell", ".0f"),
+    "ran on": ("ran_on", ""),
+}
 AMONG_ALL = ("all-plain", "all-centred")
+Cells = dict[str, Callable[[str], str]]  # column → method → text
 
 
-def write_tables(matrix: Matrix, source: Path, output: Path) -> Record:
-    """Read a study's two files in `source`, write tables.md and results.json into `output`."""
+def write_tables(matrix: Matrix, source: Path, output: Path) -> None:
+    """Read a study's two files in `source`; write tables.md and results.json into `output`."""
     training: Record = json.loads((source / TRAINING).read_text("utf-8"))
     asked, ranks = read_outcomes(matrix, source)
     text = f"# {matrix.name}\n\nUnseen means: unseen in our tuning. R@1 and MRR@10, 0 to 100."
@@ -34,16 +45,18 @@ def write_tables(matrix: Matrix, source: Path, output: Path) -> Record:
         if task.name in asked:
             section = Section(matrix, task, asked[task.name], ranks[place])
             parts += [f"## {task.name}, {condition.name}", *_Tables(matrix, section).all()]
-            scores += [{"place": place, **record} for record in section.records()]
-    parts += _rates(training["learning_rates"]) + _costs(training["costs"])
+            scores += [{"place": [place, *of], "methods": m} for of, m in section.known.items()]
+    rates = list(map(_rate, training["learning_rates"]))
+    parts += _grid("## Learning rates, chosen on held-out questions of trained languages", rates)
+    parts += _grid(COST_TITLE, list(map(_cost, training["costs"])))
+    output.mkdir(parents=True, exist_ok=True)
     (output / "tables.md").write_text("\n\n".join(parts) + "\n", "utf-8")
-    text = json.dumps(training | {"scores": scores}, ensure_ascii=False)
-    (output / "results.json").write_text(text + "\n", "utf-8")
-    return training
+    (output / "results.json").write_text(json.dumps(training | {"scores": scores}), "utf-8")
 
 
-def _grid(title: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    table = tabulate(rows, header, tablefmt="pipe", disable_numparse=True)
+def _grid(title: str, rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return a title and a table of rows, column → text; nothing without rows."""
+    table = tabulate(rows, "keys", tablefmt="pipe", disable_numparse=True)
     return [title, table] if rows else []
 
 
@@ -52,7 +65,7 @@ def _interval(figure: Record) -> str:
 
 
 class _Tables:
-    """The tables of one task under one condition; each method makes a few, with their titles."""
+    """The tables of one task under one condition; each method makes one or more, with titles."""
 
     def __init__(self, matrix: Matrix, section: Section) -> None:
         self._of, self._settings = section, matrix.tables
@@ -61,10 +74,8 @@ class _Tables:
             wanted = 1 if method == UNTUNED else len(matrix.seeds)
             missing = f" ({len(seeds)} of {wanted} seeds)" if len(seeds) < wanted else ""
             self._names |= {method: method + missing} if seeds else {}
-        scorings = {view.split("/")[1] for view in section.views}
-        self._added = [way for way in ADDED if way in scorings]
-        self._among_all = [way for way in AMONG_ALL if way in scorings]
-        self._other = [way for way in ("plain-lexical", *AMONG_ALL) if way in scorings]
+        self._added = [way for way in ADDED if way in section.scorings]
+        self._among_all = [way for way in AMONG_ALL if way in section.scorings]
 
     def all(self) -> list[str]:
         """Return all tables, in order."""
@@ -78,11 +89,27 @@ class _Tables:
             *(part for m in METRICS for way in self._among_all for part in self._main(m, way)),
         ]
 
+    def _table(
+        self, title: str, columns: Cells, names: Mapping[str, str] | None = None
+    ) -> list[str]:
+        """Make a table of a row for each method of which a column has something."""
+        rows = []
+        for method, label in (self._names if names is None else names).items():
+            row = {column: cell(method) for column, cell in columns.items()}
+            rows += [{"method": label, **row}] if set(row.values()) != {"–"} else []
+        return _grid(title, rows)
+
     def _get(self, method: str, *place: str) -> Record:
         return self._of.rows(*place).get(method, {})
 
+    def _interval(self, *place: str) -> Callable[[str], str]:
+        return lambda method: _interval(self._get(method, *place))
+
+    def _minus(self, key: str, *place: str) -> Callable[[str], str]:
+        return lambda method: self._difference(self._get(method, *place).get(f"minus_{key}"))
+
     def _difference(self, figure: Record | None) -> str:
-        if not figure:
+        if figure is None:
             return "–"
         star = " \\*" if figure["p_holm"] < self._settings.level else ""
         values = f"{figure['mean']:+.1f} [{figure['low']:+.1f}, {figure['high']:+.1f}]"
@@ -91,100 +118,76 @@ class _Tables:
     def _headroom(self) -> list[str]:
         rows = []
         for name, variant in self._of.places:
-            of = [self._get(UNTUNED, variant, "plain", metric, name) for metric in METRICS]
-            if of[0]:
-                left = [f"{100 - figure['mean']:.1f}" for figure in of]
-                rows.append([name, variant, *map(_interval, of), *left])
-        header = ["languages", "questions", *METRICS, *(f"headroom {m}" for m in METRICS)]
-        return _grid("### Untuned, and the headroom", header, rows)
+            of = {m: self._get(UNTUNED, variant, "plain", m, name) for m in METRICS}
+            if all(of.values()):
+                row = {"languages": name, "questions": variant}
+                row |= {metric: _interval(figure) for metric, figure in of.items()}
+                rows.append(
+                    row | {f"headroom {m}": f"{100 - f['mean']:.1f}" for m, f in of.items()}
+                )
+        return _grid("### Untuned, and the headroom", rows)
 
     def _main(self, metric: str, scoring: str) -> list[str]:
         """Make the tables of all variants of the questions: figures, and differences of methods."""
-        measure = metric if scoring == "plain" else f"{metric}, {scoring}"
-        places = self._of.places
-        header = ["method", *(f"{name}, {variant}" for name, variant in places)]
-        parts = []
-        for title, key in (
-            (measure, ""),
-            (f"{measure}: difference to {self._settings.reference}", "minus_reference"),
-            (f"{measure}: difference to untuned", "minus_untuned"),
-            (f"{measure}: difference to its control", "minus_control"),
+        title = f"### {metric}" if scoring == "plain" else f"### {metric}, {scoring}"
+        of = {f"{name}, {v}": (v, scoring, metric, name) for name, v in self._of.places}
+        parts = self._table(title, {column: self._interval(*place) for column, place in of.items()})
+        controls = {m: self._names.get(c) for m, c in self._settings.controls.items()}
+        names = {m: f"{label} − {controls[m]}" for m, label in self._names.items() if m in controls}
+        for key, other in (
+            ("reference", self._settings.reference),
+            ("untuned", UNTUNED),
+            ("control", "its control"),
         ):
-            rows = []
-            for method, label in self._names.items():
-                of = [self._get(method, variant, scoring, metric, n) for n, variant in places]
-                cells = [self._difference(f.get(key)) if key else _interval(f) for f in of]
-                if key == "minus_control" and method in self._settings.controls:
-                    label += f" − {self._names.get(self._settings.controls[method])}"
-                if set(cells) != {"–"}:
-                    rows.append([label, *cells])
-            parts += _grid(f"### {title}", header, rows)
+            columns = {column: self._minus(key, *place) for column, place in of.items()}
+            labels = names if key == "control" else self._names
+            parts += self._table(f"{title}: difference to {other}", columns, labels)
         return parts
 
     def _each(self, metric: str) -> list[str]:
-        languages = [l for part in self._of.sets.values() for l in part]
-        rows = []
-        for method, label in self._names.items():
-            of = [self._get(method, CLEAN, "plain", metric, name) for name in self._of.sets]
-            rows.append([label, *(f"{value:.1f}" for part in of for value in part["each"].values())])
-        return _grid(f"### {metric} by language, clean", ["method", *languages], rows)
+        columns = {
+            l: lambda m, l=l, n=name: f"{self._get(m, CLEAN, 'plain', metric, n)['each'][l]:.1f}"
+            for name, languages in self._of.sets.items()
+            for l in languages
+        }
+        return self._table(f"### {metric} by language, clean", columns)
 
     def _what_is_added(self, metric: str) -> list[str]:
         """Make the table of what centring and fusion add to each method, on clean questions."""
-        rows = []
-        for method, label in self._names.items():
-            cells = []
-            for name in self._of.sets:
-                of = {w: self._get(method, CLEAN, w, metric, name) for w in ("plain", *self._added)}
-                cells.append(f"{of.pop('plain')['mean']:.1f}")
-                cells += [self._difference(figure.get("minus_plain")) for figure in of.values()]
-            rows.append([label, *cells])
-        header = [f"{name}, {way}" for name in self._of.sets for way in ("plain", *self._added)]
-        title = f"### {metric}: what {', '.join(self._added)} add, clean"
-        return _grid(title, ["method", *header], rows if self._added else [])
+        columns: Cells = {}
+        for name in self._of.sets if self._added else ():
+            plain = (CLEAN, "plain", metric, name)
+            columns[f"{name}, plain"] = lambda m, of=plain: f"{self._get(m, *of)['mean']:.1f}"
+            for way in self._added:
+                columns[f"{name}, {way}"] = self._minus("plain", CLEAN, way, metric, name)
+        return self._table(f"### {metric}: what {', '.join(self._added)} add, clean", columns)
 
     def _other_candidates(self) -> list[str]:
-        """Make the table of other candidates: lexical neighbours only, and all English questions."""
-        places = [(name, way, m) for name in self._of.sets for way in self._other for m in METRICS]
-        rows = []
-        for method, label in self._names.items():
-            of = {place: self._get(method, CLEAN, place[1], place[2], place[0]) for place in places}
-            seeds = [f["seeds"] for (_, way, _), f in of.items() if way in AMONG_ALL and f]
-            rows.append([label, str(max(seeds, default=0)), *map(_interval, of.values())])
-        header = ["method", "seeds among all", *(", ".join(place) for place in places)]
-        return _grid("### Other candidates, clean", header, rows if self._other else [])
+        """Make the table of lexical neighbours only, and of all English questions."""
+        ways = [way for way in ("plain-lexical", *AMONG_ALL) if way in self._of.scorings]
+        columns: Cells = {
+            f"{name}, {way}, {metric}": self._interval(CLEAN, way, metric, name)
+            for name, way, metric in product(self._of.sets, ways, METRICS)
+        }
+        if columns:
+            columns = {"seeds among all": self._seeds_among_all, **columns}
+        return self._table("### Other candidates, clean", columns)
+
+    def _seeds_among_all(self, method: str) -> str:
+        seeds = self._of.ranks[method].values()
+        return str(sum(f"{CLEAN}/all-plain" in views for views in seeds))
 
 
-def _rates(chosen: Sequence[Record]) -> list[str]:
-    rows = []
-    for of in chosen:
-        rates = [float(rate) for rate in of["mrr"]]
-        edge = " (edge of the grid)" if of["learning_rate"] in (min(rates), max(rates)) else ""
-        mrr = ", ".join(f"{rate}: {value}" for rate, value in of["mrr"].items())
-        where = [of[key] for key in ("task", "condition", "method")]
-        rows.append([*where, f"{of['learning_rate']:g}{edge}", mrr, of["from"]])
-    header = ["task", "condition", "method", "learning rate", "validation MRR@10", "searched on"]
-    title = "## Learning rates, chosen on held-out questions of trained languages"
-    return _grid(title, header, rows)
-
-
-def _costs(costs: Sequence[Record]) -> list[str]:
-    columns = {
-        "task": ("task", ""),
-        "condition": ("condition", ""),
-        "method": ("method", ""),
-        "trainable parameters": ("trainable_parameters", ","),
-        "share": ("share", ".2f"),
-        "peak memory, MB": ("peak_memory_mb", ",.0f"),
-        "s/step, least": ("seconds_per_step", ".3f"),
-        "stored, MB": ("stored_mb", ",.2f"),
-        "s/cell, least": ("seconds_per_cell", ".0f"),
-        "ran on": ("ran_on", ""),
+def _rate(of: Record) -> dict[str, str]:
+    rates = [float(rate) for rate in of["mrr"]]
+    edge = " (edge of the grid)" if of["learning_rate"] in (min(rates), max(rates)) else ""
+    return {
+        **{key: of[key] for key in ("task", "condition", "method")},
+        "learning rate": f"{of['learning_rate']:g}{edge}",
+        "validation MRR@10": ", ".join(f"{rate}: {value}" for rate, value in of["mrr"].items()),
+        "searched on": of["from"],
     }
-    rows = [
-        ["–" if of[key] is None else f"{of[key]:{form}}" for key, form in columns.values()]
-        for of in costs
-    ]
-    for row in rows:
-        row[4] += "%"
-    return _grid(COST_TITLE, list(columns), rows)
+
+
+def _cost(of: Record) -> dict[str, str]:
+    return {c: "–" if of[key] is None else f"{of[key]:{form}}" for c, (key, form) in COSTS.items()}

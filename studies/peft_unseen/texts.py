@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from xquad import Asked, read_xquad
 
 import xqg_pyserini as xqg
 from peft_unseen.matrix import Perturbation, Task, Translations, Xquad
 from xqg_pyserini.train.perturb import learn_lexicon, perturb
-from xquad import Asked, read_xquad
 
 CLEAN = "clean"
 Encode = Callable[[list[str]], np.ndarray]  # texts → (n, d) float32
