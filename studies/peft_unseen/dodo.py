@@ -12,20 +12,19 @@ from typing import Any
 from doit import get_initial_workdir, get_var
 from doit.exceptions import InvalidDodoFile, TaskFailed
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import xqg_pyserini as xqg
 from peft_unseen.cells import work
-from peft_unseen.matrix import read_matrix
+from peft_unseen.matrix import HERE, read_matrix
 from peft_unseen.outcomes import collect
 from peft_unseen.plan import RECORD, Cell, Study
 from peft_unseen.tables import write_tables
 
-# what was published; and doit's memory of past runs is not kept: cells know whether they are done
 PUBLISHED = HERE.parents[1] / "docs" / "studies" / "peft-unseen"
-DOIT_CONFIG = {"default_tasks": ["study"], "continue": True, "par_type": "thread"}
-DOIT_CONFIG |= {"backend": "sqlite3", "dep_file": ":memory:"}
+# cells know by themselves whether they are done, so that doit's own memory need not survive a kill
+DOIT_CONFIG = {"backend": "sqlite3", "dep_file": ":memory:", "par_type": "thread"}
+DOIT_CONFIG |= {"default_tasks": ["study"], "continue": True}
 # Each cell's process is forked off a server that has these imports, but has computed nothing:
 # OpenMP has no threads there yet, and peak memory begins with that of the imports
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -39,10 +38,8 @@ def _path(name: str) -> Path:
 
 
 try:
-    name = get_var("matrix", "peft-unseen")
-    local = Path(get_initial_workdir(), name)
-    MATRIX = read_matrix(local if local.is_file() else name)
     OUTPUT = _path("output")
+    MATRIX = read_matrix(Path(get_initial_workdir(), get_var("matrix", HERE / "peft-unseen.yaml")))
     # the published tables need neither data nor model
     STUDY = Study(MATRIX, _path("data"), _path("model"), OUTPUT) if get_var("data") else None
 except xqg.UserError as error:
@@ -54,23 +51,18 @@ def task_cells() -> Iterator[dict[str, Any]]:
     for cell in STUDY.cells.values() if STUDY else ():
         yield {
             "basename": cell.name,
-            "actions": [(_run, [STUDY, cell])],
+            "actions": [(_run, [cell])],
             "task_dep": list(cell.needs),
             "targets": [STUDY.folder(cell.name) / RECORD],
-            "uptodate": [(_is_done, [STUDY, cell])],
+            "uptodate": [(lambda cell: STUDY.record(cell) is not None, [cell])],
             "doc": cell.kind,
         }
 
 
-def _is_done(study: Study, cell: Cell) -> bool:
-    return study.record(cell) is not None
-
-
-def _run(study: Study, cell: Cell) -> TaskFailed | None:
+def _run(cell: Cell) -> TaskFailed | None:
     log = OUTPUT / "logs" / f"{cell.name.replace('/', '.')}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    arguments = (study, cell, int(get_var("threads", 0)), log)
-    process = PROCESSES.Process(target=work, args=arguments)
+    process = PROCESSES.Process(target=work, args=(STUDY, cell, log))
     process.start()
     process.join()
     if process.exitcode == 0:
@@ -91,11 +83,11 @@ def task_tables() -> dict[str, Any]:
 
 def _tables() -> TaskFailed | None:
     if STUDY is None:
-        return TaskFailed("give data=FOLDER model=FOLDER")
+        return TaskFailed("data and model are missing: give data=FOLDER model=FOLDER")
     collect(STUDY)
     return write_tables(MATRIX, OUTPUT, OUTPUT)
 
 
 def task_published() -> dict[str, Any]:
-    """The published tables, into OUTPUT, of the published outcomes; needs no data and no model."""
+    """The published tables, of the published outcomes; needs no data and no model."""
     return {"actions": [(write_tables, [MATRIX, PUBLISHED, OUTPUT])]}

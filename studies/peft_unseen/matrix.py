@@ -1,6 +1,6 @@
 """A study's matrix: its tasks, conditions, methods and seeds, read strictly from a YAML file.
 
-peft-unseen.yaml is one, with comments.  A key that is not known is an error.
+peft-unseen.yaml is one, with comments, and README.md has all keys.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ HERE = Path(__file__).resolve().parent
 
 
 class Part(BaseModel):
-    """A part of a matrix file."""
+    """A part of a matrix file, in which a key that is not known is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,10 +28,7 @@ class Part(BaseModel):
 
 
 class Search(Part):
-    """Short trainings, one for each rate, scored by MRR@10 on validation questions.
-
-    `source` (in YAML: from) maps "TASK/CONDITION" to the one whose choice is taken over.
-    """
+    """Short trainings, one for each rate; `source` (from): whose choice is taken over."""
 
     learning_rates: tuple[float, ...] = Field(min_length=1)
     max_steps: int
@@ -40,28 +37,23 @@ class Search(Part):
 
 
 class Task(Part):
-    """What every task has; `encoding` and `training` are settings of `xqg.RetrieverSettings`.
-
-    `seen` languages are trained on, `unseen` ones only tested; `test` and `validation` are
-    questions a language.  Only the backbones in `conditions` are trained, all if None.
-    """
+    """What every task has; `encoding` and `training` are settings of `xqg.RetrieverSettings`."""
 
     name: str
-    seen: tuple[str, ...] = Field(min_length=1)
-    unseen: tuple[str, ...]
-    test: int = Field(200, ge=1)
-    validation: int = Field(50, ge=1)
+    seen: tuple[str, ...] = Field(min_length=1)  # languages that are trained on
+    unseen: tuple[str, ...]  # only tested
+    test: int = Field(ge=1)  # questions a language
+    validation: int = Field(ge=1)
     seed: int = 0
-    conditions: tuple[str, ...] | None = None
+    conditions: tuple[str, ...] | None = None  # in which models are trained; None: all
     encoding: dict[str, Any]
     training: dict[str, Any]
-    all_candidates: tuple[int, ...] = ()
+    all_candidates: tuple[int, ...] = ()  # seeds that are scored among all English questions too
 
     @model_validator(mode="after")
     def _trains(self) -> Self:
-        _try(
-            xqg.RetrieverSettings, model="", data=("",), output="", **self.encoding, **self.training
-        )
+        settings = self.encoding | self.training | {"model": "", "data": ("",), "output": ""}
+        _try(xqg.RetrieverSettings, settings)
         return self
 
     @property
@@ -71,17 +63,12 @@ class Task(Part):
 
 
 class Translations(Task):
-    """XOR-TyDi: a question has to find its English translation.
-
-    `train` pairs and `unlabelled` questions (for centring) a language; wrong `neighbours` of a
-    question; `all_candidates` are the seeds whose cells are also scored among all English
-    questions: if there are any, so are the untuned backbones.
-    """
+    """XOR-TyDi: a question has to find its English translation."""
 
     kind: Literal["translations"]
-    train: int = 1000
-    unlabelled: int = 200
-    neighbours: dict[Literal["backbone", "lexical"], int] = {"backbone": 5, "lexical": 5}
+    train: int  # pairs a language
+    unlabelled: int  # other questions a language, for centring
+    neighbours: dict[Literal["backbone", "lexical"], int]
 
     @property
     def files(self) -> list[str]:
@@ -91,16 +78,12 @@ class Translations(Task):
 
 
 class Xquad(Task):
-    """XQuAD: a question has to find the English passage that it was asked about.
-
-    `validation_share` of the training half's articles is held out for the search.  The weights of
-    own-language fusion are fixed, without and with centring.
-    """
+    """XQuAD: a question has to find the English passage that it was asked about."""
 
     kind: Literal["xquad"]
-    validation_share: float = 0.25
-    beta: float = 0.3
-    beta_centered: float = 0.2
+    validation_share: float = 0.25  # of the training half's articles
+    beta: float = 0.3  # own-language fusion without centring
+    beta_centered: float = 0.2  # and with it
 
     @property
     def files(self) -> list[str]:
@@ -128,7 +111,7 @@ class Method(Part):
     def _parted(cls, entry: dict[str, Any]) -> dict[str, Any]:
         own = {key: entry.pop(key) for key in ("name", "conditions") if key in entry}
         tuning = {"method": own["name"], **entry}
-        _try(xqg.TuningSettings, **tuning)
+        _try(xqg.TuningSettings, tuning)
         return own | {"tuning": tuning}
 
 
@@ -140,13 +123,10 @@ class Perturbation(Part):
 
 
 class Tables(Part):
-    """How results are summarised: none of it changes a cell.
+    """How results are summarised: none of it changes a cell."""
 
-    All methods are compared with `reference`; `controls` maps a method to one of its own.
-    """
-
-    reference: str = "full"
-    controls: dict[str, str] = {}
+    reference: str = "full"  # all methods are compared with it
+    controls: dict[str, str] = {}  # a method → one that it is compared with besides
     bootstrap: int = 2000
     draws: int = 10_000
     level: float = 0.05
@@ -154,7 +134,7 @@ class Tables(Part):
 
 
 class Matrix(Part):
-    """A study, as its file says; in the file, tasks, conditions and methods are keyed by name."""
+    """A study, as its file says; there, tasks, conditions and methods are keyed by name."""
 
     name: str
     seeds: tuple[int, ...] = Field(min_length=1)
@@ -164,7 +144,7 @@ class Matrix(Part):
     search: Search
     perturbations: dict[str, Perturbation] = {}
     tables: Tables = Tables()
-    keep: bool = False
+    keep: bool = False  # the trained weights
     device: str = "auto"
 
     @model_validator(mode="before")
@@ -184,7 +164,7 @@ class Matrix(Part):
             ("tables: reference", [self.tables.reference], methods),
             ("tables: controls", [*controls, *controls.values()], methods),
             ("search: from", source, self.places),
-            ("search: from", source.values(), [p for p in self.places if p not in source]),
+            ("search: from", source.values(), self.places.keys() - source),
             *((p.name, p.conditions or (), conditions) for p in (*self.tasks, *self.methods)),
         ):
             for name in names:
@@ -198,7 +178,7 @@ class Matrix(Part):
         return {f"{t.name}/{c.name}": (t, c) for t, c in product(self.tasks, self.conditions)}
 
 
-def _try(settings: Any, **values: Any) -> None:
+def _try(settings: Any, values: Mapping[str, Any]) -> None:
     try:
         settings(**values)
     except (TypeError, xqg.UserError) as error:
@@ -207,7 +187,8 @@ def _try(settings: Any, **values: Any) -> None:
 
 def read_matrix(name: str | Path) -> Matrix:
     """Read a matrix file, or the one of that name here; raises `UserError` for what is wrong."""
-    path = Path(name) if Path(name).is_file() else HERE / f"{name}.yaml"
+    path = HERE / f"{name}.yaml"
+    path = path if path.is_file() else Path(name)
     if not path.is_file():
         names = ", ".join(sorted(file.stem for file in HERE.glob("*.yaml")))
         raise xqg.UserError(f"{name}: neither a file nor a matrix of this study ({names})")

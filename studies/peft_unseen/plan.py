@@ -1,38 +1,37 @@
-"""The cells that follow from a matrix, and which of them are done in a study's folder.
-
-This module knows what decides a cell's result and where its result is; it computes none.
-"""
+"""The cells that follow from a matrix, and which of them are done in a study's folder."""
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import xqg_pyserini as xqg
-from peft_unseen.matrix import UNTUNED, Condition, Matrix, Method, Task
+from peft_unseen.matrix import UNTUNED, Condition, Matrix, Task
 
 Record = dict[str, Any]
 RECORD = "cell.json"
+# what a task has that decides no text and no neighbour
+_EVALUATION = {"conditions", "training", "all_candidates", "beta", "beta_centered"}
 
 
 @dataclass(frozen=True)
 class Cell:
     """A piece of work: done, it is a folder of its own.
 
-    `settings` are all that decides its result, those of the cells that it `needs` included.
+    `settings` are all that decides its result, those of the cells that it needs included; `kind`
+    is prepare, backbone, untuned, search or train.
     """
 
     name: str
-    kind: Literal["prepare", "backbone", "untuned", "search", "train"]
+    kind: str
     settings: Record
-    needs: tuple[str, ...] = ()
-    task: Task | None = None
-    condition: Condition | None = None
-    method: str = UNTUNED
-    seed: int = 0
+    needs: tuple[str, ...]
+    task: Task | None
+    condition: Condition | None
+    method: str
 
 
 def plan(matrix: Matrix, checksums: Mapping[str, str] | None = None) -> dict[str, Cell]:
@@ -43,55 +42,47 @@ def plan(matrix: Matrix, checksums: Mapping[str, str] | None = None) -> dict[str
     `checksums` of the model ("model") and of each task's data become parts of the settings.
     """
     cells: dict[str, Cell] = {}
-    for cell in _cells(matrix, checksums or {}):
-        cells.setdefault(cell.name, cell)
-    return cells
 
+    def add(
+        name: str, own: Record, needs: Sequence[str], task: Any, condition: Any, method: str = ""
+    ) -> str:
+        settings = own | {"needs": [cells[need].settings for need in needs]}
+        kind = settings.pop("kind")
+        cells.setdefault(name, Cell(name, kind, settings, tuple(needs), task, condition, method))
+        return name
 
-def _cells(matrix: Matrix, checksums: Mapping[str, str]) -> Iterator[Cell]:
-    bases: dict[str, tuple[Record, tuple[str, ...]]] = {}
-    perturbations = {name: part.dump() for name, part in matrix.perturbations.items()}
-    evaluation = {"conditions", "training", "all_candidates", "beta", "beta_centered"}
+    sums = checksums or {}
+    model, spoil = sums.get("model"), {n: p.dump() for n, p in matrix.perturbations.items()}
+    bases = {}
     for place, (task, condition) in matrix.places.items():
-        prepare, backbone = f"{task.name}/prepare", f"backbones/{condition.name}"
-        texts = {"data": checksums.get(task.name), "model": checksums.get("model")}
-        texts |= {"task": task.dump(exclude=evaluation), "perturbations": perturbations}
-        yield Cell(prepare, "prepare", texts, task=task)
-        fresh = {"model": checksums.get("model"), **condition.dump(exclude={"name"})}
+        own = {"kind": "prepare", "model": model, "data": sums.get(task.name), "spoil": spoil}
+        own["task"] = task.dump(exclude=_EVALUATION)
+        bases[place] = [add(f"{task.name}/prepare", own, (), task, None)]
         if condition.reinitialise:
-            yield Cell(backbone, "backbone", fresh, condition=condition)
-        needs = (prepare, backbone) if condition.reinitialise else (prepare,)
-        bases[place] = {"texts": texts, "backbone": fresh}, needs
-    for place, (task, condition) in matrix.places.items():
-        settings = bases[place][0] | _evaluation(task, bool(task.all_candidates))
-        yield Cell(f"{place}/{UNTUNED}", "untuned", settings, bases[place][1], task, condition)
+            own = {"kind": "backbone", "model": model} | condition.dump(exclude={"name"})
+            bases[place].append(add(f"backbones/{condition.name}", own, (), None, condition))
+    for place, of in matrix.places.items():
+        own = {"kind": "untuned"} | _evaluation(of[0], bool(of[0].all_candidates))
+        add(f"{place}/{UNTUNED}", own, bases[place], *of, UNTUNED)
     for seed, place, method in product(matrix.seeds, matrix.places, matrix.methods):
-        of = (matrix.places[place][0].conditions, method.conditions)
-        if all(names is None or matrix.places[place][1].name in names for names in of):
-            yield from _training(matrix, bases, place, method, seed)
-
-
-def _training(matrix: Matrix, bases: Any, place: str, method: Method, seed: int) -> Iterator[Cell]:
-    """Yield a training and, before it, the searches that choose its learning rate."""
-    source = matrix.search.source.get(place, place)
-    task, condition = matrix.places[source]
-    base, needs = bases[source]
-    training = {**task.training, "max_steps": matrix.search.max_steps}
-    base = base | {"tuning": method.tuning, "encoding": task.encoding, "training": training}
-    searches = []
-    for rate in matrix.search.learning_rates:
-        settings = base | {"learning_rate": rate, "seed": matrix.search.seed}
-        rest = (settings, needs, task, condition, method.name, matrix.search.seed)
-        searches.append(Cell(f"{source}/search/{method.name}/{rate:g}", "search", *rest))
-    yield from searches
-    task, condition = matrix.places[place]
-    settings, needs = bases[place]
-    settings = settings | _evaluation(task, seed in task.all_candidates)
-    settings |= {"tuning": method.tuning, "training": task.training, "seed": seed}
-    settings["searches"] = [search.settings for search in searches]
-    needs += tuple(search.name for search in searches)
-    name = f"{place}/{method.name}/seed-{seed}"
-    yield Cell(name, "train", settings, needs, task, condition, method.name, seed)
+        task, condition = matrix.places[place]
+        if any(condition.name not in (p.conditions or (condition.name,)) for p in (task, method)):
+            continue
+        source = matrix.search.source.get(place, place)
+        of = matrix.places[source]
+        own = {"kind": "search", "tuning": method.tuning, "seed": matrix.search.seed}
+        own |= {"encoding": of[0].encoding}
+        own["training"] = of[0].training | {"max_steps": matrix.search.max_steps}
+        searches = []
+        for rate in matrix.search.learning_rates:
+            name = f"{source}/search/{method.name}/{rate:g}"
+            rest = (own | {"learning_rate": rate}, bases[source], *of, method.name)
+            searches.append(add(name, *rest))
+        own = {"kind": "train", "tuning": method.tuning, "seed": seed, "training": task.training}
+        own |= _evaluation(task, seed in task.all_candidates)
+        needs = [*bases[place], *searches]
+        add(f"{place}/{method.name}/seed-{seed}", own, needs, task, condition, method.name)
+    return cells
 
 
 def _evaluation(task: Task, all_candidates: bool) -> Record:
@@ -117,7 +108,7 @@ class Study:
         if output.exists() and not (output / "cells").is_dir() and any(output.glob("[!.]*")):
             raise xqg.UserError(f"{output}: holds something, but no study; give another folder")
         files["model"] = [path for path in model.iterdir() if path.is_file()]
-        self.cells = plan(matrix, {name: checksum(paths) for name, paths in files.items()})
+        self.cells = plan(matrix, {name: _checksum(paths) for name, paths in files.items()})
 
     def folder(self, name: str) -> Path:
         """Return the folder of a cell."""
@@ -127,10 +118,9 @@ class Study:
         """Return what a cell recorded; None where it is not done, or not as the matrix now says."""
         path = self.folder(cell.name) / RECORD
         record: Record = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-        if record.get("settings") != cell.settings:
-            return None
-        moved = cell.kind == "train" and record["learning_rate"] != self.learning_rate(cell)
-        return None if moved else record
+        rate = self.learning_rate(cell) if cell.kind == "train" else None
+        same = record.get("settings") == cell.settings and record.get("learning_rate") == rate
+        return record if same else None
 
     def searches(self, cell: Cell) -> dict[float, Record]:
         """Return rate → record of a training's searches; {} while one is not done."""
@@ -145,8 +135,7 @@ class Study:
         return min(scores, key=lambda rate: (-scores[rate], rate), default=None)
 
 
-def checksum(paths: Iterable[Path]) -> str:
-    """Return a checksum of files: of their names and what is in them."""
+def _checksum(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in sorted(paths):
         with open(path, "rb") as file:

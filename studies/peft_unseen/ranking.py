@@ -11,8 +11,7 @@ A wrong candidate with the same score comes first: a model for which all texts a
 nothing.
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,20 +24,13 @@ CUT = 10  # of MRR@10
 Ranks = dict[str, np.ndarray]  # view → (questions,)
 
 
-@dataclass
-class Vectors:
-    """What a model makes of `Questions`: arrays (texts, d), and the means that centring takes."""
+class Vectors(NamedTuple):
+    """What a model makes of `Questions`: arrays (texts, d)."""
 
     variants: dict[str, np.ndarray]
     candidates: np.ndarray
     others: dict[str, np.ndarray]
     pool: np.ndarray | None = None
-    centers: Centers = field(init=False)
-
-    def __post_init__(self) -> None:
-        means = {l: part.mean(axis=0) for l, part in self.others.items()}
-        pooled = np.mean([*means.values()] or [self.candidates.mean(axis=0)], axis=0)
-        self.centers = Centers(self.candidates.mean(axis=0), means, pooled)
 
     @classmethod
     def of(cls, questions: Questions, encoder: xqg.Encoder, with_pool: bool = False) -> "Vectors":
@@ -48,25 +40,20 @@ class Vectors:
         at = {text: i for i, text in enumerate(distinct)}
         encoded = encoder.encode_queries(distinct)
         vectors = {name: encoded[[at[text] for text in part]] for name, part in parts.items()}
-        return cls(
-            {name: vectors[name] for name in questions.variants},
-            encoder.encode_passages(questions.candidates),
-            {l: vectors[l] for l in questions.others},
-            encoder.encode_passages(questions.pool) if with_pool else None,
-        )
+        candidates = encoder.encode_passages(questions.candidates)
+        pool = encoder.encode_passages(questions.pool) if with_pool else None
+        variants = {name: vectors[name] for name in questions.variants}
+        return cls(variants, candidates, {l: vectors[l] for l in questions.others}, pool)
 
 
 def rank(
     queries: np.ndarray, candidates: np.ndarray, own: Any, wrong: Any = (), group: Any = None
 ) -> np.ndarray:
-    """Return the rank of each query's own candidate, (n,).
+    """Return the rank (n,) of each query's own candidate.
 
-    Args:
-        queries: (n, d).
-        candidates: (m, d).
-        own: (n,), the place of the right one among them.
-        wrong: (n, k), the places of the wrong ones; empty where they are all others.
-        group: (m,), of each candidate; others of its own candidate's do not count.
+    Of n queries (n, d) and m candidates (m, d), `own` (n,) is the place of the right candidate,
+    `wrong` (n, k) are those of the wrong ones, where they are not all others.  Others of the right
+    one's `group` (m,) do not count.
     """
     own, wrong = np.asarray(own), np.asarray(wrong)
     if wrong.size:
@@ -87,54 +74,46 @@ def rank_views(questions: Questions, vectors: Vectors, task: Task) -> Ranks:
     """Return the ranks in all views that the task has."""
     languages, own = np.array(questions.languages), np.array(questions.relevant)
     neighbours = np.array(questions.neighbours, dtype=int).reshape(len(own), -1)
-    plain = {l: vectors.candidates for l in vectors.others}
-    searched = {"plain": plain, "centred": _fused(questions, vectors, task, 0.0, True)}
+    means = {l: part.mean(axis=0) for l, part in vectors.others.items()}
+    centers = Centers(vectors.candidates.mean(axis=0), means, np.zeros(0))
+    ways = {"plain": (0.0, False), "centred": (0.0, True)}
     if isinstance(task, Xquad):
-        searched["fused"] = _fused(questions, vectors, task, task.beta, False)
-        searched["fused-centred"] = _fused(questions, vectors, task, task.beta_centered, True)
-    of_question = np.stack([vectors.centers.of(l) for l in questions.languages])
+        ways |= {"fused": (task.beta, False), "fused-centred": (task.beta_centered, True)}
     ranks: Ranks = {}
+    among_all: Ranks = {}
     for variant, queries in vectors.variants.items():
-        moved = queries - of_question
-        for scoring, candidates in searched.items():
-            asked = moved if "centred" in scoring else queries
-            placed = np.zeros(len(own), dtype=int)
-            for l in candidates:
-                mine = languages == l
-                placed[mine] = rank(asked[mine], candidates[l], own[mine], neighbours[mine])
-            ranks[f"{variant}/{scoring}"] = placed
+        moved = queries - np.stack([means[l] for l in questions.languages])
+        for way, (beta, center) in ways.items():
+            fusion = xqg.Fusion(
+                "mean", beta=beta, normalize=task.encoding["normalize"], center=center
+            )
+            ranks[f"{variant}/{way}"] = np.zeros(len(own), dtype=int)
+            asked = moved if center else queries
+            for l in means:
+                mine, candidates = languages == l, vectors.candidates
+                if way != "plain":
+                    candidates = _fused(fusion, questions, vectors, centers, l)
+                placed = rank(asked[mine], candidates, own[mine], neighbours[mine])
+                ranks[f"{variant}/{way}"][mine] = placed
+            if vectors.pool is not None:
+                pool = augment(fusion, vectors.pool, {}, {}, centers) if center else vectors.pool
+                placed = rank(asked, pool, questions.own, group=questions.pool_groups)
+                among_all[f"{variant}/all-{way}"] = placed
         if isinstance(task, Translations):
             lexical = neighbours[:, task.neighbours["backbone"] :]
             ranks[f"{variant}/plain-lexical"] = rank(queries, vectors.candidates, own, lexical)
-    if vectors.pool is not None:
-        centred = augment(_fusion(task, 0.0, True), vectors.pool, {}, {}, vectors.centers)
-        for variant, queries in vectors.variants.items():
-            for scoring, asked, pool in (
-                ("all-plain", queries, vectors.pool),
-                ("all-centred", queries - of_question, centred),
-            ):
-                placed = rank(asked, pool, questions.own, group=questions.pool_groups)
-                ranks[f"{variant}/{scoring}"] = placed
-    return ranks
-
-
-def _fusion(task: Task, beta: float, center: bool) -> xqg.Fusion:
-    return xqg.Fusion("mean", beta=beta, normalize=task.encoding["normalize"], center=center)
+    return ranks | among_all
 
 
 def _fused(
-    questions: Questions, vectors: Vectors, task: Task, beta: float, center: bool
-) -> dict[str, np.ndarray]:
-    """Return the candidates as each language's questions search them, fused with its stand-ins."""
-    fused = {}
-    for l, others in vectors.others.items():
-        asked = np.array(questions.asked[l])
-        sums = np.zeros_like(vectors.candidates)
-        np.add.at(sums, asked[asked >= 0], others[asked >= 0])
-        counts = np.bincount(asked[asked >= 0], minlength=len(sums))
-        fusion, centers = _fusion(task, beta, center), vectors.centers
-        fused[l] = augment(fusion, vectors.candidates, {l: sums}, {l: counts}, centers)
-    return fused
+    fusion: xqg.Fusion, questions: Questions, vectors: Vectors, centers: Centers, language: str
+) -> np.ndarray:
+    """Return the candidates as a language's questions search them, fused with its stand-ins."""
+    asked, sums = np.array(questions.asked[language]), np.zeros_like(vectors.candidates)
+    mixed = asked >= 0
+    np.add.at(sums, asked[mixed], vectors.others[language][mixed])
+    counts = np.bincount(asked[mixed], minlength=len(sums))
+    return augment(fusion, vectors.candidates, {language: sums}, {language: counts}, centers)
 
 
 def mean_reciprocal_rank(questions: Questions, vectors: Vectors) -> float:
@@ -142,4 +121,4 @@ def mean_reciprocal_rank(questions: Questions, vectors: Vectors) -> float:
     of, candidates = np.array(questions.languages), vectors.candidates
     ranks = rank(vectors.variants[CLEAN], candidates, questions.relevant, questions.neighbours)
     scores = np.where(ranks <= CUT, 1 / ranks, 0)
-    return float(np.mean([scores[of == l].mean() for l in dict.fromkeys(questions.languages)]))
+    return float(np.mean([scores[of == l].mean() for l in np.unique(of)]))

@@ -97,7 +97,7 @@ class _Tables:
         for method, label in (self._names if names is None else names).items():
             row = {column: cell(method) for column, cell in columns.items()}
             rows += [{"method": label, **row}] if set(row.values()) != {"–"} else []
-        return _grid(title, rows)
+        return _grid(title, rows if columns else [])
 
     def _get(self, method: str, *place: str) -> Record:
         return self._of.rows(*place).get(method, {})

@@ -1,17 +1,17 @@
 """The two tasks: their splits, neighbours and spoilt questions, made once and kept in a folder.
 
-What is on the test side is on no other: see `overlaps`.  This module knows texts, and vectors only
-to find neighbours with.  A task's folder holds train.jsonl (what `xqg train retriever` takes),
-test.json and validation.json (`Questions`).
+What is on the test side is on no other: no question, right passage or translation, folded, of the
+test or validation side is on another one.  A task's folder holds train.jsonl (what `xqg train
+retriever` takes), test.json and validation.json (`Questions`).
 """
 
 import json
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from xquad import Asked, read_xquad
@@ -21,8 +21,6 @@ from peft_unseen.matrix import Perturbation, Task, Translations, Xquad
 from xqg_pyserini.train.perturb import learn_lexicon, perturb
 
 CLEAN = "clean"
-Encode = Callable[[list[str]], np.ndarray]  # texts → (n, d) float32
-Record = dict[str, Any]
 
 
 @dataclass
@@ -51,47 +49,38 @@ class Questions:
         return cls(**json.loads(path.read_text("utf-8")))
 
 
-@dataclass
-class Sides:
+class Sides(NamedTuple):
     """A task's texts; `parallel` are pairs to learn lexicons from, of which none is tested."""
 
-    train: list[Record]
+    train: list[dict[str, Any]]
     test: Questions
     validation: Questions
     parallel: dict[str, list[tuple[str, str]]]
 
 
 def prepare(
-    task: Task, data: Path, folder: Path, spoil: Mapping[str, Perturbation], encode: Encode
-) -> Record:
+    task: Task, data: Path, folder: Path, spoil: Mapping[str, Perturbation], encoder: Any
+) -> dict[str, int]:
     """Write a task's folder; return how many texts there are.
 
-    Raises:
-        UserError: where the data is damaged, or too small for the settings.
+    Raises `UserError` where the data is damaged, or too small for the settings.
     """
-    if isinstance(task, Translations):
-        sides = _translations(task, data, encode)
-    else:
-        assert isinstance(task, Xquad)
-        sides = _xquad(task, data)
-    test = sides.test
+    texts = _xquad(task, data) if isinstance(task, Xquad) else _translations(task, data, encoder)
+    train, test, validation, parallel = texts
     lexicons: dict[str, Any] = defaultdict(dict)
     if any(part.kind == "code-switch" for part in spoil.values()):
-        lexicons |= {l: learn_lexicon(pairs, l) for l, pairs in sides.parallel.items()}
+        lexicons |= {l: learn_lexicon(pairs, l) for l, pairs in parallel.items()}
     for name, part in spoil.items():
         test.variants[name] = [
             perturb(text, l, part.kind, part.rate, task.seed, id_, lexicons[l])
             for id_, l, text in zip(test.ids, test.languages, test.variants[CLEAN], strict=True)
         ]
-    shared = overlaps(sides.train, test, sides.validation)
-    assert not shared, f"{task.name}: on both sides of the split: {shared[:3]}"
-    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in sides.train]
+    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in train]
     (folder / "train.jsonl").write_text("".join(lines), "utf-8")
-    for name, questions in (("test", test), ("validation", sides.validation)):
+    for name, questions in (("test", test), ("validation", validation)):
         text = json.dumps(asdict(questions), ensure_ascii=False)
         (folder / f"{name}.json").write_text(text, "utf-8")
-    numbers = {"train": len(sides.train), "test": len(test.ids)}
-    return numbers | {"validation": len(sides.validation.ids), "candidates": len(test.candidates)}
+    return {"train": len(train), "test": len(test.ids), "validation": len(validation.ids)}
 
 
 def fold(text: str) -> str:
@@ -100,30 +89,27 @@ def fold(text: str) -> str:
     return "".join(c for c in plain if unicodedata.category(c)[0] in "LNM")
 
 
-def overlaps(train: Iterable[Record], test: Questions, validation: Questions) -> list[str]:
-    """Return folded texts that are on two sides: questions, right passages, translations.
-
-    What the test side searches for or draws centres and stand-ins from counts; wrong candidates
-    do as well, except the pool of all English questions, which has everything.
-    """
-
-    def texts(questions: Questions) -> set[str]:
-        parts = (questions.variants[CLEAN], questions.candidates, *questions.others.values())
-        return {fold(text) for part in parts for text in part}
-
-    trained = {fold(record["query"]) for record in train}
-    trained |= {fold(passage_text(p)) for record in train for p in record["positive_passages"]}
-    asked = {fold(text) for text in validation.variants[CLEAN]}
-    asked |= {fold(validation.candidates[i]) for i in validation.relevant}
-    return sorted(trained & (texts(test) | texts(validation)) | texts(test) & asked)
-
-
-def passage_text(passage: Record) -> str:
+def passage_text(passage: Mapping[str, str]) -> str:
     """Return what is encoded of a passage."""
     return f"{passage.get('title') or ''} {passage['text']}".lstrip()
 
 
 # ---------------------------------------------------------------- XOR-TyDi's translations
+
+
+class Pair(NamedTuple):
+    """A question and its English translation."""
+
+    id: str
+    language: str
+    text: str
+    english: str
+
+    def training_record(self) -> dict[str, Any]:
+        """Return a line of training data, without negative passages."""
+        record = {"query_id": self.id, "query": self.text, "language": self.language}
+        record["positive_passages"] = [{"docid": f"en-{self.id}", "text": self.english}]
+        return record | {"negative_passages": []}
 
 
 def groups(keys: Sequence[Iterable[Any]]) -> list[int]:
@@ -133,47 +119,43 @@ def groups(keys: Sequence[Iterable[Any]]) -> list[int]:
 
     owner: dict[Any, int] = {}
     links = [(i, owner.setdefault(key, i)) for i, mine in enumerate(keys) for key in mine]
-    shape = (len(keys), len(keys))
-    graph = coo_array((np.ones(len(links)), tuple(np.array(links).T)), shape=shape)
-    return list(map(int, connected_components(graph, directed=False)[1]))
+    graph = coo_array((np.ones(len(links)), np.transpose(links)), shape=(len(keys), len(keys)))
+    return connected_components(graph, directed=False)[1].tolist()
 
 
-def _read_pairs(task: Translations, data: Path) -> list[tuple[str, str, str, str]]:
-    """Read id, language, question and English; a pair without a letter on one side is left out."""
+def _read_pairs(task: Translations, data: Path) -> list[Pair]:
+    """Read the parallel files; pairs without a letter on one side are left out."""
     pairs = []
-    for l, foreign, english in zip(task.languages, task.files[::2], task.files[1::2], strict=True):
-        sides = [(data / name).read_bytes().decode().split("\n") for name in (foreign, english)]
+    for l, *names in zip(task.languages, task.files[::2], task.files[1::2], strict=True):
+        sides = [(data / name).read_bytes().decode().split("\n") for name in names]
         if len(sides[0]) != len(sides[1]):
-            raise xqg.UserError(f"{data / foreign}: not as many lines as {english}")
-        for n, (text, translation) in enumerate(zip(*sides, strict=True), 1):
-            if fold(text) and fold(translation):
-                pairs.append((f"{l}-{n}", l, text.strip(), translation.strip()))
+            raise xqg.UserError(f"{data / names[0]}: not as many lines as {names[1]}")
+        for n, (text, english) in enumerate(zip(*sides, strict=True), 1):
+            if fold(text) and fold(english):
+                pairs.append(Pair(f"{l}-{n}", l, text.strip(), english.strip()))
     return pairs
 
 
-def _translations(task: Translations, data: Path, encode: Encode) -> Sides:
+def _translations(task: Translations, data: Path, encoder: Any) -> Sides:
     pairs = _read_pairs(task, data)
-    ids, languages, texts, english = zip(*pairs, strict=True)
-    group = groups([(fold(pair[3]), fold(pair[2])) for pair in pairs])
-    sides = _split(task, languages, group)
+    group = groups([(fold(pair.english), fold(pair.text)) for pair in pairs])
+    sides = _split(task, pairs, group)
     places: dict[str, int] = {}  # in the pool of English questions that differ after folding
-    of = [places.setdefault(fold(text), len(places)) for text in english]
-    pool, pool_groups = [""] * len(places), [0] * len(places)
-    for i in reversed(range(len(pairs))):  # the first of its spellings
-        pool[of[i]], pool_groups[of[i]] = english[i], group[i]
-    near = _Neighbours(task, pool, pool_groups, encode(pool))
+    place = [places.setdefault(fold(pair.english), len(places)) for pair in pairs]
+    first = np.unique(place, return_index=True)[1]  # of a question's spellings
+    pool, pool_groups = [pairs[i].english for i in first], [group[i] for i in first]
+    near = Neighbours(task, pool, pool_groups, encoder.encode_passages(pool))
 
     def questions(side: str, other: str) -> Questions:
-        asked = sides[side]
-        barred = {group[i] for i in (*sides["train"], *sides[other])}
-        own = [of[i] for i in asked]
-        wrong = near.of(own, barred)
+        asked = [pairs[i] for i in sides[side]]
+        own = [place[i] for i in sides[side]]
+        wrong = near.of(own, {group[i] for i in (*sides["train"], *sides[other])})
         used = sorted({*own, *(p for row in wrong for p in row)})
         at = {p: i for i, p in enumerate(used)}
         return Questions(
-            ids=[ids[i] for i in asked],
-            languages=[languages[i] for i in asked],
-            variants={CLEAN: [texts[i] for i in asked]},
+            ids=[pair.id for pair in asked],
+            languages=[pair.language for pair in asked],
+            variants={CLEAN: [pair.text for pair in asked]},
             candidates=[pool[p] for p in used],
             relevant=[at[p] for p in own],
             neighbours=[[at[p] for p in row] for row in wrong],
@@ -182,30 +164,26 @@ def _translations(task: Translations, data: Path, encode: Encode) -> Sides:
 
     test, validation = questions("test", "validation"), questions("validation", "test")
     test.pool, test.pool_groups = pool, pool_groups
-    train, parallel = [], defaultdict(list)
-    for i in sides["train"]:
-        record = {"query_id": ids[i], "query": texts[i], "language": languages[i]}
-        record["positive_passages"] = [{"docid": f"en-{ids[i]}", "text": english[i]}]
-        train.append(record | {"negative_passages": []})
-    for l in task.languages:
-        test.others[l] = [texts[i] for i in sides["unlabelled"] if languages[i] == l]
-        test.asked[l] = [-1] * len(test.others[l])
+    parallel: dict[str, list[tuple[str, str]]] = {l: [] for l in task.languages}
     for i in sorted((*sides["train"], *sides["unlabelled"], *sides["rest"])):
-        parallel[languages[i]].append((texts[i], english[i]))
-    return Sides(train, test, validation, dict(parallel))
+        parallel[pairs[i].language].append((pairs[i].text, pairs[i].english))
+    for l in task.languages:
+        others = [pairs[i].text for i in sides["unlabelled"] if pairs[i].language == l]
+        test.others[l], test.asked[l] = others, [-1] * len(others)
+    train = [pairs[i].training_record() for i in sides["train"]]
+    return Sides(train, test, validation, parallel)
 
 
-def _split(
-    task: Translations, languages: Sequence[str], group: Sequence[int]
-) -> dict[str, list[int]]:
+def _split(task: Translations, pairs: Sequence[Pair], group: list[int]) -> dict[str, list[int]]:
     """Give each group of pairs to one side; of a test or validation group one pair is asked.
 
     Sides: test, validation, train, unlabelled, and the rest, neither trained on nor asked; the
     other pairs of the test and validation groups are dropped.
     """
     generator = np.random.default_rng(task.seed)
-    of_language = {l: np.flatnonzero(np.array(languages) == l) for l in task.languages}
-    shuffled = {l: generator.permutation(mine).tolist() for l, mine in of_language.items()}
+    languages = np.array([pair.language for pair in pairs])
+    of = {l: np.flatnonzero(languages == l) for l in task.languages}
+    shuffled = {l: generator.permutation(mine).tolist() for l, mine in of.items()}
     taken: dict[int, str] = {}
     sides: dict[str, list[int]] = defaultdict(list)
     for side, number, wanted in (
@@ -214,11 +192,11 @@ def _split(
         ("train", task.train, task.seen),
         ("unlabelled", task.unlabelled, task.languages),
     ):
-        may_have = (None,) if side in ("test", "validation") else (None, side)
+        free = (None,) if side in ("test", "validation") else (None, side)
         for l in wanted:
             chosen: list[int] = []
             for i in shuffled[l]:
-                if len(chosen) < number and taken.get(group[i]) in may_have:
+                if len(chosen) < number and taken.get(group[i]) in free:
                     taken[group[i]] = side
                     chosen.append(i)
             if len(chosen) < number:
@@ -231,35 +209,33 @@ def _split(
     return sides
 
 
-class _Neighbours:
-    """Finds a question's neighbours in the pool: by vectors, then by letters.
+class Neighbours:
+    """Finds a question's neighbours in the pool: the nearest by vectors, then those by letters.
 
     Letters: the cosine of TF-IDF vectors of runs of four characters, with tf = 1 + ln(count) and
     idf = ln((1 + n) / (1 + texts with the run)) + 1, which no neural model has a say in.
     """
 
     def __init__(
-        self, task: Translations, pool: list[str], group: Sequence[int], vectors: np.ndarray
+        self, task: Translations, pool: Sequence[str], group: Sequence[int], vectors: np.ndarray
     ) -> None:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        letters = TfidfVectorizer(
-            analyzer="char", ngram_range=(4, 4), preprocessor=_spaced, sublinear_tf=True
-        )
+        runs = {"analyzer": "char", "ngram_range": (4, 4), "preprocessor": _spaced}
+        self.letters = TfidfVectorizer(**runs, sublinear_tf=True).fit_transform(pool)
         self._task, self._group, self._vectors = task, np.array(group), vectors
-        self._letters = letters.fit_transform(pool)
 
-    def of(self, places: Sequence[int], barred: set[int]) -> list[list[int]]:
+    def of(self, places: Sequence[int], barred: Collection[int]) -> list[list[int]]:
         """Return for each place its neighbours, of no group that is barred, nor of its own."""
         number = self._task.neighbours
         allowed = ~np.isin(self._group, list(barred))
         rows = []
         for place in places:
             free = allowed & (self._group != self._group[place])
-            near = _top(self._vectors @ self._vectors[place], free, number["backbone"])
-            free[near] = False
-            letters = (self._letters @ self._letters[[place]].T).toarray()[:, 0]
-            row = near + _top(letters, free, number["lexical"])
+            row = _top(self._vectors @ self._vectors[place], free, number["backbone"])
+            free[row] = False
+            letters = (self.letters @ self.letters[[place]].T).toarray()[:, 0]
+            row += _top(letters, free, number["lexical"])
             if len(row) < sum(number.values()):
                 raise xqg.UserError(
                     f"{self._task.name}: {sum(number.values())} neighbours are wanted, but only "
@@ -287,7 +263,7 @@ def _xquad(task: Xquad, data: Path) -> Sides:
         one._replace(texts={l: text.strip() for l, text in one.texts.items()})
         for one in read_xquad(data / "xquad", (*task.languages, "en"))
     ]
-    side = _sides(task, [one.passage["title"] for one in asked])
+    side = _sides(task, sorted({one.passage["title"] for one in asked}))
     of: dict[str, list[Asked]] = defaultdict(list)
     for one in asked:
         of[side[one.passage["title"]]].append(one)
@@ -295,35 +271,34 @@ def _xquad(task: Xquad, data: Path) -> Sides:
     test = _questions(task.languages, _drawn(even, task.test, task), of["test"])
     # at odd places stand-ins for generated queries: no translation, no twin, of one that is asked
     folded = {fold(text) for text in test.variants[CLEAN]}
-    at = {text: i for i, text in enumerate(test.candidates)}
     for l in task.languages:
         odd = [one for one in of["test"] if one.place % 2 and fold(one.texts[l]) not in folded]
         test.others[l] = [one.texts[l] for one in odd]
-        test.asked[l] = [at[passage_text(one.passage)] for one in odd]
+        test.asked[l] = [test.candidates.index(passage_text(one.passage)) for one in odd]
     folded |= {fold(text) for part in test.others.values() for text in part}
 
-    def is_free(one: Asked) -> bool:
-        return not any(fold(one.texts[l]) in folded for l in task.seen)
+    def free(side: str) -> list[Asked]:
+        return [one for one in of[side] if not any(fold(one.texts[l]) in folded for l in task.seen)]
 
-    chosen = _drawn([one for one in of["validation"] if is_free(one)], task.validation, task)
+    chosen = _drawn(free("validation"), task.validation, task)
     validation = _questions(task.seen, chosen, of["validation"])
     folded |= {fold(text) for text in validation.variants[CLEAN]}
-    train = [one.training_record(l) for l in task.seen for one in of["train"] if is_free(one)]
-    parallel = {l: [(one.texts[l], one.texts["en"]) for one in of["train"]] for l in task.languages}
-    return Sides(train, test, validation, parallel)
+    train, learnt = free("train"), of["train"]
+    parallel = {l: [(one.texts[l], one.texts["en"]) for one in learnt] for l in task.languages}
+    records = [one.training_record(l) for l in task.seen for one in train]
+    return Sides(records, test, validation, parallel)
 
 
-def _sides(task: Xquad, titles: Iterable[str]) -> dict[str, str]:
+def _sides(task: Xquad, titles: Sequence[str]) -> dict[str, str]:
     """Give half of the articles to the test, by title; part of the other half to validation."""
-    distinct = sorted(set(titles))
-    half = len(distinct) // 2
+    half = len(titles) // 2
     held_out = max(1, round(task.validation_share * half))
-    if len(distinct) < 3 or held_out >= half:
-        raise xqg.UserError(f"{task.name}: {len(distinct)} articles are too few for three sides")
+    if len(titles) < 3 or held_out >= half:
+        raise xqg.UserError(f"{task.name}: {len(titles)} articles are too few for three sides")
     names = ["validation"] * held_out + ["train"] * (half - held_out)
-    names += ["test"] * (len(distinct) - half)
-    order = np.random.default_rng(task.seed).permutation(len(distinct))
-    return {distinct[i]: name for i, name in zip(order, names, strict=True)}
+    names += ["test"] * (len(titles) - half)
+    order = np.random.default_rng(task.seed).permutation(len(titles))
+    return {titles[i]: name for i, name in zip(order, names, strict=True)}
 
 
 def _drawn(asked: Sequence[Asked], number: int, task: Task) -> list[Asked]:
