@@ -27,6 +27,7 @@ from xqg_pyserini.evaluation.significance import Interval, correct, fisher
 
 METRICS = ("R@1", "MRR@10")
 ADDED = ("centred", "fused", "fused-centred")  # compared with plain, seed by seed
+Names = Sequence[str]
 Record = dict[str, Any]
 
 
@@ -44,13 +45,7 @@ class Design:
     languages.  Scores are arrays (seeds, questions) of all questions.
     """
 
-    def __init__(
-        self,
-        languages: Sequence[str],
-        units: Sequence[str],
-        chosen: Sequence[str],
-        settings: Tables,
-    ) -> None:
+    def __init__(self, languages: Names, units: Names, chosen: Names, settings: Tables) -> None:
         self.settings = settings
         self.rows = np.flatnonzero(np.isin(languages, chosen))
         self._languages = np.array(languages)[self.rows]

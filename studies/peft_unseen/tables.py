@@ -1,7 +1,7 @@
 """tables.md, and the same figures as JSON: made of the matrix and the two files of `outcomes`."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -25,7 +25,6 @@ COSTS = {  # column → key and format
     "ran on": ("ran_on", ""),
 }
 AMONG_ALL = ("all-plain", "all-centred")
-Cells = dict[str, Callable[[str], str]]  # column → method → text
 
 
 def write_tables(matrix: Matrix, source: Path, output: Path) -> None:
@@ -68,11 +67,11 @@ class _Tables:
     """The tables of one task under one condition; each method makes one or more, with titles."""
 
     def __init__(self, matrix: Matrix, section: Section) -> None:
-        self._of, self._settings = section, matrix.tables
+        self._of, self._settings, wanted = section, matrix.tables, len(matrix.seeds)
         self._names = {}  # with how many seeds are there, where some are missing
         for method, seeds in section.ranks.items():
-            wanted = 1 if method == UNTUNED else len(matrix.seeds)
-            missing = f" ({len(seeds)} of {wanted} seeds)" if len(seeds) < wanted else ""
+            lacks = method != UNTUNED and len(seeds) < wanted
+            missing = f" ({len(seeds)} of {wanted} seeds)" if lacks else ""
             self._names |= {method: method + missing} if seeds else {}
         self._added = [way for way in ADDED if way in section.scorings]
         self._among_all = [way for way in AMONG_ALL if way in section.scorings]
@@ -90,92 +89,78 @@ class _Tables:
         ]
 
     def _table(
-        self, title: str, columns: Cells, names: Mapping[str, str] | None = None
+        self, title: str, columns: Mapping[str, Sequence[str]], of: Mapping[str, str] | None = None
     ) -> list[str]:
-        """Make a table of a row for each method of which a column has something."""
+        """Make a table of the columns' texts (arguments of `_text`), a row for each method."""
         rows = []
-        for method, label in (self._names if names is None else names).items():
-            row = {column: cell(method) for column, cell in columns.items()}
+        for method, label in (self._names if of is None else of).items():
+            row = {column: self._text(method, *asked) for column, asked in columns.items()}
             rows += [{"method": label, **row}] if set(row.values()) != {"–"} else []
         return _grid(title, rows if columns else [])
 
-    def _get(self, method: str, *place: str) -> Record:
-        return self._of.rows(*place).get(method, {})
-
-    def _interval(self, *place: str) -> Callable[[str], str]:
-        return lambda method: _interval(self._get(method, *place))
-
-    def _minus(self, key: str, *place: str) -> Callable[[str], str]:
-        return lambda method: self._difference(self._get(method, *place).get(f"minus_{key}"))
-
-    def _difference(self, figure: Record | None) -> str:
-        if figure is None:
+    def _text(self, method: str, part: str, *place: str) -> str:
+        """Return a figure's interval, mean, number of seeds, a language's, or a difference."""
+        figure = self._of.rows(*place).get(method, {})
+        if part == "interval":
+            return _interval(figure)
+        if part == "seeds":
+            return str(figure.get("seeds", 0))
+        if not part.startswith("minus"):
+            return f"{figure['mean'] if part == 'mean' else figure['each'][part]:.1f}"
+        if part not in figure:
             return "–"
-        star = " \\*" if figure["p_holm"] < self._settings.level else ""
-        values = f"{figure['mean']:+.1f} [{figure['low']:+.1f}, {figure['high']:+.1f}]"
-        return f"{values} p={figure['p_holm']:.3g}{star}"
+        mean, low, high, p = (figure[part][key] for key in ("mean", "low", "high", "p_holm"))
+        star = " \\*" if p < self._settings.level else ""
+        return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}] p={p:.3g}{star}"
 
     def _headroom(self) -> list[str]:
         rows = []
         for name, variant in self._of.places:
-            of = {m: self._get(UNTUNED, variant, "plain", m, name) for m in METRICS}
+            of = {m: self._of.rows(variant, "plain", m, name).get(UNTUNED) for m in METRICS}
             if all(of.values()):
-                row = {"languages": name, "questions": variant}
-                row |= {metric: _interval(figure) for metric, figure in of.items()}
-                rows.append(
-                    row | {f"headroom {m}": f"{100 - f['mean']:.1f}" for m, f in of.items()}
-                )
+                left = {f"headroom {m}": f"{100 - f['mean']:.1f}" for m, f in of.items()}
+                figures = {m: _interval(figure) for m, figure in of.items()}
+                rows.append({"languages": name, "questions": variant} | figures | left)
         return _grid("### Untuned, and the headroom", rows)
 
     def _main(self, metric: str, scoring: str) -> list[str]:
         """Make the tables of all variants of the questions: figures, and differences of methods."""
         title = f"### {metric}" if scoring == "plain" else f"### {metric}, {scoring}"
-        of = {f"{name}, {v}": (v, scoring, metric, name) for name, v in self._of.places}
-        parts = self._table(title, {column: self._interval(*place) for column, place in of.items()})
         controls = {m: self._names.get(c) for m, c in self._settings.controls.items()}
-        names = {m: f"{label} − {controls[m]}" for m, label in self._names.items() if m in controls}
-        for key, other in (
-            ("reference", self._settings.reference),
-            ("untuned", UNTUNED),
-            ("control", "its control"),
+        pairs = {m: f"{label} − {controls[m]}" for m, label in self._names.items() if m in controls}
+        parts = []
+        for text, key, names in (
+            (title, "interval", self._names),
+            (f"{title}: difference to {self._settings.reference}", "minus_reference", self._names),
+            (f"{title}: difference to untuned", "minus_untuned", self._names),
+            (f"{title}: difference to its control", "minus_control", pairs),
         ):
-            columns = {column: self._minus(key, *place) for column, place in of.items()}
-            labels = names if key == "control" else self._names
-            parts += self._table(f"{title}: difference to {other}", columns, labels)
+            of = {f"{name}, {v}": (key, v, scoring, metric, name) for name, v in self._of.places}
+            parts += self._table(text, of, names)
         return parts
 
     def _each(self, metric: str) -> list[str]:
-        columns = {
-            l: lambda m, l=l, n=name: f"{self._get(m, CLEAN, 'plain', metric, n)['each'][l]:.1f}"
-            for name, languages in self._of.sets.items()
-            for l in languages
-        }
+        place = (CLEAN, "plain", metric)
+        columns = {l: (l, *place, name) for name, of in self._of.sets.items() for l in of}
         return self._table(f"### {metric} by language, clean", columns)
 
     def _what_is_added(self, metric: str) -> list[str]:
         """Make the table of what centring and fusion add to each method, on clean questions."""
-        columns: Cells = {}
-        for name in self._of.sets if self._added else ():
-            plain = (CLEAN, "plain", metric, name)
-            columns[f"{name}, plain"] = lambda m, of=plain: f"{self._get(m, *of)['mean']:.1f}"
-            for way in self._added:
-                columns[f"{name}, {way}"] = self._minus("plain", CLEAN, way, metric, name)
-        return self._table(f"### {metric}: what {', '.join(self._added)} add, clean", columns)
+        parts = {"plain": "mean"} | dict.fromkeys(self._added, "minus_plain")
+        columns = {
+            f"{name}, {way}": (part, CLEAN, way, metric, name)
+            for name, (way, part) in product(self._of.sets, parts.items())
+        }
+        title = f"### {metric}: what {', '.join(self._added)} add, clean"
+        return self._table(title, columns if self._added else {})
 
     def _other_candidates(self) -> list[str]:
         """Make the table of lexical neighbours only, and of all English questions."""
         ways = [way for way in ("plain-lexical", *AMONG_ALL) if way in self._of.scorings]
-        columns: Cells = {
-            f"{name}, {way}, {metric}": self._interval(CLEAN, way, metric, name)
-            for name, way, metric in product(self._of.sets, ways, METRICS)
-        }
-        if columns:
-            columns = {"seeds among all": self._seeds_among_all, **columns}
-        return self._table("### Other candidates, clean", columns)
-
-    def _seeds_among_all(self, method: str) -> str:
-        seeds = self._of.ranks[method].values()
-        return str(sum(f"{CLEAN}/all-plain" in views for views in seeds))
+        columns = {"seeds among all": ("seeds", CLEAN, "all-plain", "R@1", "seen")}
+        for name, way, metric in product(self._of.sets, ways, METRICS):
+            columns[f"{name}, {way}, {metric}"] = ("interval", CLEAN, way, metric, name)
+        return self._table("### Other candidates, clean", columns if ways else {})
 
 
 def _rate(of: Record) -> dict[str, str]:

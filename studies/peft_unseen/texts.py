@@ -8,19 +8,20 @@ retriever` takes), test.json and validation.json (`Questions`).
 import json
 import unicodedata
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from xquad import Asked, read_xquad
+from xquad import Asked, read_xquad, training_record
 
 import xqg_pyserini as xqg
 from peft_unseen.matrix import Perturbation, Task, Translations, Xquad
 from xqg_pyserini.train.perturb import learn_lexicon, perturb
 
 CLEAN = "clean"
+Parallel = dict[str, list[tuple[str, str]]]  # language → pairs to learn a lexicon from, none tested
 
 
 @dataclass
@@ -49,13 +50,7 @@ class Questions:
         return cls(**json.loads(path.read_text("utf-8")))
 
 
-class Sides(NamedTuple):
-    """A task's texts; `parallel` are pairs to learn lexicons from, of which none is tested."""
-
-    train: list[dict[str, Any]]
-    test: Questions
-    validation: Questions
-    parallel: dict[str, list[tuple[str, str]]]
+Sides = tuple[list[dict[str, Any]], Questions, Questions, Parallel]  # train, test, validation
 
 
 def prepare(
@@ -105,12 +100,6 @@ class Pair(NamedTuple):
     text: str
     english: str
 
-    def training_record(self) -> dict[str, Any]:
-        """Return a line of training data, without negative passages."""
-        record = {"query_id": self.id, "query": self.text, "language": self.language}
-        record["positive_passages"] = [{"docid": f"en-{self.id}", "text": self.english}]
-        return record | {"negative_passages": []}
-
 
 def groups(keys: Sequence[Iterable[Any]]) -> list[int]:
     """Number the items so that two have one number if a chain of shared keys joins them."""
@@ -143,13 +132,24 @@ def _translations(task: Translations, data: Path, encoder: Any) -> Sides:
     places: dict[str, int] = {}  # in the pool of English questions that differ after folding
     place = [places.setdefault(fold(pair.english), len(places)) for pair in pairs]
     first = np.unique(place, return_index=True)[1]  # of a question's spellings
-    pool, pool_groups = [pairs[i].english for i in first], [group[i] for i in first]
-    near = Neighbours(task, pool, pool_groups, encoder.encode_passages(pool))
+    pool, pool_groups = [pairs[i].english for i in first], np.array(group)[first]
+    vectors, letters = encoder.encode_passages(pool), letter_vectors(pool)
+
+    def neighbours(own: int, free: np.ndarray) -> list[int]:
+        """The nearest free questions by vectors, then by letters, where no model has a say."""
+        near = _top(vectors @ vectors[own], free, task.neighbours["backbone"])
+        free[near] = False
+        similar = (letters @ letters[[own]].T).toarray()[:, 0]
+        near += _top(similar, free, task.neighbours["lexical"])
+        if len(near) < sum(task.neighbours.values()):
+            raise xqg.UserError(f"{task.name}: {len(near)} free neighbours; set lower numbers")
+        return near
 
     def questions(side: str, other: str) -> Questions:
         asked = [pairs[i] for i in sides[side]]
         own = [place[i] for i in sides[side]]
-        wrong = near.of(own, {group[i] for i in (*sides["train"], *sides[other])})
+        free = ~np.isin(pool_groups, [group[i] for i in (*sides["train"], *sides[other])])
+        wrong = [neighbours(p, free & (pool_groups != pool_groups[p])) for p in own]
         used = sorted({*own, *(p for row in wrong for p in row)})
         at = {p: i for i, p in enumerate(used)}
         return Questions(
@@ -163,15 +163,18 @@ def _translations(task: Translations, data: Path, encoder: Any) -> Sides:
         )
 
     test, validation = questions("test", "validation"), questions("validation", "test")
-    test.pool, test.pool_groups = pool, pool_groups
-    parallel: dict[str, list[tuple[str, str]]] = {l: [] for l in task.languages}
+    test.pool, test.pool_groups = pool, pool_groups.tolist()
+    parallel: Parallel = {l: [] for l in task.languages}
     for i in sorted((*sides["train"], *sides["unlabelled"], *sides["rest"])):
         parallel[pairs[i].language].append((pairs[i].text, pairs[i].english))
     for l in task.languages:
         others = [pairs[i].text for i in sides["unlabelled"] if pairs[i].language == l]
         test.others[l], test.asked[l] = others, [-1] * len(others)
-    train = [pairs[i].training_record() for i in sides["train"]]
-    return Sides(train, test, validation, parallel)
+    train = [
+        training_record(p.id, p.language, p.text, {"docid": f"en-{p.id}", "text": p.english})
+        for p in (pairs[i] for i in sides["train"])
+    ]
+    return train, test, validation, parallel
 
 
 def _split(task: Translations, pairs: Sequence[Pair], group: list[int]) -> dict[str, list[int]]:
@@ -209,40 +212,15 @@ def _split(task: Translations, pairs: Sequence[Pair], group: list[int]) -> dict[
     return sides
 
 
-class Neighbours:
-    """Finds a question's neighbours in the pool: the nearest by vectors, then those by letters.
+def letter_vectors(pool: Sequence[str]) -> Any:
+    """Return TF-IDF vectors of runs of four characters, sparse, rows of length 1.
 
-    Letters: the cosine of TF-IDF vectors of runs of four characters, with tf = 1 + ln(count) and
-    idf = ln((1 + n) / (1 + texts with the run)) + 1, which no neural model has a say in.
+    tf is 1 + ln(count), idf ln((1 + n) / (1 + texts with the run)) + 1.
     """
+    from sklearn.feature_extraction.text import TfidfVectorizer
 
-    def __init__(
-        self, task: Translations, pool: Sequence[str], group: Sequence[int], vectors: np.ndarray
-    ) -> None:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        runs = {"analyzer": "char", "ngram_range": (4, 4), "preprocessor": _spaced}
-        self.letters = TfidfVectorizer(**runs, sublinear_tf=True).fit_transform(pool)
-        self._task, self._group, self._vectors = task, np.array(group), vectors
-
-    def of(self, places: Sequence[int], barred: Collection[int]) -> list[list[int]]:
-        """Return for each place its neighbours, of no group that is barred, nor of its own."""
-        number = self._task.neighbours
-        allowed = ~np.isin(self._group, list(barred))
-        rows = []
-        for place in places:
-            free = allowed & (self._group != self._group[place])
-            row = _top(self._vectors @ self._vectors[place], free, number["backbone"])
-            free[row] = False
-            letters = (self.letters @ self.letters[[place]].T).toarray()[:, 0]
-            row += _top(letters, free, number["lexical"])
-            if len(row) < sum(number.values()):
-                raise xqg.UserError(
-                    f"{self._task.name}: {sum(number.values())} neighbours are wanted, but only "
-                    f"{len(row)} other questions are free; set lower numbers in the matrix file"
-                )
-            rows.append(row)
-        return rows
+    runs = {"analyzer": "char", "ngram_range": (4, 4), "preprocessor": _spaced}
+    return TfidfVectorizer(**runs, sublinear_tf=True).fit_transform(pool)
 
 
 def _spaced(text: str) -> str:
@@ -285,8 +263,9 @@ def _xquad(task: Xquad, data: Path) -> Sides:
     folded |= {fold(text) for text in validation.variants[CLEAN]}
     train, learnt = free("train"), of["train"]
     parallel = {l: [(one.texts[l], one.texts["en"]) for one in learnt] for l in task.languages}
-    records = [one.training_record(l) for l in task.seen for one in train]
-    return Sides(records, test, validation, parallel)
+    rows = [(l, one) for l in task.seen for one in train]
+    records = [training_record(f"{l}-{q.id}", l, q.texts[l], q.passage) for l, q in rows]
+    return records, test, validation, parallel
 
 
 def _sides(task: Xquad, titles: Sequence[str]) -> dict[str, str]:

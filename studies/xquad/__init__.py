@@ -18,11 +18,11 @@ class Asked(NamedTuple):
     texts: dict[str, str]  # language → the question
     answers: list[str]  # in English
 
-    def training_record(self, language: str) -> dict[str, Any]:
-        """Return a line of training data, without negative passages."""
-        record = {"query_id": f"{language}-{self.id}", "query": self.texts[language]}
-        record |= {"language": language, "positive_passages": [self.passage]}
-        return record | {"negative_passages": []}
+
+def training_record(id_: str, language: str, text: str, passage: dict[str, str]) -> dict[str, Any]:
+    """Return a question with its passage as a line of training data, without negative passages."""
+    record = {"query_id": id_, "query": text, "language": language}
+    return record | {"positive_passages": [passage], "negative_passages": []}
 
 
 def read_xquad(folder: Path, languages: Sequence[str]) -> list[Asked]:

@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import xqg_pyserini as xqg
-from xquad import read_xquad
+from xquad import read_xquad, training_record
 
 LANGUAGES = ("ar", "de", "el", "es", "ro", "ru")
 
@@ -25,11 +25,10 @@ def write_task(data: Path, output: Path, halves: bool = False) -> None:
     asked = read_xquad(data, LANGUAGES)
     output.mkdir(parents=True, exist_ok=True)
     if halves:
-        for name, held_out in (("train", False), ("validation", True)):
-            part = [one for one in asked if not one.article % 2]
-            part = [one for one in part if (one.article % 16 == 0) == held_out]
-            records = (one.training_record(l) for l in LANGUAGES for one in part)
-            write_jsonl(output / f"{name}.jsonl", records)
+        for name, places in (("train", range(2, 16, 2)), ("validation", (0,))):
+            part = [(l, one) for l in LANGUAGES for one in asked if one.article % 16 in places]
+            of = (training_record(f"{l}-{q.id}", l, q.texts[l], q.passage) for l, q in part)
+            write_jsonl(output / f"{name}.jsonl", of)
         asked = [one for one in asked if one.article % 2]
     passages = {one.passage["docid"]: one.passage for one in asked}
     corpus = ({"id": id_, "title": p["title"], "text": p["text"]} for id_, p in passages.items())
