@@ -49,7 +49,7 @@ def make(study: Study, cell: Cell) -> None:
     aside = final.with_name(f".{final.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
     aside.mkdir(parents=True)
-    record = {"settings": cell.settings, **_Making(study, cell, aside).result()}
+    record = {"settings": cell.settings, **_result(study, cell, aside)}
     if not study.matrix.keep:
         shutil.rmtree(aside / "trained", ignore_errors=True)
     record["seconds"] = round(time.monotonic() - start, 2)
@@ -60,79 +60,55 @@ def make(study: Study, cell: Cell) -> None:
     aside.rename(final)
 
 
-class _Making:
-    """A cell that is being made, in a folder of its own."""
+def _result(study: Study, cell: Cell, folder: Path) -> Record:
+    """Return what is recorded of a cell; what else it makes goes into its folder."""
+    task, condition, settings = cell.task, cell.condition, cell.settings
+    model, device = study.backbone(cell), study.matrix.device
+    texts = study.folder(f"{task.name}/prepare") if task else None
 
-    def __init__(self, study: Study, cell: Cell, folder: Path) -> None:
-        self.study, self.cell, self.task, self.folder = study, cell, cell.task, folder
-        self.trained, self.device = folder / "trained", study.matrix.device
-        new = cell.condition is not None and cell.condition.reinitialise
-        backbone = study.folder(f"backbones/{cell.condition.name}") / "model" if new else None
-        self.model = backbone or study.model
-
-    def result(self) -> Record:
-        """Return what is recorded; what else is made goes into the folder."""
-        match self.cell.kind:
-            case "prepare":
-                perturbations = self.study.matrix.perturbations
-                data, encoder = self.study.data, self._backbone()
-                return prepare(self.task, data, self.folder, perturbations, encoder)
-            case "backbone":
-                layers, seed = self.cell.condition.reinitialise, self.cell.condition.seed
-                return {"new": reinitialise(self.study.model, self.folder / "model", layers, seed)}
-            case "untuned":
-                return self._score(self._backbone())
-            case "search":
-                return self._search(self.cell.settings["learning_rate"])
-        rate, searches = self.study.learning_rate(self.cell), self.study.searches(self.cell)
-        if "failed" in searches[rate]:  # the best of them
-            raise xqg.UserError(f"no learning rate trains: {searches[rate]['failed']}")
-        training = self._train(rate)
-        scored = self._score(xqg.Encoder(self.trained, device=self.device))
-        return {"learning_rate": rate, "training": training, **scored}
-
-    def _search(self, rate: float) -> Record:
-        """Train shortly, and score validation questions; a training that breaks off scores 0."""
-        try:
-            training = self._train(rate)
-            questions = self._questions("validation")
-            vectors = Vectors.of(questions, xqg.Encoder(self.trained, device=self.device))
-            return {"mrr": mean_reciprocal_rank(questions, vectors), "training": training}
-        except xqg.UserError as error:  # too high a rate gives NaN
-            return {"mrr": 0.0, "failed": str(error)}
-
-    def _backbone(self) -> xqg.Encoder:
-        return xqg.Encoder(self.model, device=self.device, **self.task.encoding)
-
-    def _questions(self, side: str) -> Questions:
-        return Questions.read(self.study.folder(f"{self.task.name}/prepare") / f"{side}.json")
-
-    def _train(self, rate: float) -> Record:
-        """Train a retriever as the cell says; return its figures."""
-        settings = self.cell.settings
-        data = self.study.folder(f"{self.task.name}/prepare") / "train.jsonl"
-        return xqg.train_retriever(
-            xqg.RetrieverSettings(
-                model=str(self.model.resolve()),
-                data=(str(data),),
-                output=str(self.trained),
-                tuning=xqg.TuningSettings(**settings["tuning"]),
-                **settings["encoding"],
-                **settings["training"],
-                learning_rate=rate,
-                seed=settings["seed"],
-                negatives=0,
-                device=self.device,
-                save="auto",
-            )
+    def train(rate: float) -> tuple[Record, xqg.Encoder]:
+        tuned = xqg.RetrieverSettings(
+            model=str(model.resolve()),
+            data=(str(texts / "train.jsonl"),),
+            output=str(folder / "trained"),
+            tuning=xqg.TuningSettings(**settings["tuning"]),
+            **settings["encoding"],
+            **settings["training"],
+            learning_rate=rate,
+            seed=settings["seed"],
+            negatives=0,
+            device=device,
+            save="auto",
         )
+        return xqg.train_retriever(tuned), xqg.Encoder(folder / "trained", device=device)
 
-    def _score(self, encoder: xqg.Encoder) -> Record:
-        """Return the ranks of the right candidates, for each view."""
-        questions = self._questions("test")
-        vectors = Vectors.of(questions, encoder, with_pool=self.cell.settings["all_candidates"])
-        ranks = rank_views(questions, vectors, self.task)
-        return {"ranks": {view: of_view.tolist() for view, of_view in ranks.items()}}
+    def rank(encoder: xqg.Encoder) -> dict[str, list[int]]:
+        questions = Questions.read(texts / "test.json")
+        vectors = Vectors.of(questions, encoder, with_pool=settings["all_candidates"])
+        return {view: of.tolist() for view, of in rank_views(questions, vectors, task).items()}
+
+    match cell.kind:
+        case "prepare":
+            encoder = xqg.Encoder(model, device=device, **task.encoding)
+            return prepare(task, study.data, folder, study.matrix.perturbations, encoder)
+        case "backbone":
+            layers, seed = condition.reinitialise, condition.seed
+            return {"new": reinitialise(study.model, folder / "model", layers, seed)}
+        case "untuned":
+            return {"ranks": rank(xqg.Encoder(model, device=device, **task.encoding))}
+        case "search":
+            try:
+                training, encoder = train(settings["learning_rate"])
+                questions = Questions.read(texts / "validation.json")
+                mrr = mean_reciprocal_rank(questions, Vectors.of(questions, encoder))
+            except xqg.UserError as error:  # too high a rate gives NaN
+                return {"mrr": 0.0, "failed": str(error)}
+            return {"mrr": mrr, "training": training}
+    rate, searches = study.learning_rate(cell), study.searches(cell)
+    if "failed" in searches[rate]:  # the best of them
+        raise xqg.UserError(f"no learning rate trains: {searches[rate]['failed']}")
+    training, encoder = train(rate)
+    return {"learning_rate": rate, "training": training, "ranks": rank(encoder)}
 
 
 def reinitialise(model: Path, folder: Path, layers: int, seed: int) -> list[str]:

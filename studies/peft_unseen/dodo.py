@@ -12,11 +12,12 @@ from typing import Any
 from doit import get_initial_workdir, get_var
 from doit.exceptions import InvalidDodoFile, TaskFailed
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
 
 import xqg_pyserini as xqg
 from peft_unseen.cells import work
-from peft_unseen.matrix import HERE, read_matrix
+from peft_unseen.matrix import read_matrix
 from peft_unseen.outcomes import collect
 from peft_unseen.plan import RECORD, Cell, Study
 from peft_unseen.tables import write_tables

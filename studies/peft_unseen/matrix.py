@@ -3,7 +3,6 @@
 peft-unseen.yaml is one, with comments, and README.md has all keys.
 """
 
-from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -14,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 import xqg_pyserini as xqg
 
 UNTUNED = "untuned"
-HERE = Path(__file__).resolve().parent
 
 
 class Part(BaseModel):
@@ -49,12 +47,6 @@ class Task(Part):
     encoding: dict[str, Any]
     training: dict[str, Any]
     all_candidates: tuple[int, ...] = ()  # seeds that are scored among all English questions too
-
-    @model_validator(mode="after")
-    def _trains(self) -> Self:
-        settings = self.encoding | self.training | {"model": "", "data": ("",), "output": ""}
-        _try(xqg.RetrieverSettings, settings)
-        return self
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -100,19 +92,11 @@ class Condition(Part):
 
 
 class Method(Part):
-    """A way of tuning: in YAML, what is not `conditions` are settings of `xqg.TuningSettings`."""
+    """A way of tuning: `tuning` are settings of `xqg.TuningSettings`."""
 
     name: str
     tuning: dict[str, Any]
     conditions: tuple[str, ...] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _parted(cls, entry: dict[str, Any]) -> dict[str, Any]:
-        own = {key: entry.pop(key) for key in ("name", "conditions") if key in entry}
-        tuning = {"method": own["name"], **entry}
-        _try(xqg.TuningSettings, tuning)
-        return own | {"tuning": tuning}
 
 
 class Perturbation(Part):
@@ -149,15 +133,18 @@ class Matrix(Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _named(cls, content: Any) -> Any:
-        content = dict(content) if isinstance(content, Mapping) else {}
-        for key in ("tasks", "conditions", "methods"):
-            if isinstance(content.get(key), Mapping):
-                content[key] = [{**(v or {}), "name": k} for k, v in content[key].items()]
+    def _named(cls, content: dict[str, Any]) -> dict[str, Any]:
+        """In the file, what a method has besides `conditions` is its tuning."""
+        for key in {"tasks", "conditions", "methods"} & set(content):
+            content[key] = [{"name": k, **(v or {})} for k, v in content[key].items()]
+        for method in content.get("methods", ()):
+            rest = {key: method.pop(key) for key in set(method) - {"name", "conditions"}}
+            method["tuning"] = {"method": method["name"], **rest}
         return content
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
+        """Refuse names that are none of the matrix's own, and settings that do not train."""
         conditions, methods = ([p.name for p in ps] for ps in (self.conditions, self.methods))
         source, controls = self.search.source, self.tables.controls
         for where, names, known in (
@@ -167,9 +154,18 @@ class Matrix(Part):
             ("search: from", source.values(), self.places.keys() - source),
             *((p.name, p.conditions or (), conditions) for p in (*self.tasks, *self.methods)),
         ):
-            for name in names:
-                if name not in known:
-                    raise ValueError(f"{where}: {name!r}; expected one of {', '.join(known)}")
+            for name in set(names) - set(known):
+                raise ValueError(f"{where}: {name!r}; expected one of {', '.join(known)}")
+        place = {"model": "", "data": ("",), "output": ""}
+        tried = [(t, xqg.RetrieverSettings, place | t.encoding | t.training) for t in self.tasks]
+        for part, cls, settings in (
+            *tried,
+            *((m, xqg.TuningSettings, m.tuning) for m in self.methods),
+        ):
+            try:
+                cls(**settings)
+            except (TypeError, xqg.UserError) as error:
+                raise ValueError(f"{part.name}: {error}") from None
         return self
 
     @property
@@ -178,25 +174,14 @@ class Matrix(Part):
         return {f"{t.name}/{c.name}": (t, c) for t, c in product(self.tasks, self.conditions)}
 
 
-def _try(settings: Any, values: Mapping[str, Any]) -> None:
+def read_matrix(path: Path) -> Matrix:
+    """Read a matrix file; raises `UserError` for what is wrong in it."""
     try:
-        settings(**values)
-    except (TypeError, xqg.UserError) as error:
-        raise ValueError(str(error)) from None
-
-
-def read_matrix(name: str | Path) -> Matrix:
-    """Read a matrix file, or the one of that name here; raises `UserError` for what is wrong."""
-    path = HERE / f"{name}.yaml"
-    path = path if path.is_file() else Path(name)
-    if not path.is_file():
-        names = ", ".join(sorted(file.stem for file in HERE.glob("*.yaml")))
-        raise xqg.UserError(f"{name}: neither a file nor a matrix of this study ({names})")
-    try:
-        return Matrix.model_validate(yaml.safe_load(path.read_text("utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise xqg.UserError(f"{path}: {' '.join(str(error).split())}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = "".join(f"{part}: " for part in first["loc"])
-        raise xqg.UserError(f"{path}: {where}{first['msg']} ({first['input']!r:.40})") from None
+        return Matrix.model_validate(dict(yaml.safe_load(path.read_text("utf-8"))))
+    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError) as error:
+        text = " ".join(str(error).split())
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            text = "".join(f"{part}: " for part in first["loc"]) + first["msg"]
+            text += f" ({first['input']!r:.40})"
+        raise xqg.UserError(f"{path}: {text}") from None

@@ -114,6 +114,11 @@ class Study:
         """Return the folder of a cell."""
         return self.output / "cells" / name
 
+    def backbone(self, cell: Cell) -> Path:
+        """Return the model that a cell tunes or scores."""
+        made = [need for need in cell.needs if need.startswith("backbones/")]
+        return self.folder(made[0]) / "model" if made else self.model
+
     def record(self, cell: Cell) -> Record | None:
         """Return what a cell recorded; None where it is not done, or not as the matrix now says."""
         path = self.folder(cell.name) / RECORD
