@@ -25,7 +25,6 @@ from peft_unseen.tables import write_tables
 PUBLISHED = HERE.parents[1] / "docs" / "studies" / "peft-unseen"
 # cells know by themselves whether they are done, so that doit's own memory need not survive a kill
 DOIT_CONFIG = {"backend": "sqlite3", "dep_file": ":memory:", "par_type": "thread"}
-DOIT_CONFIG |= {"default_tasks": ["study"], "continue": True}
 # Each cell's process is forked off a server that has these imports, but has computed nothing:
 # OpenMP has no threads there yet, and peak memory begins with that of the imports
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -45,6 +44,8 @@ try:
     STUDY = Study(MATRIX, _path("data"), _path("model"), OUTPUT) if get_var("data") else None
 except xqg.UserError as error:
     raise InvalidDodoFile(str(error)) from None
+# one worker takes the cells in this order; several run ahead where one waits
+DOIT_CONFIG |= {"default_tasks": [*(STUDY.cells if STUDY else ()), "study"], "continue": True}
 
 
 def task_cells() -> Iterator[dict[str, Any]]:

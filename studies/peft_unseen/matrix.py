@@ -183,5 +183,5 @@ def read_matrix(path: Path) -> Matrix:
         if isinstance(error, ValidationError):
             first = error.errors()[0]
             text = "".join(f"{part}: " for part in first["loc"]) + first["msg"]
-            text += f" ({first['input']!r:.40})"
+            text += "" if isinstance(first["input"], dict) else f" ({first['input']!r:.40})"
         raise xqg.UserError(f"{path}: {text}") from None

@@ -3,7 +3,12 @@
 import json
 from pathlib import Path
 
+from conftest import ROOT
 from generators import make_bert
+from peft_unseen.texts import Questions, fold, passage_text
+
+STUDY = ROOT / "studies" / "peft_unseen"
+SMOKE = STUDY / "peft-smoke.yaml"
 
 KINDS = ("river", "city", "king", "book", "tree", "song", "planet", "bridge")
 ASKED = ("Where is", "Who made", "How old is", "What is")
@@ -77,3 +82,27 @@ def make_backbone(folder: Path) -> Path:
     )  # fmt: skip
     BertModel(config).save_pretrained(folder)
     return folder
+
+
+def overlaps(folder: Path) -> list[str]:
+    """Folded texts that are on two sides of a prepared task: questions, passages, translations.
+
+    What the test side searches for or draws centres and stand-ins from counts; wrong candidates do
+    as well, except the pool of all English questions, which has everything.
+    """
+    lines = (folder / "train.jsonl").read_text("utf-8").splitlines()
+    trained = set()
+    for record in map(json.loads, lines):
+        passages = [passage_text(passage) for passage in record["positive_passages"]]
+        trained |= {fold(text) for text in (record["query"], *passages)}
+    sides = {name: Questions.read(folder / f"{name}.json") for name in ("test", "validation")}
+    tested, validated = (
+        {fold(t) for part in (q.variants["clean"], q.candidates, *q.others.values()) for t in part}
+        for q in sides.values()
+    )
+    validation = sides["validation"]
+    asked = {fold(text) for text in validation.variants["clean"]}
+    asked |= {fold(validation.candidates[i]) for i in validation.relevant}
+    stand_ins = {fold(text) for part in sides["test"].others.values() for text in part}
+    twins = stand_ins & {fold(text) for text in sides["test"].variants["clean"]}
+    return sorted(trained & (tested | validated) | tested & asked | twins)
