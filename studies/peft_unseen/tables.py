@@ -47,7 +47,7 @@ def write_tables(matrix: Matrix, source: Path, output: Path) -> None:
             scores += [{"place": [place, *of], "methods": m} for of, m in section.known.items()]
     rates = list(map(_rate, training["learning_rates"]))
     parts += _grid("## Learning rates, chosen on held-out questions of trained languages", rates)
-    parts += _grid(COST_TITLE, list(map(_cost, training["costs"])))
+    parts += _grid(COST_TITLE, list(map(cost_row, training["costs"])))
     output.mkdir(parents=True, exist_ok=True)
     (output / "tables.md").write_text("\n\n".join(parts) + "\n", "utf-8")
     (output / "results.json").write_text(json.dumps(training | {"scores": scores}), "utf-8")
@@ -174,5 +174,6 @@ def _rate(of: Record) -> dict[str, str]:
     }
 
 
-def _cost(of: Record) -> dict[str, str]:
+def cost_row(of: Record) -> dict[str, str]:
+    """Return what a method's cells took as a row of the table of costs."""
     return {c: "–" if of[key] is None else f"{of[key]:{form}}" for c, (key, form) in COSTS.items()}

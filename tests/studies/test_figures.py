@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from peft_unseen.figures import Design, scores_of
 from peft_unseen.matrix import Tables
-from peft_unseen.tables import _cost
+from peft_unseen.outcomes import cost
+from peft_unseen.tables import cost_row
 
 from xqg_pyserini.evaluation.significance import fisher
 
@@ -31,16 +32,20 @@ def test_a_macro_mean_its_difference_and_its_test_by_hand():
 
 
 def test_of_times_the_least_counts_and_of_memory_the_mean():
+    place = {"task": "t", "condition": "c", "method": "m"}
+
     def record(seconds, step, memory):
         training = {"trainable_parameters": 30, "parameters": 4000, "stored_bytes": 2e6}
         training |= {"seconds_per_step": step, "peak_memory_bytes": memory}
         host = {"gpu": None, "threads": 1}
-        return {"seconds": seconds, "host": host, "result": {"training": training}}
+        return {"seconds": seconds, "host": host, "training": training}
 
-    found = _cost([record(90.0, 0.5, 1e9), record(60.0, 0.7, 3e9)])
-    assert found == ["30", "0.75%", "2,000", "0.500", "2.00", "60", "CPU, threads: 1"]
-    found = _cost([record(60.0, 0.7, None)])  # where memory cannot be measured
-    assert found[2:4] == ["–", "0.700"]
+    row = cost_row(place | cost([record(90.0, 0.5, 1e9), record(60.0, 0.7, 3e9)]))
+    assert list(row.values()) == [
+        *place.values(), "30", "0.75%", "2,000", "0.500", "2.00", "60", "CPU, threads: 1",
+    ]  # fmt: skip
+    row = cost_row(place | cost([record(60.0, 0.7, None)]))  # where memory cannot be measured
+    assert list(row.values())[5:7] == ["–", "0.700"]
 
 
 def test_the_interval_is_the_normal_one_for_many_questions():

@@ -1,26 +1,17 @@
 """The study's tasks: splits, neighbours, ranks by hand; the real data's splits."""
 
+import gzip
+import json
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
-from peft_unseen.cells import rank, rank_in_pool, rank_variants
-from peft_unseen.matrix import (
-    Neighbours,
-    Perturbation,
-    Translations,
-    Xquad,
-    read_matrix,
-)
-from peft_unseen.tasks import (
-    LetterVectors,
-    Questions,
-    fold,
-    groups,
-    overlaps,
-    prepare,
-    read_questions,
-    read_train,
-)
-from study_data import foreign, write_translations, write_xquad
+from peft_unseen.matrix import Perturbation, Translations, Xquad, read_matrix
+from peft_unseen.ranking import Vectors, rank, rank_views
+from peft_unseen.texts import Questions, fold, groups, letter_vectors, prepare
+from study_data import STUDY, foreign, overlaps, write_translations, write_xquad
+
+ENCODING = {"normalize": False}
 
 
 @pytest.fixture(scope="module")
@@ -38,42 +29,56 @@ def vectors_of(texts):
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
+COUNTING = SimpleNamespace(encode_passages=vectors_of)
+
+
+def translations(**settings) -> Translations:
+    given = {"test": 8, "validation": 4, "train": 16, "unlabelled": 4}
+    given |= {"seen": ("ar", "fi"), "unseen": ("bn",), "encoding": ENCODING, "training": {}}
+    given |= {"neighbours": {"backbone": 2, "lexical": 2}}
+    return Translations(name="t", kind="translations", **{**given, **settings})
+
+
+def xquad(**settings) -> Xquad:
+    given = {"seen": ("ar",), "unseen": ("el",), "test": 7, "validation": 4, "encoding": ENCODING}
+    return Xquad(name="x", kind="xquad", training={}, **{**given, **settings})
+
+
+def read_train(folder) -> list[dict]:
+    return [json.loads(line) for line in (folder / "train.jsonl").read_text("utf-8").splitlines()]
+
+
 # ---------------------------------------------------------------- splits
 
 
 def test_groups_are_joined_by_chains_of_shared_texts():
-    assert groups([("a", "x"), ("b", "y"), ("c", "x"), ("c", "z"), ("d", "w")]) == [0, 1, 0, 0, 4]
+    a, b, c, d, e = groups([("a", "x"), ("b", "y"), ("c", "x"), ("c", "z"), ("d", "w")])
+    assert a == c == d
+    assert len({a, b, e}) == 3
     assert fold("What IS “ﬁve”, 5?") == fold("what is five 5") == "whatisfive5"
     assert fold("கி") != fold("க")  # a vowel sign is no punctuation
     assert fold("?!…") == ""
 
 
-def translations(**settings) -> Translations:
-    given = {"test": 8, "validation": 4, "train": 16, "unlabelled": 4}
-    return Translations(
-        name="t", kind="translations", seen=("ar", "fi"), unseen=("bn",),
-        neighbours=Neighbours(2, 2), **{**given, **settings},
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("seed", range(8))
 def test_translations_are_split_by_groups(texts, tmp_path, seed):
     task = translations(seed=seed)
-    spoilt = {"mixed": Perturbation("code-switch", 1.0), "typos": Perturbation("typos", 0.2)}
-    report = prepare(task, texts, tmp_path, spoilt, vectors_of)
-    test = read_questions(tmp_path / "test.json")
-    validation = read_questions(tmp_path / "validation.json")
-    train = read_train(tmp_path)
-    assert overlaps(train, test, validation) == []
-    assert report["train"] == 32
-    assert report["test"] == {"ar": 8, "fi": 8, "bn": 8}
-    assert report["validation"] == {"ar": 4, "fi": 4}
-    assert {record["language"] for record in train} == {"ar", "fi"}
-    assert report["pairs"] == 3 * 50  # a blank and a letterless pair are left out
+    spoilt = {"mixed": Perturbation(kind="code-switch", rate=1.0)}
+    spoilt["typos"] = Perturbation(kind="typos", rate=0.2)
+    report = prepare(task, texts, tmp_path, spoilt, COUNTING)
+    test = Questions.read(tmp_path / "test.json")
+    assert overlaps(tmp_path) == []
+    assert report == {"train": 32, "test": 24, "validation": 8}
+    assert [test.languages.count(language) for language in ("ar", "fi", "bn")] == [8, 8, 8]
+    assert Questions.read(tmp_path / "validation.json").languages == ["ar"] * 4 + ["fi"] * 4
+    assert {record["language"] for record in read_train(tmp_path)} == {"ar", "fi"}
+    # a blank and a letterless pair are left out; the first three questions are in all languages
+    assert len(test.pool) == len({fold(text) for text in test.pool}) == 3 + 3 * 45 + 1
     for i, language in enumerate(test.languages):
         right, near = test.relevant[i], test.neighbours[i]
         assert len(set(near)) == 4
         english = test.candidates[right]
+        assert english == test.pool[test.own[i]]
         question = fold(test.variants["clean"][i])
         if not english.startswith("What do") and question != fold(foreign("another one", language)):
             assert question == fold(foreign(english, language))
@@ -81,16 +86,16 @@ def test_translations_are_split_by_groups(texts, tmp_path, seed):
     assert test.variants["typos"] != test.variants["clean"]
     again = tmp_path / "again"
     again.mkdir()
-    prepare(task, texts, again, spoilt, vectors_of)
+    prepare(task, texts, again, spoilt, COUNTING)
     for name in ("test.json", "validation.json", "train.jsonl"):
         assert (again / name).read_bytes() == (tmp_path / name).read_bytes()
 
 
 def test_an_overlap_is_found(texts, tmp_path):
-    prepare(translations(), texts, tmp_path, {}, vectors_of)
-    test = read_questions(tmp_path / "test.json")
-    validation = read_questions(tmp_path / "validation.json")
-    train = read_train(tmp_path)
+    prepare(translations(), texts, tmp_path, {}, COUNTING)
+    test = Questions.read(tmp_path / "test.json")
+    validation = Questions.read(tmp_path / "validation.json")
+    train = (tmp_path / "train.jsonl").read_text("utf-8")
     for text, where in (
         (test.variants["clean"][0].upper() + " !", "query"),
         (test.candidates[test.relevant[3]].replace(" ", "  "), "passage"),
@@ -102,26 +107,26 @@ def test_an_overlap_is_found(texts, tmp_path):
             planted["query"] = text
         else:
             planted["positive_passages"][0]["text"] = text
-        assert overlaps([*train, planted], test, validation) == [fold(text)]
+        (tmp_path / "train.jsonl").write_text(train + json.dumps(planted) + "\n", "utf-8")
+        assert overlaps(tmp_path) == [fold(text)]
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_xquad_is_split_by_articles_and_fuses_no_asked_question(texts, tmp_path, seed):
-    task = Xquad(
-        name="x", kind="xquad", seen=("ar",), unseen=("el",), test=7, validation=4, seed=seed
-    )
-    report = prepare(task, texts, tmp_path, {}, vectors_of)
-    test = read_questions(tmp_path / "test.json")
-    validation = read_questions(tmp_path / "validation.json")
+    report = prepare(xquad(seed=seed), texts, tmp_path, {}, None)
+    test = Questions.read(tmp_path / "test.json")
+    validation = Questions.read(tmp_path / "validation.json")
     train = read_train(tmp_path)
-    assert overlaps(train, test, validation) == []
-    sides = report["articles"]
-    assert [len(sides[side]) for side in ("test", "train", "validation")] == [5, 4, 1]
-    assert len({title for some in sides.values() for title in some}) == 10
-    assert {p["title"] for r in train for p in r["positive_passages"]} == set(sides["train"])
-    assert len(test.candidates) == 10  # all of the test half, asked about or not
-    assert report["test"] == {"ar": 7, "el": 7}
-    assert test.units[:7] == test.units[7:]
+    assert overlaps(tmp_path) == []
+    # ten articles of two passages: five to be searched, one for validation, four to train on
+    assert [len(test.candidates), len(validation.candidates)] == [10, 2]
+    trained = {p["title"] for record in train for p in record["positive_passages"]}
+    tested = {" ".join(text.split()[:2]) for text in (*test.candidates, *validation.candidates)}
+    assert (len(trained), len(tested)) == (4, 6)
+    assert not trained & tested
+    assert report["test"] == 14
+    assert test.languages == ["ar"] * 7 + ["el"] * 7
+    assert [i.split("-", 1)[1] for i in test.ids[:7]] == [i.split("-", 1)[1] for i in test.ids[7:]]
     for language in ("ar", "el"):
         asked = {
             fold(text)
@@ -130,21 +135,26 @@ def test_xquad_is_split_by_articles_and_fuses_no_asked_question(texts, tmp_path,
         }
         assert not asked & {fold(text) for text in test.others[language]}
         assert len(test.others[language]) == len(test.asked[language]) > 0
-    for i, unit in enumerate(test.units):
-        number = int(unit.split("-")[0])
+    for i, id_ in enumerate(test.ids):
+        _, number, place = id_.split("-")
         assert f"number {number} was made" in test.candidates[test.relevant[i]]
-        assert int(unit.split("-")[1]) % 2 == 0
+        assert int(place) % 2 == 0
 
 
 def test_letter_vectors_by_hand():
-    vectors = LetterVectors(["abcd", "abcd", "wxyz"], size=4)
+    vectors = letter_vectors(["abcd", "ABCD ", "wxyz"])
     # of " abcd ": " abc", "abcd", "bcd ", each once; the same text has cosine 1, no run shared 0
-    np.testing.assert_allclose(vectors.similarities([0, 2]), [[1, 1, 0], [0, 0, 1]], atol=1e-12)
-    some = LetterVectors(["aaaa", "aaaab"], size=4)
+    similar = (vectors @ vectors.T).toarray()
+    np.testing.assert_allclose(similar[[0, 2]], [[1, 1, 0], [0, 0, 1]], atol=1e-12)
+    vectors = letter_vectors(["aaaa", "aaaab"])
     # " aaa" and "aaaa" are in both (idf 1), "aaa " in one, "aaab", "aab " in the other
     rare = np.log(3 / 2) + 1
     cosine = 2 / np.sqrt((2 + rare**2) * (2 + 2 * rare**2))
-    np.testing.assert_allclose(some.similarities([0])[0, 1], cosine)
+    np.testing.assert_allclose((vectors @ vectors.T).toarray()[0, 1], cosine)
+    vectors = letter_vectors(["aaaaaa", "aaaa"])
+    tf = 1 + np.log(3)  # "aaaa" is three times in the first
+    cosine = (tf + 2) / np.sqrt((tf**2 + 2) * 3)
+    np.testing.assert_allclose((vectors @ vectors.T).toarray()[0, 1], cosine)
 
 
 # ---------------------------------------------------------------- ranks
@@ -152,10 +162,11 @@ def test_letter_vectors_by_hand():
 
 def made(neighbours=True) -> tuple[Questions, dict[str, np.ndarray], np.ndarray]:
     questions = Questions(
-        ids=["a", "b"], languages=["ar", "fi"], units=["a", "b"],
+        ids=["a", "b"], languages=["ar", "fi"],
         variants={"clean": ["x", "y"]}, candidates=["1", "2", "3", "4"], relevant=[0, 2],
-        neighbours=[[1, 2], [0, 3]] if neighbours else [], near=1,
-        others={"ar": ["o"], "fi": ["p"]}, asked={"ar": [-1], "fi": [-1]}, pool=[0, 2],
+        neighbours=[[1, 2], [0, 3]] if neighbours else [],
+        others={"ar": ["o"], "fi": ["p"]}, asked={"ar": [-1], "fi": [-1]},
+        pool=["1", "2", "3", "4"], pool_groups=[0, 1, 2, 3], own=[0, 2],
     )  # fmt: skip
     candidates = np.array([[1, 0], [0, 1], [0.6, 0.8], [100, 100]], np.float32)
     return questions, {"clean": np.array([[1, 0], [0, 1]], np.float32)}, candidates
@@ -163,58 +174,51 @@ def made(neighbours=True) -> tuple[Questions, dict[str, np.ndarray], np.ndarray]
 
 def test_ranks_by_hand_and_ties_go_against_the_right_one():
     questions, queries, candidates = made()
+    own = questions.relevant
     # a: 1 against 0 and 0.6; b: 0.8 against 0 and the decoy's 100
-    assert rank(queries["clean"], candidates, questions).tolist() == [1, 2]
-    questions, queries, candidates = made(neighbours=False)
+    assert rank(queries["clean"], candidates, own, questions.neighbours).tolist() == [1, 2]
     # among all, the decoy beats both; for b also candidate 2, with 1
-    assert rank(queries["clean"], candidates, questions).tolist() == [2, 3]
-    same = np.ones_like(candidates)
-    assert rank(queries["clean"], same, questions).tolist() == [4, 4]
+    assert rank(queries["clean"], candidates, own).tolist() == [2, 3]
+    assert rank(queries["clean"], np.ones_like(candidates), own).tolist() == [4, 4]
 
 
 def test_centred_ranks_take_away_the_means():
-    from peft_unseen.cells import _Vectors
-
     questions, queries, candidates = made()
     others = {"ar": np.array([[1, 0.5]], np.float32), "fi": np.array([[0, 0.5]], np.float32)}
-    ranks = rank_variants(questions, _Vectors(queries, candidates, others), translations(), False)
-    assert set(ranks) == {"clean/plain", "clean/centred", "clean/plain-lexical"}
+    vectors = Vectors(queries, candidates, others, candidates)
+    task = translations(neighbours={"backbone": 1, "lexical": 1})
+    ranks = rank_views(questions, vectors, task)
+    assert list(ranks) == [
+        f"clean/{way}" for way in ("plain", "centred", "plain-lexical", "all-plain", "all-centred")
+    ]
     moved = candidates - candidates.mean(axis=0)
     for i, language in enumerate(questions.languages):
         query = queries["clean"][i] - others[language][0]
         right, wrong = questions.relevant[i], questions.neighbours[i]
-        expected = 1 + sum(query @ moved[w] >= query @ moved[right] for w in wrong)
-        assert ranks["clean/centred"][i] == expected
+        for view, among in (("centred", wrong), ("all-centred", {0, 1, 2, 3} - {right})):
+            expected = 1 + sum(query @ moved[w] >= query @ moved[right] for w in among)
+            assert ranks[f"clean/{view}"][i] == expected
     # lexical: without the first neighbour, which is near by vectors
     assert ranks["clean/plain-lexical"].tolist() == [1, 2]
-    found = rank_in_pool(
-        questions, _Vectors(queries, candidates, others), candidates, [0, 1, 2, 3], False
-    )
-    assert found["clean/all-plain"].tolist() == [2, 3]
+    assert ranks["clean/all-plain"].tolist() == [2, 3]
     # the decoy as another translation of the same question counts no more
-    found = rank_in_pool(
-        questions, _Vectors(queries, candidates, others), candidates, [0, 1, 2, 0], False
-    )
-    assert found["clean/all-plain"].tolist() == [1, 3]
+    questions.pool_groups = [0, 1, 2, 0]
+    assert rank_views(questions, vectors, task)["clean/all-plain"].tolist() == [1, 3]
 
 
 def test_fused_ranks_mix_in_the_own_languages_stand_ins():
-    from peft_unseen.cells import _Vectors
-
-    from xqg_pyserini.fusion.formula import unit
-
     questions, queries, candidates = made(neighbours=False)
-    candidates = unit(candidates)
+    candidates /= np.linalg.norm(candidates, axis=1, keepdims=True)
     questions.asked = {"ar": [0], "fi": [2]}
     others = {"ar": np.array([[1, 0]], np.float32), "fi": np.array([[0, 1]], np.float32)}
-    task = Xquad(name="x", kind="xquad", seen=("ar",), unseen=("fi",), beta=0.5)
-    ranks = rank_variants(questions, _Vectors(queries, candidates, others), task, True)
+    task = xquad(unseen=("fi",), beta=0.5, encoding={"normalize": True})
+    ranks = rank_views(questions, Vectors(queries, candidates, others), task)
     assert ranks["clean/plain"].tolist() == [1, 2]
     # b's passage becomes N(0.5·(0.6, 0.8) + 0.5·(0, 1)): 0.949, still below candidate 2's 1
     assert ranks["clean/fused"].tolist() == [1, 2]
     questions.asked["fi"] = [1]
     others["fi"] = np.array([[1, -1]], np.float32)
-    ranks = rank_variants(questions, _Vectors(queries, candidates, others), task, True)
+    ranks = rank_views(questions, Vectors(queries, candidates, others), task)
     assert ranks["clean/fused"].tolist() == [1, 1]  # candidate 2 was drawn away
 
 
@@ -222,12 +226,15 @@ def test_fused_ranks_mix_in_the_own_languages_stand_ins():
 
 
 @pytest.mark.parity
-def test_the_real_splits_have_nothing_on_both_sides(shared, tmp_path):
-    matrix = read_matrix("peft-unseen")
+def test_the_real_splits_are_those_that_were_published_with_nothing_on_both_sides(shared, tmp_path):
     generator = np.random.default_rng(0)
-    for task in matrix.tasks:
+    encoder = SimpleNamespace(encode_passages=lambda texts: generator.random((len(texts), 4)))
+    path = STUDY.parents[1] / "docs" / "studies" / "peft-unseen" / "outcomes.jsonl.gz"
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        published = {line["task"]: line["ids"] for line in map(json.loads, file) if "ids" in line}
+    for task in read_matrix(STUDY / "peft-unseen.yaml").tasks:
         folder = tmp_path / task.name
         folder.mkdir()
-        prepare(task, shared / "data", folder, {}, lambda texts: generator.random((len(texts), 4)))
-        found = (read_questions(folder / f"{side}.json") for side in ("test", "validation"))
-        assert overlaps(read_train(folder), *found) == []
+        prepare(task, shared / "data", folder, {}, encoder)
+        assert overlaps(folder) == []
+        assert Questions.read(folder / "test.json").ids == published[task.name]
