@@ -22,9 +22,8 @@ def demo(args: argparse.Namespace) -> None:
 
 def generate(args: argparse.Namespace) -> None:
     """Run `xqg generate`."""
-    from xqg_pyserini.generate.job import GenerationJob
-    from xqg_pyserini.generate.prompts import read_template
-    from xqg_pyserini.generate.settings import choose_settings
+    from xqg_pyserini.generate.job import GenerationJob, JobSettings
+    from xqg_pyserini.generate.settings import GeneratorSettings
 
     if args.check is not None:
         _check_queries(args)
@@ -36,24 +35,14 @@ def generate(args: argparse.Namespace) -> None:
         raise UserError("--accumulate STORE and --passages STORE go together: give both")
     if args.accumulate is not None:
         files.check_output(args.accumulate, args.overwrite, [args.corpus, args.passages])
-    settings = choose_settings(
-        args.model,
-        args.languages,
-        backend=args.backend,
-        prompt=None if args.prompt is None else read_template(args.prompt),
-        chat=args.chat,
-        precision=args.precision,
-        device=args.device[0],
-        **{name: getattr(args, name) for name in SAMPLING},
-    )
+    names = (*SAMPLING, "backend", "prompt", "chat", "precision")
+    given = {n: getattr(args, n) for n in names if getattr(args, n) is not None}
+    shards = None if args.shard is None else tuple(i for span in args.shard for i in span)
     job = GenerationJob(
         args.corpus,
-        settings,
+        GeneratorSettings(args.model, args.languages, **given),
         args.output,
-        num_shards=args.num_shards,
-        shards=None if args.shard is None else [i for some in args.shard for i in some],
-        devices=args.device,
-        batch_size=args.batch_size,
+        JobSettings(args.device, args.batch_size, args.threads, args.num_shards, shards),
         rules=_text_rules(args),
         overwrite=args.overwrite,
         protected=[args.passages, args.accumulate],
@@ -66,21 +55,26 @@ def generate(args: argparse.Namespace) -> None:
 
 def filter(args: argparse.Namespace) -> None:
     """Run `xqg filter`."""
-    from xqg_pyserini.generate.filter import filter_queries, filter_text
+    from xqg_pyserini.generate.filter import FilterSettings, filter_queries, filter_text
+    from xqg_pyserini.models.encoder import Encoder
+    from xqg_pyserini.stores import VectorStore
 
+    passages = encoder = None
+    if args.passages is None:
+        _refuse(args, "encoder", why="encodes queries beside --passages: give that too")
+    else:
+        passages = VectorStore(args.passages)
+        options = {**_encoder_flags(args), **_engine(args)}
+        encoder = Encoder.for_store(passages, args.encoder, **options)
     report = filter_queries(
         args.queries,
         args.output,
         _text_rules(args),
+        FilterSettings(args.min_quantile, args.within, args.skip_unknown),
         corpus=args.corpus,
-        passages=args.passages,
-        min_quantile=args.min_quantile,
-        within=args.within,
-        encoder=args.encoder,
-        encoder_flags=_encoder_flags(args),
-        skip_unknown=args.skip_unknown,
+        passages=passages,
+        encoder=encoder,
         overwrite=args.overwrite,
-        **_engine(args),
     )
     _print(args, report.as_json(), filter_text(report, args.output))
 
@@ -153,7 +147,7 @@ def _run_generation(args: argparse.Namespace, job: Any) -> None:
         from xqg_pyserini.retrieve.through import generate_and_accumulate
 
         store = generate_and_accumulate(
-            job, args.passages, args.accumulate, device=job.devices[0], overwrite=args.overwrite
+            job, args.passages, args.accumulate, overwrite=args.overwrite
         )
     done = job.summary()
     lines = [
@@ -449,18 +443,10 @@ def mine(args: argparse.Namespace) -> None:
 
 def perturb(args: argparse.Namespace) -> None:
     """Run `xqg perturb`."""
-    from xqg_pyserini.train.perturb import perturb_questions, perturb_text
+    from xqg_pyserini.train.perturb import Perturbation, perturb_questions, perturb_text
 
-    done = perturb_questions(
-        args.questions,
-        args.output,
-        args.kind,
-        args.rate,
-        args.seed,
-        language=args.language,
-        parallel=args.parallel,
-        dictionary=args.dictionary,
-    )
+    how = Perturbation(args.kind, args.rate, args.seed, args.parallel, args.dictionary)
+    done = perturb_questions(args.questions, args.output, how, language=args.language)
     _print(args, done, perturb_text(done))
 
 
@@ -561,10 +547,10 @@ def train(args: argparse.Namespace) -> None:
         _refuse(
             args, "synthetic", why="is for xqg train retriever; a generator writes such queries"
         )
-    cls: Any = kinds.KINDS[args.kind]
-    flags = {option.name: getattr(args, option.name) for option in kinds.options(cls)}
+    cls: Any = kinds.TRAININGS[args.kind]
+    flags = {option.name: getattr(args, option.name) for option in kinds.training_options(cls)}
     settings = kinds.read_settings(cls, args.config, flags)
-    from xqg_pyserini.train.report import training_text
+    from xqg_pyserini.train.job import training_text
 
     if args.kind == "generator":
         from xqg_pyserini.train.generator import train_generator

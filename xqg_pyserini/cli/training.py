@@ -139,7 +139,7 @@ def add_perturb(sub: argparse.ArgumentParser) -> None:
 
 def add_train(sub: argparse.ArgumentParser) -> None:
     """Add the flags of `xqg train`."""
-    from xqg_pyserini.train.settings import KINDS, options
+    from xqg_pyserini.train.settings import TRAININGS, training_options
 
     kinds = sub.add_subparsers(dest="kind", metavar="KIND", required=True)
     helps = {"retriever": "a bi-encoder", "generator": "what xqg generate writes queries with"}
@@ -155,7 +155,7 @@ def add_train(sub: argparse.ArgumentParser) -> None:
             metavar="FILE",
             help="YAML with any of the settings below, or a shipped recipe: xdr",
         )
-        for option in options(KINDS[name]):
+        for option in training_options(TRAININGS[name]):
             _setting(kind, option)
         if name == "generator":  # known, so that it can be refused with a reason
             kind.add_argument("--synthetic", nargs="+", help=argparse.SUPPRESS)
