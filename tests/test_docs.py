@@ -23,7 +23,7 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_in_the_pages_can_be_typed(page):
-    from xqg_pyserini.__main__ import parser
+    from xqg_pyserini.cli.main import parser
 
     text = page.read_text("utf-8").replace("\\\n", " ")
     typed = re.findall(r"^    (xqg (?!pyserini|COMMAND)[^\n#]*)", text, flags=re.MULTILINE)

