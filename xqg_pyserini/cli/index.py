@@ -2,9 +2,9 @@
 
 import argparse
 import sys
-from typing import Any
 
 from xqg_pyserini.cli import flags
+from xqg_pyserini.retrieve.index import IndexSettings, write_index
 
 EPILOG = flags.FUSION
 
@@ -15,12 +15,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--queries", metavar="STORE", help="without it: the baseline, passages alone"
     )
-    parser.add_argument(
-        "--type",
-        choices=["flat", "fp16", "sq8", "hnsw"],
-        default="flat",
-        help="float32, float16, 8-bit codes, or a graph (the only one held in memory)",
-    )
+    flags.add_settings(parser, IndexSettings)
     parser.add_argument(
         "--language-aware",
         action="store_true",
@@ -34,49 +29,44 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run `xqg index`."""
-    from xqg_pyserini.retrieve.index import build_index, build_language_indexes
-    from xqg_pyserini.stores import QueryStore, VectorStore
-
-    passages = VectorStore(args.passages)
-    queries, fusion = None, None
-    if args.queries is not None:
-        fusion = flags.fusion_of(args, passages.normalized)
-        queries = QueryStore(args.queries, args.num_queries)
-    else:
-        flags.refuse(
-            "mixes in --queries",
-            alpha=args.alpha,
-            beta=args.beta,
-            fusion=args.fusion,
-            languages=args.languages,
-            center=args.center,
-            num_queries=args.num_queries,
-            language_aware=args.language_aware,
+    kind = flags.settings_of(args, IndexSettings).kind
+    if args.queries is None:
+        _refuse_fusion(args)
+        index = write_index(
+            args.passages,
+            args.output,
+            kind,
+            normalize=bool(args.normalize),
+            overwrite=args.overwrite,
         )
-    options: dict[str, Any] = {
-        "queries": queries,
-        "fusion": fusion,
-        "kind": args.type,
-        "skip_unknown": args.skip_unknown,
-        "allow_unequal": args.allow_unequal,
-        "overwrite": args.overwrite,
-    }
+        flags.show(args, index.meta, f"{args.output}: {index.n} passages ({kind}), passages alone")
+        return
+    fused = flags.fused_of(args)
+    index = fused.write_index(args.output, kind, overwrite=args.overwrite, announce=_announce)
+    what = f"{fused.fusion} over {' '.join(fused.languages)}"
     if args.language_aware:
-        meta = build_language_indexes(passages, args.output, announce=_announce, **options)
-        what = f"{fusion}, one index each for {' '.join(meta['languages'])} and one for all"
-    else:
-        meta = build_index(passages, args.output, normalize=bool(args.normalize), **options)
-        what = "passages alone"
-        if fusion:
-            what = f"{fusion} over {' '.join(meta['fusion']['languages'])}"
-    text = f"{args.output}: {meta['n']} passages ({args.type}), {what}"
-    if fusion and fusion.center:
-        index = f"{args.output}/xx" if args.language_aware else args.output
+        what = f"{fused.fusion}, one index each for {' '.join(fused.languages)} and one for all"
+    text = f"{args.output}: {index.n} passages ({kind}), {what}"
+    if fused.fusion.center:
+        where = f"{args.output}/xx" if args.language_aware else args.output
         text += (
             "\nIt is centred: xqg search centres the questions too; in Pyserini, search each "
-            f"language by itself with XQG_CENTER={index} XQG_LANGUAGE=xx"
+            f"language by itself with XQG_CENTER={where} XQG_LANGUAGE=xx"
         )
-    flags.show(args, meta, text)
+    flags.show(args, index.meta, text)
+
+
+def _refuse_fusion(args: argparse.Namespace) -> None:
+    flags.refuse(
+        "mixes in --queries",
+        alpha=args.alpha,
+        beta=args.beta,
+        fusion=args.fusion,
+        languages=args.languages,
+        center=args.center,
+        num_queries=args.num_queries,
+        language_aware=args.language_aware,
+    )
 
 
 def _announce(text: str) -> None:

@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _set_up(args: argparse.Namespace) -> None:
     """Tell third-party libraries what they read from the environment when they are loaded."""
-    if args.threads is not None:
+    if args.threads is not None and args.threads > 0:
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ[name] = str(args.threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

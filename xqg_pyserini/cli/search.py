@@ -3,11 +3,11 @@
 import argparse
 import re
 from pathlib import Path
-from typing import Any
 
 from xqg_pyserini import data, files
 from xqg_pyserini.cli import flags
 from xqg_pyserini.errors import UserError
+from xqg_pyserini.retrieve.search import Index, SearchSettings
 
 EPILOG = flags.FUSION
 
@@ -33,9 +33,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--encoder", metavar="NAME", help="default: what the index or store was made with"
     )
-    parser.add_argument(
-        "--hits", type=int, default=100, metavar="N", help="passages a question (100)"
-    )
+    flags.add_settings(parser, SearchSettings)
     parser.add_argument("--output", required=True, metavar="RUN", help="the TREC run to write")
     flags.add_encoder(parser)
     flags.add_fusion(parser)
@@ -44,51 +42,38 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run `xqg search`."""
-    from xqg_pyserini.retrieve.search import search_index, search_stores
-
     if (args.index is None) == (args.passages is None):
         raise UserError("give --index DIR, or --passages STORE --queries STORE")
     inputs = [args.questions, *(args.index or ()), args.passages, args.queries]
     files.check_file(args.output, inputs)
+    hits = flags.settings_of(args, SearchSettings).hits
     questions = flags.questions_of(args)
-    engine = {"encoder": args.encoder, "encoder_flags": flags.encoder_flags(args)}
-    engine |= {"hits": args.hits, **flags.engine(args)}
     if args.index is not None:
-        flags.refuse(
-            "takes --passages and --queries; an index is fused already",
-            alpha=args.alpha,
-            beta=args.beta,
-            fusion=args.fusion,
-            languages=args.languages,
-            center=args.center,
-            normalize=args.normalize,
-            language_aware=args.language_aware,
-            queries=args.queries,
-            num_queries=args.num_queries,
-        )
-        index = args.index[0] if len(args.index) == 1 else args.index
-        run = search_index(index, questions, **engine)
+        _refuse_fusion(args)
+        index = Index(args.index)
+        run = index.search(questions, hits, encoder=flags.encoder_for(args, index))
     else:
-        run = search_stores(_fused(args), questions, language_aware=args.language_aware, **engine)
+        if args.queries is None:
+            raise UserError("searching the stores takes --queries STORE beside --passages")
+        fused = flags.fused_of(args)
+        run = fused.search(questions, hits, encoder=flags.encoder_for(args, fused.passages))
     tag = "xqg-" + re.sub(r"\s+", "-", Path(args.output).stem)
     data.write_run(args.output, run, tag)
-    hits = sum(map(len, run.values()))
-    summary = {"run": str(args.output), "questions": len(run), "hits": hits, "tag": tag}
-    flags.show(args, summary, f"{args.output}: {len(run)} questions, {hits} hits")
+    total = sum(map(len, run.values()))
+    summary = {"run": str(args.output), "questions": len(run), "hits": total, "tag": tag}
+    flags.show(args, summary, f"{args.output}: {len(run)} questions, {total} hits")
 
 
-def _fused(args: argparse.Namespace) -> Any:
-    from xqg_pyserini.fusion.fused import FusedPassages
-    from xqg_pyserini.stores import QueryStore, VectorStore
-
-    if args.queries is None:
-        raise UserError("searching the stores takes --queries STORE beside --passages")
-    passages = VectorStore(args.passages)
-    return FusedPassages(
-        passages,
-        QueryStore(args.queries, args.num_queries),
-        flags.fusion_of(args, passages.normalized),
-        skip_unknown=args.skip_unknown,
-        allow_unequal=args.allow_unequal,
+def _refuse_fusion(args: argparse.Namespace) -> None:
+    flags.refuse(
+        "takes --passages and --queries; an index is fused already",
+        alpha=args.alpha,
+        beta=args.beta,
+        fusion=args.fusion,
+        languages=args.languages,
+        center=args.center,
+        normalize=args.normalize,
         language_aware=args.language_aware,
+        queries=args.queries,
+        num_queries=args.num_queries,
     )
