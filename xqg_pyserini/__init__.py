@@ -7,19 +7,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xqg_pyserini.data import read_questions, write_run
+    from xqg_pyserini.data import (
+        Passage,
+        Question,
+        as_qrels,
+        as_questions,
+        as_run,
+        read_qrels,
+        read_questions,
+        read_run,
+        write_run,
+    )
     from xqg_pyserini.errors import UserError, XqgWarning
     from xqg_pyserini.evaluation.scores import evaluate_runs
     from xqg_pyserini.evaluation.submission import write_submission
-    from xqg_pyserini.fusion.formula import Fusion
-    from xqg_pyserini.fusion.fused import FusedPassages
+    from xqg_pyserini.fusion.formula import Fusion, FusionSettings
+    from xqg_pyserini.fusion.fused import Liberties
     from xqg_pyserini.generate.filter import filter_queries
     from xqg_pyserini.generate.job import generate_queries
+    from xqg_pyserini.models.encoder import Encoder
+    from xqg_pyserini.models.registry import EncoderSettings
     from xqg_pyserini.models.tuning.methods import TuningSettings
-    from xqg_pyserini.retrieve.accumulate import accumulate_queries
+    from xqg_pyserini.retrieve.accumulate import AccumulateSettings, accumulate_queries
     from xqg_pyserini.retrieve.encode import encode_passages
-    from xqg_pyserini.retrieve.index import build_index
-    from xqg_pyserini.retrieve.search import search_index, search_stores
+    from xqg_pyserini.retrieve.fused import Fused
+    from xqg_pyserini.retrieve.index import write_index
+    from xqg_pyserini.retrieve.search import Index
     from xqg_pyserini.stores import QueryStore, VectorStore
     from xqg_pyserini.train.mine import mine_negatives
     from xqg_pyserini.train.perturb import perturb_questions
@@ -28,55 +41,35 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "perturb_questions": "train.perturb",
-    "mine_negatives": "train.mine",
-    "train_retriever": "train.retriever",
-    "TuningSettings": "models.tuning.methods",
-    "RetrieverSettings": "train.settings",
-    "Fusion": "fusion.formula",
-    "FusedPassages": "fusion.fused",
-    "QueryStore": "stores",
-    "UserError": "errors",
-    "VectorStore": "stores",
-    "XqgWarning": "errors",
-    "accumulate_queries": "retrieve.accumulate",
-    "build_index": "retrieve.index",
-    "encode_passages": "retrieve.encode",
-    "evaluate_runs": "evaluation.scores",
-    "filter_queries": "generate.filter",
-    "generate_queries": "generate.job",
-    "read_questions": "data",
-    "search_index": "retrieve.search",
-    "search_stores": "retrieve.search",
-    "write_run": "data",
-    "write_submission": "evaluation.submission",
+_MODULES = {
+    "data": (
+        *("Passage", "Question", "as_qrels", "as_questions", "as_run", "read_qrels"),
+        *("read_questions", "read_run", "write_run"),
+    ),
+    "errors": ("UserError", "XqgWarning"),
+    "evaluation.scores": ("evaluate_runs",),
+    "evaluation.submission": ("write_submission",),
+    "fusion.formula": ("Fusion", "FusionSettings"),
+    "fusion.fused": ("Liberties",),
+    "generate.filter": ("filter_queries",),
+    "generate.job": ("generate_queries",),
+    "models.encoder": ("Encoder",),
+    "models.registry": ("EncoderSettings",),
+    "models.tuning.methods": ("TuningSettings",),
+    "retrieve.accumulate": ("AccumulateSettings", "accumulate_queries"),
+    "retrieve.encode": ("encode_passages",),
+    "retrieve.fused": ("Fused",),
+    "retrieve.index": ("write_index",),
+    "retrieve.search": ("Index",),
+    "stores": ("QueryStore", "VectorStore"),
+    "train.mine": ("mine_negatives",),
+    "train.perturb": ("perturb_questions",),
+    "train.retriever": ("train_retriever",),
+    "train.settings": ("RetrieverSettings",),
 }
+_HOMES = {name: module for module, names in _MODULES.items() for name in names}
 
-__all__ = [
-    "FusedPassages",
-    "Fusion",
-    "QueryStore",
-    "RetrieverSettings",
-    "TuningSettings",
-    "UserError",
-    "VectorStore",
-    "XqgWarning",
-    "accumulate_queries",
-    "build_index",
-    "encode_passages",
-    "evaluate_runs",
-    "filter_queries",
-    "generate_queries",
-    "mine_negatives",
-    "perturb_questions",
-    "read_questions",
-    "search_index",
-    "search_stores",
-    "train_retriever",
-    "write_run",
-    "write_submission",
-]
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

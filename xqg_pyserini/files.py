@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -45,9 +45,9 @@ class Line(NamedTuple):
     number: int
     text: str
 
-    def error(self, message: str) -> UserError:
+    def error(self, message: str, about: str | Sequence[str] = ()) -> UserError:
         """Return a `UserError` that says where this line stands."""
-        return UserError(f"{self.path}, line {self.number}: {message}")
+        return UserError(f"{self.path}, line {self.number}: {message}", about)
 
 
 # ---------------------------------------------------------------- reading
@@ -252,8 +252,8 @@ def check_output(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()) 
     if path.is_dir():
         if any(path.iterdir()) and not overwrite:
             raise UserError(
-                f"{path}: the folder already holds something; "
-                "give another name, or --overwrite to replace it"
+                f"{path}: the folder already holds something; give another name, or overwrite it",
+                "overwrite",
             )
         for other in [Path.cwd(), Path.home(), *_existing(inputs)]:
             if other.resolve().is_relative_to(path.resolve()):

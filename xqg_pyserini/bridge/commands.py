@@ -13,7 +13,7 @@ from typing import Any
 from xqg_pyserini.bridge.java import prepare
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.models.registry import resolve
-from xqg_pyserini.retrieve.index import refuse_language_aware
+from xqg_pyserini.retrieve.layout import refuse_language_aware
 
 KEY = "xqg"  # what --encoder-class takes
 
@@ -71,8 +71,7 @@ class _our_encoders:
             if ours is None:
                 resolve(encoder)  # an unknown name is an error before anything is loaded
             module = importlib.import_module("xqg_pyserini.bridge.encoders")
-            module.register()
-            module.search_in(ours)
+            module.register(ours)
         if self._name == "pyserini.encode":
             given = _value(self._arguments, "--dimension")
             module = importlib.import_module("xqg_pyserini.bridge.encoders")

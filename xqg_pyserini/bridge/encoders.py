@@ -13,9 +13,10 @@ import pyserini.encode.optional
 from xqg_pyserini.data import check_languages
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import aside_of
-from xqg_pyserini.models.engines import Encoder, load, same_space
-from xqg_pyserini.models.registry import EncoderSettings, agree, choose, registry, resolve
-from xqg_pyserini.retrieve.index import FaissIndex, read_centers
+from xqg_pyserini.models.encoder import Encoder
+from xqg_pyserini.models.registry import EncoderSettings, registry, resolve
+from xqg_pyserini.retrieve.layout import read_centers
+from xqg_pyserini.retrieve.search import FaissDirectory
 
 _FAISS_WRITER: Any = pyserini.encode.optional.FaissRepresentationWriter
 CENTER_VARIABLE, LANGUAGE_VARIABLE = "XQG_CENTER", "XQG_LANGUAGE"
@@ -30,7 +31,7 @@ class DocumentEncoder(pyserini.encode.DocumentEncoder):
 
     def __init__(self, model_name: str | EncoderSettings, device: str = "cpu", **_: Any) -> None:
         settings = _settings(model_name)
-        self._encoder = load(settings, "passage", _device(settings, device))
+        self._encoder = Encoder(settings, device=_device(settings, device))
 
     def encode(
         self, texts: Sequence[str], titles: Sequence[str | None] | None = None, **_: Any
@@ -39,7 +40,7 @@ class DocumentEncoder(pyserini.encode.DocumentEncoder):
         if titles is not None:
             pairs = zip(titles, texts, strict=True)
             texts = [f"{title} {text}" if title else text for title, text in pairs]
-        return self._encoder.encode(list(texts))
+        return self._encoder.encode_passages(list(texts))
 
 
 class QueryEncoder(pyserini.encode.QueryEncoder):
@@ -54,7 +55,12 @@ class QueryEncoder(pyserini.encode.QueryEncoder):
             is taken from each embedding (docs/method.md).  Default: the registry entry's, then
             the variable XQG_CENTER.
         language: the language of all queries; default: the entry's, then XQG_LANGUAGE.
+
+    Attributes: `searched`, the index that the queries are for, where it is known: queries that do
+    not fit it are refused.  `register` sets it in a class of its own.
     """
+
+    searched: Path | None = None
 
     def __init__(
         self,
@@ -73,14 +79,12 @@ class QueryEncoder(pyserini.encode.QueryEncoder):
         entry = registry().get(str(encoder_dir), {})
         center = center or entry.get("center") or os.environ.get(CENTER_VARIABLE)
         language = language or entry.get("language") or os.environ.get(LANGUAGE_VARIABLE)
-        indexes = [Path(index) for index in (center, _searched) if index is not None]
-        settings = _settings(encoder_dir, indexes)
+        paths = [Path(index) for index in (center, self.searched) if index is not None]
+        indexes = [FaissDirectory(path) for path in paths]
         self._offset = None if center is None else _offset(Path(center), language)
         if center is None:
             _warn_uncentered(indexes)
-        self._encoder = load(settings, "query", _device(settings, device))
-        for index in indexes:
-            _check_fit(self._encoder, index)
+        self._encoder = _query_encoder(encoder_dir, indexes, device)
 
     def encode(self, query: str, **_: Any) -> np.ndarray:
         """Encode one query; returns (d,) float32."""
@@ -88,36 +92,39 @@ class QueryEncoder(pyserini.encode.QueryEncoder):
 
     def encode_batch(self, queries: Sequence[str], **_: Any) -> np.ndarray:
         """Encode n queries; returns (n, d) float32."""
-        vectors = self._encoder.encode(list(queries))
+        vectors = self._encoder.encode_queries(list(queries))
         return vectors if self._offset is None else vectors - self._offset
 
 
-_searched: Path | None = None  # the index of the command that is being run, if it is one of ours
-
-
-def search_in(index: Path | None) -> None:
-    """Name the index that query encoders made from now on must fit."""
-    global _searched
-    _searched = index
-
-
-def _settings(name: str | EncoderSettings, indexes: Sequence[Path] = ()) -> EncoderSettings:
-    """Return an encoder's settings: the registry's, or for a bare model those of its index."""
-    for index in indexes:
-        meta, _ = read_centers(index)
-        if meta is not None:
-            if isinstance(name, EncoderSettings):
-                return agree(name, meta["encoder"], index)
-            return choose(name, None, meta["encoder"], index)
+def _settings(name: str | EncoderSettings) -> EncoderSettings:
     return name if isinstance(name, EncoderSettings) else resolve(name)
 
 
-def _warn_uncentered(indexes: Sequence[Path]) -> None:
+def _query_encoder(
+    name: str | EncoderSettings, indexes: Sequence[FaissDirectory], device: str
+) -> Encoder:
+    """Return the encoder of a name, or of a bare model with the settings of its index.
+
+    Raises `UserError` where its vectors do not belong into one of the indexes.
+    """
+    known = next((index for index in indexes if index.encoder is not None), None)
+    if known is not None and isinstance(name, str):
+        backend = str((known.encoder or {}).get("backend"))
+        encoder = Encoder.for_store(known, name, device=device if backend == "torch" else "cpu")
+    else:
+        settings = _settings(name)
+        encoder = Encoder(settings, device=_device(settings, device))
     for index in indexes:
-        if read_centers(index)[1] is not None:
+        Encoder.for_store(index, encoder)
+    return encoder
+
+
+def _warn_uncentered(indexes: Sequence[FaissDirectory]) -> None:
+    for index in indexes:
+        if index.centers is not None:
             warn(
-                f"{index} is centred, and the questions were not: search again with "
-                f"{CENTER_VARIABLE}={index} {LANGUAGE_VARIABLE}=xx (the questions' language)"
+                f"{index.path} is centred, and the questions were not: search again with "
+                f"{CENTER_VARIABLE}={index.path} {LANGUAGE_VARIABLE}=xx (the questions' language)"
             )
 
 
@@ -132,26 +139,21 @@ def _offset(index: Path, language: str | None) -> np.ndarray:
     check_languages([language])
     _, centers = read_centers(index)
     if centers is None:
-        raise UserError(f"{index}: not a centred index of ours (made by xqg index --center)")
+        raise UserError(f"{index}: not a centred index of ours (written with center)")
     if language not in centers.queries:
         warn(f"{index} has no generated queries in {language}: the mean of all queries centres")
     return centers.of(language)
 
 
-def _check_fit(encoder: Encoder, index: Path) -> None:
-    """Raise `UserError` where an encoder's vectors do not belong into an index."""
-    opened = FaissIndex(index)
-    same_space(encoder, opened.d, opened.meta and opened.meta["encoder"], index)
-
-
-def register() -> None:
+def register(searched: Path | None = None) -> None:
     """Put our classes last in Pyserini's maps, under "xqg".
 
-    Pyserini matches the keys as parts of model names, in order, unless --encoder-class is given;
-    last, ours catches only what no other key does.
+    Pyserini matches the keys as parts of model names, in order, unless the encoder class is given;
+    last, ours catches only what no other key does.  `searched` is the index that queries are for.
     """
+    bound = type("QueryEncoder", (QueryEncoder,), {"searched": searched})
     pyserini.encode.document_encoder_class_map["xqg"] = DocumentEncoder
-    pyserini.encode.query_encoder_class_map["xqg"] = QueryEncoder
+    pyserini.encode.query_encoder_class_map["xqg"] = bound if searched else QueryEncoder
 
 
 def guard_dimension(given: str | None) -> None:
@@ -174,7 +176,7 @@ def guard_dimension(given: str | None) -> None:
 
             found = int(np.asarray(batch_info["vector"]).shape[1])
             if found != self.dimension and given is not None:
-                raise UserError(f"--dimension is {given}, but the encoder gives {found} dimensions")
+                raise UserError(f"dimension is {given}, but the encoder gives {found}", "dimension")
             if found != self.dimension:
                 self.dimension, self.index = found, faiss.IndexFlatIP(found)
             super().write(batch_info, fields)

@@ -175,36 +175,30 @@ def _run_generation(args: argparse.Namespace, job: Any) -> None:
 
 def encode(args: argparse.Namespace) -> None:
     """Run `xqg encode`."""
-    from xqg_pyserini.models.registry import resolve
+    from xqg_pyserini.models.encoder import Encoder
     from xqg_pyserini.retrieve.encode import encode_passages
 
-    settings = resolve(args.encoder, _encoder_flags(args))
+    encoder = Encoder(args.encoder, **_encoder_flags(args), **_engine(args))
     store = encode_passages(
-        args.corpus,
-        settings,
-        args.output,
-        dtype=args.dtype,
-        overwrite=args.overwrite,
-        **_engine(args),
+        args.corpus, encoder, args.output, dtype=args.dtype, overwrite=args.overwrite
     )
     _print(args, store.meta, f"{args.output}: {store.n} passages, {store.d} dimensions")
 
 
 def accumulate(args: argparse.Namespace) -> None:
     """Run `xqg accumulate`."""
-    from xqg_pyserini.retrieve.accumulate import accumulate_queries
+    from xqg_pyserini.models.encoder import Encoder
+    from xqg_pyserini.retrieve.accumulate import AccumulateSettings, accumulate_queries
+    from xqg_pyserini.stores import VectorStore
 
+    passages = VectorStore(args.passages)
     store = accumulate_queries(
         args.queries,
-        args.passages,
+        passages,
         args.output,
-        encoder=args.encoder,
-        encoder_flags=_encoder_flags(args),
-        dtype=args.dtype,
-        skip_unknown=args.skip_unknown,
-        keep_counts=args.keep_counts,
+        AccumulateSettings(args.dtype, args.skip_unknown, tuple(args.keep_counts)),
+        encoder=Encoder.for_store(passages, args.encoder, **_encoder_flags(args), **_engine(args)),
         overwrite=args.overwrite,
-        **_engine(args),
     )
     totals = " ".join(f"{language} {n}" for language, n in store.totals().items())
     without = int((store.counts.sum(axis=1) == 0).sum())
@@ -215,32 +209,29 @@ def accumulate(args: argparse.Namespace) -> None:
 
 def index(args: argparse.Namespace) -> None:
     """Run `xqg index`."""
-    from xqg_pyserini.retrieve.index import build_index, build_language_indexes
-    from xqg_pyserini.stores import VectorStore
+    from xqg_pyserini.retrieve.index import write_index
 
-    passages = VectorStore(args.passages)
     fusion = None
     if args.queries is not None:
-        fusion = _fusion(args, passages.normalized, args.language_aware)
+        fused = _fused(args)
+        fusion = fused.fusion
+        meta = fused.write_index(
+            args.output, args.type, overwrite=args.overwrite, announce=_announce
+        ).meta
+        what = f"{fusion} over {' '.join(fused.languages)}"
+        if args.language_aware:
+            what = f"{fusion}, one index each for {' '.join(meta['languages'])} and one for all"
     else:
         names = ("alpha", "beta", "fusion", "languages", "center", "num_queries", "language_aware")
         _refuse(args, *names, why="mixes in --queries")
-    options = {
-        "queries": None if args.queries is None else _query_store(args),
-        "fusion": fusion,
-        "kind": args.type,
-        "skip_unknown": args.skip_unknown,
-        "allow_unequal": args.allow_unequal,
-        "overwrite": args.overwrite,
-    }
-    if args.language_aware:
-        meta = build_language_indexes(passages, args.output, announce=_announce, **options)
-        what = f"{fusion}, one index each for {' '.join(meta['languages'])} and one for all"
-    else:
-        meta = build_index(passages, args.output, normalize=bool(args.normalize), **options)
         what = "passages alone"
-        if fusion:
-            what = f"{fusion} over {' '.join(meta['fusion']['languages'])}"
+        meta = write_index(
+            args.passages,
+            args.output,
+            args.type,
+            normalize=bool(args.normalize),
+            overwrite=args.overwrite,
+        ).meta
     text = f"{args.output}: {meta['n']} passages ({args.type}), {what}"
     if fusion and fusion.center:
         index = f"{args.output}/xx" if args.language_aware else args.output
@@ -257,15 +248,14 @@ def _announce(text: str) -> None:
 
 def search(args: argparse.Namespace) -> None:
     """Run `xqg search`."""
-    from xqg_pyserini.retrieve.search import search_index, search_stores
+    from xqg_pyserini.models.encoder import Encoder
+    from xqg_pyserini.retrieve.search import Index
 
     if (args.index is None) == (args.passages is None):
         raise UserError("give --index DIR, or --passages STORE --queries STORE")
     inputs = [args.questions, *(args.index or ()), args.passages, args.queries]
     files.check_file(args.output, inputs)
     questions = _questions(args)
-    engine = {"encoder": args.encoder, "encoder_flags": _encoder_flags(args), "hits": args.hits}
-    engine |= _engine(args)
     if args.index is not None:
         _refuse(
             args,
@@ -280,31 +270,39 @@ def search(args: argparse.Namespace) -> None:
             "num_queries",
             why="takes --passages and --queries; an index is fused already",
         )
-        index = args.index[0] if len(args.index) == 1 else args.index
-        run = search_index(index, questions, **engine)
+        searched: Any = Index(args.index)
+        store: Any = searched
     else:
-        run = search_stores(_fused(args), questions, language_aware=args.language_aware, **engine)
+        searched = _fused(args)
+        store = searched.passages
+    encoder = Encoder.for_store(store, args.encoder, **_encoder_flags(args), **_engine(args))
+    run = searched.search(questions, args.hits, encoder=encoder)
     tag = "xqg-" + re.sub(r"\s+", "-", Path(args.output).stem)
     data.write_run(args.output, run, tag)
-    hits = sum(len(found) for found in run.values())
+    hits = sum(len(ranking) for ranking in run.values())
     summary = {"run": str(args.output), "questions": len(run), "hits": hits, "tag": tag}
     _print(args, summary, f"{args.output}: {len(run)} questions, {hits} hits")
 
 
 def _fused(args: argparse.Namespace) -> Any:
-    from xqg_pyserini.fusion.fused import FusedPassages
-    from xqg_pyserini.stores import VectorStore
+    from xqg_pyserini.fusion.formula import FusionSettings
+    from xqg_pyserini.fusion.fused import Liberties
+    from xqg_pyserini.retrieve.fused import Fused
+    from xqg_pyserini.stores import QueryStore, VectorStore
 
     if args.queries is None:
         raise UserError("searching the stores takes --queries STORE beside --passages")
     passages = VectorStore(args.passages)
-    return FusedPassages(
+    languages = None if args.languages is None else data.check_languages(args.languages)
+    settings = FusionSettings(
+        args.fusion, args.alpha, args.beta, languages, args.normalize, args.center
+    )
+    return Fused(
         passages,
-        _query_store(args),
-        _fusion(args, passages.normalized, args.language_aware),
-        skip_unknown=args.skip_unknown,
-        allow_unequal=args.allow_unequal,
-        language_aware=args.language_aware,
+        QueryStore(args.queries, args.num_queries),
+        settings.complete(passages.normalized, args.language_aware),
+        Liberties(args.allow_unequal, args.skip_unknown),
+        own=args.language_aware,
     )
 
 
@@ -636,28 +634,6 @@ def _encoder_flags(args: argparse.Namespace) -> dict[str, Any]:
 
 def _engine(args: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(args, name) for name in ("device", "precision", "batch_size")}
-
-
-def _query_store(args: argparse.Namespace) -> Any:
-    from xqg_pyserini.stores import QueryStore
-
-    return QueryStore(args.queries, args.num_queries)
-
-
-def _fusion(args: argparse.Namespace, normalized: bool, language_aware: bool = False) -> Any:
-    from xqg_pyserini.fusion.formula import choose_fusion
-
-    languages = None if args.languages is None else data.check_languages(args.languages)
-    return choose_fusion(
-        args.fusion,
-        args.alpha,
-        args.beta,
-        languages,
-        args.normalize,
-        args.center,
-        normalized_encoder=normalized,
-        language_aware=language_aware,
-    )
 
 
 def _refuse(args: argparse.Namespace, *names: str, why: str) -> None:

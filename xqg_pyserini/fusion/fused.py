@@ -1,9 +1,10 @@
 """Two stores and a fusion → augmented vectors, block by block.
 
-Every stage that needs E'(p) reads it here: building an index and language-aware search alike.
+Every stage that needs E'(p) reads it here: building an index and searching the stores alike.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -11,22 +12,35 @@ import numpy as np
 
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.fusion.formula import Centers, Fusion, augment
+from xqg_pyserini.settings import option
 from xqg_pyserini.stores import Block, QueryStore, StorePair, VectorStore
 
+Languages = tuple[str, ...]
 
-class FusedPassages:
+
+@dataclass(frozen=True)
+class Liberties:
+    """What is let pass where two stores do not quite fit."""
+
+    allow_unequal: bool = option(False, "let a sum pass over unequal numbers of queries")
+    skip_unknown: bool = option(False, "leave out queries for passages that are not there")
+
+
+class FusedStores:
     """The passages of a store with their generated queries mixed in.
 
     Args:
         passages, queries: the stores, or their folders; aligned by id.
         fusion: how; `languages=None` stands for all that the query store has.
-        skip_unknown: leave out queries for passages that are not there (counted in `skipped`).
-        allow_unequal: let a sum pass over passages with unequal numbers of queries.
-        language_aware: the languages will be fused one at a time (see `block_for`), so that a
-            sum must be over equal counts in each of them.
+        liberties: what is let pass.
+        own: each language is fused by itself, with its own queries alone, and not all together.
+
+    Attributes: `passages`, `queries`, `pair` (both, aligned), `fusion`, `own`; `languages`, those
+    that are mixed in.
 
     Raises:
-        UserError: where the stores do not fit, a language has no query, or a sum is unfair.
+        UserError: where the stores do not fit, a language has no query, or a sum is over unequal
+            numbers of queries: in all languages together, or with `own` in one of them.
     """
 
     def __init__(
@@ -34,27 +48,38 @@ class FusedPassages:
         passages: str | Path | VectorStore,
         queries: str | Path | QueryStore,
         fusion: Fusion,
+        liberties: Liberties | None = None,
         *,
-        skip_unknown: bool = False,
-        allow_unequal: bool = False,
-        language_aware: bool = False,
+        own: bool = False,
     ) -> None:
         self.passages = passages if isinstance(passages, VectorStore) else VectorStore(passages)
         self.queries = queries if isinstance(queries, QueryStore) else QueryStore(queries)
+        self.fusion, self.own, self.liberties = fusion, own, liberties or Liberties()
         _same_encoder(self.passages, self.queries)
-        self.pair = StorePair(self.passages, self.queries, skip_unknown)
+        self.pair = StorePair(self.passages, self.queries, self.liberties.skip_unknown)
         if self.pair.skipped:
             warn(
                 f"{self.pair.skipped} passages with queries in {self.queries.path} are not in "
                 f"{self.passages.path} and were skipped"
             )
-        self.fusion = fusion
         self.languages = self.choose_languages(fusion.languages)
-        if fusion.form == "sum" and not allow_unequal:
-            for some in [(one,) for one in self.languages] if language_aware else [self.languages]:
-                self.refuse_unequal(some)
+        if fusion.form == "sum" and not self.liberties.allow_unequal:
+            for mixed in self.mixes:
+                self.refuse_unequal(mixed)
 
-    def choose_languages(self, languages: tuple[str, ...] | None) -> tuple[str, ...]:
+    @property
+    def mixes(self) -> list[Languages]:
+        """Return the sets of languages that are mixed in: all, or with `own` each by itself."""
+        return [(language,) for language in self.languages] if self.own else [self.languages]
+
+    def mix_for(self, language: str | None) -> Languages:
+        """Return the languages that a question in `language` meets.
+
+        With `own` that is its own alone; one that has no query in the store meets all.
+        """
+        return (language,) if self.own and language in self.languages else self.languages
+
+    def choose_languages(self, languages: Languages | None) -> Languages:
         """Return the languages, or all that passages have queries in for None.
 
         Raises `UserError` for one without a query.
@@ -73,28 +98,38 @@ class FusedPassages:
                 )
         return languages
 
-    def _count(self, languages: tuple[str, ...]) -> tuple[int, int, int]:
+    def _count(self, languages: Languages) -> tuple[int, int, int]:
         """Return the lowest and the highest number of queries a passage, and how many have none."""
         low, high, without = 1 << 62, 0, 0
-        for start in range(0, self.passages.n, 1 << 20):
-            stop = min(start + (1 << 20), self.passages.n)
-            totals = self.pair.counts(start, stop, languages).sum(axis=1, dtype=np.int64)
+        for rows in self.pair.count_blocks():
+            totals = self.pair.counts(rows, languages).sum(axis=1, dtype=np.int64)
             low, high = min(low, int(totals.min())), max(high, int(totals.max()))
             without += int((totals == 0).sum())
         return low, high, without
 
-    def without_queries(self, languages: tuple[str, ...]) -> int:
-        """Return how many passages have no query in some languages, and keep their embedding."""
+    def without_queries(self, languages: Languages) -> int:
+        """Return how many passages have no query in these languages, and keep their embedding."""
         return self._count(languages)[2]
 
-    def refuse_unequal(self, languages: tuple[str, ...]) -> None:
+    def warn_without(self, mixes: list[Languages]) -> None:
+        """Warn of the passages that keep their own embedding in each of these mixes."""
+        without = {languages: self.without_queries(languages) for languages in mixes}
+        counted = [f"{' '.join(languages)} {n}" for languages, n in without.items() if n]
+        if counted:
+            warn(
+                f"passages without queries, of {self.passages.n}, keep their own embedding: "
+                f"{', '.join(counted)}"
+            )
+
+    def refuse_unequal(self, languages: Languages) -> None:
         """Raise `UserError` unless all passages have one number of queries in these languages."""
         low, high, _ = self._count(languages)
         if low != high:
             raise UserError(
                 f"a sum over unequal numbers of queries ({low} to {high} a passage in "
-                f"{' '.join(languages)}) favours the passages that have more; use the mean "
-                "(--beta), or force it with --allow-unequal"
+                f"{' '.join(languages)}) favours the passages that have more; use the mean (beta), "
+                "or force it with allow_unequal",
+                ("beta", "allow_unequal"),
             )
 
     @cached_property
@@ -119,34 +154,34 @@ class FusedPassages:
             pooled.astype(np.float32),
         )
 
-    def raw_blocks(self, languages: tuple[str, ...] | None = None) -> Iterator[Block]:
-        """Yield the passages with the sums and counts of some of the chosen languages, or all."""
-        return self.pair.blocks(self.languages if languages is None else languages)
-
-    def fuse(self, block: Block, languages: tuple[str, ...] | None = None) -> np.ndarray:
-        """Return the augmented vectors (b, d) of a block, of some of the chosen languages."""
-        chosen = self.languages if languages is None else languages
+    def fuse(self, block: Block, languages: Languages) -> np.ndarray:
+        """Return the augmented vectors (b, d) float32 of a block that has these languages."""
         return augment(
             self.fusion,
             block.passages,
-            {l: block.sums[l] for l in chosen},
-            {l: block.counts[l] for l in chosen},
+            {l: block.sums[l] for l in languages},
+            {l: block.counts[l] for l in languages},
             self.centers if self.fusion.center else None,
         )
 
-    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield (first row, augmented vectors (b, d) float32) for all passages."""
-        for block in self.raw_blocks():
-            yield block.start, self.fuse(block)
+    def blocks(self, languages: Languages | None = None) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield (first row, augmented vectors (b, d) float32) for all passages.
+
+        With the queries of these languages: by default all that were chosen.
+        """
+        languages = self.languages if languages is None else languages
+        for block in self.pair.blocks(languages):
+            yield block.start, self.fuse(block, languages)
 
 
 def _same_encoder(passages: VectorStore, queries: QueryStore) -> None:
     if queries.d != passages.d:
         return  # StorePair says so, and better
     for key in ("backend", "pooling", "normalize", "query_model", "fingerprint"):
-        ours, theirs = passages.encoder.get(key), queries.encoder.get(key)
-        if ours != theirs and not (key == "fingerprint" and queries.encoder.get("query_model")):
+        of_passages, of_queries = passages.encoder.get(key), queries.encoder.get(key)
+        untied = key == "fingerprint" and queries.encoder.get("query_model")
+        if of_passages != of_queries and not untied:
             raise UserError(
                 f"{queries.path} was made with another encoder than {passages.path} "
-                f"({key}: {theirs!r}, not {ours!r}); encode both with one"
+                f"({key}: {of_queries!r}, not {of_passages!r}); encode both with one"
             )

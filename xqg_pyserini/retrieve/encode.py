@@ -1,5 +1,6 @@
 """Corpus → passage store: streaming, resumable, the same bytes however often it was killed."""
 
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from tqdm import tqdm
 from xqg_pyserini.data import read_corpus
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import chunks, describe_sources, file_sha256, write_json
-from xqg_pyserini.models.engines import load
-from xqg_pyserini.models.registry import EncoderSettings, resolve
+from xqg_pyserini.models.encoder import Encoder
+from xqg_pyserini.settings import option
 from xqg_pyserini.stores import (
+    DTYPES,
     IDS,
     META,
     PASSAGES,
@@ -29,73 +31,79 @@ from xqg_pyserini.stores import (
 CHUNK = 512  # passages sorted by length and encoded together; a resumed job goes on at a chunk
 
 
+@dataclass(frozen=True)
+class EncodeSettings:
+    """How passages are stored."""
+
+    dtype: str = option("float32", "of the store", *DTYPES)
+
+
 def encode_passages(
     corpus: str | Path,
-    encoder: str | EncoderSettings,
+    encoder: Encoder | str,
     output: str | Path,
     *,
-    dtype: str = "float32",
-    device: str = "auto",
-    precision: str = "fp32",
-    batch_size: int = 32,
+    dtype: str = EncodeSettings.dtype,
     overwrite: bool = False,
 ) -> VectorStore:
     """Encode every passage of a corpus into a store at `output`.
 
     The corpus is read twice: once to check every record and its id before a model is loaded, once
-    to encode.  Vectors are written as `dtype` ("float32" or "float16").
+    to encode.
+
+    Args:
+        corpus: a file, a directory or a pattern.
+        encoder: an `Encoder`, or what one is made of.
+        output: the folder to write.
+        dtype: of the vectors: "float32" or "float16".
+        overwrite: replace what `output` holds.
 
     Raises:
         UserError: for a record that cannot be read, two passages with one id, an encoder that
-            cannot be loaded, an output that holds something (without `overwrite`).
+            cannot be loaded, an output that holds something.
     """
     check_dtype(dtype)
-    settings = resolve(encoder) if isinstance(encoder, str) else encoder
+    encoder = encoder if isinstance(encoder, Encoder) else Encoder(encoder)
     sources = describe_sources(corpus)
     job = {
         "stage": "encode",
-        "encoder": repr(settings),
+        "encoder": repr(encoder.settings),
         "sources": sources,
         "dtype": dtype,
-        "how": [device, precision, batch_size],
+        "how": encoder.how,
     }
     with resumable(output, job, overwrite, [corpus]) as part:
         if "n" not in part.state:
             part.state["n"] = write_ids(corpus, part.path / IDS)
             part.save(0)
-        _encode(corpus, settings, part, dtype, (device, precision, batch_size), sources)
+        _encode(corpus, encoder, part, dtype, sources)
     return VectorStore(output)
 
 
 def _encode(
-    corpus: str | Path,
-    settings: EncoderSettings,
-    part: Job,
-    dtype: str,
-    how: tuple[str, str, int],
-    sources: list[dict[str, Any]],
+    corpus: str | Path, encoder: Encoder, part: Job, dtype: str, sources: list[dict[str, Any]]
 ) -> None:
-    encoder = load(settings, "passage", *how)
-    n, path = part.state["n"], part.path / VECTORS
-    fresh = part.begin(encoder.describe())
+    n, path, description = part.state["n"], part.path / VECTORS, encoder.describe("passage")
+    fresh = part.begin(description)
     matrix = create_matrix(path, (n, encoder.dimension), dtype) if fresh else reopen_matrix(path)
     passages = islice(read_corpus(corpus), part.done, None)
     bar = tqdm(total=n, initial=part.done, desc="encoding", unit=" passages", disable=None)
     with bar:
         start = part.done
         for chunk in chunks(passages, CHUNK):
-            vectors = encoder.encode([passage.full for _, passage in chunk], bar.update)
+            vectors = encoder.encode_passages([passage.full for _, passage in chunk], bar.update)
             rows = matrix[start : start + len(chunk)]
             rows[:] = vectors
             if dtype == "float16" and not (abs(rows) < float("inf")).all():
                 raise UserError(
-                    f"the vectors of {settings.name} do not fit into float16; use --dtype float32"
+                    f"the vectors of {encoder.settings.name} do not fit into float16; use float32",
+                    "dtype",
                 )
             start += len(chunk)
             if part.due:
                 part.save(start, [matrix])
     matrix.flush()
-    meta = store_meta(PASSAGES, n, encoder.dimension, dtype, encoder.describe())
+    meta = store_meta(PASSAGES, n, encoder.dimension, dtype, description)
     meta["ids_sha256"] = file_sha256(part.path / IDS)
     meta["vectors_sha256"] = file_sha256(path)
     meta["sources"] = sources

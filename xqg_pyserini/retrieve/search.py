@@ -1,235 +1,226 @@
-"""Questions → TREC runs: over an index, or language-aware from the stores.
-
-Language-aware search mixes each question's own language's queries into the passages, so every
-language sees vectors of its own; they are fused block by block and never stored.
-"""
+"""Questions → runs over an index: ours, or any Faiss index of Pyserini's."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from xqg_pyserini.data import Question, Run
+from xqg_pyserini.data import Question, QuestionsLike, Run, as_questions
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.fusion.formula import Centers
-from xqg_pyserini.fusion.fused import FusedPassages
-from xqg_pyserini.models.engines import Encoder, load, same_space
-from xqg_pyserini.models.registry import EncoderSettings, choose, resolve
-from xqg_pyserini.retrieve.index import DOCID, FaissIndex, LanguageIndexes, language_aware
-from xqg_pyserini.retrieve.topk import Best
-from xqg_pyserini.stores import VectorStore, ids_at
+from xqg_pyserini.models.encoder import Encoder
+from xqg_pyserini.retrieve.layout import (
+    DOCID,
+    INDEX,
+    META,
+    LanguageIndexes,
+    language_aware,
+    read_centers,
+    refuse_language_aware,
+)
+from xqg_pyserini.settings import option
+from xqg_pyserini.stores import ids_at
 
 BATCH = 256  # questions searched together
 
-Languages = tuple[str, ...]
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """How far a search goes."""
+
+    hits: int = option(100, "passages a question", metavar="N")
+
+    def __post_init__(self) -> None:
+        check_hits(self.hits)
 
 
-def search_index(
-    index: str | Path | FaissIndex | Sequence[str | Path],
-    questions: Sequence[Question],
-    *,
-    encoder: str | None = None,
-    encoder_flags: Mapping[str, Any] | None = None,
-    hits: int = 100,
-    device: str = "auto",
-    precision: str = "fp32",
-    batch_size: int = 32,
-    vectors: np.ndarray | None = None,
-) -> Run:
-    """Search a Faiss directory, ours or Pyserini's; a centred index centres each question.
+class Index:
+    """An index opened for search: a Faiss directory of ours or Pyserini's, or several.
 
-    Of a language-aware folder (`index.build_language_indexes`), or of a list of folders from it,
-    each question searches the index of its own language.  One whose language has none searches
-    that of all languages, and a warning counts such questions; where that one is not given either,
-    they are refused.
+    Of a language-aware folder, or of a list of folders from it, each question searches the index
+    of its own language.  One whose language has none searches that of all languages, and a warning
+    counts such questions; where that one is not given either, they are refused.
 
-    `encoder` may be left out where the index says what it was made with (`xqg.json`).  `vectors`
-    are the questions' embeddings (q, d) float32 where they are at hand (`encode_questions`).
+    Attributes:
+        path: the directory, the first of several.
+        n, d: numbers of passages and of dimensions.
+        meta: what `xqg.json` says; None for an index that xqg did not write.
+        centers: the means that a centred index takes from each question; else None.
 
     Raises:
-        UserError: for an encoder that does not fit the index, a question without language and a
-            centred index, an index without `xqg.json` and no encoder.
+        UserError: where a file is missing or they do not belong together.
     """
-    if not isinstance(index, FaissIndex):
-        several = [index] if isinstance(index, str | Path) else list(index)
-        if len(several) > 1 or language_aware(several[0]) is not None:
-            engine = (encoder, encoder_flags, hits, device, precision, batch_size, vectors)
-            return _search_languages(LanguageIndexes(several), questions, *engine)
-        index = several[0]
-    opened = index if isinstance(index, FaissIndex) else FaissIndex(index)
-    check_hits(hits)
-    if not questions:
-        return {}
-    if opened.centers is not None:
-        check_question_languages(questions, f"{opened.path} is centred")
-    settings = _index_settings(opened, encoder, encoder_flags)
-    if vectors is None:
-        vectors = _encode_for_index(opened, questions, settings, device, precision, batch_size)
-    if opened.centers is not None:
-        vectors = centered(vectors, questions, opened.centers)
-    scores, rows = [], []
-    bar = tqdm(total=len(questions), desc="searching", unit=" questions", disable=None)
-    with bar:
-        for start in range(0, len(questions), BATCH):
-            found = opened.search(vectors[start : start + BATCH], hits)
-            scores.append(found[0])
-            rows.append(found[1])
-            bar.update(len(found[0]))
-    found_rows = np.concatenate(rows)
-    names = ids_at(opened.path / DOCID, np.unique(found_rows).tolist())
-    return make_run(questions, np.concatenate(scores), found_rows, names)
 
+    def __init__(self, path: str | Path | Sequence[str | Path]) -> None:
+        paths = [Path(path)] if isinstance(path, str | Path) else [Path(one) for one in path]
+        if not paths:
+            raise UserError("no index to search", "index")
+        self.path = paths[0]
+        self._languages: LanguageIndexes | None = None
+        if len(paths) > 1 or language_aware(paths[0]) is not None:
+            self._languages = LanguageIndexes(paths)
+            self.path = self._languages.folders[0]
+            self._first = FaissDirectory(next(iter(self._languages.paths.values())))
+            self.meta = read_centers(self.path)[0]
+        else:
+            self._first = FaissDirectory(self.path)
+            self.meta = self._first.meta
+        self.n, self.d = self._first.n, self._first.d
+        self.centers = self._first.centers
 
-def _index_settings(
-    opened: FaissIndex, encoder: str | None, flags: Mapping[str, Any] | None
-) -> EncoderSettings:
-    if opened.meta is not None:
-        return choose(encoder, flags, opened.meta["encoder"], opened.path)
-    if encoder is None:
-        raise UserError(f"{opened.path} does not say its encoder (no xqg.json): give --encoder")
-    return resolve(encoder, flags)
+    @property
+    def encoder(self) -> dict[str, Any] | None:
+        """Return what is recorded of the encoder; None for an index that xqg did not write."""
+        return self.meta and self.meta["encoder"]
 
+    def search(
+        self,
+        questions: QuestionsLike,
+        k: int = SearchSettings.hits,
+        *,
+        encoder: Encoder | None = None,
+        vectors: np.ndarray | None = None,
+    ) -> Run:
+        """Search; a centred index centres each question by its language.
 
-def _encode_for_index(
-    opened: FaissIndex,
-    questions: Sequence[Question],
-    settings: EncoderSettings,
-    device: str,
-    precision: str,
-    batch_size: int,
-) -> np.ndarray:
-    model = load(settings, "query", device, precision, batch_size)
-    same_space(model, opened.d, opened.meta and opened.meta["encoder"], opened.path)
-    return encode_questions(model, questions)
+        Args:
+            questions: a file, or values; see `as_questions`.
+            k: hits a question.
+            encoder: may be left out where the index says what it was made with.
+            vectors: the questions' embeddings (q, d) float32, where they are at hand.
 
+        Raises:
+            UserError: for an encoder that does not fit the index, a question without language
+                where the search depends on it.
+        """
+        check_hits(k)
+        questions = as_questions(questions)
+        if not questions:
+            return {}
+        if self._languages is not None:
+            check_question_languages(questions, "each language has an index of its own")
+        elif self.centers is not None:
+            check_question_languages(questions, f"{self.path} is centred")
+        groups = self._groups(questions)
+        vectors = question_vectors(self, questions, encoder, vectors)
+        run: Run = {}
+        for directory, members in groups.items():
+            self._check_same(directory)
+            asking = [questions[i] for i in members]
+            run |= directory.search(asking, vectors[members], k)
+        return {question.id: run[question.id] for question in questions}
 
-def _search_languages(
-    indexes: LanguageIndexes,
-    questions: Sequence[Question],
-    encoder: str | None,
-    encoder_flags: Mapping[str, Any] | None,
-    hits: int,
-    device: str,
-    precision: str,
-    batch_size: int,
-    vectors: np.ndarray | None,
-) -> Run:
-    """Search each question in its own language's index, one index after the other."""
-    check_hits(hits)
-    check_question_languages(questions, "each language has an index of its own")
-    groups: dict[Path, list[int]] = {}
-    for i, question in enumerate(questions):
-        groups.setdefault(indexes.of(question.language), []).append(i)
-    known = [language for language in indexes.paths if language is not None]
-    warn_fallback(questions, known, "they are searched in the index of all languages")
-    found: Run = {}
-    first: FaissIndex | None = None
-    for path, members in groups.items():
-        opened = FaissIndex(path)
-        first = first or opened
-        if vectors is None:
-            vectors = _encode_for_index(
-                opened,
-                questions,
-                _index_settings(opened, encoder, encoder_flags),
-                device,
-                precision,
-                batch_size,
+    def _groups(self, questions: Sequence[Question]) -> "dict[FaissDirectory, list[int]]":
+        """Return which questions search which directory."""
+        if self._languages is None:
+            return {self._first: list(range(len(questions)))}
+        by_path: dict[Path, list[int]] = {}
+        for i, question in enumerate(questions):
+            by_path.setdefault(self._languages.of(question.language), []).append(i)
+        known = [language for language in self._languages.paths if language is not None]
+        warn_fallback(questions, known, "they are searched in the index of all languages")
+        return {FaissDirectory(path): members for path, members in by_path.items()}
+
+    def _check_same(self, directory: "FaissDirectory") -> None:
+        if (directory.d, directory.encoder) != (self.d, self._first.encoder):
+            raise UserError(
+                f"{directory.path} was made with another encoder than {self._first.path}; use one"
             )
-        if (opened.d, opened.meta and opened.meta["encoder"]) != (
-            first.d,
-            first.meta and first.meta["encoder"],
-        ):
-            raise UserError(f"{path} was made with another encoder than {first.path}; use one")
-        some = [questions[i] for i in members]
-        found |= search_index(opened, some, hits=hits, vectors=vectors[members])
-    return {question.id: found[question.id] for question in questions}
 
 
-def search_stores(
-    fused: FusedPassages,
-    questions: Sequence[Question],
-    *,
-    encoder: str | None = None,
-    encoder_flags: Mapping[str, Any] | None = None,
-    hits: int = 100,
-    language_aware: bool = True,
-    device: str = "auto",
-    precision: str = "fp32",
-    batch_size: int = 32,
-    vectors: np.ndarray | None = None,
-) -> Run:
-    """Search the stores themselves: each question with its own language's queries mixed in.
+class FaissDirectory:
+    """One directory with Faiss's file and its ids, checked; the index is memory-mapped."""
 
-    A question whose language has no query in the whole store (or is not among the chosen
-    languages) is searched with all chosen languages; a warning counts such questions.  Without
-    `language_aware` all questions are, and the run is that of the index with the same fusion.
-    `vectors` are the questions' embeddings (q, d) float32 where they are at hand.
+    def __init__(self, path: Path) -> None:
+        import faiss
 
-    Raises:
-        UserError: for a question without language, or an encoder that is not the stores'.
-    """
-    store = fused.passages
-    check_hits(hits)
-    if not questions:
-        return {}
-    if language_aware or fused.fusion.center:
-        check_question_languages(questions, "the search depends on the language")
-    engine = (encoder, encoder_flags, device, precision, batch_size)
-    if vectors is None:
-        vectors = encode_for_store(store, questions, *engine)
-    else:
-        choose(encoder, encoder_flags, store.encoder, store.path)
-    if fused.fusion.center:
-        vectors = centered(vectors, questions, fused.centers)
-    groups: dict[Languages, list[int]] = {}
-    for i, question in enumerate(questions):
-        own = language_aware and question.language in fused.languages
-        chosen = (str(question.language),) if own else fused.languages
-        groups.setdefault(chosen, []).append(i)
-    if language_aware:
-        warn_fallback(questions, fused.languages, f"{' '.join(fused.languages)} are mixed in")
-    _warn_without(fused, groups)
-    needed = tuple(l for l in fused.languages if any(l in languages for languages in groups))
-    k = min(hits, store.n)
-    best = Best(len(questions), k)
-    bar = tqdm(total=store.n, desc="searching", unit=" passages", disable=None)
-    with bar:
-        for block in fused.raw_blocks(needed):
-            for languages, members in groups.items():
-                passages = fused.fuse(block, languages)
-                best.offer(members, vectors[members] @ passages.T, block.start)
-            bar.update(len(block.passages))
-    scores, rows = best.ranked()
-    return make_run(questions, scores, rows, ids_at(store.ids_path, np.unique(rows).tolist()))
+        self.path = path
+        refuse_language_aware(self.path)
+        if not self.path.is_dir():
+            raise UserError(f"{self.path}: no such index (expected a folder with {INDEX}, {DOCID})")
+        for name in (INDEX, DOCID):
+            if not (self.path / name).is_file():
+                raise UserError(
+                    f"{self.path / name}: missing; this is no Faiss index of Pyserini's"
+                )
+        try:
+            self._index = faiss.read_index(str(self.path / INDEX), faiss.IO_FLAG_MMAP_IFC)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise UserError(f"{self.path / INDEX}: Faiss cannot read it ({reason})") from None
+        self.n, self.d = int(self._index.ntotal), int(self._index.d)
+        with open(self.path / DOCID, "rb") as file:
+            lines = sum(1 for _ in file)
+        if lines != self.n:
+            raise UserError(
+                f"{self.path / DOCID}: {lines} ids for {self.n} vectors; build it again"
+            )
+        if self._index.metric_type != faiss.METRIC_INNER_PRODUCT:
+            raise UserError(f"{self.path / INDEX}: not an inner-product index")
+        self.meta, self.centers = read_centers(self.path)
+        if self.meta is not None and (self.meta["n"], self.meta["d"]) != (self.n, self.d):
+            raise UserError(
+                f"{self.path}: {INDEX} has {self.n} x {self.d} vectors, {META} says "
+                f"{self.meta['n']} x {self.meta['d']}; build the index again"
+            )
+
+    @property
+    def encoder(self) -> dict[str, Any] | None:
+        """Return what is recorded of the encoder; None for an index that xqg did not write."""
+        return self.meta and self.meta["encoder"]
+
+    def search(self, questions: Sequence[Question], vectors: np.ndarray, k: int) -> Run:
+        """Return the run of some questions, by their embeddings (q, d), before centring."""
+        if self.centers is not None:
+            vectors = centered(vectors, questions, self.centers)
+        scores, rows = [], []
+        bar = tqdm(total=len(questions), desc="searching", unit=" questions", disable=None)
+        with bar:
+            for start in range(0, len(questions), BATCH):
+                batch = self.best(vectors[start : start + BATCH], k)
+                scores.append(batch[0])
+                rows.append(batch[1])
+                bar.update(len(batch[0]))
+        best = np.concatenate(rows)
+        names = ids_at(self.path / DOCID, np.unique(best).tolist())
+        return make_run(questions, np.concatenate(scores), best, names)
+
+    def best(self, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return scores (q, m) float32 and rows (q, m) int64 of the best m = min(k, n)."""
+        import faiss
+
+        scores, rows = self._index.search(np.ascontiguousarray(vectors), min(k, self.n))
+        exhaustive = isinstance(self._index, faiss.IndexFlat | faiss.IndexScalarQuantizer)
+        if exhaustive and (rows < 0).any():  # what has no score is not found
+            raise UserError(f"{self.path / INDEX}: holds vectors with NaN; build it again")
+        return scores, rows
 
 
-def encode_questions(model: Encoder, questions: Sequence[Question]) -> np.ndarray:
-    """Return the embeddings (q, d) float32 of the questions."""
-    with tqdm(total=len(questions), desc="encoding", unit=" questions", disable=None) as bar:
-        return model.encode([question.text for question in questions], bar.update)
+# ---------------------------------------------------------------- shared with searching stores
 
 
-def encode_for_store(
-    store: VectorStore,
-    questions: Sequence[Question],
-    encoder: str | None = None,
-    encoder_flags: Mapping[str, Any] | None = None,
-    device: str = "auto",
-    precision: str = "fp32",
-    batch_size: int = 32,
+def question_vectors(
+    store: Any, questions: Sequence[Question], encoder: Encoder | None, vectors: np.ndarray | None
 ) -> np.ndarray:
-    """Return the questions' embeddings (q, d) float32 by a store's encoder.
+    """Return the questions' embeddings (q, d) float32, by a store's or an index's own encoder.
 
-    Raises `UserError` for an encoder that is named and is not the store's.
+    `vectors` are returned where they are at hand.  Raises `UserError` for an encoder that is not
+    the store's, or vectors of another shape.
     """
-    settings = choose(encoder, encoder_flags, store.encoder, store.path)
-    model = load(settings, "query", device, precision, batch_size)
-    same_space(model, store.d, store.encoder, store.path)
-    return encode_questions(model, questions)
+    if vectors is not None:
+        if vectors.shape != (len(questions), store.d):
+            raise UserError(
+                f"vectors of shape {vectors.shape} for {len(questions)} questions and {store.path} "
+                f"with {store.d} dimensions"
+            )
+        return vectors
+    encoder = Encoder.for_store(store, encoder)
+    with tqdm(total=len(questions), desc="encoding", unit=" questions", disable=None) as bar:
+        return encoder.encode_queries([question.text for question in questions], bar.update)
 
 
 def check_question_languages(questions: Sequence[Question], why: str) -> None:
@@ -237,15 +228,16 @@ def check_question_languages(questions: Sequence[Question], why: str) -> None:
     for question in questions:
         if question.language is None:
             raise UserError(
-                f"question {question.id!r} has no language, and {why}: "
-                "give --language xx, or topics with lang"
+                f"question {question.id!r} has no language, and {why}: give one for all, or "
+                "questions with lang",
+                "language",
             )
 
 
 def check_hits(hits: int) -> None:
     """Raise `UserError` for a number of hits below 1."""
     if hits < 1:
-        raise UserError(f"--hits is {hits}; expected 1 or more")
+        raise UserError(f"hits is {hits}; expected 1 or more", "hits")
 
 
 def centered(vectors: np.ndarray, questions: Sequence[Question], centers: Centers) -> np.ndarray:
@@ -265,22 +257,12 @@ def warn_fallback(questions: Sequence[Question], known: Any, what: str) -> None:
         )
 
 
-def _warn_without(fused: FusedPassages, groups: Iterable[Languages]) -> None:
-    without = {languages: fused.without_queries(languages) for languages in groups}
-    some = [f"{' '.join(languages)} {n}" for languages, n in without.items() if n]
-    if some:
-        warn(
-            f"passages without queries, of {fused.passages.n}, keep their own embedding: "
-            f"{', '.join(some)}"
-        )
-
-
 def make_run(
     questions: Sequence[Question], scores: np.ndarray, rows: np.ndarray, names: Mapping[int, str]
 ) -> Run:
     """Return the run of scores (q, k) and rows (q, k), -1 for none; `names` are the rows' ids."""
     return {
         # rows of -1 stand last: the hits end with the rows that are
-        question.id: {names[row]: score for row, score in zip(found, of, strict=True) if row >= 0}
-        for question, found, of in zip(questions, rows.tolist(), scores.tolist(), strict=True)
+        question.id: {names[row]: score for row, score in zip(ranking, of, strict=True) if row >= 0}
+        for question, ranking, of in zip(questions, rows.tolist(), scores.tolist(), strict=True)
     }

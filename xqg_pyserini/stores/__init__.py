@@ -18,6 +18,7 @@ from xqg_pyserini.stores.pair import Block, StorePair
 from xqg_pyserini.stores.placing import GivenOnce, placed, unknown_passage
 from xqg_pyserini.stores.store import (
     COUNTS,
+    DTYPES,
     FORMAT,
     IDS,
     META,
@@ -36,6 +37,7 @@ from xqg_pyserini.stores.store import (
 
 __all__ = [
     "COUNTS",
+    "DTYPES",
     "FORMAT",
     "IDS",
     "META",

@@ -1,6 +1,6 @@
 """A passage store and a query store side by side, aligned by id."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +9,8 @@ from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import chunks
 from xqg_pyserini.stores.ids import IdIndex
 from xqg_pyserini.stores.store import VECTORS, QueryStore, VectorStore, block_rows, sum_file
+
+Rows = range | np.ndarray  # of passages: from start to stop, or ascending int64 numbers
 
 
 class Block(NamedTuple):
@@ -55,73 +57,67 @@ class StorePair:
                 docid = ids[int(np.argmax(unknown))]
                 raise UserError(
                     f"{queries.path}: queries for passage {docid!r}, which {passages.path} does "
-                    "not hold; --skip-unknown leaves such queries out"
+                    "not hold; skip_unknown leaves such queries out",
+                    "skip_unknown",
                 )
             self.skipped += int(unknown.sum())
             known = rows >= 0
             self._rows[rows[known]] = np.arange(start, start + len(ids))[known]
             start += len(ids)
 
-    def _query_rows(self, start: int, stop: int) -> np.ndarray | slice:
-        return slice(start, stop) if self._rows is None else self._rows[start:stop]
+    def _places(self, rows: Rows) -> slice | np.ndarray:
+        """Return where the query store has some passages: -1 for those that it does not know."""
+        if self._rows is not None:
+            return self._rows[_indices(rows)]
+        return _indices(rows)
 
-    def counts(self, start: int, stop: int, languages: Sequence[str]) -> np.ndarray:
-        """Return the query counts (stop - start, languages) int32 of some passages."""
+    def counts(self, rows: Rows, languages: Sequence[str]) -> np.ndarray:
+        """Return the numbers of queries, (b, languages) int32, of some passages."""
         assert self.queries is not None
         columns = [self.queries.languages.index(language) for language in languages]
-        rows = self._query_rows(start, stop)
-        if isinstance(rows, slice):
-            return self.queries.limited(np.asarray(self.queries.counts[rows])[:, columns])
-        counts = self.queries.counts[np.maximum(rows, 0)][:, columns]
-        counts[rows < 0] = 0
-        return self.queries.limited(counts)
+        places = self._places(rows)
+        counts = self.queries.limited(self.queries.counts[_known(places)][:, columns])
+        counts[_unknown(places)] = 0
+        return counts
+
+    def _sums(self, language: str, rows: Rows) -> np.ndarray:
+        assert self.queries is not None
+        places = self._places(rows)
+        known = _known(places)
+        numbers = range(known.start, known.stop) if isinstance(known, slice) else known
+        name = sum_file(language, self.queries.first)
+        block = self.queries.checked(self.queries.sums[language][known], name, numbers)
+        unknown = _unknown(places)
+        if isinstance(unknown, np.ndarray):
+            block[unknown] = 0
+        return block
 
     def totals(self) -> dict[str, int]:
         """Return how many queries of each language the passages have; languages with none apart."""
         assert self.queries is not None
         languages = self.queries.languages
         totals = np.zeros(len(languages), dtype=np.int64)
-        for start in range(0, self.passages.n, 1 << 20):
-            stop = min(start + (1 << 20), self.passages.n)
-            totals += self.counts(start, stop, languages).sum(axis=0, dtype=np.int64)
+        for rows in self.count_blocks():
+            totals += self.counts(rows, languages).sum(axis=0, dtype=np.int64)
         return {l: n for l, n in zip(languages, totals.tolist(), strict=True) if n}
 
-    def take(self, rows: np.ndarray, languages: Sequence[str]) -> Block:
-        """Return some passages (ascending rows, int64) with their sums and counts; `start` is 0."""
-        passages = self.passages.checked(self.passages.vectors[rows], VECTORS, rows)
-        if self.queries is None:
-            return Block(0, passages, {}, {})
-        theirs = rows if self._rows is None else self._rows[rows]
-        known, at = theirs >= 0, np.maximum(theirs, 0)
-        sums, counts = {}, {}
-        for language in languages:
-            matrix = self.queries.sums[language]
-            sums[language] = self.queries.checked(matrix[at], sum_file(language), at)
-            sums[language][~known] = 0
-            column = self.queries.languages.index(language)
-            counts[language] = np.where(known, self.queries.counts[at, column], 0)
-        return Block(0, passages, sums, counts)
+    def count_blocks(self) -> Iterator[range]:
+        """Yield all passages' rows in ranges of which the counts take little memory."""
+        for start in range(0, self.passages.n, 1 << 20):
+            yield range(start, min(start + (1 << 20), self.passages.n))
 
-    def _sums(self, language: str, start: int, stop: int) -> np.ndarray:
-        assert self.queries is not None
-        rows = self._query_rows(start, stop)
-        matrix = self.queries.sums[language]
-        name = sum_file(language, self.queries.first)
-        if isinstance(rows, slice):
-            return self.queries.checked(matrix[rows], name, range(start, stop))
-        block = self.queries.checked(matrix[np.maximum(rows, 0)], name, np.maximum(rows, 0))
-        block[rows < 0] = 0
-        return block
+    def take(self, rows: Rows, languages: Sequence[str] = ()) -> Block:
+        """Return some passages with the sums and counts of their queries in some languages.
 
-    def block(self, start: int, stop: int, languages: Sequence[str] = ()) -> Block:
-        """Return passages start … stop-1 with the sums and counts of some languages."""
-        counts: Iterable[np.ndarray] = ()
-        if languages:
-            counts = self.counts(start, stop, languages).T
+        `rows` is a range, or ascending int64 numbers; of the latter `start` is 0.
+        """
+        numbers = _indices(rows)
+        passages = self.passages.checked(self.passages.vectors[numbers], VECTORS, rows)
+        counts = self.counts(rows, languages).T if languages else ()
         return Block(
-            start,
-            self.passages.block(start, stop),
-            {language: self._sums(language, start, stop) for language in languages},
+            rows.start if isinstance(rows, range) else 0,
+            passages,
+            {language: self._sums(language, rows) for language in languages},
             dict(zip(languages, counts, strict=True)),
         )
 
@@ -129,4 +125,16 @@ class StorePair:
         """Yield all passages in blocks of bounded memory, with the sums of some languages."""
         size = block_rows(self.passages.d, 2 + len(languages))
         for start in range(0, self.passages.n, size):
-            yield self.block(start, min(start + size, self.passages.n), languages)
+            yield self.take(range(start, min(start + size, self.passages.n)), languages)
+
+
+def _indices(rows: Rows) -> slice | np.ndarray:
+    return slice(rows.start, rows.stop) if isinstance(rows, range) else rows
+
+
+def _known(places: slice | np.ndarray) -> slice | np.ndarray:
+    return places if isinstance(places, slice) else np.maximum(places, 0)
+
+
+def _unknown(places: slice | np.ndarray) -> np.ndarray | slice:
+    return slice(0, 0) if isinstance(places, slice) else places < 0

@@ -186,7 +186,8 @@ class QueryStore(_Store):
             what = f"of the first {held} and of all" if held else "of all queries alone"
             raise UserError(
                 f"{self.path} has no sums of the first {first} queries a language (it has those "
-                f"{what}); accumulate again with --keep-counts {held} {first}".replace("  ", " ")
+                f"{what}); accumulate again and keep {first} too",
+                ("num_queries", "keep_counts"),
             )
         self.counts = _open_matrix(self.path / COUNTS, (self.n, len(self.languages)), ("int32",))
         self.sums = {

@@ -1,0 +1,247 @@
+"""The encoder: one object that is made once and passed to whatever turns texts into vectors."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from xqg_pyserini.errors import UserError
+from xqg_pyserini.models.engines import ENGINES, Computing, Engine, Wrapped, same_probes
+from xqg_pyserini.models.registry import (
+    EncoderOptions,
+    EncoderSettings,
+    Role,
+    agree,
+    recorded_settings,
+    resolve,
+    settings_beside,
+)
+
+OPTIONS = tuple(f.name for f in fields(EncoderOptions))
+Progress = Callable[[int], Any]
+
+
+class Encodes(Protocol):
+    """What `Encoder` can be wrapped around: n texts in, (n, d) numbers out."""
+
+    def encode(self, sentences: list[str], /) -> Any:
+        """Return a row for each text: an array, a tensor on the CPU, or lists."""
+
+
+class Encoded(Protocol):
+    """What holds vectors and says of which encoder: a passage store, a query store, an index."""
+
+    path: Path
+    d: int
+
+    @property
+    def encoder(self) -> dict[str, Any] | None:
+        """Return what is recorded of the encoder; None where nothing is."""
+
+
+class Encoder:
+    """Turns queries and passages into vectors, as its settings say.
+
+    The model is loaded when it is first needed; queries and passages share it where the encoder is
+    tied.
+
+    Args:
+        source: a name of the registry, a Hugging Face model, a folder, `EncoderSettings`, or an
+            object with a method `encode` (a sentence-transformers model, say).
+        device: "auto" (cuda where there is one), "cpu", "cuda", "cuda:1", …
+        precision: "fp32", or "fp16" / "bf16" for Hugging Face models.
+        batch_size: longest texts a batch; shorter texts go in larger batches.
+        threads: CPU threads; None for what the libraries choose.
+        settings: what decides the vectors, where the source does not say it or is to be overruled:
+            `pooling`, `normalize`, `query_prefix`, `passage_prefix`, `query_length`,
+            `passage_length`, `adapter` (a folder); None stands for not given.  A wrapped object
+            may be given a `name`; it counts as normalising if it gives vectors of length 1.
+
+    Raises:
+        UserError: for an encoder that is not known, or settings that it does not take.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | EncoderSettings | Encodes,
+        *,
+        device: str = Computing.device,
+        precision: str = Computing.precision,
+        batch_size: int = Computing.batch_size,
+        threads: int | None = Computing.threads,
+        **settings: Any,
+    ) -> None:
+        self.computing = Computing(device, precision, batch_size, threads)
+        self._engines: dict[Any, Engine] = {}
+        self._origin: Encoded | None = None  # whose weights the model must have
+        known = {name: settings.pop(name) for name in OPTIONS if name in settings}
+        if isinstance(source, EncoderSettings):
+            given = {name: value for name, value in known.items() if value is not None}
+            self.settings = replace(source, **given)
+        elif isinstance(source, str | Path):
+            self.settings = resolve(str(source), known)
+        elif callable(getattr(source, "encode", None)):
+            self._wrap(source, settings.pop("name", None), known)
+        else:
+            raise UserError(
+                f"encoder {source!r:.60}: expected a name, a folder, or an object with encode()"
+            )
+        if settings:
+            raise UserError(
+                f"an encoder has no setting {next(iter(settings))!r}; it has {', '.join(OPTIONS)}"
+            )
+
+    def _wrap(self, source: Any, name: str | None, known: dict[str, Any]) -> None:
+        given = {key: value for key, value in known.items() if value is not None}
+        beside = [key for key in given if "prefix" not in key and key != "normalize"]
+        if beside:
+            raise UserError(f"a wrapped encoder has its own {beside[0]}; leave that out", beside[0])
+        name = name or f"{type(source).__module__}.{type(source).__qualname__}"
+        settings = EncoderSettings(**{"name": name, "backend": "object", "model": name, **given})
+        engine = Wrapped(settings, self.computing, source)
+        if "normalize" not in given:
+            lengths = np.linalg.norm(engine.probes, axis=1)
+            settings = replace(settings, normalize=bool(np.allclose(lengths, 1, atol=1e-3)))
+            engine.settings = settings
+        self.settings = settings
+        self._engines[self._key("passage")] = engine
+
+    @classmethod
+    def for_store(
+        cls, store: Encoded, source: "str | Path | Encoder | None" = None, **options: Any
+    ) -> "Encoder":
+        """Return the encoder that a store or an index was made with, and refuse another.
+
+        Args:
+            store: a `VectorStore`, a `QueryStore` or an `Index`.
+            source: None for the one that the store records; a name or a folder that must stand for
+                it; or an `Encoder`, which is returned if its vectors belong beside the store's.
+            options: as for `Encoder`, where that one is made here.
+
+        Raises:
+            UserError: for an encoder whose settings differ from those recorded; for weights that
+                differ, when they are loaded (at once for an `Encoder` that is given).
+        """
+        if isinstance(source, Encoder):
+            if source._origin is not store:
+                if store.encoder is not None:
+                    agree(source.settings, store.encoder, store.path)
+                source._check(store)
+            return source
+        known = {name: options.pop(name) for name in OPTIONS if name in options}
+        name = None if source is None else str(source)
+        if store.encoder is None:
+            if name is None:
+                raise UserError(
+                    f"{store.path} does not say its encoder (no xqg.json): name it", "encoder"
+                )
+            settings = resolve(name, known)
+        else:
+            before = recorded_settings(store.encoder)
+            if before.backend == "object" and name is None:
+                raise UserError(
+                    f"{store.path} was made with {before.name}, an object that was wrapped: give "
+                    "Encoder(that object)",
+                    "encoder",
+                )
+            settings = settings_beside(name, known, store.encoder, store.path)
+        encoder = cls(settings, **options)
+        encoder._origin = store
+        return encoder
+
+    # ---------------------------------------------------------------- the model
+
+    def _key(self, role: Role) -> tuple[str, str | None]:
+        return self.settings.model_for(role), self.settings.adapter_for(role)
+
+    def _engine(self, role: Role) -> Engine:
+        key = self._key(role)
+        if key not in self._engines:
+            engine = ENGINES[self.settings.backend]
+            self._engines[key] = engine(self.settings, role, self.computing)
+            if self._origin is not None:
+                self._check(self._origin)
+        return self._engines[key]
+
+    @property
+    def dimension(self) -> int:
+        """Return the length of a vector; loads the model."""
+        loaded = next(iter(self._engines.values()), None)
+        return (loaded or self._engine("query")).dimension
+
+    @property
+    def how(self) -> list[Any]:
+        """Return device, precision and batch size, which a killed job must find as they were."""
+        return [self.computing.device, self.computing.precision, self.computing.batch_size]
+
+    def describe(self, role: Role = "passage") -> dict[str, Any]:
+        """Return what is recorded beside vectors: settings, precision and weights."""
+        return {
+            **asdict(self.settings),
+            "precision": self.computing.precision,
+            "fingerprint": self._engine(role).fingerprint(),
+        }
+
+    def _check(self, store: Encoded) -> None:
+        """Raise `UserError` if a query's vector does not belong beside those of a store."""
+        settings, origin, self._origin = self.settings, self._origin, None
+        try:
+            engine = self._engine("query")
+        finally:
+            self._origin = origin
+        if engine.dimension != store.d:
+            raise UserError(
+                f"encoder {settings.name} gives {engine.dimension} dimensions, but {store.path} "
+                f"has {store.d}; use the encoder that it was made with"
+            )
+        if store.encoder is None or self._key("query") != self._key("passage"):
+            return  # nothing to compare; an untied query model has weights of its own
+        ours, expected = engine.fingerprint(), store.encoder.get("fingerprint")
+        same = ours == expected
+        if settings.backend == "object" and isinstance(expected, str):
+            same = same_probes(ours, expected)
+        if not same:
+            raise UserError(
+                f"encoder {settings.name} ({ours}) is not the one that {store.path} was made with "
+                f"({store.encoder.get('name')}, {expected}); use that, or encode again"
+            )
+
+    # ---------------------------------------------------------------- encoding
+
+    def encode_queries(self, texts: Sequence[str], progress: Progress | None = None) -> np.ndarray:
+        """Encode n queries; `progress` is told the number of texts of each finished batch.
+
+        Returns:
+            (n, d) float32, in the order of the texts, of length 1 where the settings normalise.
+
+        Raises:
+            UserError: for a vector that is not finite, naming the text.
+        """
+        return self._encode(texts, "query", progress)
+
+    def encode_passages(self, texts: Sequence[str], progress: Progress | None = None) -> np.ndarray:
+        """Encode n passages, title and text each; otherwise as `encode_queries`."""
+        return self._encode(texts, "passage", progress)
+
+    def _encode(self, texts: Sequence[str], role: Role, progress: Progress | None) -> np.ndarray:
+        engine, prefix = self._engine(role), self.settings.prefix_for(role)
+        vectors = np.empty((len(texts), engine.dimension), dtype=np.float32)
+        with self.computing.limited():
+            for part, batch in engine.embed([prefix + text for text in texts], role):
+                vectors[part] = batch
+                if progress is not None:
+                    progress(len(part))
+        finite = np.isfinite(vectors).all(axis=1)
+        if not finite.all():
+            text = texts[int(np.argmin(finite))]
+            raise UserError(
+                f"encoder {self.settings.name} gives NaN or infinity for {text[:60]!r} "
+                f"({self.computing.precision}; try fp32)",
+                "precision",
+            )
+        return vectors
+
+    def __repr__(self) -> str:
+        return f"Encoder({self.settings.name!r})"

@@ -1,0 +1,112 @@
+"""Passages with their generated queries mixed in: searched as they are, or written as an index.
+
+Searching the stores mixes the queries in block by block; no augmented vector is stored.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from xqg_pyserini.data import QuestionsLike, Run, as_questions
+from xqg_pyserini.fusion.fused import FusedStores, Languages
+from xqg_pyserini.models.encoder import Encoder
+from xqg_pyserini.retrieve.index import IndexSettings, write_fused
+from xqg_pyserini.retrieve.search import (
+    Index,
+    SearchSettings,
+    centered,
+    check_hits,
+    check_question_languages,
+    make_run,
+    question_vectors,
+    warn_fallback,
+)
+from xqg_pyserini.retrieve.topk import Best
+from xqg_pyserini.stores import ids_at
+
+
+class Fused(FusedStores):
+    """The passages of a store with their generated queries mixed in, to search or to index."""
+
+    def own_language(self) -> "Fused":
+        """Return the same, but each question meets its own language's queries alone."""
+        return Fused(self.passages, self.queries, self.fusion, self.liberties, own=True)
+
+    def write_index(
+        self,
+        output: str | Path,
+        kind: str = IndexSettings.kind,
+        *,
+        overwrite: bool = False,
+        announce: Callable[[str], Any] | None = None,
+    ) -> Index:
+        """Write an inner-product index that Pyserini's own commands read.
+
+        With own languages it is a folder of one such index a language, and `all-languages` for
+        questions in others: searching it is searching the stores.
+
+        Args:
+            output: the folder to write.
+            kind: "flat", "fp16", "sq8" (8-bit codes) or "hnsw" (a graph over float32).
+            overwrite: replace what the folder holds.
+            announce: is told what one index a language takes of disk and memory, before anything
+                is written.
+
+        Raises:
+            UserError: for a kind that is none, an output that holds something.
+        """
+        return write_fused(self, output, kind, overwrite, announce)
+
+    def search(
+        self,
+        questions: QuestionsLike,
+        k: int = SearchSettings.hits,
+        *,
+        encoder: Encoder | None = None,
+        vectors: np.ndarray | None = None,
+    ) -> Run:
+        """Search the stores themselves; the run is that of the index with the same fusion.
+
+        With own languages, a question whose language has no query in the whole store (or is not
+        among the chosen ones) meets all chosen languages; a warning counts such questions.
+
+        Args:
+            questions: a file, or values; see `as_questions`.
+            k: hits a question.
+            encoder: of the stores, where it is at hand; another is refused.
+            vectors: the questions' embeddings (q, d) float32, where they are at hand.
+
+        Raises:
+            UserError: for a question without language where the search depends on it, or an
+                encoder that is not the stores'.
+        """
+        store = self.passages
+        check_hits(k)
+        questions = as_questions(questions)
+        if not questions:
+            return {}
+        if self.own or self.fusion.center:
+            check_question_languages(questions, "the search depends on the language")
+        vectors = question_vectors(store, questions, encoder, vectors)
+        if self.fusion.center:
+            vectors = centered(vectors, questions, self.centers)
+        groups: dict[Languages, list[int]] = {}
+        for i, question in enumerate(questions):
+            groups.setdefault(self.mix_for(question.language), []).append(i)
+        if self.own:
+            warn_fallback(questions, self.languages, f"{' '.join(self.languages)} are mixed in")
+        self.warn_without(list(groups))
+        needed = tuple(l for l in self.languages if any(l in languages for languages in groups))
+        best = Best(len(questions), min(k, store.n))
+        bar = tqdm(total=store.n, desc="searching", unit=" passages", disable=None)
+        with bar:
+            for block in self.pair.blocks(needed):
+                for languages, members in groups.items():
+                    passages = self.fuse(block, languages)
+                    best.offer(members, vectors[members] @ passages.T, block.start)
+                bar.update(len(block.passages))
+        scores, rows = best.ranked()
+        return make_run(questions, scores, rows, ids_at(store.ids_path, np.unique(rows).tolist()))
