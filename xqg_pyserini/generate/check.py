@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from xqg_pyserini.data import GeneratedQueries, read_generated
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.generate.rules import MAX_LENGTH, MIN_LENGTH, RULES, TextRules
+from xqg_pyserini.generate.rules import RULES, TextRules
 from xqg_pyserini.generate.texts import PassageTexts
 from xqg_pyserini.stores import IDS, GivenOnce, IdIndex, ids_at, placed, write_distinct_ids
 
@@ -58,12 +58,12 @@ class QueryCheck(NamedTuple):
         """Return the report for `--json`."""
         return {
             **self._asdict(),
-            "languages": {l: found._asdict() for l, found in self.languages.items()},
+            "languages": {l: counts._asdict() for l, counts in self.languages.items()},
             "coverage": self.coverage and self.coverage._asdict(),
         }
 
 
-class _Tally:
+class _LanguageTally:
     """The numbers of one language while the records go by."""
 
     def __init__(self) -> None:
@@ -92,16 +92,16 @@ class _Tally:
 
 
 def check_queries(
-    source: str | Path,
+    queries: str | Path,
     corpus: str | Path | None = None,
     num_queries: int | None = None,
     *,
-    min_length: int = MIN_LENGTH,
-    max_length: int = MAX_LENGTH,
+    min_length: int = TextRules.min_length,
+    max_length: int = TextRules.max_length,
 ) -> QueryCheck:
     """Look through generated queries: a file, a directory of shards or a pattern.
 
-    Every query is put to the rules of `quality.TextRules` ("copies" only with a corpus) and counted
+    Every query is put to all of `TextRules` ("copies" only with a corpus) and counted
     under the first that it breaks, as `xqg filter` would do.  With `num_queries`, passages with
     fewer queries in a language are counted: of the corpus, or without one of those that have a
     record.
@@ -114,18 +114,18 @@ def check_queries(
             passage's language given twice, two passages of the corpus with one id.
     """
     if num_queries is not None and num_queries < 1:
-        raise UserError(f"{num_queries} queries a passage; expected 1 or more")
+        raise UserError(f"{num_queries} queries a passage; expected 1 or more", "num_queries")
     names = RULES if corpus is not None else tuple(rule for rule in RULES if rule != "copies")
     rules = TextRules(names, min_length, max_length)
     with tempfile.TemporaryDirectory(prefix="xqg-check-") as scratch:
         folder = Path(scratch)
         if corpus is None:
-            bar = tqdm(read_generated(source), "reading ids", unit=" passages", disable=None)
+            bar = tqdm(read_generated(queries), "reading ids", unit=" passages", disable=None)
             n = write_distinct_ids((record.docid for _, record in bar), folder / IDS)
-            return _Check(source, n, IdIndex(folder / IDS), rules, num_queries).run(None)
+            return _Check(queries, n, IdIndex(folder / IDS), rules, num_queries).run(None)
         texts = PassageTexts.write(corpus, folder)
         try:
-            return _Check(source, texts.n, texts.index, rules, num_queries).run(texts)
+            return _Check(queries, texts.n, texts.index, rules, num_queries).run(texts)
         finally:
             texts.close()
 
@@ -143,7 +143,7 @@ class _Check:
     ) -> None:
         self.source, self.n, self.index = source, n, index
         self.rules, self.num_queries = rules, num_queries
-        self.tallies: dict[str, _Tally] = {}
+        self.tallies: dict[str, _LanguageTally] = {}
         self.with_record = np.zeros(n, dtype=bool)
         self.covered = np.zeros(n, dtype=bool)
 
@@ -187,7 +187,7 @@ class _Check:
         self.with_record[row] = True
         for language, texts in record.queries.items():
             full = sum(1 for query in texts if query.strip())
-            self.tallies.setdefault(language, _Tally()).add(full, self.num_queries)
+            self.tallies.setdefault(language, _LanguageTally()).add(full, self.num_queries)
             self.covered[row] |= full > 0
         for (language, reason), number in self.rules.apply(text, record.queries).dropped.items():
             self.tallies[language].dropped[reason] += number
@@ -200,14 +200,14 @@ def check_text(check: QueryCheck) -> str:
     lines = [f"{check.source}: {check.records} records, {check.passages} passages"]
     coverage = check.coverage
     rows = []
-    for language, found in check.languages.items():
-        row: dict[str, Any] = {"language": language, "passages": found.passages}
+    for language, counts in check.languages.items():
+        row: dict[str, Any] = {"language": language, "passages": counts.passages}
         if coverage is not None:
-            row["of corpus"] = f"{found.passages / coverage.passages:.1%}"
-        row |= {"queries": found.queries, "min": found.least, "mean": f"{found.mean:.2f}"}
-        row |= {"max": found.most, **found.dropped}
+            row["of corpus"] = f"{counts.passages / coverage.passages:.1%}"
+        row |= {"queries": counts.queries, "min": counts.least, "mean": f"{counts.mean:.2f}"}
+        row |= {"max": counts.most, **counts.dropped}
         if check.num_queries is not None:
-            row[f"under {check.num_queries}"] = found.short
+            row[f"under {check.num_queries}"] = counts.short
         rows.append(row)
     if rows:
         table = tabulate(rows, "keys", disable_numparse=True, stralign="right", numalign="right")

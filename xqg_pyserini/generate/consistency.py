@@ -56,9 +56,9 @@ def better_passages(vectors: np.ndarray, own: np.ndarray, store: VectorStore) ->
         above += surely.sum(axis=1)
         queries, passages = np.nonzero((scores >= low[:, None]) & ~surely)
         for i in range(0, len(queries), _PAIRS):
-            some, there = queries[i : i + _PAIRS], passages[i : i + _PAIRS]
-            won = _inner(vectors[some], block[there]) > own[some]
-            above += np.bincount(some[won], minlength=len(vectors))
+            near, rivals = queries[i : i + _PAIRS], passages[i : i + _PAIRS]
+            won = _inner(vectors[near], block[rivals]) > own[near]
+            above += np.bincount(near[won], minlength=len(vectors))
     return above
 
 

@@ -53,13 +53,14 @@ def estimate(job: GenerationJob) -> Estimate:
     places = sorted({total * i // SAMPLE for i in range(SAMPLE)})
     wanted = set(places)
     sample = [p for i, (_, p) in enumerate(read_corpus(job.corpus)) if i in wanted]
-    generator = load_generator(job.settings, job.devices[0], job.batch_size)
+    batch_size = job.job.batch_size
+    generator = load_generator(job.settings, job.devices[0], batch_size, job.job.threads)
     generator.generate(sample[:1])
     lines: list[str] = []
     start = time.perf_counter()
     bar = tqdm(total=len(sample), desc="timing a sample", unit=" passages", disable=None)
     with bar:
-        for part in chunks(sample, max(1, job.batch_size // job.settings.num_queries)):
+        for part in chunks(sample, max(1, batch_size // job.settings.num_queries)):
             for record, _ in write_queries(generator, iter(part), job.rules, lambda n: None):
                 lines.append(json.dumps(record, ensure_ascii=False) + "\n")
             bar.update(len(part))

@@ -16,9 +16,8 @@ from xqg_pyserini.generate.hugging_face import language_token
 from xqg_pyserini.generate.sampling import stream_seed
 from xqg_pyserini.generate.settings import (
     GeneratorSettings,
-    check_positions,
+    check_model,
     model_backend,
-    refuse_overflow,
 )
 from xqg_pyserini.models.pretrained import fingerprint, first_line, read_config
 
@@ -48,15 +47,16 @@ class CTranslate2(QueryGenerator):
         if model_backend(settings.model, config) != "seq2seq":
             raise UserError(
                 f"the model {settings.model!r} is a causal one; CTranslate2 is used for "
-                "encoder-decoders only: leave --backend out"
+                "encoder-decoders only: choose transformers",
+                "backend",
             )
-        refuse_overflow(config, settings)
-        check_positions(config, settings, prefix=2)
+        check_model(config, settings)
         kind, _, index = self.device.partition(":")
         if _TYPES[settings.precision] not in ctranslate2.get_supported_compute_types(kind):
             raise UserError(
                 f"CTranslate2 does not compute in {settings.precision} on this {kind}; choose "
-                f"--precision {'int8' if kind == 'cpu' else 'bf16'}"
+                f"{'int8' if kind == 'cpu' else 'bf16'}",
+                "precision",
             )
         self._library = ctranslate2
         self._where = {"device": kind, "device_index": int(index or 0)}
@@ -81,13 +81,12 @@ class CTranslate2(QueryGenerator):
         """Begin with a worker that samples from the shard's own seed."""
         # a worker takes its seed when it draws for the first time: each shard gets a new one
         self._library.set_random_seed(stream_seed(self.settings.seed, ["shard", number]))
-        threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
         try:
             self._translator = self._library.Translator(
                 str(self._folder),
                 compute_type=_TYPES[self.settings.precision],
                 inter_threads=1,
-                intra_threads=threads,
+                intra_threads=self.threads or 0,
                 **self._where,
             )
         except RuntimeError as error:

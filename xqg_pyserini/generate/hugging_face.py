@@ -19,10 +19,8 @@ from xqg_pyserini.generate.base import Prompt, QueryGenerator
 from xqg_pyserini.generate.sampling import choose_tokens
 from xqg_pyserini.generate.settings import (
     GeneratorSettings,
-    check_positions,
+    check_model,
     is_adapter,
-    model_backend,
-    refuse_overflow,
 )
 from xqg_pyserini.models.pretrained import fingerprint, load_model, read_config
 
@@ -52,12 +50,12 @@ def language_token(tokenizer: Any, language: str) -> int | None:
     return None
 
 
-def auto_class(backend: str) -> Any:
-    """Return the class of transformers that loads a backend's models."""
+def auto_class(kind: str | None) -> Any:
+    """Return the class of transformers that loads models of a kind, "seq2seq" or "causal"."""
     import transformers
 
     names = {"seq2seq": "AutoModelForSeq2SeqLM", "causal": "AutoModelForCausalLM"}
-    return getattr(transformers, names[backend])
+    return getattr(transformers, names[str(kind)])
 
 
 def start_token(model: Any, name: str) -> int:
@@ -73,14 +71,14 @@ def start_token(model: Any, name: str) -> int:
 
 def _load(settings: GeneratorSettings, device: str) -> Any:
     """Load a model; of a folder that holds an adapter, the base that it names with it."""
-    kind, folder = auto_class(settings.backend), Path(settings.model)
+    loader, folder = auto_class(settings.kind), Path(settings.model)
     if not is_adapter(folder):
-        return load_model(kind, settings.model, settings.precision, device)
+        return load_model(loader, settings.model, settings.precision, device)
     from xqg_pyserini.models import tuning
     from xqg_pyserini.models.tuning import adapters
 
     meta = adapters.read_meta(folder)
-    model = load_model(kind, meta["base"], settings.precision, device)
+    model = load_model(loader, meta["base"], settings.precision, device)
     base = fingerprint(meta["base"], read_config(meta["base"]))
     module = adapters.load_adapter(model, folder, base)
     if meta["method"] not in tuning.UNMERGED:
@@ -94,15 +92,7 @@ class _HuggingFace(QueryGenerator):
     model: Any
 
     def _load(self) -> None:
-        config = read_config(self.settings.model)
-        kind = model_backend(self.settings.model, config)
-        if kind != self.settings.backend:
-            raise UserError(
-                f"the model {self.settings.model!r} is of the kind {kind}, "
-                f"not {self.settings.backend}; leave --backend out"
-            )
-        refuse_overflow(config, self.settings)
-        check_positions(config, self.settings, prefix=2)
+        check_model(read_config(self.settings.model), self.settings)
         self.model = _load(self.settings, self.device)
         accepted = inspect.signature(self.model.forward).parameters
         self._accepts_positions = "position_ids" in accepted
@@ -137,9 +127,9 @@ class _HuggingFace(QueryGenerator):
             part = keys[:, start : start + self.batch_size]
             with torch.inference_mode():
                 written = self._decode(batch, part.reshape(-1))
-            for i, some in enumerate(texts):
+            for i, of_prompt in enumerate(texts):
                 rows = written[i * part.shape[1] : (i + 1) * part.shape[1]]
-                some += [self._text_of(tokens) for tokens in rows]
+                of_prompt += [self._text_of(tokens) for tokens in rows]
         return texts
 
     def _decode(self, batch: list[Prompt], keys: np.ndarray) -> list[list[int]]:
@@ -178,7 +168,8 @@ class _HuggingFace(QueryGenerator):
         if not np.isfinite(values[:, 0]).all():
             raise UserError(
                 f"the model {self.settings.model!r} gives NaN or infinity in "
-                f"{self.settings.precision}; try --precision fp32"
+                f"{self.settings.precision}; try fp32",
+                "precision",
             )
         return values, tokens.cpu().numpy()
 
