@@ -3,7 +3,6 @@
 import argparse
 
 from xqg_pyserini.cli import flags
-from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.retrieve.encode import EncodeSettings, encode_passages
 
 EPILOG = """\
@@ -34,9 +33,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run `xqg encode`."""
-    encoder = Encoder(args.encoder, **flags.encoder_options(args))
     settings = flags.settings_of(args, EncodeSettings)
     store = encode_passages(
-        args.corpus, encoder, args.output, dtype=settings.dtype, overwrite=args.overwrite
+        args.corpus,
+        flags.encoder_of(args),
+        args.output,
+        dtype=settings.dtype,
+        overwrite=args.overwrite,
     )
     flags.show(args, store.meta, f"{args.output}: {store.n} passages, {store.d} dimensions")

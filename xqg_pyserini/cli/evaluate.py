@@ -5,6 +5,11 @@ import argparse
 from xqg_pyserini import files
 from xqg_pyserini.cli import flags
 from xqg_pyserini.errors import warn
+from xqg_pyserini.evaluation.comparing import ComparingSettings
+from xqg_pyserini.evaluation.results import Results
+from xqg_pyserini.evaluation.scores import ScoringSettings, evaluate
+from xqg_pyserini.report.results import record_inputs, results_json, write_results
+from xqg_pyserini.report.tables import results_text
 
 EPILOG = """\
 Metrics: R@2kt, R@5kt, R@0.5kt … (an answer within the first 2,000 … tokens retrieved), and ranx's:
@@ -19,16 +24,10 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--runs", required=True, nargs="+", action="extend", metavar="RUN", help="TREC runs"
     )
     add_scoring(parser)
+    flags.add_settings(parser, ScoringSettings)
+    flags.add_settings(parser, ComparingSettings)
     parser.add_argument(
         "--per-language", action="store_true", help="print scores by language as well"
-    )
-    parser.add_argument(
-        "--official",
-        action="store_true",
-        help="leave out questions that a run lacks, as the official script does",
-    )
-    parser.add_argument(
-        "--with-title", action="store_true", help="look for answers in titles as well"
     )
     parser.add_argument("--output", metavar="DIR", help="write table.md, table.tex, scores.json, …")
     flags.add_overwrite(parser)
@@ -36,48 +35,51 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def add_scoring(parser: argparse.ArgumentParser) -> None:
-    """Add what runs are scored by, and tested."""
-    add = parser.add_argument
-    add("--corpus", metavar="PATH", help="texts, for R@kt and relevance from answers")
-    add("--metrics", nargs="+", default=["R@2kt", "R@5kt"], metavar="M")
-    add("--qrels", metavar="FILE", help="TREC qrels for ranx's metrics")
-    add("--test", choices=["student", "fisher", "mcnemar"], default="student")
-    add("--correction", choices=["holm", "bonferroni", "bh", "none"], default="holm")
-    add("--level", type=float, default=0.05, help="significance level (default 0.05)")
+    """Add what runs are scored by."""
+    parser.add_argument(
+        "--corpus", metavar="PATH", help="texts, for R@kt and relevance from answers"
+    )
+    parser.add_argument("--qrels", metavar="FILE", help="TREC qrels for ranx's metrics")
 
 
 def run(args: argparse.Namespace) -> None:
     """Run `xqg evaluate`."""
-    from xqg_pyserini.evaluation.scores import evaluate_runs
-    from xqg_pyserini.report import tables
-
-    inputs = [args.questions, args.corpus, args.qrels, *args.runs]
+    scoring = flags.settings_of(args, ScoringSettings)
+    comparing = flags.settings_of(args, ComparingSettings)
+    comparing.check(scoring.metrics)
+    recorded = None
     if args.output is not None:
+        inputs = [args.questions, args.corpus, args.qrels, *args.runs]
         files.check_output(args.output, args.overwrite, inputs)
-    evaluation = evaluate_runs(
-        flags.questions_of(args),
+        recorded = record_inputs(
+            args.output,
+            questions=args.questions,
+            runs=args.runs,
+            corpus=args.corpus,
+            qrels=args.qrels,
+            language=args.language,
+            official=scoring.official,
+            with_title=scoring.with_title,
+        )
+    scores = evaluate(
         args.runs,
-        args.metrics,
+        flags.questions_of(args),
+        scoring.metrics,
         corpus=args.corpus,
         qrels=args.qrels,
-        test=args.test,
-        correction=args.correction,
-        level=args.level,
-        official=args.official,
-        with_title=args.with_title,
+        official=scoring.official,
+        with_title=scoring.with_title,
     )
+    compared = scores.compare(comparing.test, comparing.correction, comparing.level)
+    results = Results(compared, inputs=recorded)
     if args.output is not None:
-        sources = tables.Sources(
-            args.questions,
-            tuple(args.runs),
-            args.corpus,
-            args.qrels,
-            args.language,
-            args.official,
-            args.with_title,
-        )
-        tables.write_report(evaluation, args.output, args.overwrite, inputs, sources)
+        write_results(results, args.output, overwrite=args.overwrite)
+    show_results(args, results, results_text(results, args.per_language))
+
+
+def show_results(args: argparse.Namespace, results: Results, text: str) -> None:
+    """Print results; beside JSON, their notes are warnings."""
     if args.json:
-        for note in evaluation.notes:
+        for note in results.compared.scores.notes:
             warn(note)
-    flags.show(args, evaluation.as_json(), tables.tables(evaluation, args.per_language))
+    flags.show(args, results_json(results), text)

@@ -3,7 +3,10 @@
 import argparse
 
 from xqg_pyserini.cli import flags
-from xqg_pyserini.cli.rules import add_rules, rules_of
+from xqg_pyserini.generate.filter import FilterSettings, filter_queries, filter_text
+from xqg_pyserini.generate.rules import TextRules
+from xqg_pyserini.settings import options
+from xqg_pyserini.stores import VectorStore
 
 EPILOG = """\
 Rules: duplicates (within a passage, over its languages; NFKC, case and white space apart), script
@@ -20,47 +23,49 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", required=True, metavar="DIR", help="the folder to write, of the same file names"
     )
-    add_rules(parser, "--rules")
+    add_rules(parser, "rules")
     parser.add_argument("--corpus", metavar="PATH", help="the passages' texts, for the rule copies")
     parser.add_argument(
         "--passages", metavar="STORE", help="the passage store, for --min-quantile and --within"
     )
-    parser.add_argument(
-        "--min-quantile",
-        type=float,
-        metavar="Q",
-        help="keep queries whose score with their own passage is at or above the language's "
-        "Q-quantile, e.g. 0.3",
-    )
-    parser.add_argument(
-        "--within",
-        type=int,
-        metavar="K",
-        help="keep queries for which fewer than K passages of the store score above their own",
-    )
+    flags.add_settings(parser, FilterSettings)
     parser.add_argument("--encoder", metavar="NAME", help="default: the passage store's")
-    flags.add_skip_unknown(parser, "drop")
     flags.add_overwrite(parser)
     flags.add_encoder(parser)
     flags.add_json(parser)
 
 
+def add_rules(parser: argparse.ArgumentParser, flag: str) -> None:
+    """Add the rules, whose flag is `flag`, and what they take."""
+    group = parser.add_argument_group("text rules")
+    for option in options(TextRules):
+        flags.add_setting(group, option, flag if option.name == "rules" else None)
+
+
+def rules_of(args: argparse.Namespace) -> TextRules:
+    """Return the rules that were typed."""
+    if "length" not in (args.rules or ()):
+        why = "belongs to the rule length"
+        flags.refuse(why, min_length=args.min_length, max_length=args.max_length)
+    return flags.settings_of(args, TextRules)
+
+
 def run(args: argparse.Namespace) -> None:
     """Run `xqg filter`."""
-    from xqg_pyserini.generate.filter import filter_queries, filter_text
-
+    rules, store, encoder = rules_of(args), None, None
+    if args.passages is not None:
+        store = VectorStore(args.passages)
+        encoder = flags.encoder_for(args, store)
+    elif args.encoder is not None:
+        encoder = flags.encoder_of(args)
     report = filter_queries(
         args.queries,
         args.output,
-        rules_of(args),
+        rules,
+        flags.settings_of(args, FilterSettings),
         corpus=args.corpus,
-        passages=args.passages,
-        min_quantile=args.min_quantile,
-        within=args.within,
-        encoder=args.encoder,
-        encoder_flags=flags.encoder_flags(args),
-        skip_unknown=args.skip_unknown,
+        passages=store,
+        encoder=encoder,
         overwrite=args.overwrite,
-        **flags.engine(args),
     )
     flags.show(args, report.as_json(), filter_text(report, args.output))

@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, NoReturn, TypeVar
 
 from xqg_pyserini import data
@@ -64,24 +64,29 @@ def add_settings(
     *,
     only: Collection[str] = (),
     skip: Collection[str] = (),
+    optional: bool = False,
     negatable: bool = False,
 ) -> None:
-    """Add a flag for each setting of a dataclass, or of `only` these, or of all but `skip`.
+    """Add a flag for each setting of a dataclass, or for `only` these, or for all but `skip`.
 
-    A flag that is not typed leaves None: the default is the dataclass's own.  What is on or off
-    gets a --no- form where its default is neither off nor, with `negatable`, anything else.
+    A flag that is not typed leaves None, and the default is the dataclass's own.  With `optional`
+    no flag is required.  What is on or off gets a --no- form unless it is off by default, and with
+    `negatable` even then.
     """
     for option in options(cls):
         if option.name not in skip and (not only or option.name in only):
-            add_setting(flags, option, negatable)
+            required = option.required and not optional
+            add_setting(flags, option._replace(required=required), negatable=negatable)
 
 
-def add_setting(flags: Flags, option: Option, negatable: bool = False) -> None:
-    """Add the flag of a setting."""
+def add_setting(
+    flags: Flags, option: Option, flag: str | None = None, *, negatable: bool = False
+) -> None:
+    """Add the flag of a setting, by another name than its own if `flag` is given."""
     keywords: dict[str, Any] = {"dest": _dest(option), "help": _help(option)}
     if option.kind is bool:
         plain = option.default is False and not negatable
-        keywords["action"] = "store_true" if plain else argparse.BooleanOptionalAction
+        keywords |= {"action": "store_true" if plain else argparse.BooleanOptionalAction}
         keywords["default"] = None
     else:
         keywords |= {"type": option.kind, "required": option.required}
@@ -91,7 +96,7 @@ def add_setting(flags: Flags, option: Option, negatable: bool = False) -> None:
             keywords["metavar"] = option.metavar or {int: "N", float: "X"}.get(option.kind)
         if option.many:
             keywords |= {"nargs": "+", "action": "extend"}
-    action = flags.add_argument(f"--{option.flag}", **keywords)
+    action = flags.add_argument(f"--{flag or option.flag}", **keywords)
     vars(action)["setting"] = option.name  # what an error calls it; see `Parser.flag`
 
 
@@ -100,18 +105,17 @@ def _dest(option: Option) -> str:
 
 
 def _help(option: Option) -> str:
-    text = option.help.replace("%", "%%")
-    if option.default in (None, (), False, True) or "default" in text:
+    text, default = option.help.replace("%", "%%"), option.default
+    if default is None or default == () or isinstance(default, bool) or "default" in text:
         return text
-    shown = option.default
-    shown = " ".join(map(str, shown)) if isinstance(shown, tuple) else shown
-    return f"{text} (default {shown})".lstrip()
+    shown = " ".join(map(str, default)) if isinstance(default, tuple) else f"{default}"
+    return f"{text} (default {shown.removesuffix('.0')})".lstrip()
 
 
-def typed(args: argparse.Namespace, cls: type) -> dict[str, Any]:
-    """Return the settings of a dataclass that were typed."""
+def typed(args: argparse.Namespace, settings: Iterable[Option]) -> dict[str, Any]:
+    """Return those of the settings that were typed, by the names of their fields."""
     values = vars(args)
-    given = {option: values.get(_dest(option)) for option in options(cls)}
+    given = {option: values.get(_dest(option)) for option in settings}
     return {
         option.name: tuple(value) if option.many else value
         for option, value in given.items()
@@ -121,7 +125,7 @@ def typed(args: argparse.Namespace, cls: type) -> dict[str, Any]:
 
 def settings_of(args: argparse.Namespace, cls: type[S]) -> S:
     """Return the dataclass with what was typed, and its own defaults for the rest."""
-    return cls(**typed(args, cls))
+    return cls(**typed(args, options(cls)))
 
 
 # ---------------------------------------------------------------- flags that commands share
@@ -163,15 +167,6 @@ def add_queries(flags: Flags) -> None:
     )
 
 
-def add_skip_unknown(flags: Flags, does: str = "leave out") -> None:
-    """Add --skip-unknown."""
-    flags.add_argument(
-        "--skip-unknown",
-        action="store_true",
-        help=f"{does} queries for passages that are not there",
-    )
-
-
 def add_encoder(parser: argparse.ArgumentParser) -> None:
     """Add what decides how texts are encoded."""
     from xqg_pyserini.models.engines import Computing
@@ -187,7 +182,14 @@ def encoder_options(args: argparse.Namespace) -> dict[str, Any]:
     from xqg_pyserini.models.engines import Computing
     from xqg_pyserini.models.registry import EncoderOptions
 
-    return typed(args, EncoderOptions) | typed(args, Computing)
+    return typed(args, [*options(EncoderOptions), *options(Computing)])
+
+
+def encoder_of(args: argparse.Namespace) -> Any:
+    """Return the `Encoder` that was typed."""
+    from xqg_pyserini.models.encoder import Encoder
+
+    return Encoder(args.encoder, **encoder_options(args))
 
 
 def encoder_for(args: argparse.Namespace, store: Any) -> Any:
@@ -302,10 +304,13 @@ def refuse(why: str, **given: Any) -> None:
             raise UserError(f"--{name.replace('_', '-')} {why}")
 
 
-def refuse_settings(args: argparse.Namespace, cls: type, why: str) -> None:
-    """Raise the error of the first flag of a dataclass that was given though it does nothing."""
-    given = typed(args, cls)
-    refuse(why, **{option.flag: given.get(option.name) for option in options(cls)})
+def refuse_fusion(args: argparse.Namespace, why: str, but: Collection[str] = ()) -> None:
+    """Raise the error of the first flag of the fusion that was given where nothing is fused."""
+    from xqg_pyserini.fusion.formula import FusionSettings
+
+    given = {option.flag: vars(args)[_dest(option)] for option in options(FusionSettings)}
+    given |= {"num_queries": args.num_queries, "language_aware": args.language_aware}
+    refuse(why, **{flag: value for flag, value in given.items() if flag not in but})
 
 
 def show(args: argparse.Namespace, value: Any, text: str) -> None:

@@ -2,14 +2,25 @@
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from xqg_pyserini import files
 from xqg_pyserini.cli import flags
-from xqg_pyserini.cli.rules import add_rules, lengths_of, rules_of
+from xqg_pyserini.cli.filter import add_rules, rules_of
 from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.generate.check import check_queries, check_text
+from xqg_pyserini.generate.cost import estimate
+from xqg_pyserini.generate.job import GenerationJob, JobSettings
+from xqg_pyserini.generate.rules import TextRules
+from xqg_pyserini.generate.settings import GeneratorSettings
+from xqg_pyserini.models.encoder import Encoder
+from xqg_pyserini.retrieve.through import generate_and_accumulate
+from xqg_pyserini.settings import options
+from xqg_pyserini.stores import VectorStore
 
+SAMPLING = ("prompt", "chat", "top_k", "temperature", "max_new_tokens", "max_input_tokens", "seed")
 EPILOG = """\
 A model is a Hugging Face name (where its hub or cache has it) or a folder: an encoder-decoder (mT5,
 T5, ByT5, NLLB, …; published: ielabgroup/xor-tydi-docTquery-mt5-base) or a causal language model.
@@ -26,19 +37,31 @@ Straight through: --passages STORE --accumulate STORE encodes and sums the queri
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of `xqg generate`."""
     parser.add_argument("--corpus", metavar="PATH", help="JSON Lines or TSV, as for encode")
-    parser.add_argument("--model", metavar="NAME", help="Hugging Face name or folder")
-    parser.add_argument(
-        "--languages", nargs="+", metavar="xx", help="ISO 639-1 codes, e.g. ar bn fi"
-    )
-    parser.add_argument(
-        "--num-queries", type=int, metavar="N", help="queries a passage and language (default 5)"
+    flags.add_settings(
+        parser, GeneratorSettings, only=("model", "languages", "num_queries"), optional=True
     )
     parser.add_argument("--output", metavar="DIR", help="the folder of query shards to write")
     flags.add_overwrite(parser)
-    _add_sampling(parser)
-    _add_machine(parser)
-    _add_shards(parser)
-    add_rules(parser, "--filter")
+    group = parser.add_argument_group("sampling")
+    flags.add_settings(group, GeneratorSettings, only=SAMPLING)
+    group = parser.add_argument_group("machine")
+    flags.add_settings(group, GeneratorSettings, only=("backend", "precision"))
+    flags.add_settings(group, JobSettings, only=("devices", "batch_size", "threads"))
+    group = parser.add_argument_group("shards")
+    flags.add_settings(group, JobSettings, only=("num_shards",))
+    group.add_argument(
+        "--shard",
+        dest="shards",
+        nargs="+",
+        action="extend",
+        type=flags.numbers,
+        metavar="I",
+        help="write only these, counted from 0: 7, or 0-31 (default: all)",
+    )
+    group.add_argument(
+        "--estimate", action="store_true", help="time a sample, print hours and GB, write nothing"
+    )
+    add_rules(parser, "filter")
     group = parser.add_argument_group("more than generating, or other than that")
     group.add_argument("--passages", metavar="STORE", help="passage store, for --accumulate")
     group.add_argument(
@@ -50,86 +73,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flags.add_json(parser)
 
 
-def _add_sampling(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("sampling")
-    group.add_argument("--prompt", metavar="FILE", help="prompt template (default: published)")
-    group.add_argument(
-        "--chat",
-        action=argparse.BooleanOptionalAction,
-        help="put the prompt into the tokenizer's chat template (default: where it has one)",
-    )
-    group.add_argument(
-        "--top-k",
-        type=int,
-        metavar="N",
-        help="sample from the N best tokens (default 10; 1: greedy, 0: all)",
-    )
-    group.add_argument("--temperature", type=float, metavar="T", help="default 1")
-    group.add_argument(
-        "--max-new-tokens", type=int, metavar="N", help="longest query in tokens (default 64)"
-    )
-    group.add_argument(
-        "--max-input-tokens",
-        type=int,
-        metavar="N",
-        help="longest prompt; longer passages are cut (default 512)",
-    )
-    group.add_argument("--seed", type=flags.count, metavar="N", help="default 42")
-
-
-def _add_machine(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("machine")
-    group.add_argument(
-        "--backend",
-        choices=["transformers", "ctranslate2"],
-        default="transformers",
-        help="ctranslate2 (extra ct2) converts an encoder-decoder once, and is faster",
-    )
-    group.add_argument(
-        "--device",
-        nargs="+",
-        default=["auto"],
-        help="auto (default), cpu, cuda; one worker a device, cuda: every GPU",
-    )
-    group.add_argument(
-        "--precision",
-        choices=["auto", "fp32", "fp16", "bf16", "int8"],
-        default="auto",
-        help="auto: bf16 on a GPU, fp32 on the CPU, int8 there with ctranslate2",
-    )
-    group.add_argument(
-        "--batch-size", type=int, default=64, metavar="N", help="queries at once (default 64)"
-    )
-    flags.add_threads(group)
-
-
-def _add_shards(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("shards")
-    group.add_argument(
-        "--num-shards",
-        type=int,
-        metavar="N",
-        help="shards of the whole corpus (default: of 64 passages, at most 4096)",
-    )
-    group.add_argument(
-        "--shard",
-        nargs="+",
-        action="extend",
-        type=flags.numbers,
-        metavar="I",
-        help="write only these, counted from 0: 7, or 0-31 (default: all)",
-    )
-    group.add_argument(
-        "--estimate", action="store_true", help="time a sample, print hours and GB, write nothing"
-    )
-
-
 def run(args: argparse.Namespace) -> None:
     """Run `xqg generate`."""
-    from xqg_pyserini.generate.job import GenerationJob
-    from xqg_pyserini.generate.prompts import read_template
-    from xqg_pyserini.generate.settings import choose_settings
-
     if args.check is not None:
         _check(args)
         return
@@ -144,26 +89,13 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--accumulate STORE and --passages STORE go together: give both")
     if args.accumulate is not None:
         files.check_output(args.accumulate, args.overwrite, [args.corpus, args.passages])
-    settings = choose_settings(
-        args.model,
-        args.languages,
-        backend=args.backend,
-        prompt=None if args.prompt is None else read_template(args.prompt),
-        chat=args.chat,
-        precision=args.precision,
-        device=args.device[0],
-        num_queries=args.num_queries,
-        **_sampling(args),
-    )
+    shards = None if args.shards is None else tuple(i for span in args.shards for i in span)
     job = GenerationJob(
         args.corpus,
-        settings,
+        flags.settings_of(args, GeneratorSettings),
         args.output,
-        num_shards=args.num_shards,
-        shards=None if args.shard is None else [i for span in args.shard for i in span],
-        devices=args.device,
-        batch_size=args.batch_size,
-        rules=rules_of(args),
+        replace(flags.settings_of(args, JobSettings), shards=shards),
+        rules=None if args.rules is None else rules_of(args),
         overwrite=args.overwrite,
         protected=[args.passages, args.accumulate],
     )
@@ -173,33 +105,22 @@ def run(args: argparse.Namespace) -> None:
         _write(args, job)
 
 
-def _sampling(args: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "top_k": args.top_k,
-        "temperature": args.temperature,
-        "max_new_tokens": args.max_new_tokens,
-        "max_input_tokens": args.max_input_tokens,
-        "seed": args.seed,
-    }
-
-
 def _check(args: argparse.Namespace) -> None:
-    from xqg_pyserini.generate.check import check_queries, check_text
-
+    sampling = [option for option in options(GeneratorSettings) if option.name in SAMPLING]
     flags.refuse(
         "is for writing; --check DIR reads",
         model=args.model,
         output=args.output,
         estimate=args.estimate,
         accumulate=args.accumulate,
-        prompt=args.prompt,
-        shard=args.shard,
+        shard=args.shards,
         num_shards=args.num_shards,
-        **_sampling(args),
+        **flags.typed(args, sampling),
         filter=args.rules,
     )
     num_queries, asked = _expected(args)
-    check = check_queries(args.check, args.corpus, num_queries, **lengths_of(args))
+    lengths = [option for option in options(TextRules) if option.name != "rules"]
+    check = check_queries(args.check, args.corpus, num_queries, **flags.typed(args, lengths))
     absent = [language for language in asked if language not in check.languages]
     if absent:
         warn(f"{args.check} has no queries in {' '.join(absent)}, which were asked for")
@@ -222,9 +143,7 @@ def _expected(args: argparse.Namespace) -> tuple[int | None, list[str]]:
     return number, list(args.languages or meta.get("languages", ()))
 
 
-def _estimate(args: argparse.Namespace, job: Any) -> None:
-    from xqg_pyserini.generate.cost import estimate
-
+def _estimate(args: argparse.Namespace, job: GenerationJob) -> None:
     cost = estimate(job)
     text = (
         f"{cost.passages:,} passages, {cost.queries:,} queries to write "
@@ -236,16 +155,16 @@ def _estimate(args: argparse.Namespace, job: Any) -> None:
     flags.show(args, cost._asdict(), text)
 
 
-def _write(args: argparse.Namespace, job: Any) -> None:
+def _write(args: argparse.Namespace, job: GenerationJob) -> None:
     if args.accumulate is None:
         for _ in job.run():
             pass
         store = None
     else:
-        from xqg_pyserini.retrieve.through import generate_and_accumulate
-
+        passages = VectorStore(args.passages)
+        encoder = Encoder.for_store(passages, device=job.devices[0], threads=args.threads)
         store = generate_and_accumulate(
-            job, args.passages, args.accumulate, device=job.devices[0], overwrite=args.overwrite
+            job, passages, args.accumulate, encoder=encoder, overwrite=args.overwrite
         )
     done = job.summary()
     lines = [

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
     """Run `xqg index`."""
     kind = flags.settings_of(args, IndexSettings).kind
     if args.queries is None:
-        _refuse_fusion(args)
+        flags.refuse_fusion(args, "mixes in --queries", but=("normalize",))
         index = write_index(
             args.passages,
             args.output,
@@ -54,19 +54,6 @@ def run(args: argparse.Namespace) -> None:
             f"language by itself with XQG_CENTER={where} XQG_LANGUAGE=xx"
         )
     flags.show(args, index.meta, text)
-
-
-def _refuse_fusion(args: argparse.Namespace) -> None:
-    flags.refuse(
-        "mixes in --queries",
-        alpha=args.alpha,
-        beta=args.beta,
-        fusion=args.fusion,
-        languages=args.languages,
-        center=args.center,
-        num_queries=args.num_queries,
-        language_aware=args.language_aware,
-    )
 
 
 def _announce(text: str) -> None:

@@ -70,7 +70,6 @@ def parser() -> Parser:
         epilog=FLOW,
     )
     top.add_argument("--version", action="version", version=f"xqg_pyserini {__version__}")
-    top.set_defaults(threads=None)
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, text in COMMANDS.items():
         command = commands.add_parser(
@@ -97,6 +96,7 @@ def _fill(name: str, parser: Parser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return the exit code (0, 2 for what the user can mend, 1 for a bug)."""
+    _limit_threads(sys.argv[1:] if argv is None else argv)
     args = parser().parse_args(argv)
     _set_up(args)
     with warnings.catch_warnings(record=True) as caught:
@@ -110,11 +110,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _set_up(args: argparse.Namespace) -> None:
-    """Tell third-party libraries what they read from the environment when they are loaded."""
-    if args.threads is not None and args.threads > 0:
+def _limit_threads(argv: Sequence[str]) -> None:
+    """Tell OpenMP and BLAS what --threads says: they read it when NumPy is loaded, with a command.
+
+    Encoders and searches are given the number as an argument.
+    """
+    early = argparse.ArgumentParser(add_help=False)
+    early.add_argument("--threads", nargs="?")
+    threads = early.parse_known_args(argv)[0].threads
+    if threads and threads.isdecimal() and int(threads) and argv[0] != "pyserini":
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-            os.environ[name] = str(args.threads)
+            os.environ[name] = threads
+
+
+def _set_up(args: argparse.Namespace) -> None:
+    """Keep third-party libraries quiet: they read the environment when they are loaded."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if not args.verbose:
         os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -49,7 +49,9 @@ def run(args: argparse.Namespace) -> None:
     hits = flags.settings_of(args, SearchSettings).hits
     questions = flags.questions_of(args)
     if args.index is not None:
-        _refuse_fusion(args)
+        why = "takes --passages and --queries; an index is fused already"
+        flags.refuse_fusion(args, why)
+        flags.refuse(why, queries=args.queries)
         index = Index(args.index)
         run = index.search(questions, hits, encoder=flags.encoder_for(args, index))
     else:
@@ -62,18 +64,3 @@ def run(args: argparse.Namespace) -> None:
     total = sum(map(len, run.values()))
     summary = {"run": str(args.output), "questions": len(run), "hits": total, "tag": tag}
     flags.show(args, summary, f"{args.output}: {len(run)} questions, {total} hits")
-
-
-def _refuse_fusion(args: argparse.Namespace) -> None:
-    flags.refuse(
-        "takes --passages and --queries; an index is fused already",
-        alpha=args.alpha,
-        beta=args.beta,
-        fusion=args.fusion,
-        languages=args.languages,
-        center=args.center,
-        normalize=args.normalize,
-        language_aware=args.language_aware,
-        queries=args.queries,
-        num_queries=args.num_queries,
-    )

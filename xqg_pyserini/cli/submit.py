@@ -4,6 +4,11 @@ import argparse
 
 from xqg_pyserini import data, files
 from xqg_pyserini.cli import flags
+from xqg_pyserini.evaluation.submission import (
+    SubmissionSettings,
+    check_submission,
+    write_submission,
+)
 
 EPILOG = ""
 
@@ -15,16 +20,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--corpus", metavar="PATH", help="where the texts come from")
     parser.add_argument("--output", metavar="FILE", help="the JSON file to write")
     parser.add_argument("--check", metavar="FILE", help="validate this file instead")
-    parser.add_argument(
-        "--with-title", action="store_true", help="write title and text, not text alone"
-    )
+    flags.add_settings(parser, SubmissionSettings)
     flags.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run `xqg submit`."""
-    from xqg_pyserini.evaluation.submission import check_submission, write_submission
-
     questions = flags.questions_of(args)
     if args.check is not None:
         why = "writes a file; --check reads one"
@@ -40,7 +41,8 @@ def run(args: argparse.Namespace) -> None:
         )
         files.check_file(args.output, [args.run, args.corpus, args.questions])
         hits = data.read_run(args.run)
-        summary = write_submission(questions, hits, args.corpus, args.output, args.with_title)
+        settings = flags.settings_of(args, SubmissionSettings)
+        summary = write_submission(questions, hits, args.corpus, args.output, settings.with_title)
         verdict = f"{args.output}: written"
     languages = " ".join(f"{language} {n}" for language, n in summary.languages.items())
     text = f"{verdict}, {summary.questions} questions ({languages})"

@@ -5,6 +5,10 @@ from typing import Any
 
 from xqg_pyserini.cli import flags
 from xqg_pyserini.cli.flags import Parser
+from xqg_pyserini.train.generator import train_generator
+from xqg_pyserini.train.job import training_text
+from xqg_pyserini.train.retriever import train_retriever
+from xqg_pyserini.train.settings import TRAININGS, read_settings, training_options
 
 EPILOG = """\
   xqg train retriever --model M --data train.jsonl --output DIR      a bi-encoder
@@ -40,61 +44,30 @@ def add_flags(parser: Parser) -> None:
         description="Train a generator.",
         epilog=BOTH + GENERATOR,
     )
-    _add_kind(retriever, "retriever")
-    _add_kind(generator, "generator")
-
-
-def _add_kind(parser: argparse.ArgumentParser, kind: str) -> None:
-    from xqg_pyserini.train.settings import KINDS, options
-
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        help="YAML with any of the settings below, or a shipped recipe: xdr",
-    )
-    for option in options(KINDS[kind]):
-        _add_setting(parser, option)
-    if kind == "generator":  # known, so that it can be refused with a reason
-        parser.add_argument("--synthetic", nargs="+", help=argparse.SUPPRESS)
-    flags.add_overwrite(parser)
-    flags.add_json(parser)
-    parser.add_argument("--verbose", action="store_true", help="show third-party logs, tracebacks")
-
-
-def _add_setting(parser: argparse.ArgumentParser, option: Any) -> None:
-    """Add the flag of a training's setting; None stands for not given."""
-    default = "" if option.default in (None, ()) else f" (default {option.default})"
-    keywords: dict[str, Any] = {"help": option.help + default, "dest": option.name}
-    if option.kind is bool:
-        keywords["action"] = argparse.BooleanOptionalAction
-    else:
-        names = {int: "N", float: "X", str: "TEXT"}
-        keywords |= {"type": option.kind, "metavar": names[option.kind]}
-        if option.choices:
-            keywords |= {"choices": option.choices, "metavar": None}
-        if option.many:
-            keywords |= {"nargs": "+", "action": "extend"}
-    parser.add_argument(f"--{option.name.replace('_', '-')}", **keywords)
+    for name, kind in (("retriever", retriever), ("generator", generator)):
+        kind.add_argument(
+            "--config",
+            metavar="FILE",
+            help="YAML with any of the settings below, or a shipped recipe: xdr",
+        )
+        for option in training_options(TRAININGS[name]):
+            flags.add_setting(kind, option._replace(required=False), negatable=True)
+        flags.add_overwrite(kind)
+        flags.add_json(kind)
+        kind.add_argument(
+            "--verbose", action="store_true", help="show third-party logs, tracebacks"
+        )
+    # known, so that it can be refused with a reason
+    generator.add_argument("--synthetic", nargs="+", help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> None:
     """Run `xqg train retriever` or `xqg train generator`."""
-    from xqg_pyserini.train import settings as kinds
-
     if args.kind == "generator":
         why = "is for xqg train retriever; a generator writes such queries"
         flags.refuse(why, synthetic=args.synthetic)
-    cls: Any = kinds.KINDS[args.kind]
-    typed = {option.name: vars(args)[option.name] for option in kinds.options(cls)}
-    settings = kinds.read_settings(cls, args.config, typed)
-    from xqg_pyserini.train.report import training_text
-
-    if args.kind == "generator":
-        from xqg_pyserini.train.generator import train_generator
-
-        record = train_generator(settings, args.overwrite)
-    else:
-        from xqg_pyserini.train.retriever import train_retriever
-
-        record = train_retriever(settings, args.overwrite)
+    cls = TRAININGS[args.kind]
+    settings: Any = read_settings(cls, args.config, flags.typed(args, training_options(cls)))
+    train = train_generator if args.kind == "generator" else train_retriever
+    record = train(settings, args.overwrite)
     flags.show(args, record, training_text(record, settings.output))
