@@ -114,13 +114,12 @@ def _help(option: Option) -> str:
 
 def typed(args: argparse.Namespace, settings: Iterable[Option]) -> dict[str, Any]:
     """Return those of the settings that were typed, by the names of their fields."""
-    values = vars(args)
-    given = {option: values.get(_dest(option)) for option in settings}
-    return {
-        option.name: tuple(value) if option.many else value
-        for option, value in given.items()
-        if value is not None
-    }
+    values: dict[str, Any] = {}
+    for option in settings:
+        value = vars(args).get(_dest(option))
+        if value is not None:
+            values[option.name] = tuple(value) if option.many else value
+    return values
 
 
 def settings_of(args: argparse.Namespace, cls: type[S]) -> S:

@@ -151,7 +151,7 @@ def _run(args: argparse.Namespace) -> int:
     except Exception as error:
         texts = ("out of memory", "can't allocate memory")
         if isinstance(error, MemoryError) or any(text in str(error) for text in texts):
-            return _fail(args, UserError("out of memory; try a smaller --batch-size"), 2)
+            return _fail(args, UserError("out of memory; use smaller batches", "batch_size"), 2)
         if args.verbose:
             raise
         what = f"unexpected {type(error).__name__}: {error} (a bug: --verbose shows where)"
