@@ -308,125 +308,73 @@ def _fused(args: argparse.Namespace) -> Any:
 
 def sweep(args: argparse.Namespace) -> None:
     """Run `xqg sweep`."""
-    from xqg_pyserini.retrieve.sweep_report import run_sweep, sweep_text
+    from xqg_pyserini.models.encoder import Encoder
+    from xqg_pyserini.report.results import record_inputs, results_json, write_results
+    from xqg_pyserini.report.tables import results_text
+    from xqg_pyserini.retrieve.sweep import SweepSettings, run_sweep
+    from xqg_pyserini.settings import options
     from xqg_pyserini.stores import VectorStore
 
     names = ("passages", "queries", "questions", "corpus", "qrels")
     inputs = {name: getattr(args, name) for name in names}
     files.check_output(args.output, args.overwrite, inputs.values())
-    for name in args.languages:
-        if name not in ("all", "own", "others", "each"):
-            data.check_languages(name.split("+"))
-    scoring = ("metrics", "corpus", "qrels", "test", "correction", "level", "with_title")
-    report = run_sweep(
-        args.passages,
+    given = {o.name: getattr(args, o.name, o.default) for o in options(SweepSettings)}
+    given = {name: tuple(v) if isinstance(v, list) else v for name, v in given.items()}
+    given |= {name: given[name] or () for name in ("normalize", "center")}
+    given["power"] = given["power"] or False
+    settings = SweepSettings(**given, threads=args.threads)
+    read = ("language", "with_title", "hits", "allow_unequal", "skip_unknown")
+    recorded = record_inputs(args.output, **inputs, **{name: getattr(args, name) for name in read})
+    store = VectorStore(args.passages)
+    results = run_sweep(
+        store,
         args.queries,
         _questions(args),
-        _fusions(args, VectorStore(args.passages).normalized),
-        args.output,
-        languages=args.languages,
-        num_queries=[_number(text) for text in args.num_queries],
-        hits=args.hits,
-        choosing=_choosing(args),
-        power=args.power or False,
-        keep_runs=args.runs,
-        scoring={name: getattr(args, name) for name in scoring},
-        engine={"encoder": args.encoder, "encoder_flags": _encoder_flags(args)} | _engine(args),
-        skip_unknown=args.skip_unknown,
-        allow_unequal=args.allow_unequal,
-        overwrite=args.overwrite,
-        inputs=inputs,
-        language=args.language,
+        settings,
+        corpus=args.corpus,
+        qrels=args.qrels,
+        encoder=Encoder.for_store(store, args.encoder, **_encoder_flags(args), **_engine(args)),
     )
+    results.inputs = recorded
+    write_results(results, args.output, overwrite=args.overwrite, keep_runs=args.runs)
     if args.json:
-        for note in report.evaluation.notes:
+        for note in results.scores.notes:
             warn(note)
-    _print(args, report.as_json(), f"{sweep_text(report)}\n\nAll figures are in {args.output}")
-
-
-def _fusions(args: argparse.Namespace, normalized: bool) -> list[Any]:
-    """Return the forms, weights, norms and centrings of a grid, in the order of the flags."""
-    from xqg_pyserini.fusion.formula import choose_fusion
-
-    forms = args.fusion or [f for f, w in (("sum", args.alpha), ("mean", args.beta)) if w]
-    forms = list(dict.fromkeys(forms)) or ["mean"]
-    for form, flag in (("sum", "alpha"), ("mean", "beta")):
-        if getattr(args, flag) and form not in forms:
-            raise UserError(f"--{flag} is the weight of the {form}, which --fusion leaves out")
-    weights: dict[str, list[tuple[float | None, float | None]]] = {
-        "sum": [(alpha, None) for alpha in args.alpha or (0.005, 0.01, 0.02, 0.05)],
-        "mean": [(None, beta) for beta in args.beta or (0.1, 0.2, 0.3, 0.4, 0.5)],
-    }
-    return [
-        choose_fusion(form, alpha, beta, None, normalize, center, normalized_encoder=normalized)
-        for form in forms
-        for alpha, beta in weights[form]
-        for normalize in dict.fromkeys(args.normalize or [None])
-        for center in dict.fromkeys(args.center or [False])
-    ]
-
-
-def _number(text: str) -> int | None:
-    if text == "all":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise UserError(f"--num-queries {text}: expected all, or a number from 1")
-    return int(text)
-
-
-def _choosing(args: argparse.Namespace) -> Any:
-    from xqg_pyserini.retrieve.sweep_report import Choosing
-
-    if args.cross_validate is None:
-        for name in ("select_by", "per_language_choice", "group_by"):
-            if getattr(args, name):
-                flag = name.replace("_", "-")
-                raise UserError(f"--{flag} says how a point is chosen: give --cross-validate K")
-        return None
-    return Choosing(
-        args.cross_validate,
-        args.select_by or args.metrics[0],
-        args.per_language_choice,
-        args.group_by or ("none" if args.qrels is None else "relevant"),
-        args.seed,
-    )
+    text = f"{results_text(results)}\n\nAll figures are in {args.output}"
+    _print(args, results_json(results), text)
 
 
 def evaluate(args: argparse.Namespace) -> None:
     """Run `xqg evaluate`."""
-    from xqg_pyserini.evaluation.scores import evaluate_runs
-    from xqg_pyserini.report import tables as report
+    from xqg_pyserini.evaluation.results import ComparingSettings, Results
+    from xqg_pyserini.evaluation.scores import evaluate as score
+    from xqg_pyserini.report.results import record_inputs, results_json, write_results
+    from xqg_pyserini.report.tables import results_text
 
-    inputs = [args.questions, args.corpus, args.qrels, *args.runs]
     if args.output is not None:
+        inputs = [args.questions, args.corpus, args.qrels, *args.runs]
         files.check_output(args.output, args.overwrite, inputs)
-    evaluation = evaluate_runs(
-        _questions(args),
+    ComparingSettings(args.test, args.correction, args.level).check(args.metrics)
+    names = ("questions", "runs", "corpus", "qrels", "language", "official", "with_title")
+    recorded = None
+    if args.output is not None:
+        recorded = record_inputs(args.output, **{name: getattr(args, name) for name in names})
+    scores = score(
         args.runs,
+        _questions(args),
         args.metrics,
         corpus=args.corpus,
         qrels=args.qrels,
-        test=args.test,
-        correction=args.correction,
-        level=args.level,
         official=args.official,
         with_title=args.with_title,
     )
+    results = Results(scores.compare(args.test, args.correction, args.level), recorded)
     if args.output is not None:
-        sources = report.Sources(
-            args.questions,
-            tuple(args.runs),
-            args.corpus,
-            args.qrels,
-            args.language,
-            args.official,
-            args.with_title,
-        )
-        report.write_report(evaluation, args.output, args.overwrite, inputs, sources)
+        write_results(results, args.output, overwrite=args.overwrite)
     if args.json:
-        for note in evaluation.notes:
+        for note in scores.notes:
             warn(note)
-    _print(args, evaluation.as_json(), report.tables(evaluation, args.per_language))
+    _print(args, results_json(results), results_text(results, args.per_language))
 
 
 def mine(args: argparse.Namespace) -> None:
@@ -467,14 +415,14 @@ def perturb(args: argparse.Namespace) -> None:
 def report(args: argparse.Namespace) -> None:
     """Run `xqg report`."""
     from xqg_pyserini.report.page import write_page
-    from xqg_pyserini.report.page_inputs import Explore
+    from xqg_pyserini.report.page_inputs import ExploreSettings
 
     output = Path(args.folder) / "report" if args.output is None else args.output
     files.check_output(output, args.overwrite)
     written = write_page(
         args.folder,
         output,
-        Explore(
+        ExploreSettings(
             args.questions,
             args.language,
             args.corpus,
@@ -495,8 +443,7 @@ def report(args: argparse.Namespace) -> None:
 
 def _similarities(args: argparse.Namespace) -> Any:
     """Return what compares generated queries with questions; None without --queries."""
-    from xqg_pyserini.models.engines import load, same_space
-    from xqg_pyserini.models.registry import choose, resolve
+    from xqg_pyserini.models.encoder import Encoder
     from xqg_pyserini.report.explorer import Similarities
     from xqg_pyserini.stores import VectorStore
 
@@ -505,17 +452,13 @@ def _similarities(args: argparse.Namespace) -> Any:
         _refuse(args, "passages", "encoder", why="compares generated queries: give --queries too")
         return None
     files.expand(args.queries)
+    store = encoder = None
     if args.passages is not None:
         store = VectorStore(args.passages)
-        settings = choose(args.encoder, flags, store.encoder, store.path)
-        model = load(settings, "query", **engine)
-        same_space(model, store.d, store.encoder, store.path)
-        return Similarities(args.queries, model, store)
-    if args.encoder is None:
-        raise UserError("--queries are compared by an encoder: give --passages STORE or --encoder")
-    settings = resolve(args.encoder, flags)
-    models = [load(settings, role, **engine) for role in ("query", "passage")]
-    return Similarities(args.queries, models[0], passage_encoder=models[1])
+        encoder = Encoder.for_store(store, args.encoder, **flags, **engine)
+    elif args.encoder is not None:
+        encoder = Encoder(args.encoder, **flags, **engine)
+    return Similarities.of(args.queries, store, encoder)
 
 
 def inspect(args: argparse.Namespace) -> None:
