@@ -39,6 +39,9 @@ def letter(place: int, letters: str = LETTERS) -> str:
     return letters[place] if place < len(letters) else f"({place + 1})"
 
 
+Row = Sequence[str | int | Cell]
+
+
 @dataclass(frozen=True)
 class Table:
     """Headers and rows; `print` shows it as text.
@@ -52,7 +55,7 @@ class Table:
     """
 
     headers: Sequence[str | Cell]
-    rows: Sequence[Sequence[str | int | Cell]]
+    rows: Sequence[Row]
     caption: str = ""
     texts: int = 1
     latex_headers: Sequence[str] | None = None

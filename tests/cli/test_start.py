@@ -121,7 +121,7 @@ def test_threads_are_set_before_a_command_loads_numpy(arguments, expected, monke
 
 @pytest.mark.parametrize(
     "line",
-    ["", "peft-unseen --data d --model m --output o", "--list", "x --only a/* --workers 2"],,
+    ["", "peft-unseen --data d --model m --output o", "--list", "x --only a/* --workers 2"],
 )
 def test_reproduce_says_where_the_study_is(line, refused):
     assert refused("reproduce", *line.split()) == (

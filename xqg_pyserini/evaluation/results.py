@@ -29,7 +29,8 @@ ByLanguage = dict[str, Interval]  # `macro` and languages → score or differenc
 # ---------------------------------------------------------------- scores
 
 
-class LanguageScore(NamedTuple):
+@dataclass(frozen=True)
+class LanguageScore:
     """The questions of one language: their number, how many hit (None: no such measure), 0-100."""
 
     count: int
@@ -84,7 +85,7 @@ class RunScores:
         binary = any(entry.hit is not None for entry in self.by_language.values())
         return {
             "macro": self.macro,
-            "languages": {l: entry._asdict() for l, entry in self.by_language.items()},
+            "languages": {l: vars(entry) for l, entry in self.by_language.items()},
             "questions": {q: int(v) if binary else v for q, v in self.by_question.items()},
         }
 
@@ -231,8 +232,8 @@ class Scores(Mapping[str, Mapping[str, RunScores]]):
             corrected = significance.correct(ps, correction)  # type: ignore[arg-type]
             for (a, b), (x, y, _), p, q in zip(pairs, values, ps, corrected, strict=True):
                 counts = significance.win_tie_loss(x, y)
-                found = bool(q <= level)
-                compared.append(Comparison(a, b, metric, test, p, float(q), found, *counts))
+                tested = Comparison(a, b, metric, test, p, float(q), bool(q <= level), *counts)
+                compared.append(tested)
         return Comparisons(self, tuple(compared), settings, baseline)
 
 

@@ -251,7 +251,7 @@ def _named_runs(runs: Any) -> dict[str, Run]:
         return {run_name(runs): as_run(runs)}
     if isinstance(runs, Mapping):
         # a run's values are {docid: score}; what names runs has anything else
-        hits = next((hits for hits in runs.values() if not _is_empty(hits)), {})
+        hits: Any = next((hits for hits in runs.values() if not _is_empty(hits)), {})
         if isinstance(hits, Mapping) and all(_is_number(score) for score in hits.values()):
             return {"run": as_run(runs)}
         return {str(name): as_run(run) for name, run in runs.items()}

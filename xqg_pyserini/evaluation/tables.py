@@ -1,7 +1,7 @@
 """Scores and comparisons → tables, which are values (`xqg_pyserini.tables`), and words to them."""
 
 from xqg_pyserini.evaluation.results import Comparisons, Scores
-from xqg_pyserini.tables import Cell, Table, letter
+from xqg_pyserini.tables import Cell, Row, Table, letter
 
 _TEST_NAMES = {  # in a sentence; in a caption
     "student": ("the paired t-test", "paired Student's t-test"),
@@ -17,7 +17,7 @@ _LABELS = {  # of ranx's measures, where they are not their names in capitals
 def macro_table(scores: Scores, compared: Comparisons | None = None) -> Table:
     """Return runs × metrics, macro over languages; marks name the runs that a run beats."""
     best = {metric: _best(scores, metric) for metric in scores.metrics}
-    rows = [
+    rows: list[Row] = [
         [
             letter(i),
             Cell(run, name=True),
@@ -49,7 +49,7 @@ def language_table(scores: Scores, compared: Comparisons | None = None) -> Table
             for language in one.by_language
         )
     )
-    rows = []
+    rows: list[Row] = []
     for metric in scores.metrics:
         for i, run in enumerate(scores):
             groups = scores[run][metric].by_language

@@ -7,7 +7,7 @@ from typing import Literal
 from xqg_pyserini.data import check_languages
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation.results import PointSettings
-from xqg_pyserini.fusion.formula import Fusion, choose_fusion
+from xqg_pyserini.fusion.formula import Fusion, FusionSettings
 from xqg_pyserini.settings import option
 
 BASELINE = "baseline"
@@ -55,15 +55,14 @@ class GridSettings:
                     about=(name, "fusion"),
                 )
         return [
-            choose_fusion(
+            FusionSettings(
                 form,
                 weight if form == "sum" else None,
                 weight if form == "mean" else None,
                 None,
                 normalize,
                 center,
-                normalized_encoder=normalized_encoder,
-            )
+            ).complete(normalized_encoder)
             for form in dict.fromkeys(forms)
             for weight in weights[form] or WEIGHTS[form]
             for normalize in dict.fromkeys(self.normalize or (None,))

@@ -34,11 +34,11 @@ from xqg_pyserini.evaluation.scores import (
 )
 from xqg_pyserini.files import expand
 from xqg_pyserini.fusion.formula import Fusion
-from xqg_pyserini.fusion.fused import FusedPassages
+from xqg_pyserini.fusion.fused import FusedStores, Liberties
+from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.retrieve.grid import BASELINE, GridSettings, Point, grid
-from xqg_pyserini.retrieve.search import check_hits, encode_for_store
+from xqg_pyserini.retrieve.search import SearchSettings, check_hits, question_vectors
 from xqg_pyserini.retrieve.sweep_pass import Sweep
-from xqg_pyserini.settings import option
 from xqg_pyserini.stores import VectorStore
 
 __all__ = ["BASELINE", "GridSettings", "Point", "Sweep", "SweepSettings", "grid", "run_sweep"]
@@ -50,16 +50,19 @@ FORCED = (
 
 
 @dataclass(frozen=True)
-class SweepSettings(ChoosingSettings, ComparingSettings, ScoringSettings, GridSettings):
+class SweepSettings(
+    ChoosingSettings, ComparingSettings, ScoringSettings, GridSettings, Liberties, SearchSettings
+):
     """A sweep: its grid, and how its points are searched, scored, compared and chosen.
 
     `threads` share the search; as many as there are cores by default.
     """
 
-    hits: int = option(100, "passages a question", metavar="N")
-    allow_unequal: bool = option(False, "let a sum pass over unequal numbers of queries")
-    skip_unknown: bool = option(False, "leave out queries for passages that are not there")
     threads: int | None = None
+
+    def __post_init__(self) -> None:
+        ComparingSettings.__post_init__(self)
+        check_hits(self.hits)
 
 
 def run_sweep(
@@ -70,7 +73,7 @@ def run_sweep(
     *,
     corpus: CorpusLike | None = None,
     qrels: QrelsLike | None = None,
-    encoder: str | None = None,
+    encoder: Encoder | None = None,
     vectors: np.ndarray | None = None,
 ) -> Results:
     """Search, score and compare every point of a grid with the passages alone.
@@ -82,7 +85,7 @@ def run_sweep(
         settings: the grid, and all that has a default.
         corpus: as for `evaluate`.
         qrels: as for `evaluate`.
-        encoder: encodes the questions; the one that the store was made with by default.
+        encoder: encodes the questions; that of the store by default; another is refused.
         vectors: the questions' embeddings (q, d) float32, where they are at hand.
 
     Returns:
@@ -100,16 +103,10 @@ def run_sweep(
     relate = settings.cross_validate is not None and group_by == "relevant"
     _check(settings, asked, corpus, judged, group_by)
     store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
-    sweep = Sweep(
-        store,
-        queries,
-        _points(settings, store, queries),
-        asked,
-        skip_unknown=settings.skip_unknown,
-        allow_unequal=settings.allow_unequal,
-    )
-    if vectors is None:
-        vectors = encode_for_store(store, asked, encoder)
+    liberties = Liberties(settings.allow_unequal, settings.skip_unknown)
+    points = _points(settings, store, queries, liberties)
+    sweep = Sweep(store, queries, points, asked, liberties)
+    vectors = question_vectors(store, asked, encoder, vectors)
     runs = sweep.search(vectors, settings.hits, settings.threads)
     scoring = ScoringSettings(settings.metrics, with_title=settings.with_title)
     scores = score_runs(runs, asked, scoring, corpus, qrels, relate=relate)
@@ -124,12 +121,12 @@ def run_sweep(
     return results
 
 
-def _points(settings: SweepSettings, store: VectorStore, queries: str | Path) -> list[Point]:
+def _points(
+    settings: SweepSettings, store: VectorStore, queries: str | Path, liberties: Liberties
+) -> list[Point]:
     held: tuple[str, ...] = ()
     if "each" in settings.languages:
-        anything = Fusion("mean", beta=0.0)
-        fused = FusedPassages(store, queries, anything, skip_unknown=settings.skip_unknown)
-        held = fused.languages
+        held = FusedStores(store, queries, Fusion("mean", beta=0.0), liberties).languages
     return grid(settings.fusions(store.normalized), settings.languages, settings.numbers(), held)
 
 
@@ -141,7 +138,6 @@ def _check(
     group_by: str,
 ) -> None:
     """Raise `UserError` for what can be told before anything is encoded."""
-    check_hits(settings.hits)
     settings.check_languages()
     settings.numbers()
     metrics = parse_metrics(settings.metrics)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from xqg_pyserini.data import Question, Run
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.fusion.formula import Fusion, Gram, gram, mixing_weights, pooled
-from xqg_pyserini.fusion.fused import FusedPassages
+from xqg_pyserini.fusion.fused import FusedStores, Liberties
 from xqg_pyserini.retrieve.grid import Languages, Point, check_points
 from xqg_pyserini.retrieve.search import (
     centered,
@@ -203,7 +203,7 @@ class Sweep:
         passages, queries: the stores' folders; aligned by id.
         points: the grid; the baseline is put before it where it is missing.
         questions: who will ask: which languages are needed depends on theirs.
-        skip_unknown, allow_unequal: as for `FusedPassages`.
+        liberties: what is let pass, as for `FusedStores`.
 
     Raises:
         UserError: for a grid that is empty or holds a point twice, a language without queries,
@@ -217,9 +217,7 @@ class Sweep:
         queries: str | Path,
         points: Sequence[Point],
         questions: Sequence[Question],
-        *,
-        skip_unknown: bool = False,
-        allow_unequal: bool = False,
+        liberties: Liberties | None = None,
     ) -> None:
         check_points(points)
         self.points = list(points) if Point() in points else [Point(), *points]
@@ -227,11 +225,10 @@ class Sweep:
         self.passages = passages if isinstance(passages, VectorStore) else VectorStore(passages)
         anything = Fusion("mean", beta=0.0)
         self.fused = {
-            first: FusedPassages(
-                self.passages, QueryStore(queries, first), anything, skip_unknown=skip_unknown
-            )
+            first: FusedStores(self.passages, QueryStore(queries, first), anything, liberties)
             for first in dict.fromkeys(point.first for point in points if point.fusion)
         }
+        allow_unequal = liberties is not None and liberties.allow_unequal
         self.unequal = False  # whether some sum is over unequal numbers of queries
         self._chosen = {point: self._choose(point, allow_unequal) for point in self.points}
         check_points(self.points, self._chosen)
@@ -350,7 +347,7 @@ class Sweep:
         for start in range(0, self.passages.n, size):
             stop = min(start + size, self.passages.n)
             blocks = {
-                first: self.fused[first].pair.block(start, stop, tuple(languages))
+                first: self.fused[first].pair.take(range(start, stop), tuple(languages))
                 for first, languages in needed.items()
             }
             yield self._tile(blocks, wanted, mixes)
