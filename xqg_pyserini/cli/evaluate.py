@@ -5,8 +5,7 @@ import argparse
 from xqg_pyserini import files
 from xqg_pyserini.cli import flags
 from xqg_pyserini.errors import warn
-from xqg_pyserini.evaluation.comparing import ComparingSettings
-from xqg_pyserini.evaluation.results import Results
+from xqg_pyserini.evaluation.results import ComparingSettings, Results
 from xqg_pyserini.evaluation.scores import ScoringSettings, evaluate
 from xqg_pyserini.report.results import record_inputs, results_json, write_results
 from xqg_pyserini.report.tables import results_text
@@ -46,11 +45,12 @@ def run(args: argparse.Namespace) -> None:
     """Run `xqg evaluate`."""
     scoring = flags.settings_of(args, ScoringSettings)
     comparing = flags.settings_of(args, ComparingSettings)
-    comparing.check(scoring.metrics)
     recorded = None
     if args.output is not None:
         inputs = [args.questions, args.corpus, args.qrels, *args.runs]
         files.check_output(args.output, args.overwrite, inputs)
+    comparing.check(scoring.metrics)
+    if args.output is not None:
         recorded = record_inputs(
             args.output,
             questions=args.questions,
@@ -80,6 +80,6 @@ def run(args: argparse.Namespace) -> None:
 def show_results(args: argparse.Namespace, results: Results, text: str) -> None:
     """Print results; beside JSON, their notes are warnings."""
     if args.json:
-        for note in results.compared.scores.notes:
+        for note in results.scores.notes:
             warn(note)
     flags.show(args, results_json(results), text)

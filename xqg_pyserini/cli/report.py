@@ -5,9 +5,10 @@ from pathlib import Path
 
 from xqg_pyserini import files
 from xqg_pyserini.cli import flags
-from xqg_pyserini.errors import UserError, warn
-from xqg_pyserini.report.explorer import Similarities, similarities
-from xqg_pyserini.report.page import ExploreSettings, write_page
+from xqg_pyserini.errors import warn
+from xqg_pyserini.report.explorer import Similarities
+from xqg_pyserini.report.page import write_page
+from xqg_pyserini.report.page_inputs import ExploreSettings
 from xqg_pyserini.stores import VectorStore
 
 EPILOG = """\
@@ -47,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
         similarities=_similarities(args),
         overwrite=args.overwrite,
     )
-    if written.explorer is not None and explore.per_language:
+    if written.explorer is not None and explore.explore:
         warn(f"no explorer: {written.explorer}")
     text = f"{written.page}: {written.bytes / 1e6:.1f} MB, {written.plots} plots, "
     text += f"{written.questions} questions to explore"
@@ -61,9 +62,10 @@ def _similarities(args: argparse.Namespace) -> Similarities | None:
         flags.refuse(why, passages=args.passages, encoder=args.encoder)
         return None
     files.expand(args.queries)
+    store = encoder = None
     if args.passages is not None:
         store = VectorStore(args.passages)
-        return similarities(args.queries, store, flags.encoder_for(args, store))
-    if args.encoder is None:
-        raise UserError("--queries are compared by an encoder: give --passages STORE or --encoder")
-    return similarities(args.queries, encoder=flags.encoder_of(args))
+        encoder = flags.encoder_for(args, store)
+    elif args.encoder is not None:
+        encoder = flags.encoder_of(args)
+    return Similarities.of(args.queries, store, encoder)

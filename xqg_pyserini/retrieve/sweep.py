@@ -18,6 +18,7 @@ from xqg_pyserini.data import (
     as_qrels,
     as_questions,
 )
+from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation.choosing import (
     ChoosingSettings,
     cross_validate,
@@ -63,6 +64,8 @@ class SweepSettings(
     def __post_init__(self) -> None:
         ComparingSettings.__post_init__(self)
         check_hits(self.hits)
+        if self.seed < 0:
+            raise UserError(f"seed is {self.seed}; expected 0 or more", "seed")
 
 
 def run_sweep(
