@@ -7,14 +7,16 @@ import contextlib
 import math
 import operator
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from xqg_pyserini.errors import UserError
 
-BOUNDS = {  # name → its test, and how errors say it
+BOUNDS: dict[
+    str, tuple[Callable[[Any, Any], bool], str]
+] = {  # name → its test, and how errors say it
     "least": (operator.ge, "{} or more"),
     "above": (operator.gt, "above {}"),
     "most": (operator.le, "at most {}"),

@@ -22,7 +22,7 @@ from xqg_pyserini.generate import workers
 from xqg_pyserini.generate.base import load_generator
 from xqg_pyserini.generate.job import GenerationJob, default_shards, generate_queries
 from xqg_pyserini.generate.rules import TextRules
-from xqg_pyserini.generate.settings import choose_settings
+from xqg_pyserini.generate.settings import GeneratorSettings, JobSettings
 from xqg_pyserini.generate.workers import Shards, worker_devices
 
 NUMBER = 20
@@ -117,10 +117,7 @@ def records(folder: Path) -> list[dict]:
 
 
 def small(place, **options):
-    model = str(place / "mt5")
-    return choose_settings(
-        model, ["ar", "fi"], num_queries=2, max_new_tokens=8, device="cpu", **options
-    )
+    return generators.complete(place / "mt5", num_queries=2, max_new_tokens=8, **options)
 
 
 # --- what is written ------------------------------------------------------------------------------
@@ -164,7 +161,7 @@ def test_meta_records_prompt_languages_sampling_model_and_corpus(place):
 
 
 def test_sampling_as_published_by_default(place):
-    settings = choose_settings(str(place / "mt5"), ["ar"], device="cpu")
+    settings = GeneratorSettings("mt5", ("ar",))
     assert (settings.num_queries, settings.top_k, settings.temperature) == (5, 10, 1.0)
     assert settings.max_new_tokens == 64
 
@@ -313,12 +310,12 @@ def test_overwrite_keeps_what_was_there_until_a_shard_is_whole(place, refused, t
     shutil.copytree(place / "whole", tmp_path / "old")
     before = contents(tmp_path / "old")
     command = words(tmp_path / "old", "--overwrite", "--max-input-tokens", 8)
-    assert "leaves no room for passage" in refused(*command, cwd=place)
+    assert "leaves no space for passage" in refused(*command, cwd=place)
     assert contents(tmp_path / "old") == before
     assert os.listdir(tmp_path) == ["old"]
     text = refused(*words(tmp_path / "old", "--overwrite"), "--num-shards", 4, "--shard", 1,
                    cwd=place)  # fmt: skip
-    assert "--overwrite with --shard would take other machines' shards away" in text
+    assert "would take other machines' shards away" in text
 
 
 @pytest.mark.parametrize("what", ["model", "prompt", "passages"])
@@ -452,7 +449,7 @@ def test_straight_through_goes_on_where_it_was_killed(stores):
 SMALL_CHUNKS = """
 import sys
 from xqg_pyserini.retrieve import accumulate
-from xqg_pyserini.stores import store
+from xqg_pyserini.stores import jobs as store
 from xqg_pyserini.__main__ import main
 accumulate.CHUNK, store.CHECKPOINT_SECONDS = 4, 0
 sys.exit(main(sys.argv[1:]))
@@ -521,12 +518,12 @@ def test_cut_passages_are_reported(place, run_xqg):
 @pytest.mark.parametrize(
     ("more", "why"),
     [
-        (("--num-shards", 4, "--shard", 4), "--shard 4 of 4 shards; expected 0 to 3"),
-        (("--num-shards", 4, "--shard", "2-9"), "--shard 4 of 4 shards; expected 0 to 3"),
-        (("--shard", 0), "--shard takes --num-shards N: of how many shards is it one?"),
-        (("--num-shards", 21), "--num-shards 21 for 20 passages; expected fewer"),
-        (("--num-shards", 0), "--num-shards is 0; expected 1 or more"),
-        (("--batch-size", 0), "batch size 0; expected 1 or more"),
+        (("--num-shards", 4, "--shard", 4), "shard 4 of 4 shards; expected 0 to 3"),
+        (("--num-shards", 4, "--shard", "2-9"), "shard 4 of 4 shards; expected 0 to 3"),
+        (("--shard", 0), "some shards are chosen: of how many?"),
+        (("--num-shards", 21), "21 shards of 20 passages; expected fewer"),
+        (("--num-shards", 0), "num_shards is 0; expected a whole number, 1 or more"),
+        (("--batch-size", 0), "batch_size is 0; expected a whole number, 1 or more"),
         (("--device", "gpu"), "device 'gpu': expected auto, cpu, cuda, cuda:0, …"),
         (("--device", "cuda"), "device 'cuda': this torch sees no CUDA device"),
         (("--prompt", "none.txt"), "none.txt: No such file or directory (expected a prompt file)"),
@@ -577,7 +574,7 @@ def test_a_job_with_other_settings_is_refused_naming_the_difference(more, why, p
     before = contents(place / "whole")
     text = refused(*words("whole"), "--num-shards", 4, *more, cwd=place)
     assert f"whole/meta.json: {why}" in text
-    assert text.endswith("; give another --output, or --overwrite to begin anew")
+    assert "; give another output, or overwrite this one to begin anew" in text
     assert contents(place / "whole") == before
 
 
@@ -590,18 +587,16 @@ def test_a_job_with_other_weights_corpus_or_prompt_is_refused(place, tmp_path):
     weights.write_bytes(data)
     settings = small(tmp_path)
     corpus = place / "corpus.jsonl"
-    options = {"num_shards": 4, "devices": ["cpu"]}
-    text = message(GenerationJob, corpus, settings, tmp_path / "out", **options)
+    job = JobSettings(num_shards=4, devices="cpu")
+    text = message(GenerationJob, corpus, settings, tmp_path / "out", job)
     assert "weights.fingerprint is " in text
     lines = corpus.read_text("utf-8").splitlines(keepends=True)
     (tmp_path / "corpus.jsonl").write_text("".join(lines[::-1]), encoding="utf-8")
-    text = message(
-        GenerationJob, tmp_path / "corpus.jsonl", small(place), tmp_path / "out", **options
-    )
+    text = message(GenerationJob, tmp_path / "corpus.jsonl", small(place), tmp_path / "out", job)
     assert "sources is " in text
     (tmp_path / "out" / "meta.json").write_text("{", encoding="utf-8")
-    text = message(GenerationJob, corpus, small(place), tmp_path / "out", **options)
-    assert text.endswith("; --overwrite begins anew") and "meta.json: damaged" in text
+    text = message(GenerationJob, corpus, small(place), tmp_path / "out", job)
+    assert text.endswith("; overwriting begins anew") and "meta.json: damaged" in text
 
 
 def test_a_folder_of_something_else_is_refused(place, refused, tmp_path):
@@ -664,7 +659,7 @@ def test_a_worker_s_error_ends_the_job_in_one_line(place, refused, tmp_path):
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
-    assert "--max-input-tokens 8 leaves no room for passage" in line
+    assert "max_input_tokens 8 leaves no space for passage" in line
     assert sorted(os.listdir(tmp_path)) == ["c.jsonl"]
 
 
@@ -680,22 +675,21 @@ def test_one_worker_a_gpu(monkeypatch):
 
 def test_shards_of_another_process_are_left_to_it(place, tmp_path):
     settings = small(place)
-    job = GenerationJob(
-        place / "corpus.jsonl", settings, tmp_path / "out", num_shards=2, devices=["cpu"]
-    )
-    order = workers.Order(
-        str(place / "corpus.jsonl"), settings, tmp_path / "out", job.plan, [0], 64, None
+    how = JobSettings(num_shards=2, devices="cpu")
+    job = GenerationJob(place / "corpus.jsonl", settings, tmp_path / "out", how)
+    task = workers.Task(
+        str(place / "corpus.jsonl"), settings, tmp_path / "out", job.plan, [0], 64, None, None
     )
     (tmp_path / "out").mkdir()
     with workers.writing(job.shard_path(0), zipped=True):
-        text = message(list, workers.write_shards(order, ["cpu"], lambda n: None))
+        text = message(list, workers.write_shards(task, ["cpu"], lambda n: None))
     assert text.startswith(f"{job.shard_path(0)}: another process is writing it")
 
 
 def test_from_python(place, tmp_path):
-    summary = generate_queries(
-        place / "corpus.jsonl", small(place), tmp_path / "out", num_shards=4, devices=["cpu"]
-    )
+    settings = GeneratorSettings(place / "mt5", ["ar", "fi"], num_queries=2, max_new_tokens=8)
+    job = JobSettings(num_shards=4, devices="cpu", threads=1)
+    summary = generate_queries(place / "corpus.jsonl", settings, tmp_path / "out", job)
     assert (summary.shards, summary.written, summary.passages, summary.queries) == (4, 4, 20, 80)
     assert shards(tmp_path / "out") == shards(place / "whole")
     assert sum(1 for _ in read_generated(tmp_path / "out")) == NUMBER

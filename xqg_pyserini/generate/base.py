@@ -12,7 +12,8 @@ from xqg_pyserini.data import Passage
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.generate.prompts import PromptMaker
 from xqg_pyserini.generate.sampling import sample_keys
-from xqg_pyserini.generate.settings import BACKENDS, GeneratorSettings
+from xqg_pyserini.generate.settings import BACKENDS, GeneratorSettings, JobSettings
+from xqg_pyserini.models.engines import Computing
 from xqg_pyserini.models.pretrained import load_tokenizer, torch_device
 
 Queries = dict[str, tuple[str, ...]]
@@ -120,8 +121,8 @@ class QueryGenerator:
 def load_generator(
     settings: GeneratorSettings,
     device: str = "auto",
-    batch_size: int = 64,
-    threads: int | None = None,
+    batch_size: int = JobSettings.batch_size,
+    threads: int | None = JobSettings.threads,
 ) -> QueryGenerator:
     """Load the generator that the settings name.
 

@@ -31,6 +31,7 @@ from xqg_pyserini.generate.consistency import ScoreFiles, better_passages, own_s
 from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.generate.texts import PassageTexts
 from xqg_pyserini.models.encoder import Encoder
+from xqg_pyserini.models.registry import agree
 from xqg_pyserini.settings import check_values, option
 from xqg_pyserini.stores import (
     FORMAT,
@@ -141,7 +142,11 @@ def filter_queries(
     consistency = None
     if passages is not None:
         store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
-        consistency = Consistency(store, Encoder.for_store(store, encoder))
+        if encoder is None:
+            encoder = Encoder.for_store(store)
+        else:
+            agree(encoder.settings, store.encoder, store.path)
+        consistency = Consistency(store, encoder)
     files = _output_names(queries)
     inputs = [queries, corpus, consistency and consistency.store.path]
     job = {
@@ -371,6 +376,7 @@ class _Filtering:
     def _score(self, consistency: Consistency, scores: ScoreFiles) -> None:
         """Score every query that the text rules keep."""
         part, state = self.part, self.part.state
+        Encoder.for_store(consistency.store, consistency.encoder)  # compares the weights
         if part.begin(consistency.encoder.describe("query")):
             state["sizes"] = {}
         scores.resume(state["sizes"])

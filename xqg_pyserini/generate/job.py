@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,54 +32,17 @@ from xqg_pyserini.files import (
     write_json,
 )
 from xqg_pyserini.generate.rules import TextRules
-from xqg_pyserini.generate.settings import GeneratorSettings
+from xqg_pyserini.generate.settings import (
+    MOST_SHARDS,
+    SHARD_PASSAGES,
+    GeneratorSettings,
+    JobSettings,
+)
 from xqg_pyserini.generate.workers import Dropped, Shards, Task, worker_devices, write_shards
 from xqg_pyserini.models.pretrained import describe_weights, read_config
-from xqg_pyserini.settings import check_values, option
 from xqg_pyserini.stores import FORMAT, META, IdIndex, VectorStore, write_ids
 
 KIND = "generated-queries"
-SHARD_PASSAGES = 64  # of a shard by default, so that a kill costs minutes …
-MOST_SHARDS = 4096  # … unless that would be too many files
-
-
-@dataclass(frozen=True)
-class JobSettings:
-    """How a generation job is shared out: shards, devices, batches; each field's help says more.
-
-    Raises:
-        UserError: for a value that the field does not take, shards that are out of range.
-    """
-
-    devices: tuple[str, ...] = option(
-        ("auto",), "auto (default), cpu, cuda; one worker a device, cuda: every GPU", flag="device"
-    )
-    batch_size: int = option(64, "queries at once", least=1, metavar="N")
-    threads: int | None = option(None, "CPU threads (default: all cores)", least=1, metavar="N")
-    num_shards: int | None = option(
-        None,
-        f"shards of the whole corpus (default: of {SHARD_PASSAGES} passages, "
-        f"at most {MOST_SHARDS})",
-        least=1,
-        metavar="N",
-    )
-    shards: tuple[int, ...] | None = option(
-        None,
-        "write only these, counted from 0: 7, or 0-31 (default: all)",
-        flag="shard",
-        metavar="I",
-    )
-
-    def __post_init__(self) -> None:
-        check_values(self)
-        if self.shards is not None and self.num_shards is None:
-            raise UserError("some shards are chosen: of how many?", ("num_shards", "shards"))
-        for shard in self.shards or ():
-            if not 0 <= shard < (self.num_shards or 0):
-                raise UserError(
-                    f"shard {shard} of {self.num_shards}; expected 0 to {self.num_shards - 1}",  # type: ignore[operator]
-                    "shards",
-                )
 
 
 def default_shards(passages: int) -> int:
@@ -321,7 +284,7 @@ def generate_queries(
 ) -> GenerationSummary:
     """Generate the queries of a corpus into a folder of shards; see `GenerationJob`.
 
-    generate_queries("corpus.jsonl", GeneratorSettings("google/mt5-base", ["ar"]), "queries")
+    generate_queries("corpus.jsonl", GeneratorSettings("google/mt5-base", ("ar",)), "queries")
     """
     generation = GenerationJob(corpus, settings, output, job, rules=rules, overwrite=overwrite)
     for _ in generation.run():

@@ -1,4 +1,4 @@
-"""What decides the queries of a passage: `GeneratorSettings`, and how the open ones are filled in.
+"""What decides the queries of a passage, and how a job is shared out.
 
 Looks at a model's configuration, never at its weights.
 """
@@ -23,6 +23,8 @@ BACKENDS = {
 }
 PROMPT_FILE, PROMPT_FORMAT = "xqg_generator.json", 1  # beside a trained generator's weights
 LONGEST_INPUT = 512  # tokens, where neither the user nor the model says it
+SHARD_PASSAGES = 64  # of a shard by default, so that a kill costs minutes …
+MOST_SHARDS = 4096  # … unless that would be too many files
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,45 @@ class GeneratorSettings:
             precision=precision,
             max_input_tokens=longest or LONGEST_INPUT,
         )
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """How a generation job is shared out: shards, devices, batches; each field's help says more.
+
+    Raises:
+        UserError: for a value that the field does not take, shards that are out of range.
+    """
+
+    devices: tuple[str, ...] = option(
+        ("auto",), "auto (default), cpu, cuda; one worker a device, cuda: every GPU", flag="device"
+    )
+    batch_size: int = option(64, "queries at once", least=1, metavar="N")
+    threads: int | None = option(None, "CPU threads (default: all cores)", least=1, metavar="N")
+    num_shards: int | None = option(
+        None,
+        f"shards of the whole corpus (default: of {SHARD_PASSAGES} passages, "
+        f"at most {MOST_SHARDS})",
+        least=1,
+        metavar="N",
+    )
+    shards: tuple[int, ...] | None = option(
+        None,
+        "write only these, counted from 0: 7, or 0-31 (default: all)",
+        flag="shard",
+        metavar="I",
+    )
+
+    def __post_init__(self) -> None:
+        check_values(self)
+        if self.shards is not None and self.num_shards is None:
+            raise UserError("some shards are chosen: of how many?", ("num_shards", "shards"))
+        number = self.num_shards or 0
+        for shard in self.shards or ():
+            if not 0 <= shard < number:
+                raise UserError(
+                    f"shard {shard} of {number} shards; expected 0 to {number - 1}", "shards"
+                )
 
 
 class TrainedPrompt(NamedTuple):

@@ -1,7 +1,7 @@
 """Training data: questions with their passages, read strictly, at random, a line at a time.
 
 A file is looked through once before anything else, so that what is wrong is said at once with its
-line; after that only the lines' places are held (8 bytes each), never their texts.  This room
+line; after that only the lines' places are held (8 bytes each), never their texts.  This module
 knows no models.
 """
 
@@ -42,6 +42,12 @@ class Drawn(NamedTuple):
     passages: tuple[str, ...]
     positives: frozenset[str]
     scores: tuple[float, ...] | None
+
+
+def locate(ends: np.ndarray, number: Any) -> tuple[int, int]:
+    """Return the part that holds an item, and its place there; `ends` are the parts' ends."""
+    part = int(np.searchsorted(ends, number, side="right"))
+    return part, int(number) - (int(ends[part - 1]) if part else 0)
 
 
 def draw(example: Example, negatives: int, seed: Sequence[int]) -> Drawn:
@@ -91,15 +97,14 @@ class Examples:
     def __getitem__(self, number: Any) -> Example:
         if not 0 <= number < len(self):
             raise IndexError(number)
-        which = int(np.searchsorted(self._ends, number, side="right"))
-        within = number - (int(self._ends[which - 1]) if which else 0)
+        which, within = locate(self._ends, number)
         key = os.getpid() << 32 | which  # a handle is not shared with a forked process
         if key not in self._open:
             self._open[key] = open(self.files[which], "rb")  # noqa: SIM115
         file = self._open[key]
         file.seek(int(self._starts[which][within]))
         text = file.readline().decode("utf-8").rstrip("\r\n")
-        return parse(Line(self.files[which], int(within) + 1, text))
+        return parse(Line(self.files[which], within + 1, text))
 
     def draw(self, number: int, negatives: int, seed: int, epoch: int) -> Drawn:
         """Draw what an epoch uses of an example; see `draw`."""
@@ -146,8 +151,7 @@ class Joined:
 
     def draw(self, number: int, negatives: int, seed: int, epoch: int) -> Drawn:
         """Draw what an epoch uses of a question; a part alone draws what it draws here."""
-        which = int(np.searchsorted(self._ends, number, side="right"))
-        within = number - (int(self._ends[which - 1]) if which else 0)
+        which, within = locate(self._ends, number)
         return self._parts[which].draw(within, negatives, seed, epoch)
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
 """Query generators: encoder-decoders and causal models that learn to ask about a passage.
 
-Knows pairs of a prompt and a question, their loss, and how a trained generator is written so that
-`xqg generate` reads it.  Prompts are made by the room that makes them for `xqg generate`; what may
-change in a model is decided in `tuning`; the loop is the Trainer's.
+Knows pairs of a passage and a question, their loss, and how a trained generator is written so that
+`xqg generate` reads it.  Prompts are made as `xqg generate` makes them; what may change in a model
+is decided in `tuning`; the loop is the Trainer's.
 
 The loss is the mean of -log p(token | prompt, the question's tokens before it) over the question's
 tokens and the one that ends it.  A token that is given at generation and not drawn (the decoder's
@@ -23,9 +23,13 @@ from xqg_pyserini.data import Passage, check_languages, languages
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import Line
 from xqg_pyserini.generate.hugging_face import auto_class, end_tokens, language_token, start_token
-from xqg_pyserini.generate.prompting import PromptMaker
-from xqg_pyserini.generate.prompts import PromptTemplate, read_template, shipped_template
-from xqg_pyserini.generate.settings import model_backend, model_positions, record_prompt
+from xqg_pyserini.generate.prompts import (
+    PromptMaker,
+    PromptTemplate,
+    read_template,
+    shipped_template,
+)
+from xqg_pyserini.generate.settings import check_positions, model_backend, write_trained_prompt
 from xqg_pyserini.models import tuning
 from xqg_pyserini.models.pretrained import (
     fingerprint,
@@ -36,14 +40,14 @@ from xqg_pyserini.models.pretrained import (
 )
 from xqg_pyserini.stores import Job
 from xqg_pyserini.train import job
-from xqg_pyserini.train.data import Example, Examples
+from xqg_pyserini.train.data import Example, Examples, locate
 from xqg_pyserini.train.settings import GeneratorTrainingSettings
-from xqg_pyserini.train.trainer import WARM_UP_BATCHES, Trainer, some_batches
+from xqg_pyserini.train.trainer import WARM_UP_BATCHES, Trainer, sample_batches
 
 IGNORED = -100  # cross_entropy leaves such targets out
 
 
-class Pair(NamedTuple):
+class PassageQuestion(NamedTuple):
     """What a generator learns from: it reads the passage and writes the question."""
 
     passage: Passage
@@ -51,7 +55,7 @@ class Pair(NamedTuple):
     language: str
 
 
-class Pairs(torch.utils.data.Dataset[Pair]):
+class PassageQuestions(torch.utils.data.Dataset[PassageQuestion]):
     """Each positive passage of each example, with its question, read as it is asked for.
 
     Holds 8 bytes an example besides what `Examples` holds, and 4 a pair.
@@ -82,7 +86,7 @@ class Pairs(torch.utils.data.Dataset[Pair]):
         if language is None:
             raise line.error(
                 f"the question {example.query[:40]!r} has no language; expected "
-                '"language": "fi" (or give --language for all that have none)'
+                '"language": "fi" (or give the language of all that have none)'
             )
         if language not in languages():
             raise line.error(f"{language!r}: no such language is known; expected e.g. ar bn fi")
@@ -91,19 +95,18 @@ class Pairs(torch.utils.data.Dataset[Pair]):
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def __getitem__(self, number: Any) -> Pair:
-        which = int(np.searchsorted(self._ends, number, side="right"))
+    def __getitem__(self, number: Any) -> PassageQuestion:
+        which, within = locate(self._ends, number)
         example = self.examples[which]
         language = example.language or self._language
         assert language is not None
-        passage = example.positives[number - (int(self._ends[which - 1]) if which else 0)]
-        return Pair(passage, example.query, language)
+        return PassageQuestion(example.positives[within], example.query, language)
 
 
 # ---------------------------------------------------------------- batches
 
 
-class Collator:
+class GeneratorCollator:
     """Makes a batch: what the model reads, and the targets of its last positions.
 
     Args:
@@ -119,16 +122,16 @@ class Collator:
         pad = tokenizer.pad_token_id
         self._pad = end if pad is None else pad
 
-    def __call__(self, pairs: Sequence[Pair]) -> dict[str, Any]:
+    def __call__(self, pairs: Sequence[PassageQuestion]) -> dict[str, Any]:
         """Return `tokens`, what the model's forward takes, and `targets` (b, m) int64."""
         made = self._prompts.make([(pair.passage, pair.language) for pair in pairs])
         texts = [" ".join(pair.question.split()) for pair in pairs]
         questions = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
-        targets = [[*some[: self._longest - 1], self._end] for some in questions]
+        targets = [[*tokens[: self._longest - 1], self._end] for tokens in questions]
         return self._batch(pairs, [tokens for _, tokens, _ in made], targets)
 
     def _batch(
-        self, pairs: Sequence[Pair], prompts: list[list[int]], targets: list[list[int]]
+        self, pairs: Sequence[PassageQuestion], prompts: list[list[int]], targets: list[list[int]]
     ) -> dict[str, Any]:
         raise NotImplementedError
 
@@ -141,7 +144,7 @@ class Collator:
         )
 
 
-class Seq2SeqCollator(Collator):
+class Seq2SeqCollator(GeneratorCollator):
     """Batches of encoder-decoders: the prompt is read, the question written.
 
     Args:
@@ -153,7 +156,7 @@ class Seq2SeqCollator(Collator):
         self._starts = starts
 
     def _batch(
-        self, pairs: Sequence[Pair], prompts: list[list[int]], targets: list[list[int]]
+        self, pairs: Sequence[PassageQuestion], prompts: list[list[int]], targets: list[list[int]]
     ) -> dict[str, Any]:
         starts = [self._starts[pair.language] for pair in pairs]
         given = [[*s, *t[:-1]] for s, t in zip(starts, targets, strict=True)]
@@ -166,7 +169,7 @@ class Seq2SeqCollator(Collator):
         return {"tokens": tokens, "targets": self._padded(wanted, fill=IGNORED)}
 
 
-class CausalCollator(Collator):
+class CausalCollator(GeneratorCollator):
     """Batches of causal models, padded on the left as at generation.
 
     Args:
@@ -179,7 +182,7 @@ class CausalCollator(Collator):
         self._positions, self._keep = positions, keep
 
     def _batch(
-        self, pairs: Sequence[Pair], prompts: list[list[int]], targets: list[list[int]]
+        self, pairs: Sequence[PassageQuestion], prompts: list[list[int]], targets: list[list[int]]
     ) -> dict[str, Any]:
         given = [[*p, *t[:-1]] for p, t in zip(prompts, targets, strict=True)]
         mask = self._padded([[1] * len(row) for row in given], left=True, fill=0)
@@ -234,22 +237,24 @@ def train_generator(settings: GeneratorTrainingSettings, overwrite: bool = False
     prompt = _prompt(settings, backend)
     if settings.language is not None:
         check_languages([settings.language])
-    _check_positions(settings, config)
-    pairs = Pairs(settings.data, settings.language)
+    reads, writes = settings.source_length, settings.target_length
+    names = ("source_length", reads), ("target_length", writes)
+    check_positions(config, settings.model, *names, start=1)
+    pairs = PassageQuestions(settings.data, settings.language)
     held = None
     if settings.validation is not None:
-        held = Pairs([settings.validation], settings.language)
+        held = PassageQuestions([settings.validation], settings.language)
     base = fingerprint(settings.model, config)
 
     def train(folder: Job) -> dict[str, Any]:
-        return _Training(settings, backend, prompt, pairs, held, base).run(folder)
+        return _GeneratorTraining(settings, backend, prompt, pairs, held, base).run(folder)
 
     parts = {"backend": backend, "template": prompt.text, "base": base}
     sources = [*settings.trains_on, settings.validation, settings.prompt]
     record = job.run(settings, parts, sources, [settings.model], overwrite, train)
-    for some in (pairs, held):
-        if some is not None:
-            some.examples.close()
+    for data in (pairs, held):
+        if data is not None:
+            data.examples.close()
     return record
 
 
@@ -259,18 +264,7 @@ def _prompt(settings: GeneratorTrainingSettings, backend: str) -> PromptTemplate
     return shipped_template("question" if backend == "seq2seq" else "question-causal")
 
 
-def _check_positions(settings: GeneratorTrainingSettings, config: Any) -> None:
-    positions = model_positions(config)
-    reads, writes = settings.source_length, settings.target_length
-    longest = max(reads, writes + 1) if config.is_encoder_decoder else reads + writes
-    if positions is not None and longest > positions:
-        raise UserError(
-            f"the model {settings.model!r} has {positions} positions; --source-length {reads} and "
-            f"--target-length {writes} take {longest}: choose less"
-        )
-
-
-class _Training:
+class _GeneratorTraining:
     """A training's parts, made in one order so that all that is drawn is drawn the same."""
 
     def __init__(
@@ -278,8 +272,8 @@ class _Training:
         settings: GeneratorTrainingSettings,
         backend: str,
         prompt: PromptTemplate,
-        pairs: Pairs,
-        held: Pairs | None,
+        pairs: PassageQuestions,
+        held: PassageQuestions | None,
         base: str,
     ) -> None:
         import transformers
@@ -295,18 +289,18 @@ class _Training:
         tuned = tuning.tune(model, settings.tuning, settings.seed, self._warm_up)
         self.model = tuned.to(self.device)
 
-    def _collator(self, backend: str, model: Any) -> Collator:
+    def _collator(self, backend: str, model: Any) -> GeneratorCollator:
         s = self.settings
         self.end = _end(s.model, self._generation, self.tokenizer)
-        prompts = PromptMaker(self.tokenizer, self.prompt, s.source_length, flag="--source-length")
+        prompts = PromptMaker(self.tokenizer, self.prompt, s.source_length, setting="source_length")
         common = self.tokenizer, prompts, s.target_length, self.end
         if backend == "causal":
             accepted = inspect.signature(model.forward).parameters
             positions, keep = "position_ids" in accepted, "logits_to_keep" in accepted
             return CausalCollator(*common, positions=positions, keep=keep)
         self.start = start_token(model, s.model)
-        found = self.pairs.languages | (self.held.languages if self.held else set())
-        tokens = {code: language_token(self.tokenizer, code) for code in sorted(found)}
+        codes = self.pairs.languages | (self.held.languages if self.held else set())
+        tokens = {code: language_token(self.tokenizer, code) for code in sorted(codes)}
         starts = {
             code: [self.start] if token is None else [self.start, token]
             for code, token in tokens.items()
@@ -316,7 +310,7 @@ class _Training:
     def _warm_up(self, model: torch.nn.Module) -> None:
         """Leave the gradients of a few batches on a model, for hybrid-lora's choice."""
         size, seed = self.settings.batch_size, self.settings.seed
-        for batch in some_batches(self.pairs, size, seed, WARM_UP_BATCHES):
+        for batch in sample_batches(self.pairs, size, seed, WARM_UP_BATCHES):
             loss, number = token_losses(model, job.to_device(self.collate(batch), self.device))
             (loss / number).backward()
 
@@ -358,10 +352,10 @@ class _Training:
             self._config.save_pretrained(folder)
             self._generation.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        record_prompt(folder, self.prompt, self.settings.source_length)
+        write_trained_prompt(folder, self.prompt, self.settings.source_length)
 
 
-def _batches(pairs: Pairs, size: int) -> Iterator[list[Pair]]:
+def _batches(pairs: PassageQuestions, size: int) -> Iterator[list[PassageQuestion]]:
     """Yield the pairs in batches, in their order."""
     for start in range(0, len(pairs), size):
         yield [pairs[i] for i in range(start, min(start + size, len(pairs)))]

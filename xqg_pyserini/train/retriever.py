@@ -43,7 +43,7 @@ from xqg_pyserini.train import job
 from xqg_pyserini.train.data import Drawable, Drawn, Examples, Joined, read_examples
 from xqg_pyserini.train.settings import RetrieverSettings
 from xqg_pyserini.train.synthetic import Synthetic
-from xqg_pyserini.train.trainer import WARM_UP_BATCHES, Trainer, some_batches
+from xqg_pyserini.train.trainer import WARM_UP_BATCHES, Trainer, sample_batches
 from xqg_pyserini.train.validation import Validation
 
 WELL_ANSWERED = 2048  # questions looked at for robust prefix-tuning
@@ -98,8 +98,8 @@ def distillation_loss(
         return queries.sum() * 0
     own, scores = own[scored], scores[scored]
     absent = own < 0
-    theirs = passages.float()[own.clamp(min=0)]
-    similarities = (queries.float()[scored, None] * theirs).sum(2) / temperature
+    candidates = passages.float()[own.clamp(min=0)]
+    similarities = (queries.float()[scored, None] * candidates).sum(2) / temperature
     student = similarities.masked_fill(absent, -torch.inf).log_softmax(1)
     teacher = (scores.nan_to_num() / scores_temperature).masked_fill(absent, -torch.inf)
     terms = teacher.softmax(1) * (teacher.log_softmax(1) - student)
@@ -109,7 +109,7 @@ def distillation_loss(
 # ---------------------------------------------------------------- batches
 
 
-class Dataset(torch.utils.data.Dataset[Drawn]):
+class DrawnExamples(torch.utils.data.Dataset[Drawn]):
     """What each epoch uses of the examples."""
 
     def __init__(self, examples: Drawable, negatives: int, seed: int) -> None:
@@ -128,7 +128,7 @@ class Dataset(torch.utils.data.Dataset[Drawn]):
         return self._examples.draw(number, self._negatives, self._seed, self._epoch)
 
 
-class Collator:
+class RetrieverCollator:
     """Makes a batch: tokens of questions and passages, and what belongs to what."""
 
     def __init__(self, tokenizer: Any, encoder: EncoderSettings, longest: int) -> None:
@@ -228,7 +228,7 @@ class RetrieverTrainer(Trainer):
         chunks = [
             (role, chunk)
             for role, key in zip(ROLES, ("queries", "passages"), strict=True)
-            for chunk in split(inputs[key], self.settings.chunk_size)
+            for chunk in token_chunks(inputs[key], self.settings.chunk_size)
         ]
         states, vectors = [], []
         with torch.no_grad():
@@ -251,7 +251,7 @@ class RetrieverTrainer(Trainer):
         return loss.detach()
 
 
-def split(tokens: dict[str, torch.Tensor], size: int) -> Iterator[dict[str, torch.Tensor]]:
+def token_chunks(tokens: dict[str, torch.Tensor], size: int) -> Iterator[dict[str, torch.Tensor]]:
     """Yield the rows of tokenised texts in chunks, without the columns that are padding in all."""
     mask = tokens["attention_mask"]
     for start in range(0, len(mask), size):
@@ -298,7 +298,7 @@ def train_retriever(settings: RetrieverSettings, overwrite: bool = False) -> dic
         if settings.corpus is not None:
             parts.append(Synthetic(settings.synthetic, settings.corpus, copies))
         joined = Joined(parts)
-        report = _Training(settings, encoder, joined, base).run(folder, validation)
+        report = _RetrieverTraining(settings, encoder, joined, base).run(folder, validation)
         joined.close()
         shutil.rmtree(copies, ignore_errors=True)
         return report
@@ -327,11 +327,12 @@ def _check_scores(settings: RetrieverSettings, examples: Examples) -> None:
         examples[i].scores is None for i in range(min(len(examples), 1000))
     ):
         raise UserError(
-            f"{examples.files[0]}: no scores in its first examples; --distill needs them"
+            f"{examples.files[0]}: no scores in its first examples; distillation needs them",
+            "distill",
         )
 
 
-class _Training:
+class _RetrieverTraining:
     """A training's parts, made in one order so that all that is drawn is drawn the same."""
 
     def __init__(
@@ -343,13 +344,13 @@ class _Training:
         transformers.set_seed(settings.seed)
         self.device = torch_device(settings.device)
         self.tokenizer = load_tokenizer(encoder.model)
-        self.data = Dataset(examples, settings.negatives, settings.seed)
+        self.data = DrawnExamples(examples, settings.negatives, settings.seed)
         config = read_config(encoder.model)
         longest = min(
             self.tokenizer.model_max_length,
             getattr(config, "max_position_embeddings", None) or 1 << 30,
         )
-        self.collate = Collator(self.tokenizer, encoder, longest)
+        self.collate = RetrieverCollator(self.tokenizer, encoder, longest)
         roles = ROLES if settings.untied else ("passage",)
         self.tuned = {role: self._tuned() for role in roles}
         query = self.tuned.get("query", self.tuned["passage"])
@@ -373,7 +374,7 @@ class _Training:
             ).backward()
 
     def _batches(self, n: int) -> Iterator[dict[str, Any]]:
-        for drawn in some_batches(self.data, self.settings.batch_size, self.settings.seed, n):
+        for drawn in sample_batches(self.data, self.settings.batch_size, self.settings.seed, n):
             yield job.to_device(self.collate(drawn), self.device)
 
     def encode(self, texts: Sequence[str], role: str) -> np.ndarray:
@@ -383,10 +384,10 @@ class _Training:
         for start in range(0, len(order), 64):
             part = order[start : start + 64]
             tokens = self.collate.tokens([texts[i] for i in part], role)
-            found = self.model(job.to_device(tokens, self.device), role).float().cpu().numpy()
+            batch = self.model(job.to_device(tokens, self.device), role).float().cpu().numpy()
             if vectors is None:
-                vectors = np.empty((len(texts), found.shape[1]), np.float32)
-            vectors[part] = found
+                vectors = np.empty((len(texts), batch.shape[1]), np.float32)
+            vectors[part] = batch
         assert vectors is not None
         return vectors
 

@@ -1,12 +1,11 @@
 """Training on transformers' Trainer: the same for every kind of model, resumable, measured.
 
 Adds to the Trainer an order of examples that follows from seed and epoch alone, checkpoints that
-hold what is trained and nothing else, and the cost of a step.  This room knows no losses and no
-texts.  transformers and torch are imported here: import this room where a training runs.
+hold what is trained and nothing else, and the cost of a step.  This module knows no losses and no
+texts.  It imports transformers and torch: import it where a training runs.
 """
 
 import contextlib
-import ctypes
 import json
 import logging
 import math
@@ -37,7 +36,7 @@ RECENT = 10  # steps whose mean loss is reported
 _BLOCK = 50  # batches that are sorted by length together
 
 
-class Order(torch.utils.data.Sampler[int]):
+class EpochOrder(torch.utils.data.Sampler[int]):
     """An epoch's order of the examples, which follows from seed and epoch alone.
 
     With `lengths`, examples of like length stand together: each block of 50 shuffled batches is
@@ -69,14 +68,14 @@ class Order(torch.utils.data.Sampler[int]):
         return iter(order.tolist())
 
 
-def some_batches(data: Any, batch: int, seed: int, n: int) -> Iterator[list[Any]]:
+def sample_batches(data: Any, batch: int, seed: int, n: int) -> Iterator[list[Any]]:
     """Yield n batches from all over the data: a file may have its languages one after another."""
-    order = list(Order(len(data), batch, seed))[: n * batch]
+    order = list(EpochOrder(len(data), batch, seed))[: n * batch]
     for start in range(0, len(order), batch):
         yield [data[i] for i in order[start : start + batch]]
 
 
-class Cost(TrainerCallback):
+class StepCost(TrainerCallback):
     """Measures seconds a step (median; the first is left out) and peak memory."""
 
     def __init__(self) -> None:
@@ -184,9 +183,7 @@ class Trainer(transformers.Trainer):
         self.settings, self._job, self._validate = settings, job, validate
         self._trained, self._examples = model, examples
         on_gpu = torch_device(settings.device) == "cuda"
-        if not on_gpu:
-            _keep_freed_memory()
-        self.cost = Cost()
+        self.cost = StepCost()
         self._losses: deque[torch.Tensor] = deque(maxlen=RECENT * settings.accumulation)
         steps = total_steps(settings, examples)
         every = settings.eval_steps or max(1, steps // 10)
@@ -195,7 +192,7 @@ class Trainer(transformers.Trainer):
         if settings.patience is not None:
             callbacks.append(EarlyStoppingCallback(settings.patience))
         if on_gpu and settings.precision == "bf16" and not torch.cuda.is_bf16_supported():
-            raise UserError("bf16: this GPU does not compute in it; choose --precision fp16")
+            raise UserError("bf16: this GPU does not compute in it; choose fp16", "precision")
         arguments = TrainingArguments(
             output_dir=str(job.path / "checkpoints"),
             per_device_train_batch_size=settings.batch_size,
@@ -271,9 +268,11 @@ class Trainer(transformers.Trainer):
 
     # ------------------------------------------------------------ what the Trainer calls
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Order:
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
         lengths = self._examples.lengths if self.settings.group_by_length else None
-        return Order(len(self._examples), self.settings.batch_size, self.settings.seed, lengths)
+        return EpochOrder(
+            len(self._examples), self.settings.batch_size, self.settings.seed, lengths
+        )
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """Let gradients stay where they are: giving them back each step costs more."""
@@ -316,8 +315,9 @@ class Trainer(transformers.Trainer):
     def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):
             raise UserError(
-                f"the loss is {loss} at step {self.state.global_step}: lower --learning-rate, or "
-                "use --precision fp32"
+                f"the loss is {loss} at step {self.state.global_step}: lower the learning rate, or "
+                "compute in fp32",
+                ("learning_rate", "precision"),
             )
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
@@ -343,21 +343,6 @@ class Trainer(transformers.Trainer):
         self._load_from_checkpoint(self.state.best_model_checkpoint)
 
 
-def _keep_freed_memory() -> None:
-    """Let the C library keep what a step frees for the next one, where it is glibc.
-
-    Handing gradients back to the system and getting them again, page by page, was up to a third of
-    a step on two cores.
-    """
-    no_mmap, trim_threshold = -4, -1  # M_MMAP_MAX, M_TRIM_THRESHOLD in malloc.h
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return
-    mallopt(no_mmap, 0)
-    mallopt(trim_threshold, (1 << 31) - 1)
-
-
 def total_steps(settings: TrainingSettings, examples: Sized) -> int:
     """Return the number of steps of the optimiser that a training takes."""
     if settings.max_steps is not None:
@@ -368,8 +353,7 @@ def total_steps(settings: TrainingSettings, examples: Sized) -> int:
 
 def _last_checkpoint(folder: Path) -> str | None:
     """Return the last checkpoint that was written to its end: its state is written last."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[-1]))
-    for path in found:
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda p: -int(p.name.split("-")[-1])):
         try:
             json.loads((path / "trainer_state.json").read_text("utf-8"))
         except (OSError, ValueError):
