@@ -40,8 +40,6 @@ def test_a_flag_in_an_error_is_seen():
     assert flags_in_errors("raise UserError('a -- b', about='alpha'); print('--alpha')") == []
 
 
-# the packages are being cleaned one by one; the mark goes with the last of them
-@pytest.mark.xfail(strict=False, reason="some packages still name flags")
 def test_no_error_of_the_library_names_a_flag():
     named = {str(path): flags_in_errors(path.read_text("utf-8")) for path in LIBRARY}
     assert {path: texts for path, texts in named.items() if texts} == {}

@@ -53,11 +53,11 @@ def rules_of(args: argparse.Namespace) -> TextRules:
 def run(args: argparse.Namespace) -> None:
     """Run `xqg filter`."""
     rules, store, encoder = rules_of(args), None, None
-    if args.passages is not None:
+    if args.passages is None:
+        flags.refuse("encodes queries beside --passages: give that too", encoder=args.encoder)
+    else:
         store = VectorStore(args.passages)
         encoder = flags.encoder_for(args, store)
-    elif args.encoder is not None:
-        encoder = flags.encoder_of(args)
     report = filter_queries(
         args.queries,
         args.output,

@@ -5,9 +5,6 @@ from typing import Any
 
 from xqg_pyserini.cli import flags
 from xqg_pyserini.cli.flags import Parser
-from xqg_pyserini.train.generator import train_generator
-from xqg_pyserini.train.job import training_text
-from xqg_pyserini.train.retriever import train_retriever
 from xqg_pyserini.train.settings import TRAININGS, read_settings, training_options
 
 EPILOG = """\
@@ -68,6 +65,11 @@ def run(args: argparse.Namespace) -> None:
         flags.refuse(why, synthetic=args.synthetic)
     cls = TRAININGS[args.kind]
     settings: Any = read_settings(cls, args.config, flags.typed(args, training_options(cls)))
+    # these import torch
+    from xqg_pyserini.train.generator import train_generator
+    from xqg_pyserini.train.job import training_text
+    from xqg_pyserini.train.retriever import train_retriever
+
     train = train_generator if args.kind == "generator" else train_retriever
     record = train(settings, args.overwrite)
     flags.show(args, record, training_text(record, settings.output))
