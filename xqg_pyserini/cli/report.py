@@ -23,7 +23,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="what evaluate or sweep wrote with --output")
     parser.add_argument("--output", metavar="FOLDER", help="default: DIR/report")
     group = parser.add_argument_group("explorer")
-    flags.add_settings(group, ExploreSettings)
+    flags.add_settings(group, ExploreSettings, extend=True)
     group.add_argument("--queries", metavar="PATH", help="generated queries, JSON Lines")
     group.add_argument(
         "--passages", metavar="STORE", help="passage store: its vectors and its encoder"

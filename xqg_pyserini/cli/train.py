@@ -48,7 +48,8 @@ def add_flags(parser: Parser) -> None:
             help="YAML with any of the settings below, or a shipped recipe: xdr",
         )
         for option in training_options(TRAININGS[name]):
-            flags.add_setting(kind, option._replace(required=False), negatable=True)
+            option = option._replace(required=False)  # a YAML file may have it
+            flags.add_setting(kind, option, extend=True, negatable=True)
         flags.add_overwrite(kind)
         flags.add_json(kind)
         kind.add_argument(
