@@ -14,7 +14,7 @@ def test_a_folder_that_holds_something_is_kept_unless_overwritten(command, scene
     (scene / "out").mkdir()
     (scene / "out" / "precious.txt").write_text("mine")
     assert refuse(command) == (
-        "out: the folder already holds something; give another name, or --overwrite to replace it"
+        "out: the folder already holds something; give another name, or overwrite it (--overwrite)"
     )
     accept(command, "--overwrite")
     assert not (scene / "out" / "precious.txt").exists()

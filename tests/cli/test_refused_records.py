@@ -153,7 +153,8 @@ PARTICULAR = {
     "queries for a passage that is nowhere": (
         "queries",
         change(2, docid="d4x"),
-        "queries.jsonl, line 2: passage 'd4x' is not in P; --skip-unknown leaves such queries out",
+        "queries.jsonl, line 2: passage 'd4x' is not in P; skip_unknown leaves such queries out "
+        "(--skip-unknown)",
     ),
     "queries for a passage twice": (
         "queries",
