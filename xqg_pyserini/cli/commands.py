@@ -444,7 +444,7 @@ def report(args: argparse.Namespace) -> None:
 def _similarities(args: argparse.Namespace) -> Any:
     """Return what compares generated queries with questions; None without --queries."""
     from xqg_pyserini.models.encoder import Encoder
-    from xqg_pyserini.report.explorer import Similarities
+    from xqg_pyserini.report.explorer import similarities
     from xqg_pyserini.stores import VectorStore
 
     flags, engine = _encoder_flags(args), _engine(args)
@@ -458,7 +458,7 @@ def _similarities(args: argparse.Namespace) -> Any:
         encoder = Encoder.for_store(store, args.encoder, **flags, **engine)
     elif args.encoder is not None:
         encoder = Encoder(args.encoder, **flags, **engine)
-    return Similarities.of(args.queries, store, encoder)
+    return similarities(args.queries, store, encoder)
 
 
 def inspect(args: argparse.Namespace) -> None:
