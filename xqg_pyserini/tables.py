@@ -87,7 +87,7 @@ class Table:
         headers = self.latex_headers or [_latex(_cell(header).text) for header in self.headers]
         columns = "c|l" + "|c" * (len(headers) - 2)
         head = "\n& ".join(f"\\textbf{{{header}}}" for header in headers)
-        body = "\n".join(" &\n".join(map(_latex_cell, row)) + "\\\\" for row in self.cells())
+        body = "\n".join(" &\n".join(map(_latex_cell, row)) + " \\\\" for row in self.cells())
         return (
             "% To change the table size, act on the resizebox argument `0.8`.\n"
             f"\\begin{{table*}}[ht]\n\\centering\n\\caption{{\n{self.caption}\n}}\n"

@@ -6,9 +6,8 @@ from pathlib import Path
 from xqg_pyserini import files
 from xqg_pyserini.cli import flags
 from xqg_pyserini.errors import warn
-from xqg_pyserini.report.explorer import Similarities
-from xqg_pyserini.report.page import write_page
-from xqg_pyserini.report.page_inputs import ExploreSettings
+from xqg_pyserini.report.explorer import Similarities, similarities
+from xqg_pyserini.report.page import ExploreSettings, write_page
 from xqg_pyserini.stores import VectorStore
 
 EPILOG = """\
@@ -48,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
         similarities=_similarities(args),
         overwrite=args.overwrite,
     )
-    if written.explorer is not None and explore.explore:
+    if written.explorer is not None and explore.per_language:
         warn(f"no explorer: {written.explorer}")
     text = f"{written.page}: {written.bytes / 1e6:.1f} MB, {written.plots} plots, "
     text += f"{written.questions} questions to explore"
@@ -68,4 +67,4 @@ def _similarities(args: argparse.Namespace) -> Similarities | None:
         encoder = flags.encoder_for(args, store)
     elif args.encoder is not None:
         encoder = flags.encoder_of(args)
-    return Similarities.of(args.queries, store, encoder)
+    return similarities(args.queries, store, encoder)

@@ -59,29 +59,28 @@ class Similarities:
     encoder: Encoder
     store: VectorStore | None = None
 
-    @classmethod
-    def of(
-        cls,
-        queries: str | Path,
-        passages: str | Path | VectorStore | None = None,
-        encoder: Encoder | None = None,
-    ) -> "Similarities":
-        """Return what compares these queries, with a store's encoder or the one that is given.
 
-        Raises:
-            UserError: for no encoder and no store, an encoder that is not the store's, queries
-                that do not exist.
-        """
-        expand(queries)
-        if passages is not None:
-            store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
-            return cls(queries, Encoder.for_store(store, encoder), store)
-        if encoder is None:
-            raise UserError(
-                "generated queries are compared by an encoder: give a passage store or an encoder",
-                about=("passages", "encoder"),
-            )
-        return cls(queries, encoder)
+def similarities(
+    queries: str | Path,
+    passages: str | Path | VectorStore | None = None,
+    encoder: Encoder | None = None,
+) -> Similarities:
+    """Return what compares generated queries, with a passage store's encoder or the one given.
+
+    Raises:
+        UserError: for no encoder and no store, an encoder that is not the store's, queries that do
+            not exist.
+    """
+    expand(queries)
+    if passages is not None:
+        store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
+        return Similarities(queries, Encoder.for_store(store, encoder), store)
+    if encoder is None:
+        raise UserError(
+            "generated queries are compared by an encoder: give a passage store or an encoder",
+            about=("passages", "encoder"),
+        )
+    return Similarities(queries, encoder)
 
 
 def explore(
@@ -89,7 +88,7 @@ def explore(
     pair: tuple[str, str],
     per_language: int,
     seed: int,
-    similarities: Similarities | None = None,
+    using: Similarities | None = None,
 ) -> dict[str, Any]:
     """Return what the explorer shows, as JSON (`resources/report/page.js` reads it).
 
@@ -98,7 +97,7 @@ def explore(
         pair: the runs shown first; questions on which they differ most are chosen.
         per_language: how many questions of each language.
         seed: of the choice among questions on which the runs differ equally.
-        similarities: what generated queries are compared with; None leaves them out.
+        using: what compares generated queries with the questions; None leaves them out.
 
     Raises:
         UserError: where no question is in a run, or the corpus lacks a passage of one.
@@ -114,8 +113,8 @@ def explore(
     }
     passages = _read_passages(material, {docid for docids in shown.values() for docid in docids})
     near: dict[tuple[str, str], Any] = {}
-    if similarities is not None:
-        near = _compare(chosen, shown, passages, similarities)
+    if using is not None:
+        near = _compare(chosen, shown, passages, using)
     places = {docid: i for i, docid in enumerate(passages)}
     codes = dict.fromkeys(q.language or NO_LANGUAGE for q in chosen)
     codes |= dict.fromkeys(l for marks in near.values() for _, l, _ in marks["nearest"])

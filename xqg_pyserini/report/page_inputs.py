@@ -31,10 +31,11 @@ class ExploreSettings:
     language: str | None = option(None, "language of questions that name none", metavar="xx")
     corpus: str | None = option(None, "default: the one that DIR names", metavar="PATH")
     runs: tuple[str, ...] | None = option(None, "default: those that DIR names", metavar="RUN")
-    explore: int = option(
+    per_language: int = option(
         20,
         "questions a language, those on which two runs differ most (0: none)",
         metavar="N",
+        flag="explore",
         least=0,
     )
     hits: int = option(10, "passages a question", metavar="N", least=1)
@@ -67,7 +68,7 @@ def explored_data(
     results: Results, asked: ExploreSettings, similarities: Similarities | None
 ) -> tuple[dict[str, Any], str | None]:
     """Return the explorer's data, or none and why."""
-    if not asked.explore:
+    if not asked.per_language:
         return {}, "it was not asked for (--explore 0)"
     try:
         questions = _questions(results, asked)
@@ -89,7 +90,7 @@ def explored_data(
         bool(recorded_input(results, "with_title")),
     )
     pair = _pair(results, names)
-    data = explore(material, pair, asked.explore, asked.seed, similarities)
+    data = explore(material, pair, asked.per_language, asked.seed, similarities)
     return {**data, "depth": asked.hits, "colors": _colors(results, names)}, None
 
 
