@@ -80,13 +80,18 @@ def parse_json(item: dict):
     return parse(Line(Path("x.jsonl"), 1, json.dumps(item)))
 
 
-def message(call, *arguments, **options) -> str:
-    """The one line that a call refuses with."""
+def refusal(call, *arguments, **options) -> tuple[str, tuple[str, ...]]:
+    """The one line that a call refuses with, and the settings that it is about."""
     with pytest.raises(UserError) as caught:
         call(*arguments, **options)
     text = str(caught.value)
     assert "\n" not in text
-    return text
+    return text, caught.value.about
+
+
+def message(call, *arguments, **options) -> str:
+    """The one line that a call refuses with."""
+    return refusal(call, *arguments, **options)[0]
 
 
 @pytest.fixture

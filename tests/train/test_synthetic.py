@@ -103,10 +103,10 @@ def test_a_retriever_learns_from_generated_queries(tmp_path, corpus, xqg):
 @pytest.mark.parametrize(
     ("some", "expected"),
     [
-        ({"synthetic": ("q",)}, "--synthetic QUERIES and --corpus CORPUS go together"),
-        ({"corpus": "c", "data": ("d",)}, "--synthetic QUERIES and --corpus CORPUS go together"),
-        ({"synthetic": ("q",), "corpus": "c", "distill": 0.5}, "--distill compares"),
-        ({}, "no training data: give --data FILE"),
+        ({"synthetic": ("q",)}, "generated queries and their corpus go together"),
+        ({"corpus": "c", "data": ("d",)}, "generated queries and their corpus go together"),
+        ({"synthetic": ("q",), "corpus": "c", "distill": 0.5}, "distillation compares"),
+        ({}, "no training data"),
     ],
 )
 def test_settings_that_do_not_go_together(some, expected):

@@ -63,34 +63,6 @@ class QueryCheck(NamedTuple):
         }
 
 
-class _LanguageTally:
-    """The numbers of one language while the records go by."""
-
-    def __init__(self) -> None:
-        self.given = self.passages = self.queries = self.most = self.enough = 0
-        self.least: int | None = None
-        self.dropped: Counter[str] = Counter()
-
-    def add(self, queries: int, num_queries: int | None) -> None:
-        self.given += 1
-        self.passages += queries > 0
-        self.queries += queries
-        self.least = queries if self.least is None else min(self.least, queries)
-        self.most = max(self.most, queries)
-        self.enough += num_queries is not None and queries >= num_queries
-
-    def result(self, rules: TextRules, passages: int, num_queries: int | None) -> LanguageCheck:
-        return LanguageCheck(
-            self.passages,
-            self.queries,
-            self.least or 0,
-            self.queries / self.given,
-            self.most,
-            {reason: self.dropped[reason] for reason in rules.reasons},
-            None if num_queries is None else passages - self.enough,
-        )
-
-
 def check_queries(
     queries: str | Path,
     corpus: str | Path | None = None,
@@ -122,75 +94,67 @@ def check_queries(
         if corpus is None:
             bar = tqdm(read_generated(queries), "reading ids", unit=" passages", disable=None)
             n = write_distinct_ids((record.docid for _, record in bar), folder / IDS)
-            return _Check(queries, n, IdIndex(folder / IDS), rules, num_queries).run(None)
+            return _Check(n, IdIndex(folder / IDS), rules, num_queries).run(queries, None)
         texts = PassageTexts.write(corpus, folder)
         try:
-            return _Check(queries, texts.n, texts.index, rules, num_queries).run(texts)
+            return _Check(texts.n, texts.index, rules, num_queries).run(queries, texts)
         finally:
             texts.close()
 
 
 class _Check:
-    """One pass over the records; `n` passages, found by `index`."""
+    """One pass over the records; `n` passages, their rows in `index`."""
 
-    def __init__(
-        self,
-        source: str | Path,
-        n: int,
-        index: IdIndex,
-        rules: TextRules,
-        num_queries: int | None,
-    ) -> None:
-        self.source, self.n, self.index = source, n, index
-        self.rules, self.num_queries = rules, num_queries
-        self.tallies: dict[str, _LanguageTally] = {}
-        self.with_record = np.zeros(n, dtype=bool)
-        self.covered = np.zeros(n, dtype=bool)
+    def __init__(self, n: int, index: IdIndex, rules: TextRules, num_queries: int | None) -> None:
+        self.n, self.index, self.rules, self.num_queries = n, index, rules, num_queries
+        self.with_record, self.covered = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
+        # language → queries of each passage for which it is given, as number of queries → passages
+        self.sizes: dict[str, Counter[int]] = {}
+        self.dropped: Counter[tuple[str, str]] = Counter()
 
-    def run(self, texts: PassageTexts | None) -> QueryCheck:
+    def run(self, source: str | Path, texts: PassageTexts | None) -> QueryCheck:
         given, records, unknown = GivenOnce(self.n), 0, 0
-        unknown_ids: list[str] = []
-        bar = tqdm(read_generated(self.source), "checking", unit=" passages", disable=None)
+        unknown_ids: dict[str, None] = {}
+        bar = tqdm(read_generated(source), "checking", unit=" passages", disable=None)
         for row, line, record in placed(bar, self.index):
             records += 1
             if row < 0:
                 unknown += 1
-                if len(unknown_ids) < NAMED and record.docid not in unknown_ids:
-                    unknown_ids.append(record.docid)
+                if len(unknown_ids) < NAMED:
+                    unknown_ids[record.docid] = None
                 continue
             given.add(row, line, record)
             self._add(row, record, None if texts is None else texts.at(row))
         coverage = None
         if texts is not None:
             bare = np.flatnonzero(~self.covered)[:NAMED].tolist()
-            ids = ids_at(texts.ids_path, bare)
-            coverage = Coverage(
-                self.n,
-                int(self.covered.sum()),
-                tuple(ids[row] for row in bare),
-                unknown,
-                tuple(unknown_ids),
-            )
-        return QueryCheck(
-            str(self.source),
-            records,
-            int(self.with_record.sum()),
-            self.num_queries,
-            {
-                language: self.tallies[language].result(self.rules, self.n, self.num_queries)
-                for language in sorted(self.tallies)
-            },
-            coverage,
-        )
+            ids = tuple(ids_at(texts.ids_path, bare).values())
+            coverage = Coverage(self.n, int(self.covered.sum()), ids, unknown, tuple(unknown_ids))
+        languages = {language: self._language(language) for language in sorted(self.sizes)}
+        passages = int(self.with_record.sum())
+        return QueryCheck(str(source), records, passages, self.num_queries, languages, coverage)
 
     def _add(self, row: int, record: GeneratedQueries, text: str | None) -> None:
         self.with_record[row] = True
         for language, texts in record.queries.items():
             full = sum(1 for query in texts if query.strip())
-            self.tallies.setdefault(language, _LanguageTally()).add(full, self.num_queries)
+            self.sizes.setdefault(language, Counter())[full] += 1
             self.covered[row] |= full > 0
-        for (language, reason), number in self.rules.apply(text, record.queries).dropped.items():
-            self.tallies[language].dropped[reason] += number
+        self.dropped.update(self.rules.apply(text, record.queries).dropped)
+
+    def _language(self, language: str) -> LanguageCheck:
+        sizes, asked = self.sizes[language], self.num_queries
+        queries = sum(size * passages for size, passages in sizes.items())
+        enough = sum(passages for size, passages in sizes.items() if size >= (asked or 0))
+        return LanguageCheck(
+            sizes.total() - sizes[0],
+            queries,
+            min(sizes),
+            queries / sizes.total(),
+            max(sizes),
+            {reason: self.dropped[language, reason] for reason in self.rules.reasons},
+            None if asked is None else self.n - enough,
+        )
 
 
 def check_text(check: QueryCheck) -> str:
@@ -220,14 +184,14 @@ def check_text(check: QueryCheck) -> str:
         )
         bare = coverage.passages - coverage.covered
         if bare:
-            lines.append(f"{bare} have none: {_some(coverage.without, bare)}")
+            lines.append(f"{bare} have none: {_named(coverage.without, bare)}")
         if coverage.unknown:
             lines.append(
                 f"{coverage.unknown} records are for passages that the corpus does not hold, and "
-                f"were not counted: {_some(coverage.unknown_ids, coverage.unknown)}"
+                f"were not counted: {_named(coverage.unknown_ids, coverage.unknown)}"
             )
     return "\n".join(lines)
 
 
-def _some(ids: tuple[str, ...], of: int) -> str:
+def _named(ids: tuple[str, ...], of: int) -> str:
     return ", ".join(ids) + (", …" if of > len(ids) else "")

@@ -14,11 +14,7 @@ from xqg_pyserini.files import parents
 from xqg_pyserini.generate.base import Prompt, QueryGenerator
 from xqg_pyserini.generate.hugging_face import language_token
 from xqg_pyserini.generate.sampling import stream_seed
-from xqg_pyserini.generate.settings import (
-    GeneratorSettings,
-    check_model,
-    model_backend,
-)
+from xqg_pyserini.generate.settings import GeneratorSettings, check_model, model_backend
 from xqg_pyserini.models.pretrained import fingerprint, first_line, read_config
 
 CACHE_VARIABLE = "XQG_CACHE"

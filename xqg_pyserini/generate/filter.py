@@ -27,7 +27,13 @@ from xqg_pyserini.files import (
     write_json,
     writing,
 )
-from xqg_pyserini.generate.consistency import ScoreFiles, better_passages, own_scores
+from xqg_pyserini.generate.consistency import (
+    QUANTILE,
+    WITHIN,
+    ScoreFiles,
+    better_passages,
+    own_scores,
+)
 from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.generate.texts import PassageTexts
 from xqg_pyserini.models.encoder import Encoder
@@ -48,7 +54,6 @@ from xqg_pyserini.stores import (
 )
 
 KIND = "filtered-queries"
-QUANTILE, WITHIN = "quantile", "within"  # what consistency drops a query for
 STEP = 4096  # queries that are encoded, and compared with the store, together
 SCRATCH = "scratch"
 
@@ -81,9 +86,10 @@ class FilterSettings:
         check_values(self)
 
     @property
-    def consistent(self) -> bool:
-        """Tell whether queries are compared with passages."""
-        return self.min_quantile is not None or self.within is not None
+    def consistency(self) -> list[str]:
+        """Return what of consistency a query can be dropped for."""
+        asked = {QUANTILE: self.min_quantile, WITHIN: self.within}
+        return [reason for reason, value in asked.items() if value is not None]
 
 
 class FilterReport(NamedTuple):
@@ -184,13 +190,13 @@ def _check_task(
 ) -> None:
     """Raise `UserError` for a task that makes no sense."""
     shares = ("min_quantile", "within")
-    if not rules.rules and not settings.consistent:
+    if not rules.rules and not settings.consistency:
         raise UserError(
             "nothing to filter by: give rules, a quantile or a rank", ("rules", *shares)
         )
-    if settings.consistent and passages is None:
+    if settings.consistency and passages is None:
         raise UserError("a quantile and a rank need the passage store", ("passages", *shares))
-    if not settings.consistent and (passages is not None or encoder is not None):
+    if not settings.consistency and (passages is not None or encoder is not None):
         raise UserError(
             "passages and an encoder serve a quantile or a rank: give one of these", shares
         )
@@ -282,11 +288,13 @@ class _Filtering:
         try:
             if self.consistency is not None and self.part.done < self._scored():
                 self._score(self.consistency, scores)
-            if self.settings.min_quantile is not None and not state["thresholds"]:
-                self._set_thresholds(self.settings.min_quantile, scores)
+            share = self.settings.min_quantile
+            if share is not None and not state["thresholds"]:
+                languages = sorted(state["sizes"])
+                state["thresholds"] = {l: scores.quantile(l, share) for l in languages}
+                self.part.save(self.part.done)
             self._write(scores)
         finally:
-            scores.close()
             if self.texts is not None:
                 self.texts.close()
 
@@ -299,18 +307,16 @@ class _Filtering:
         if fresh:
             self.scratch.mkdir()
         if self.corpus is not None:
-            if fresh:
-                self.texts = PassageTexts.write(self.corpus, self.scratch)
-            else:
-                self.texts = PassageTexts(self.scratch)
-            self.index = self.texts.index
+            folder = self.scratch
+            self.texts = PassageTexts.write(self.corpus, folder) if fresh else PassageTexts(folder)
         if self.consistency is not None:
             self.index = IdIndex(self.consistency.store.ids_path)
-        if self.index is None:
+        elif self.texts is not None:
+            self.index = self.texts.index
+        else:
             if fresh:
-                bar = tqdm(
-                    read_generated(self.queries), "reading ids", unit=" passages", disable=None
-                )
+                records = read_generated(self.queries)
+                bar = tqdm(records, "reading ids", unit=" passages", disable=None)
                 write_distinct_ids((record.docid for _, record in bar), self.scratch / IDS)
             self.index = IdIndex(self.scratch / IDS)
 
@@ -332,6 +338,7 @@ class _Filtering:
                 raise unknown_passage(line, record, unknown)
         if skipped == sum(records.values()):
             raise UserError(f"{self.queries}: no queries for a passage that is there")
+        reasons = ("queries", *self.rules.reasons, *self.settings.consistency, "kept")
         return {
             "records": list(records.values()),
             "several": several,
@@ -339,19 +346,8 @@ class _Filtering:
             "sizes": {},  # language → queries scored
             "thresholds": {},
             "read": {},  # language → scored queries whose records are written
-            "counts": {
-                language: dict.fromkeys(("queries", *self._reasons(), "kept"), 0)
-                for language in sorted(given.languages)
-            },
+            "counts": {l: dict.fromkeys(reasons, 0) for l in sorted(given.languages)},
         }
-
-    def _reasons(self) -> list[str]:
-        """Return what a query can be dropped for, in the order in which it is tried."""
-        asked = {QUANTILE: self.settings.min_quantile, WITHIN: self.settings.within}
-        return [
-            *self.rules.reasons,
-            *(reason for reason, value in asked.items() if value is not None),
-        ]
 
     def _unknown(self, row: int, record: GeneratedQueries) -> Path | str | None:
         """Return what lacks the record's passage, None where it is everywhere."""
@@ -392,15 +388,7 @@ class _Filtering:
                     scores.flush()
                     part.save(done)
         scores.flush()
-        scores.close()
         part.save(done)
-
-    def _set_thresholds(self, min_quantile: float, scores: ScoreFiles) -> None:
-        state = self.part.state
-        state["thresholds"] = {
-            language: scores.quantile(language, min_quantile) for language in sorted(state["sizes"])
-        }
-        self.part.save(self.part.done)
 
     def _score_step(self, items: list[_Item], consistency: Consistency, scores: ScoreFiles) -> None:
         asked = [
@@ -415,17 +403,16 @@ class _Filtering:
         languages = np.array([language for _, language, _ in asked])
         vectors = consistency.encoder.encode_queries([text for _, _, text in asked])
         own = own_scores(vectors, rows, consistency.store)
-        values = {}
-        if self.settings.min_quantile is not None:
-            values["score"] = own
+        values = {QUANTILE: own}
         if self.settings.within is not None:
-            values["near"] = better_passages(vectors, own, consistency.store) < self.settings.within
+            above = better_passages(vectors, own, consistency.store)
+            values[WITHIN] = above < self.settings.within
         sizes = self.part.state["sizes"]
         for language in np.unique(languages).tolist():
             of_language = languages == language
             sizes[language] = sizes.get(language, 0) + int(of_language.sum())
-            for kind, numbers in values.items():
-                scores.append(kind, language, numbers[of_language])
+            for reason in self.settings.consistency:
+                scores.append(reason, language, values[reason][of_language])
 
     def _write(self, scores: ScoreFiles) -> None:
         part, state = self.part, self.part.state
@@ -471,31 +458,27 @@ class _Filtering:
         self, language: str, number: int, scores: ScoreFiles
     ) -> Iterator[tuple[str, np.ndarray]]:
         """Yield what consistency says of the next queries of a language: reason, (n,) bool."""
-        read, state = self.part.state["read"], self.part.state
+        read, thresholds = self.part.state["read"], self.part.state["thresholds"]
         start = read.get(language, 0)
         read[language] = start + number
-        if self.settings.min_quantile is not None:
-            least = state["thresholds"].get(language, 0.0)  # none where a language has no scores
-            yield QUANTILE, scores.take("score", language, start, number) >= least
-        if self.settings.within is not None:
-            yield WITHIN, scores.take("near", language, start, number).astype(bool)
+        for reason in self.settings.consistency:
+            # a language without scores has no threshold; what is near its passage is written as 1
+            least = thresholds.get(language, 0.0) if reason == QUANTILE else 1
+            yield reason, scores.take(reason, language, start, number) >= least
 
     def finish(self, job: dict[str, Any]) -> FilterReport:
         """Write `meta.json` last, and return the report."""
         state, consistency = self.part.state, self.consistency
         shutil.rmtree(self.scratch, ignore_errors=True)
-        report = FilterReport(
-            sum(state["records"]) - state["skipped"],
-            state["skipped"],
-            state["counts"],
-            state["thresholds"],
-        )
+        records = sum(state["records"]) - state["skipped"]
+        report = FilterReport(records, state["skipped"], state["counts"], state["thresholds"])
+        lengths = self.rules if "length" in self.rules.rules else None
         meta = {
             "format": FORMAT,
             "kind": KIND,
             "rules": list(self.rules.rules),
-            "min_length": self.rules.min_length if "length" in self.rules.rules else None,
-            "max_length": self.rules.max_length if "length" in self.rules.rules else None,
+            "min_length": lengths and lengths.min_length,
+            "max_length": lengths and lengths.max_length,
             "min_quantile": self.settings.min_quantile,
             "within": self.settings.within,
             "encoder": state.get("encoder"),
@@ -504,7 +487,7 @@ class _Filtering:
             "corpus": job["corpus"],
             "sources": job["sources"],
             "files": [
-                file for path in self.files for file in describe_sources(self.part.path / path.name)
+                f for path in self.files for f in describe_sources(self.part.path / path.name)
             ],
             "report": report.as_json(),
             "generated_from": job["generated_from"],
@@ -531,12 +514,10 @@ def filter_text(report: FilterReport, output: str | Path) -> str:
     """Return the report for people: by language, how many queries each rule dropped of how many."""
     from tabulate import tabulate
 
-    rows: list[dict[str, Any]] = [
-        {"language": language, **counts} for language, counts in report.languages.items()
-    ]
+    rows: list[dict[str, Any]] = [{"language": l, **n} for l, n in report.languages.items()]
     totals = Counter[str]()
-    for row in rows:
-        totals.update({key: n for key, n in row.items() if key != "language"})
+    for counts in report.languages.values():
+        totals.update(counts)
     if len(rows) > 1:
         rows.append({"language": "all", **totals})
     if report.thresholds:

@@ -17,11 +17,7 @@ from xqg_pyserini.data import languages
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.generate.base import Prompt, QueryGenerator
 from xqg_pyserini.generate.sampling import choose_tokens
-from xqg_pyserini.generate.settings import (
-    GeneratorSettings,
-    check_model,
-    is_adapter,
-)
+from xqg_pyserini.generate.settings import GeneratorSettings, check_model, is_adapter
 from xqg_pyserini.models.pretrained import fingerprint, load_model, read_config
 
 _COMPACT = 0.8  # finished queries leave the batch when fewer than this share of it go on
@@ -207,10 +203,7 @@ class Seq2Seq(_HuggingFace):
         encoded = self.model.get_encoder()(input_ids=ids, attention_mask=mask)
         starts = torch.tensor([self._starts[p.language] for p in batch], device=self.device)
         output = self.model(
-            encoder_outputs=encoded,
-            attention_mask=mask,
-            decoder_input_ids=starts,
-            use_cache=True,
+            encoder_outputs=encoded, attention_mask=mask, decoder_input_ids=starts, use_cache=True
         )
         inputs = {"hidden": encoded.last_hidden_state, "attention_mask": mask}
         return output.logits[:, -1], _cache_of(output), inputs

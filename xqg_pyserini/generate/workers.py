@@ -46,10 +46,7 @@ class Shards:
 
     def bounds(self, shard: int) -> tuple[int, int]:
         """Return the first passage of a shard and the one after its last."""
-        return (
-            shard * self.passages // self.number,
-            (shard + 1) * self.passages // self.number,
-        )
+        return (shard * self.passages // self.number, (shard + 1) * self.passages // self.number)
 
     def name(self, shard: int) -> str:
         """Return the file name of a shard."""

@@ -232,11 +232,7 @@ def _of_questions(run: Run, asked: Sequence[Question], name: str) -> Run:
 
 
 def _wanted(
-    asked: Iterable[Question],
-    run: Run,
-    relevant: Qrels | None,
-    depth: int,
-    names: tuple[str, str],
+    asked: Iterable[Question], run: Run, relevant: Qrels | None, depth: int, names: tuple[str, str]
 ) -> dict[str, str]:
     """Return the passages whose texts are needed, each with what names it: the run, the qrels."""
     wanted: dict[str, str] = {}

@@ -20,13 +20,7 @@ from typing import Any, NamedTuple
 import regex
 from tqdm import tqdm
 
-from xqg_pyserini.data import (
-    LANGUAGE_CODE,
-    Question,
-    QuestionsLike,
-    as_questions,
-    check_languages,
-)
+from xqg_pyserini.data import LANGUAGE_CODE, Question, QuestionsLike, as_questions, check_languages
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import check_file, expand, read_lines, writing
 from xqg_pyserini.settings import check_values, option
