@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from xqg_pyserini.__main__ import parser
+from xqg_pyserini.cli.main import parser
 
 HEAD = """\
 # Commands
@@ -23,7 +23,7 @@ def page() -> str:
     """Return the page."""
     top = parser()
     (commands,) = [a for a in top._actions if isinstance(a, argparse._SubParsersAction)]
-    return HEAD + "".join(_sections(name, sub) for name, sub in commands.choices.items())
+    return HEAD + "".join(_sections(name, sub.filled()) for name, sub in commands.choices.items())
 
 
 def _sections(name: str, sub: argparse.ArgumentParser) -> str:

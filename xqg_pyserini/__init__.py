@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         write_run,
     )
     from xqg_pyserini.errors import UserError, XqgWarning
-    from xqg_pyserini.evaluation.scores import evaluate_runs
+    from xqg_pyserini.evaluation.scores import evaluate
     from xqg_pyserini.evaluation.submission import write_submission
     from xqg_pyserini.fusion.formula import Fusion, FusionSettings
     from xqg_pyserini.fusion.fused import Liberties
@@ -47,7 +47,7 @@ _MODULES = {
         *("read_questions", "read_run", "write_run"),
     ),
     "errors": ("UserError", "XqgWarning"),
-    "evaluation.scores": ("evaluate_runs",),
+    "evaluation.scores": ("evaluate",),
     "evaluation.submission": ("write_submission",),
     "fusion.formula": ("Fusion", "FusionSettings"),
     "fusion.fused": ("Liberties",),

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import generators
 import pytest
+from command_server import Server
 from conftest import message, write_jsonl
-from test_bad_input import Server
 
 from xqg_pyserini.data import read_corpus, read_generated
 from xqg_pyserini.generate import workers
@@ -374,7 +374,9 @@ def test_out_of_memory_says_what_to_do(place):
     command = [sys.executable, "-c", OUT_OF_MEMORY, *map(str, words("memory"))]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == ("xqg generate: error: out of memory; try a smaller --batch-size\n")
+    assert done.stderr == (
+        "xqg generate: error: out of memory; use smaller batches (--batch-size)\n"
+    )
 
 
 OUT_OF_MEMORY = """

@@ -135,9 +135,9 @@ class RecallAtTokens:
         chain = _Chain(self._passages(ranking, ascending[-1]))
         smallest = len(ascending)  # place of the smallest budget that hits; past the end, none
         for answer in answers:
-            found = chain.find(answer)
-            if found is not None:
-                smallest = chain.first_covering(ascending[:smallest], *found)
+            place = chain.find(answer)
+            if place is not None:
+                smallest = chain.first_covering(ascending[:smallest], *place)
         enough = set(ascending[smallest:])
         return [budget in enough for budget in budgets]
 

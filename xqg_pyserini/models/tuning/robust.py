@@ -144,7 +144,9 @@ class RobustPrefix:
                 "(collect_statistics)"
             )
         if any(p.dtype != torch.float32 for p in module.parameters()):
-            raise UserError("robust-prefix tunes questions in fp32; choose --precision fp32")
+            raise UserError(
+                "robust-prefix tunes questions in fp32; choose that precision", "precision"
+            )
         self._module, self._pooling, self._settings = module, pooling, known.settings
         self._prefixes = prefixes(module)
         device = next(module.parameters()).device
