@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import message, write_jsonl
-from test_encoders import TEXTS, make_model
+from made_models import TEXTS, make_model
 from transformers import AutoModel, AutoTokenizer
 
 from xqg_pyserini.data import read_run

@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import message
 from test_adapters import SAID
-from test_encoders import TEXTS, make_model
+from made_models import TEXTS, make_model
 from test_tuning import batch, bert, xlmr
 from transformers import AlbertConfig, AlbertModel, AutoModel
 
