@@ -12,6 +12,7 @@ from generators import complete, make
 from xqg_pyserini.cli.main import main
 from xqg_pyserini.data import read_generated
 from xqg_pyserini.generate.hugging_face import auto_class
+from xqg_pyserini.generate.prompts import shipped_template
 from xqg_pyserini.models.pretrained import load_tokenizer
 from xqg_pyserini.models.tuning.methods import TuningSettings
 from xqg_pyserini.train import generator
@@ -48,7 +49,7 @@ def parts(models, name, data, tmp_path):
     made = settings(models[name], data, tmp_path / "unused")
     backend = "causal" if name == "gpt2" else "seq2seq"
     pairs = generator.PassageQuestions(made.data, None)
-    prompt = generator._prompt(made, backend)
+    prompt = shipped_template("question" if backend == "seq2seq" else "question-causal")
     training = generator._GeneratorTraining(made, backend, prompt, pairs, None, "base")
     training.model.eval()
     return training
@@ -191,8 +192,6 @@ def test_a_resumed_training_ends_with_the_same_bytes(models, data, tmp_path, mon
 
 
 def test_a_recorded_prompt_gives_way_to_a_flag_and_is_checked(models, data, tmp_path):
-    from xqg_pyserini.generate.prompts import shipped_template
-
     folder = tmp_path / "model"
     shutil.copytree(models["mt5"], folder)
     record = {"format": 1, "prompt": "{passage} {code}", "max_input_tokens": 99}

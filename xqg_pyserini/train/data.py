@@ -74,6 +74,8 @@ class Examples:
         sources: files, folders or patterns.
         check: is shown each example, and its line to complain of.
 
+    Attributes: `lengths` (n,) int32, of the questions in characters.
+
     Raises:
         UserError: where a file is compressed, or a line is not an example.
     """
@@ -82,12 +84,9 @@ class Examples:
         self, sources: Sequence[str], check: Callable[[Line, Example], None] | None = None
     ) -> None:
         self.files = [path for source in sources for path in expand(source)]
-        self._starts: list[np.ndarray] = []  # of each file's examples, in bytes
-        self._lengths: list[np.ndarray] = []  # of their questions, in characters
-        for path in self.files:
-            starts, lengths = _look_through(path, check)
-            self._starts.append(starts)
-            self._lengths.append(lengths)
+        looked = [_look_through(path, check) for path in self.files]
+        self._starts = [starts for starts, _ in looked]  # of each file's examples, in bytes
+        self.lengths = np.concatenate([lengths for _, lengths in looked])  # of the questions
         self._ends = np.cumsum([len(starts) for starts in self._starts])
         self._open: dict[int, Any] = {}
 
@@ -110,11 +109,6 @@ class Examples:
         """Draw what an epoch uses of an example; see `draw`."""
         return draw(self[number], negatives, (seed, epoch, number))
 
-    @property
-    def lengths(self) -> np.ndarray:
-        """Return the lengths of the questions in characters, (n,) int32."""
-        return np.concatenate(self._lengths)
-
     def close(self) -> None:
         """Close the files."""
         for file in self._open.values():
@@ -125,9 +119,7 @@ class Examples:
 class Drawable(Protocol):
     """Questions of which each epoch draws what it uses: `Examples`, `synthetic.Synthetic`."""
 
-    @property
-    def lengths(self) -> np.ndarray:
-        """Return the lengths of the questions in characters, (n,) int32."""
+    lengths: np.ndarray
 
     def __len__(self) -> int: ...
 
@@ -218,12 +210,11 @@ def parse(line: Line) -> Example:
     if not positives:
         raise line.error(f"the question {query[:40]!r} has no positive_passages; expected {FORM}")
     negatives = _passages(line, record, "negative_passages")
-    code = record.get("language", record.get("lang"))
     return Example(
         query,
         positives,
         negatives,
-        None if code is None else _language(line, code),
+        _language(line, record.get("language", record.get("lang"))),
         _answers(line, record.get("answers")),
         _scores(line, record.get("scores"), len(positives) + len(negatives)),
     )
@@ -238,11 +229,9 @@ def _filled(line: Line, value: Any, what: str) -> str:
 
 def _passages(line: Line, record: dict[str, Any], name: str) -> tuple[Passage, ...]:
     value = record.get(name)
-    if value is None:
-        return ()
-    if not isinstance(value, list):
+    if value is not None and not isinstance(value, list):
         raise line.error(f"{name} is not a list; expected {FORM}")
-    return tuple(_passage(line, item, name) for item in value)
+    return tuple(_passage(line, item, name) for item in value or ())
 
 
 def _passage(line: Line, item: Any, name: str) -> Passage:
@@ -258,15 +247,14 @@ def _passage(line: Line, item: Any, name: str) -> Passage:
     return Passage(str(item.get("docid", "")), title, text)
 
 
-def _language(line: Line, code: Any) -> str:
-    if not isinstance(code, str) or not LANGUAGE_CODE.fullmatch(code):
+def _language(line: Line, code: Any) -> str | None:
+    if code is not None and not (isinstance(code, str) and LANGUAGE_CODE.fullmatch(code)):
         raise line.error(f"{code!r} is not a language code such as ar or ja")
     return code
 
 
 def _answers(line: Line, value: Any) -> tuple[str, ...]:
-    if value is None:
-        return ()
+    value = [] if value is None else value
     if not isinstance(value, list) or not all(isinstance(answer, str) for answer in value):
         raise line.error("answers is not a list of texts")
     return tuple(value)
@@ -275,11 +263,11 @@ def _answers(line: Line, value: Any) -> tuple[str, ...]:
 def _scores(line: Line, value: Any, expected: int) -> tuple[float, ...] | None:
     if value is None:
         return None
-    good = isinstance(value, list) and all(
-        isinstance(x, int | float) and np.isfinite(x) for x in value
-    )
-    if not good or len(value) != expected:
+    numbers = value if isinstance(value, list) else []
+    if len(numbers) != expected or not all(
+        isinstance(x, int | float) and np.isfinite(x) for x in numbers
+    ):
         raise line.error(
             f"scores: expected {expected} numbers, of the positive passages, then the negative ones"
         )
-    return tuple(map(float, value))
+    return tuple(map(float, numbers))

@@ -11,7 +11,7 @@ start, the language token of NLLB and its kin) has no part in it, nor has the pr
 
 import inspect
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from xqg_pyserini.data import Passage, check_languages, languages
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import Line
+from xqg_pyserini.files import Line, chunks
 from xqg_pyserini.generate.hugging_face import auto_class, end_tokens, language_token, start_token
 from xqg_pyserini.generate.prompts import (
     PromptMaker,
@@ -119,8 +119,7 @@ class GeneratorCollator:
     def __init__(self, tokenizer: Any, prompts: PromptMaker, longest: int, end: int) -> None:
         self._tokenizer, self._prompts = tokenizer, prompts
         self._longest, self._end = longest, end
-        pad = tokenizer.pad_token_id
-        self._pad = end if pad is None else pad
+        self._pad = end if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
     def __call__(self, pairs: Sequence[PassageQuestion]) -> dict[str, Any]:
         """Return `tokens`, what the model's forward takes, and `targets` (b, m) int64."""
@@ -234,7 +233,10 @@ def train_generator(settings: GeneratorTrainingSettings, overwrite: bool = False
     """
     config = read_config(settings.model)
     backend = model_backend(settings.model, config)
-    prompt = _prompt(settings, backend)
+    if settings.prompt is not None:
+        prompt = read_template(settings.prompt)
+    else:
+        prompt = shipped_template("question" if backend == "seq2seq" else "question-causal")
     if settings.language is not None:
         check_languages([settings.language])
     reads, writes = settings.source_length, settings.target_length
@@ -256,12 +258,6 @@ def train_generator(settings: GeneratorTrainingSettings, overwrite: bool = False
         if data is not None:
             data.examples.close()
     return record
-
-
-def _prompt(settings: GeneratorTrainingSettings, backend: str) -> PromptTemplate:
-    if settings.prompt is not None:
-        return read_template(settings.prompt)
-    return shipped_template("question" if backend == "seq2seq" else "question-causal")
 
 
 class _GeneratorTraining:
@@ -318,7 +314,8 @@ class _GeneratorTraining:
         """Return the mean loss of a token of the validation data's questions."""
         assert self.held is not None
         total, tokens = 0.0, 0
-        for batch in _batches(self.held, self.settings.batch_size):
+        pairs = (self.held[i] for i in range(len(self.held)))
+        for batch in chunks(pairs, self.settings.batch_size):
             loss, number = token_losses(self.model, job.to_device(self.collate(batch), self.device))
             total, tokens = total + float(loss), tokens + int(number)
         return {"loss": total / tokens}
@@ -329,13 +326,7 @@ class _GeneratorTraining:
         trainer = GeneratorTrainer(
             self.settings, self.model, self.pairs, self.collate, folder, validate
         )
-        measured = trainer.fit()
-        self.model.eval()
-        modules = tuning.module_table(self.model)
-        report = job.report(self.settings, self.model, measured, modules)
-        self._write(folder.path)
-        trainer.clear()
-        return {**report, "pairs": len(self.pairs), "stored_bytes": job.stored_bytes(folder.path)}
+        return job.fit(trainer, self.model, folder, self._write, pairs=len(self.pairs))
 
     def _write(self, folder: Path) -> None:
         """Write what `xqg generate --model` takes: the model, or an adapter that names its base."""
@@ -346,19 +337,11 @@ class _GeneratorTraining:
         if job.merges(self.settings, where_it_can=True):
             tuning.merged(self.model).save_pretrained(folder)
         else:
-            base = self.settings.model
-            base = str(Path(base).resolve()) if Path(base).is_dir() else base
-            tuning.save_adapter(self.model, folder, base, self._base, None)
+            tuning.save_adapter(self.model, folder, self.settings.model, self._base, None)
             self._config.save_pretrained(folder)
             self._generation.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         write_trained_prompt(folder, self.prompt, self.settings.source_length)
-
-
-def _batches(pairs: PassageQuestions, size: int) -> Iterator[list[PassageQuestion]]:
-    """Yield the pairs in batches, in their order."""
-    for start in range(0, len(pairs), size):
-        yield [pairs[i] for i in range(start, min(start + size, len(pairs)))]
 
 
 def _end(name: str, generation: Any, tokenizer: Any) -> int:

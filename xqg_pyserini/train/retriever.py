@@ -48,6 +48,7 @@ from xqg_pyserini.train.validation import Validation
 
 WELL_ANSWERED = 2048  # questions looked at for robust prefix-tuning
 ROLES = ("query", "passage")
+_MODULES = "sentence_transformers.models"
 
 
 # ---------------------------------------------------------------- the loss
@@ -398,20 +399,7 @@ class _RetrieverTraining:
         trainer = RetrieverTrainer(
             self.settings, self.model, self.data, self.collate, folder, validate, metric, True
         )
-        measured = trainer.fit()
-        self.model.eval()
-        modules = tuning.module_table(self.tuned["passage"])
-        report = job.report(self.settings, self.model, measured, modules)
-        if self.settings.tuning.method == "robust-prefix":
-            self._measure_well_answered()
-        self._write(folder.path)
-        trainer.clear()
-        return {**report, "stored_bytes": job.stored_bytes(folder.path)}
-
-    def _measure_well_answered(self) -> None:
-        """Measure the activations that robust prefix-tuning brings new questions close to."""
-        query = self.tuned.get("query", self.tuned["passage"])
-        collect_statistics(query, self._well_answered(), self.encoder.pooling)
+        return job.fit(trainer, self.tuned["passage"], folder, self._write)
 
     def _well_answered(self) -> Iterator[dict[str, torch.Tensor]]:
         """Yield tokens of training questions that rank their positive first in their batch."""
@@ -425,6 +413,11 @@ class _RetrieverTraining:
                 yield {key: value[first] for key, value in inputs["queries"].items()}
 
     def _write(self, folder: Path) -> None:
+        if (
+            self.settings.tuning.method == "robust-prefix"
+        ):  # what new questions are brought close to
+            query = self.tuned.get("query", self.tuned["passage"])
+            collect_statistics(query, self._well_answered(), self.encoder.pooling)
         merged = job.merges(self.settings)
         settings = self.encoder
         for role, module in self.tuned.items():
@@ -451,36 +444,29 @@ def _write_sentence_transformers(folder: Path, settings: EncoderSettings) -> Non
     """Write what sentence-transformers needs to load the folder with pooling and prompts."""
     if settings.pooling == "pooler":
         return  # its Dense module would need the weights a second time
-    modules = ["Transformer", "Pooling"] + ["Normalize"] * settings.normalize
     paths = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}
-    write_json(
-        folder / "modules.json",
-        [
-            {
-                "idx": i,
-                "name": str(i),
-                "path": paths[name],
-                "type": f"sentence_transformers.models.{name}",
-            }
-            for i, name in enumerate(modules)
-        ],
-    )
-    (folder / "1_Pooling").mkdir(exist_ok=True)
+    names = list(paths)[: 2 + settings.normalize]
     config = json.loads((folder / "config.json").read_text("utf-8"))
-    write_json(
-        folder / "1_Pooling" / "config.json",
-        {
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    contents: dict[str, Any] = {
+        "modules.json": [
+            {"idx": i, "name": str(i), "path": paths[name], "type": f"{_MODULES}.{name}"}
+            for i, name in enumerate(names)
+        ],
+        "1_Pooling/config.json": {
             "word_embedding_dimension": config["hidden_size"],
             "pooling_mode_cls_token": settings.pooling == "cls",
             "pooling_mode_mean_tokens": settings.pooling == "mean",
         },
-    )
-    longest = max(settings.query_length, settings.passage_length)
-    write_json(
-        folder / "sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": False}
-    )
-    prompts = {"query": settings.query_prefix, "document": settings.passage_prefix}
-    write_json(
-        folder / "config_sentence_transformers.json",
-        {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": None},
-    )
+        "sentence_bert_config.json": {
+            "max_seq_length": max(settings.query_length, settings.passage_length),
+            "do_lower_case": False,
+        },
+        "config_sentence_transformers.json": {
+            "prompts": {"query": settings.query_prefix, "document": settings.passage_prefix},
+            "default_prompt_name": None,
+            "similarity_fn_name": None,
+        },
+    }
+    for name, content in contents.items():
+        write_json(folder / name, content)

@@ -14,7 +14,8 @@ from xqg_pyserini.errors import UserError
 from xqg_pyserini.models.tuning.methods import UNMERGED, WHOLE, TuningSettings
 from xqg_pyserini.settings import Option, check_values, option, options, read_yaml
 
-SCHEDULES = ("linear", "cosine", "constant")
+# ours → what transformers calls it
+SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
 @dataclass(frozen=True, kw_only=True)
