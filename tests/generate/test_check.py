@@ -8,7 +8,8 @@ import os
 from conftest import message, write_jsonl
 from made_queries import CORPUS, RECORDS, corpus, records  # noqa: F401 (fixtures)
 
-from xqg_pyserini.generate.check import check_queries, check_text
+from xqg_pyserini.cli.generate import check_text
+from xqg_pyserini.generate.check import check_queries
 
 
 def test_a_check_counts_by_language_what_a_filter_would_drop(corpus, records):

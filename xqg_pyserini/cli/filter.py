@@ -1,9 +1,12 @@
 """`xqg filter`."""
 
 import argparse
+from collections import Counter
+from pathlib import Path
+from typing import Any
 
 from xqg_pyserini.cli import flags
-from xqg_pyserini.generate.filter import FilterSettings, filter_queries, filter_text
+from xqg_pyserini.generate.filter import FilterReport, FilterSettings, filter_queries
 from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.settings import options
 from xqg_pyserini.stores import VectorStore
@@ -69,3 +72,27 @@ def run(args: argparse.Namespace) -> None:
         overwrite=args.overwrite,
     )
     flags.show(args, report.as_json(), filter_text(report, args.output))
+
+
+def filter_text(report: FilterReport, output: str | Path) -> str:
+    """Return the report for people: by language, how many queries each rule dropped of how many."""
+    rows: list[dict[str, Any]] = [{"language": l, **n} for l, n in report.languages.items()]
+    totals = Counter[str]()
+    for counts in report.languages.values():
+        totals.update(counts)
+    if len(rows) > 1:
+        rows.append({"language": "all", **totals})
+    if report.thresholds:
+        for row in rows:
+            score = report.thresholds.get(row["language"])
+            row["lowest score"] = "" if score is None else f"{score:.4f}"
+    skipped = f" ({report.skipped} dropped)" if report.skipped else ""
+    head = f"{output}: {totals['kept']} of {totals['queries']} queries kept, "
+    return f"{head}{report.records} records{skipped}\n\n{table_of(rows)}"
+
+
+def table_of(rows: list[dict[str, Any]]) -> str:
+    """Return a table for people, all of its columns right-aligned."""
+    from tabulate import tabulate
+
+    return tabulate(rows, "keys", disable_numparse=True, stralign="right", numalign="right")

@@ -8,9 +8,9 @@ from typing import Any
 
 from xqg_pyserini import files
 from xqg_pyserini.cli import flags
-from xqg_pyserini.cli.filter import add_rules, rules_of
+from xqg_pyserini.cli.filter import add_rules, rules_of, table_of
 from xqg_pyserini.errors import UserError, warn
-from xqg_pyserini.generate.check import check_queries, check_text
+from xqg_pyserini.generate.check import QueryCheck, check_queries
 from xqg_pyserini.generate.cost import estimate
 from xqg_pyserini.generate.job import GenerationJob, JobSettings
 from xqg_pyserini.generate.rules import TextRules
@@ -146,12 +146,19 @@ def _expected(args: argparse.Namespace) -> tuple[int | None, list[str]]:
 
 def _estimate(args: argparse.Namespace, job: GenerationJob) -> None:
     cost = estimate(job)
+    minutes, size = 60 * cost.hours, f"{cost.gigabytes:,.1f} GB"
+    if cost.hours >= 1:
+        time = f"{cost.hours:,.1f} hours"
+    else:
+        time = f"{minutes:.1f} minutes" if minutes >= 1 else f"{60 * minutes:.0f} seconds"
+    if cost.gigabytes < 1:
+        size = f"{max(0.1, 1000 * cost.gigabytes):.1f} MB"
     text = (
         f"{cost.passages:,} passages, {cost.queries:,} queries to write "
         f"({len(job.pending())} of {job.plan.number} shards)\n"
         f"{cost.passages_per_second:,.2f} passages/s, {cost.queries_per_second:,.1f} queries/s "
         f"with {len(job.devices)} x {job.devices[0]}, from {cost.sample} passages\n"
-        f"about {cost.duration} and {cost.size} on disk; nothing was written"
+        f"about {time} and {size} on disk; nothing was written"
     )
     flags.show(args, cost._asdict(), text)
 
@@ -183,3 +190,40 @@ def _write(args: argparse.Namespace, job: GenerationJob) -> None:
             f"{job.settings.max_input_tokens}"
         )
     flags.show(args, done._asdict(), "\n".join(lines))
+
+
+def check_text(check: QueryCheck) -> str:
+    """Return the report for people: a table by language, and what the corpus lacks."""
+    lines = [f"{check.source}: {check.records} records, {check.passages} passages"]
+    coverage = check.coverage
+    rows = []
+    for language, counts in check.languages.items():
+        row: dict[str, Any] = {"language": language, "passages": counts.passages}
+        if coverage is not None:
+            row["of corpus"] = f"{counts.passages / coverage.passages:.1%}"
+        row |= {"queries": counts.queries, "min": counts.least, "mean": f"{counts.mean:.2f}"}
+        row |= {"max": counts.most, **counts.dropped}
+        if check.num_queries is not None:
+            row[f"under {check.num_queries}"] = counts.short
+        rows.append(row)
+    if rows:
+        lines += ["", table_of(rows), ""]
+    if coverage is not None:
+        share = 100 * coverage.covered / coverage.passages
+        lines.append(
+            f"{coverage.covered} of {coverage.passages} passages of the corpus have queries "
+            f"({share:.2f}%)"
+        )
+        bare = coverage.passages - coverage.covered
+        if bare:
+            lines.append(f"{bare} have none: {_ids(coverage.without, bare)}")
+        if coverage.unknown:
+            lines.append(
+                f"{coverage.unknown} records are for passages that the corpus does not hold, and "
+                f"were not counted: {_ids(coverage.unknown_ids, coverage.unknown)}"
+            )
+    return "\n".join(lines)
+
+
+def _ids(ids: tuple[str, ...], of: int) -> str:
+    return ", ".join(ids) + (", …" if of > len(ids) else "")

@@ -3,7 +3,7 @@
 import argparse
 
 from xqg_pyserini.cli import flags
-from xqg_pyserini.train.mine import Mining, mine_negatives, mining_text
+from xqg_pyserini.train.mine import Mined, Mining, mine_negatives
 
 EPILOG = """\
 A line a question: {"query_id", "query", "language", "answers", "positive_passages",
@@ -39,3 +39,19 @@ def run(args: argparse.Namespace) -> None:
         language=args.language,
     )
     flags.show(args, mined.as_json(), mining_text(mined))
+
+
+def mining_text(mined: Mined) -> str:
+    """Return the summary for people."""
+    each = " ".join(f"{language} {n}" for language, n in mined.languages.items())
+    text = f"{mined.output}: {mined.written} of {mined.questions} questions ({each}), "
+    text += f"{mined.positives} positive and {mined.negatives} negative passages"
+    short = "kept" if mined.settings.keep_short else "left out (--keep-short keeps them)"
+    reasons = (
+        (mined.not_in_run, "not in the run, left out"),
+        (mined.without_positive, "without a positive passage, left out"),
+        (mined.without_score, "without a positive passage in the run, left out"),
+        (mined.short, f"with fewer than {mined.settings.negatives} negatives, {short}"),
+    )
+    lines = [f"questions {what}: {number}" for number, what in reasons if number]
+    return "\n".join([text, *lines])

@@ -1,9 +1,11 @@
 """`xqg perturb`."""
 
 import argparse
+from collections.abc import Mapping
+from typing import Any
 
 from xqg_pyserini.cli import flags
-from xqg_pyserini.train.perturb import Perturbation, perturb_questions, perturb_text
+from xqg_pyserini.train.perturb import Perturbation, perturb_questions
 
 LEXICON = ("parallel", "dictionary")
 EPILOG = """\
@@ -30,3 +32,14 @@ def run(args: argparse.Namespace) -> None:
     perturbation = flags.settings_of(args, Perturbation)
     done = perturb_questions(args.questions, args.output, perturbation, language=args.language)
     flags.show(args, done, perturb_text(done))
+
+
+def perturb_text(report: Mapping[str, Any]) -> str:
+    """Return the summary line of `perturb_questions`."""
+    each = " ".join(f"{l} {n['changed']}/{n['questions']}" for l, n in report["languages"].items())
+    text = f"{report['output']}: {report['changed']} of {report['questions']} questions changed "
+    text += f"({each}), {report['kind']}, rate {report['rate']}, seed {report['seed']}"
+    if "lexicon" in report:
+        sizes = " ".join(f"{language} {n}" for language, n in report["lexicon"].items())
+        text += f"; words in the lexicon: {sizes}"
+    return text

@@ -68,9 +68,34 @@ def run(args: argparse.Namespace) -> None:
     settings: Any = read_settings(cls, args.config, flags.typed(args, training_options(cls)))
     # these import torch
     from xqg_pyserini.train.generator import train_generator
-    from xqg_pyserini.train.job import training_text
     from xqg_pyserini.train.retriever import train_retriever
 
     train = train_generator if args.kind == "generator" else train_retriever
     record = train(settings, args.overwrite)
     flags.show(args, record, training_text(record, settings.output))
+
+
+def training_text(record: dict[str, Any], output: str) -> str:
+    """Return the summary of a training's record, with hybrid-lora's modules."""
+    from tabulate import tabulate
+
+    lines = []
+    if record.get("modules"):
+        rows = [{**m, "chosen": "full" if m["chosen"] else "lora"} for m in record["modules"]]
+        lines += ["What the best approximation of rank r loses of each module's gradient:", ""]
+        lines += [tabulate(rows, "keys"), ""]
+    n, of, pace = (
+        record[key] for key in ("trainable_parameters", "parameters", "seconds_per_step")
+    )
+    lines += [
+        f"{record['method']}: {n:,} of {of:,} parameters trained ({n / of:.2%})",
+        f"{record['steps']} steps, loss {record['loss']:.4f}; "
+        + ("no step was taken here" if pace is None else f"{pace:.3f} seconds a step")
+        + f"; peak memory {record['peak_memory_bytes'] / 1e9:.2f} GB",
+    ]
+    if record.get("best_metric") is not None:
+        metric = next(key for key in record["validation"][0] if key != "step")
+        value = f"{record['best_metric']:.{4 if metric == 'loss' else 2}f}"
+        lines.append(f"best validation {metric} {value} at step {record['best_step']}")
+    lines.append(f"{output}: {record['stored_bytes'] / 1e6:.2f} MB of weights, training.json, logs")
+    return "\n".join(lines)

@@ -28,21 +28,6 @@ class Estimate(NamedTuple):
     hours: float
     gigabytes: float  # on disk, compressed
 
-    @property
-    def duration(self) -> str:
-        """Return the time as people say it."""
-        if self.hours >= 1:
-            return f"{self.hours:,.1f} hours"
-        minutes = 60 * self.hours
-        return f"{minutes:.1f} minutes" if minutes >= 1 else f"{60 * minutes:.0f} seconds"
-
-    @property
-    def size(self) -> str:
-        """Return the size on disk as people say it."""
-        if self.gigabytes >= 1:
-            return f"{self.gigabytes:,.1f} GB"
-        return f"{max(0.1, 1000 * self.gigabytes):.1f} MB"
-
 
 def estimate(job: GenerationJob) -> Estimate:
     """Generate a sample spread over the corpus, and scale its time and size to the whole job.

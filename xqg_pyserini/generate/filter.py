@@ -6,7 +6,6 @@ Text rules come first (`rules`), then the consistency of what is left with its o
 
 import json
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress, islice
@@ -508,23 +507,3 @@ def _steps(items: Iterator[_Item]) -> Iterator[list[_Item]]:
             step, queries = [], 0
     if step:
         yield step
-
-
-def filter_text(report: FilterReport, output: str | Path) -> str:
-    """Return the report for people: by language, how many queries each rule dropped of how many."""
-    from tabulate import tabulate
-
-    rows: list[dict[str, Any]] = [{"language": l, **n} for l, n in report.languages.items()]
-    totals = Counter[str]()
-    for counts in report.languages.values():
-        totals.update(counts)
-    if len(rows) > 1:
-        rows.append({"language": "all", **totals})
-    if report.thresholds:
-        for row in rows:
-            score = report.thresholds.get(row["language"])
-            row["lowest score"] = "" if score is None else f"{score:.4f}"
-    table = tabulate(rows, "keys", disable_numparse=True, stralign="right", numalign="right")
-    skipped = f" ({report.skipped} dropped)" if report.skipped else ""
-    head = f"{output}: {totals['kept']} of {totals['queries']} queries kept, "
-    return f"{head}{report.records} records{skipped}\n\n{table}"

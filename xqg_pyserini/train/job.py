@@ -117,29 +117,3 @@ def to_device(batch: dict[str, Any], device: str) -> dict[str, Any]:
         key: to_device(value, device) if isinstance(value, dict) else value.to(device)
         for key, value in batch.items()
     }
-
-
-def training_text(record: dict[str, Any], output: str) -> str:
-    """Return the summary of a training's record, with hybrid-lora's modules."""
-    from tabulate import tabulate
-
-    lines = []
-    if record.get("modules"):
-        rows = [{**m, "chosen": "full" if m["chosen"] else "lora"} for m in record["modules"]]
-        lines += ["What the best approximation of rank r loses of each module's gradient:", ""]
-        lines += [tabulate(rows, "keys"), ""]
-    n, of, pace = (
-        record[key] for key in ("trainable_parameters", "parameters", "seconds_per_step")
-    )
-    lines += [
-        f"{record['method']}: {n:,} of {of:,} parameters trained ({n / of:.2%})",
-        f"{record['steps']} steps, loss {record['loss']:.4f}; "
-        + ("no step was taken here" if pace is None else f"{pace:.3f} seconds a step")
-        + f"; peak memory {record['peak_memory_bytes'] / 1e9:.2f} GB",
-    ]
-    if record.get("best_metric") is not None:
-        metric = next(key for key in record["validation"][0] if key != "step")
-        value = f"{record['best_metric']:.{4 if metric == 'loss' else 2}f}"
-        lines.append(f"best validation {metric} {value} at step {record['best_step']}")
-    lines.append(f"{output}: {record['stored_bytes'] / 1e6:.2f} MB of weights, training.json, logs")
-    return "\n".join(lines)

@@ -106,22 +106,6 @@ class Mined:
         return asdict(self)
 
 
-def mining_text(mined: Mined) -> str:
-    """Return the summary for people."""
-    each = " ".join(f"{language} {n}" for language, n in mined.languages.items())
-    text = f"{mined.output}: {mined.written} of {mined.questions} questions ({each}), "
-    text += f"{mined.positives} positive and {mined.negatives} negative passages"
-    short = "kept" if mined.settings.keep_short else "left out (--keep-short keeps them)"
-    reasons = (
-        (mined.not_in_run, "not in the run, left out"),
-        (mined.without_positive, "without a positive passage, left out"),
-        (mined.without_score, "without a positive passage in the run, left out"),
-        (mined.short, f"with fewer than {mined.settings.negatives} negatives, {short}"),
-    )
-    lines = [f"questions {what}: {number}" for number, what in reasons if number]
-    return "\n".join([text, *lines])
-
-
 class _Texts:
     """The texts of some passages, on disk; in memory, where each one's lies."""
 

@@ -515,17 +515,6 @@ def perturb_questions(
     return report
 
 
-def perturb_text(report: Mapping[str, Any]) -> str:
-    """Return the summary line of `perturb_questions`."""
-    each = " ".join(f"{l} {n['changed']}/{n['questions']}" for l, n in report["languages"].items())
-    text = f"{report['output']}: {report['changed']} of {report['questions']} questions changed "
-    text += f"({each}), {report['kind']}, rate {report['rate']}, seed {report['seed']}"
-    if "lexicon" in report:
-        sizes = " ".join(f"{language} {n}" for language, n in report["lexicon"].items())
-        text += f"; words in the lexicon: {sizes}"
-    return text
-
-
 def _records(source: Any) -> Iterator[dict[str, Any]]:
     """Yield the records of questions that have been read before; empty for those that are none."""
     if isinstance(source, str | Path):
