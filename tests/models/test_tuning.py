@@ -449,14 +449,14 @@ def rows(*shares):
 
 def test_the_highest_shares_are_chosen_and_ties_go_by_name():
     settings = TuningSettings("hybrid-lora", full_share=0.4)
-    assert hybrid.choose(rows(0.1, 0.9, 0.5, 0.5, 0.2), settings, 0) == ["d", "b"]
-    assert hybrid.choose(rows(0, 0, 0, 0, 0), TuningSettings(full_share=0.01), 0) == ["a"]
-    assert len(hybrid.choose(rows(0, 0, 0, 0, 0), TuningSettings(full_share=0.99), 0)) == 4
+    assert hybrid.choose_modules(rows(0.1, 0.9, 0.5, 0.5, 0.2), settings, 0) == ["d", "b"]
+    assert hybrid.choose_modules(rows(0, 0, 0, 0, 0), TuningSettings(full_share=0.01), 0) == ["a"]
+    assert len(hybrid.choose_modules(rows(0, 0, 0, 0, 0), TuningSettings(full_share=0.99), 0)) == 4
 
 
 def test_the_control_draws_within_the_same_shapes():
     settings = TuningSettings("hybrid-lora-random", full_share=0.4)
-    drawn = {tuple(hybrid.choose(rows(0.1, 0.9, 0.5, 0.4, 0.2), settings, s)) for s in range(40)}
+    drawn = {tuple(hybrid.choose_modules(rows(0.1, 0.9, 0.5, 0.4, 0.2), settings, s)) for s in range(40)}
     assert drawn == {(one, two) for one in "ed" for two in "cba"}
 
 

@@ -28,17 +28,21 @@ def cache_folder() -> Path:
     return Path(own) if own else Path(base) / "xqg_pyserini"
 
 
+def _ctranslate2() -> Any:
+    try:
+        import ctranslate2
+    except ImportError:
+        raise missing_package("ctranslate2", "ct2") from None
+    return ctranslate2
+
+
 class CTranslate2(QueryGenerator):
     """T5, mT5, NLLB, M2M-100, mBART, … on CTranslate2 (Klein et al.)."""
 
     exact = False
 
     def _load(self) -> None:
-        try:
-            import ctranslate2
-        except ImportError:
-            raise missing_package("ctranslate2", "ct2") from None
-        settings = self.settings
+        library, settings = _ctranslate2(), self.settings
         config = read_config(settings.model)
         if model_backend(settings.model, config) != "seq2seq":
             raise UserError(
@@ -48,29 +52,25 @@ class CTranslate2(QueryGenerator):
             )
         check_model(config, settings)
         kind, _, index = self.device.partition(":")
-        if _TYPES[settings.precision] not in ctranslate2.get_supported_compute_types(kind):
+        if _TYPES[settings.precision] not in library.get_supported_compute_types(kind):
             raise UserError(
                 f"CTranslate2 does not compute in {settings.precision} on this {kind}; choose "
                 f"{'int8' if kind == 'cpu' else 'bf16'}",
                 "precision",
             )
-        self._library = ctranslate2
+        self._library = library
         self._where = {"device": kind, "device_index": int(index or 0)}
         self._folder = _converted(settings, config)
-        self._prefixes = {}
-        for language in settings.languages:
-            token = language_token(self.tokenizer, language)
-            names = [] if token is None else self.tokenizer.convert_ids_to_tokens([token])
-            self._prefixes[language] = names
+        tokens = {l: language_token(self.tokenizer, l) for l in settings.languages}
+        self._prefixes = {
+            language: [] if token is None else self.tokenizer.convert_ids_to_tokens([token])
+            for language, token in tokens.items()
+        }
         self.start_shard(0)
 
     @classmethod
     def prepare(cls, settings: GeneratorSettings) -> None:
         """Convert the model, if that was not done before."""
-        try:
-            import ctranslate2  # noqa: F401
-        except ImportError:
-            raise missing_package("ctranslate2", "ct2") from None
         _converted(settings, read_config(settings.model))
 
     def start_shard(self, number: int) -> None:
@@ -120,11 +120,9 @@ class CTranslate2(QueryGenerator):
 
 def _converted(settings: GeneratorSettings, config: Any) -> Path:
     """Return the folder of a converted model, converting it if that was not done before."""
-    import ctranslate2
-
     model, kind = settings.model, _TYPES[settings.precision]
     weights = fingerprint(model, config)[:16]
-    name = f"{Path(model).name}-{weights}-{kind}-{ctranslate2.__version__}"
+    name = f"{Path(model).name}-{weights}-{kind}-{_ctranslate2().__version__}"
     folder = cache_folder() / "ctranslate2" / name
     if (folder / "model.bin").is_file():
         return folder

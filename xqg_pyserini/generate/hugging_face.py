@@ -130,12 +130,16 @@ class _HuggingFace(QueryGenerator):
 
     def _decode(self, batch: list[Prompt], keys: np.ndarray) -> list[list[int]]:
         """Return the tokens of every query, in the order of the keys: as many for each prompt."""
+        import torch
+
         n, longest = len(keys) // len(batch), self.settings.max_new_tokens
         written: list[list[int]] = [[] for _ in keys]
         logits, cache, inputs = self._begin(batch)
         logits, values = self._candidates(logits)
         logits, values = logits.repeat(n, axis=0), values.repeat(n, axis=0)
-        cache, inputs = _repeated(cache, inputs, n)
+        if n > 1:
+            cache.batch_repeat_interleave(n)
+            inputs = {name: value.repeat_interleave(n, dim=0) for name, value in inputs.items()}
         rows = np.arange(len(keys))  # which query each row of the batch is
         going = np.ones(len(keys), dtype=bool)  # which rows are not finished
         for step in range(longest):
@@ -148,7 +152,9 @@ class _HuggingFace(QueryGenerator):
                 break
             if going.mean() < _COMPACT:
                 keep = np.flatnonzero(going)
-                cache, inputs = _selected(cache, inputs, keep, self.device)
+                selected = torch.from_numpy(keep).to(self.device)
+                cache.batch_select_indices(selected)
+                inputs = {name: value[selected] for name, value in inputs.items()}
                 rows, chosen, going = rows[keep], chosen[keep], going[keep]
             raw, cache = self._go_on(chosen, cache, inputs)
             logits, values = self._candidates(raw)
@@ -269,11 +275,8 @@ class Causal(_HuggingFace):
         return self._pieces[token]
 
     def _sample(self, batch: list[Prompt]) -> list[list[str]]:
-        return [[_first_line(text) for text in texts] for texts in super()._sample(batch)]
-
-
-def _first_line(text: str) -> str:
-    return next((line for line in text.splitlines() if line.strip()), "")
+        lines = [[text.splitlines() for text in texts] for texts in super()._sample(batch)]
+        return [[next(filter(str.strip, rows), "") for rows in texts] for texts in lines]
 
 
 def end_tokens(config: Any, tokenizer: Any) -> set[int]:
@@ -281,23 +284,6 @@ def end_tokens(config: Any, tokenizer: Any) -> set[int]:
     named = config.eos_token_id
     ends: Iterable[Any] = named if isinstance(named, list) else [named]
     return {int(t) for t in [*ends, tokenizer.eos_token_id] if t is not None}
-
-
-def _repeated(cache: Any, inputs: dict[str, Any], n: int) -> tuple[Any, dict[str, Any]]:
-    if n > 1:
-        cache.batch_repeat_interleave(n)
-        inputs = {name: value.repeat_interleave(n, dim=0) for name, value in inputs.items()}
-    return cache, inputs
-
-
-def _selected(
-    cache: Any, inputs: dict[str, Any], keep: np.ndarray, device: str
-) -> tuple[Any, dict[str, Any]]:
-    import torch
-
-    rows = torch.from_numpy(keep).to(device)
-    cache.batch_select_indices(rows)
-    return cache, {name: value[rows] for name, value in inputs.items()}
 
 
 def _cache_of(output: Any) -> Any:

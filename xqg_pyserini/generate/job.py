@@ -40,7 +40,7 @@ from xqg_pyserini.generate.settings import (
 )
 from xqg_pyserini.generate.workers import Dropped, Shards, Task, worker_devices, write_shards
 from xqg_pyserini.models.pretrained import describe_weights, read_config
-from xqg_pyserini.stores import FORMAT, META, IdIndex, VectorStore, write_ids
+from xqg_pyserini.stores import FORMAT, IDS, META, IdIndex, VectorStore, write_ids
 
 KIND = "generated-queries"
 
@@ -110,7 +110,9 @@ class GenerationJob:
         weights = describe_weights(settings.model, read_config(settings.model))
         check_output(output, overwrite or (self.path / META).is_file(), self._inputs)
         self.sources = describe_sources(corpus)
-        passages, self.ids_sha256 = self._count()
+        with tempfile.TemporaryDirectory() as folder:  # checks the whole corpus
+            passages = write_ids(corpus, Path(folder) / IDS)
+            self.ids_sha256 = file_sha256(Path(folder) / IDS)
         if job.num_shards is not None and job.num_shards > passages:
             raise UserError(
                 f"{job.num_shards} shards of {passages} passages; expected fewer", "num_shards"
@@ -123,12 +125,6 @@ class GenerationJob:
         self.written, self.seconds = 0, 0.0
         self.counts: Counter[str] = Counter()
         self.dropped: Dropped = Counter()
-
-    def _count(self) -> tuple[int, str]:
-        """Check the whole corpus; return its number of passages and the checksum of its ids."""
-        with tempfile.TemporaryDirectory() as folder:
-            ids = Path(folder) / "ids.txt"
-            return write_ids(self.corpus, ids), file_sha256(ids)
 
     def _describe(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         settings = self.settings

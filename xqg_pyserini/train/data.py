@@ -130,21 +130,28 @@ class Drawable(Protocol):
         """Close the files."""
 
 
-class Joined:
-    """Several kinds of training data, one after the other."""
+class Draws:
+    """What an epoch uses of several kinds of training data, one after the other.
 
-    def __init__(self, parts: Sequence[Drawable]) -> None:
-        self._parts = parts
+    A part draws what it would draw alone.
+    """
+
+    def __init__(self, parts: Sequence[Drawable], negatives: int, seed: int) -> None:
+        self._parts, self._negatives, self._seed = parts, negatives, seed
         self._ends = np.cumsum([len(part) for part in parts])
         self.lengths = np.concatenate([part.lengths for part in parts])
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, by which positives and negatives are drawn."""
+        self._epoch = epoch
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def draw(self, number: int, negatives: int, seed: int, epoch: int) -> Drawn:
-        """Draw what an epoch uses of a question; a part alone draws what it draws here."""
-        which, within = locate(self._ends, number)
-        return self._parts[which].draw(within, negatives, seed, epoch)
+    def __getitem__(self, number: int) -> Drawn:
+        part, within = locate(self._ends, number)
+        return self._parts[part].draw(within, self._negatives, self._seed, self._epoch)
 
     def close(self) -> None:
         """Close the files."""

@@ -40,7 +40,7 @@ from xqg_pyserini.models.registry import EncoderSettings
 from xqg_pyserini.models.tuning.robust import collect_statistics
 from xqg_pyserini.stores import Job
 from xqg_pyserini.train import job
-from xqg_pyserini.train.data import Drawable, Drawn, Examples, Joined, read_examples
+from xqg_pyserini.train.data import Drawable, Drawn, Draws, Examples, read_examples
 from xqg_pyserini.train.settings import RetrieverSettings
 from xqg_pyserini.train.synthetic import Synthetic
 from xqg_pyserini.train.trainer import WARM_UP_BATCHES, Trainer, sample_batches
@@ -108,25 +108,6 @@ def distillation_loss(
 
 
 # ---------------------------------------------------------------- batches
-
-
-class DrawnExamples(torch.utils.data.Dataset[Drawn]):
-    """What each epoch uses of the examples."""
-
-    def __init__(self, examples: Drawable, negatives: int, seed: int) -> None:
-        self._examples, self._negatives, self._seed = examples, negatives, seed
-        self.lengths = examples.lengths
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, by which positives and negatives are drawn."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def __getitem__(self, number: int) -> Drawn:
-        return self._examples.draw(number, self._negatives, self._seed, self._epoch)
 
 
 class RetrieverCollator:
@@ -288,8 +269,8 @@ def train_retriever(settings: RetrieverSettings, overwrite: bool = False) -> dic
     if settings.validation is not None:
         held = [example for _, example in read_examples(settings.validation)]
         validation = Validation(held, settings.metric)
-    if examples is not None:
-        _check_scores(settings, examples)
+    if examples is not None and settings.distill:
+        _check_scores(examples)
     config = read_config(encoder.model)
     base = fingerprint(encoder.model, config)
 
@@ -298,9 +279,9 @@ def train_retriever(settings: RetrieverSettings, overwrite: bool = False) -> dic
         copies = folder.path / "synthetic"
         if settings.corpus is not None:
             parts.append(Synthetic(settings.synthetic, settings.corpus, copies))
-        joined = Joined(parts)
-        report = _RetrieverTraining(settings, encoder, joined, base).run(folder, validation)
-        joined.close()
+        draws = Draws(parts, settings.negatives, settings.seed)
+        report = _RetrieverTraining(settings, encoder, draws, base).run(folder, validation)
+        draws.close()
         shutil.rmtree(copies, ignore_errors=True)
         return report
 
@@ -323,10 +304,8 @@ def _encoder(settings: RetrieverSettings) -> EncoderSettings:
     return encoder
 
 
-def _check_scores(settings: RetrieverSettings, examples: Examples) -> None:
-    if settings.distill and all(
-        examples[i].scores is None for i in range(min(len(examples), 1000))
-    ):
+def _check_scores(examples: Examples) -> None:
+    if all(examples[i].scores is None for i in range(min(len(examples), 1000))):
         raise UserError(
             f"{examples.files[0]}: no scores in its first examples; distillation needs them",
             "distill",
@@ -337,15 +316,14 @@ class _RetrieverTraining:
     """A training's parts, made in one order so that all that is drawn is drawn the same."""
 
     def __init__(
-        self, settings: RetrieverSettings, encoder: EncoderSettings, examples: Drawable, base: str
+        self, settings: RetrieverSettings, encoder: EncoderSettings, draws: Draws, base: str
     ) -> None:
         import transformers
 
-        self.settings, self.encoder, self._base = settings, encoder, base
+        self.settings, self.encoder, self.draws, self._base = settings, encoder, draws, base
         transformers.set_seed(settings.seed)
         self.device = torch_device(settings.device)
         self.tokenizer = load_tokenizer(encoder.model)
-        self.data = DrawnExamples(examples, settings.negatives, settings.seed)
         config = read_config(encoder.model)
         longest = min(
             self.tokenizer.model_max_length,
@@ -375,7 +353,7 @@ class _RetrieverTraining:
             ).backward()
 
     def _batches(self, n: int) -> Iterator[dict[str, Any]]:
-        for drawn in sample_batches(self.data, self.settings.batch_size, self.settings.seed, n):
+        for drawn in sample_batches(self.draws, self.settings.batch_size, self.settings.seed, n):
             yield job.to_device(self.collate(drawn), self.device)
 
     def encode(self, texts: Sequence[str], role: str) -> np.ndarray:
@@ -397,7 +375,7 @@ class _RetrieverTraining:
         validate = None if validation is None else lambda: validation(self.encode)
         metric = self.settings.metric
         trainer = RetrieverTrainer(
-            self.settings, self.model, self.data, self.collate, folder, validate, metric, True
+            self.settings, self.model, self.draws, self.collate, folder, validate, metric, True
         )
         return job.fit(trainer, self.tuned["passage"], folder, self._write)
 
