@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from xqg_pyserini.stores import DuplicateId, IdIndex, ids
+from xqg_pyserini.stores import DuplicateId, IdIndex, ids, write_distinct_ids
 
 IDS = ["007", "-1234567890123456789", "قطة"]
 
@@ -62,3 +62,13 @@ def test_the_index_of_ids_takes_16_bytes_a_passage(tmp_path):
     held = [v for v in vars(index).values() if isinstance(v, np.ndarray)]
     assert sum(v.nbytes for v in held) == 16 * 5000
     assert index._collided == {}
+
+
+def test_distinct_ids_are_written_in_the_order_they_first_appear(tmp_path):
+    given = ["b", "007", "b", "قطة", "7", "007", "b", "a"]
+    assert write_distinct_ids(iter(given), tmp_path / "ids.txt") == 5
+    assert (tmp_path / "ids.txt").read_text("utf-8") == "b\n007\nقطة\n7\na\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["ids.txt"]
+    many = [str(i) for i in np.random.default_rng(1).integers(0, 300, 2000)]
+    assert write_distinct_ids(many, tmp_path / "ids.txt") == len(set(many))
+    assert (tmp_path / "ids.txt").read_text().split() == list(dict.fromkeys(many))

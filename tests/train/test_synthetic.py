@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from conftest import PASSAGES, QUERIES, message, write_jsonl
-from test_encoders import make_model
+from made_models import make_model
 
 from xqg_pyserini.train.data import Examples, Joined
 from xqg_pyserini.train.retriever import train_retriever

@@ -9,7 +9,7 @@ import torch
 from conftest import message, write_jsonl
 from generators import complete, make
 
-from xqg_pyserini.__main__ import main
+from xqg_pyserini.cli.main import main
 from xqg_pyserini.data import read_generated
 from xqg_pyserini.generate.hugging_face import auto_class
 from xqg_pyserini.models.pretrained import load_tokenizer

@@ -17,7 +17,7 @@ import torch
 from conftest import parse_json, record, write_jsonl
 from safetensors.numpy import load_file
 
-from xqg_pyserini.__main__ import main
+from xqg_pyserini.cli.main import main
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.models.registry import resolve

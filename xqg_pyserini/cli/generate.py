@@ -90,13 +90,14 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--accumulate STORE and --passages STORE go together: give both")
     if args.accumulate is not None:
         files.check_output(args.accumulate, args.overwrite, [args.corpus, args.passages])
+    rules = rules_of(args)
     shards = None if args.shards is None else tuple(i for span in args.shards for i in span)
     job = GenerationJob(
         args.corpus,
         flags.settings_of(args, GeneratorSettings),
         args.output,
         replace(flags.settings_of(args, JobSettings), shards=shards),
-        rules=None if args.rules is None else rules_of(args),
+        rules=None if args.rules is None else rules,
         overwrite=args.overwrite,
         protected=[args.passages, args.accumulate],
     )
