@@ -2,22 +2,23 @@
 
 import argparse
 
-from xqg_pyserini.cli import flags
+from xqg_pyserini.cli import flags, shared
+from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.retrieve.accumulate import AccumulateSettings, accumulate_queries
 from xqg_pyserini.stores import VectorStore
 
 EPILOG = ""
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Add the flags of `xqg accumulate`."""
-    flags.add_queries(parser)
+    shared.add_queries(parser)
     parser.add_argument("--passages", required=True, metavar="STORE", help="the passage store")
     parser.add_argument("--encoder", metavar="NAME", help="default: the passage store's")
     parser.add_argument("--output", required=True, metavar="STORE", help="the query store to write")
     flags.add_settings(parser, AccumulateSettings)
     flags.add_overwrite(parser)
-    flags.add_encoder(parser)
+    shared.add_encoder(parser)
     flags.add_json(parser)
 
 
@@ -29,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
         passages,
         args.output,
         flags.settings_of(args, AccumulateSettings),
-        encoder=flags.encoder_for(args, passages),
+        encoder=shared.encoder_for(args, passages),
         overwrite=args.overwrite,
     )
     totals = " ".join(f"{language} {n}" for language, n in store.totals().items())

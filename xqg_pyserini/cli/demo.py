@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from xqg_pyserini.cli import flags
+from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.data import read_questions, write_run
 from xqg_pyserini.evaluation.results import Results
 from xqg_pyserini.evaluation.scores import evaluate
@@ -28,7 +29,7 @@ EPILOG = ""
 DATA = ("corpus.jsonl", "queries.jsonl", "questions.jsonl", "qrels.txt")
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Add the flags of `xqg demo`."""
     parser.add_argument("--output", default="xqg-demo", metavar="DIR", help="default: xqg-demo")
     flags.add_overwrite(parser)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from xqg_pyserini.cli import flags
+from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.errors import UserError
 
 EPILOG = ""
@@ -30,7 +31,7 @@ CORE = {
 NLTK = "3.10.4"
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Add the flags of `xqg doctor`."""
     flags.add_json(parser)
 

@@ -2,7 +2,8 @@
 
 import argparse
 
-from xqg_pyserini.cli import flags
+from xqg_pyserini.cli import flags, shared
+from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.retrieve.encode import EncodeSettings, encode_passages
 
 EPILOG = """\
@@ -11,7 +12,7 @@ named by XQG_ENCODERS adds names), or any Hugging Face model or folder with --po
 they apply, --l2-norm, prefixes and lengths."""
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Add the flags of `xqg encode`."""
     parser.add_argument(
         "--corpus",
@@ -27,7 +28,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     flags.add_settings(parser, EncodeSettings)
     flags.add_overwrite(parser)
-    flags.add_encoder(parser)
+    shared.add_encoder(parser)
     flags.add_json(parser)
 
 
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
     settings = flags.settings_of(args, EncodeSettings)
     store = encode_passages(
         args.corpus,
-        flags.encoder_of(args),
+        shared.encoder_of(args),
         args.output,
         dtype=settings.dtype,
         overwrite=args.overwrite,

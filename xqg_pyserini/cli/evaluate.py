@@ -3,7 +3,8 @@
 import argparse
 
 from xqg_pyserini import files
-from xqg_pyserini.cli import flags
+from xqg_pyserini.cli import flags, shared
+from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.errors import warn
 from xqg_pyserini.evaluation.results import ComparingSettings, Results
 from xqg_pyserini.evaluation.scores import ScoringSettings, evaluate
@@ -16,9 +17,9 @@ ndcg@10, mrr@10, recall@100, map, precision@5, hit_rate@1, …  The latter use -
 a passage as relevant if it holds an answer string."""
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Add the flags of `xqg evaluate`."""
-    flags.add_questions(parser)
+    shared.add_questions(parser)
     parser.add_argument(
         "--runs", required=True, nargs="+", action="extend", metavar="RUN", help="TREC runs"
     )
@@ -33,7 +34,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flags.add_json(parser)
 
 
-def add_scoring(parser: argparse.ArgumentParser) -> None:
+def add_scoring(parser: Parser) -> None:
     """Add what runs are scored by."""
     parser.add_argument(
         "--corpus", metavar="PATH", help="texts, for R@kt and relevance from answers"
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
         )
     scores = evaluate(
         args.runs,
-        flags.questions_of(args),
+        shared.questions_of(args),
         scoring.metrics,
         corpus=args.corpus,
         qrels=args.qrels,

@@ -5,7 +5,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from xqg_pyserini.cli import flags
+from xqg_pyserini.cli import flags, shared
+from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.generate.filter import FilterReport, FilterSettings, filter_queries
 from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.settings import options
@@ -20,9 +21,9 @@ queries that pass and drops the share Q of each language that its own passage sc
 dimensions cost 2·N·n·d operations.  See docs/quality.md."""
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Add the flags of `xqg filter`."""
-    flags.add_queries(parser)
+    shared.add_queries(parser)
     parser.add_argument(
         "--output", required=True, metavar="DIR", help="the folder to write, of the same file names"
     )
@@ -34,11 +35,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     flags.add_settings(parser, FilterSettings)
     parser.add_argument("--encoder", metavar="NAME", help="default: the passage store's")
     flags.add_overwrite(parser)
-    flags.add_encoder(parser)
+    shared.add_encoder(parser)
     flags.add_json(parser)
 
 
-def add_rules(parser: argparse.ArgumentParser, flag: str) -> None:
+def add_rules(parser: Parser, flag: str) -> None:
     """Add the rules, whose flag is `flag`, and what they take."""
     group = parser.add_argument_group("text rules")
     for option in options(TextRules):
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> None:
         flags.refuse("encodes queries beside --passages: give that too", encoder=args.encoder)
     else:
         store = VectorStore(args.passages)
-        encoder = flags.encoder_for(args, store)
+        encoder = shared.encoder_for(args, store)
     report = filter_queries(
         args.queries,
         args.output,

@@ -1,12 +1,10 @@
-"""Flags: made of settings dataclasses, shared by commands, and how their values are read."""
+"""Flags: the parser, flags that are made of settings dataclasses, how values are read."""
 
 import argparse
 import json
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, NoReturn, TypeVar
 
-from xqg_pyserini import data
-from xqg_pyserini.data import Question
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.settings import Option, options
 
@@ -91,7 +89,7 @@ def add_setting(
 
     With `negatable`, what is off by default gets a --no- form too; `extend`: see `add_settings`.
     """
-    keywords: dict[str, Any] = {"dest": _dest(option), "help": _help(option)}
+    keywords: dict[str, Any] = {"dest": dest_of(option), "help": _help(option)}
     if option.kind is bool:
         plain = option.default is False and not negatable
         keywords |= {"action": "store_true" if plain else argparse.BooleanOptionalAction}
@@ -108,7 +106,8 @@ def add_setting(
     vars(action)["setting"] = option.name  # what an error calls it; see `Parser.flag`
 
 
-def _dest(option: Option) -> str:
+def dest_of(option: Option) -> str:
+    """Return the name under which a parser keeps what was typed for a setting."""
     return option.flag.replace("-", "_")
 
 
@@ -124,7 +123,7 @@ def typed(args: argparse.Namespace, settings: Iterable[Option]) -> dict[str, Any
     """Return those of the settings that were typed, by the names of their fields."""
     values: dict[str, Any] = {}
     for option in settings:
-        value = vars(args).get(_dest(option))
+        value = vars(args).get(dest_of(option))
         if value is not None:
             values[option.name] = tuple(value) if option.many else value
     return values
@@ -133,9 +132,6 @@ def typed(args: argparse.Namespace, settings: Iterable[Option]) -> dict[str, Any
 def settings_of(args: argparse.Namespace, cls: type[S]) -> S:
     """Return the dataclass with what was typed, and its own defaults for the rest."""
     return cls(**typed(args, options(cls)))
-
-
-# ---------------------------------------------------------------- flags that commands share
 
 
 def add_json(flags: Flags) -> None:
@@ -150,106 +146,6 @@ def add_overwrite(flags: Flags) -> None:
     )
 
 
-def add_questions(flags: Flags, flag: str = "--questions") -> None:
-    """Add the questions, and --language."""
-    flags.add_argument(
-        flag,
-        required=True,
-        dest="questions",
-        metavar="FILE",
-        help="XOR-TyDi or Pyserini JSON Lines, or TSV (id, tab, question)",
-    )
-    flags.add_argument(
-        "--language", metavar="xx", help="language of questions that name none (TSV)"
-    )
-
-
-def add_queries(flags: Flags) -> None:
-    """Add where the generated queries are."""
-    flags.add_argument(
-        "--queries",
-        required=True,
-        metavar="PATH",
-        help='JSON Lines {"docid", "generated_queries": {"ar": […]}}: file, directory, pattern',
-    )
-
-
-def add_encoder(parser: argparse.ArgumentParser) -> None:
-    """Add what decides how texts are encoded."""
-    from xqg_pyserini.models.engines import Computing
-    from xqg_pyserini.models.registry import EncoderOptions
-
-    group = parser.add_argument_group("encoder")
-    add_settings(group, EncoderOptions)
-    add_settings(group, Computing)
-
-
-def encoder_options(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what was typed about the encoder beside its name, as `Encoder` takes it."""
-    from xqg_pyserini.models.engines import Computing
-    from xqg_pyserini.models.registry import EncoderOptions
-
-    return typed(args, [*options(EncoderOptions), *options(Computing)])
-
-
-def encoder_of(args: argparse.Namespace) -> Any:
-    """Return the `Encoder` that was typed."""
-    from xqg_pyserini.models.encoder import Encoder
-
-    return Encoder(args.encoder, **encoder_options(args))
-
-
-def encoder_for(args: argparse.Namespace, store: Any) -> Any:
-    """Return the `Encoder` of a store or an index, which what was typed must not contradict."""
-    from xqg_pyserini.models.encoder import Encoder
-
-    return Encoder.for_store(store, args.encoder, **encoder_options(args))
-
-
-def add_fusion(parser: argparse.ArgumentParser) -> None:
-    """Add what decides how queries are mixed in."""
-    from xqg_pyserini.fusion.formula import FusionSettings
-    from xqg_pyserini.fusion.fused import Liberties
-
-    group = parser.add_argument_group("fusion")
-    add_settings(group, FusionSettings)
-    group.add_argument(
-        "--num-queries",
-        type=positive,
-        metavar="K",
-        help="mix in the first K queries a language, where accumulate kept them (default: all)",
-    )
-    add_settings(group, Liberties)
-
-
-def fused_of(args: argparse.Namespace) -> Any:
-    """Return the stores of --passages and --queries, `Fused` as was typed."""
-    from xqg_pyserini.fusion.formula import FusionSettings
-    from xqg_pyserini.fusion.fused import Liberties
-    from xqg_pyserini.retrieve.fused import Fused
-    from xqg_pyserini.stores import QueryStore, VectorStore
-
-    passages = VectorStore(args.passages)
-    settings = settings_of(args, FusionSettings)
-    if settings.languages is not None:
-        data.check_languages(settings.languages)
-    return Fused(
-        passages,
-        QueryStore(args.queries, args.num_queries),
-        settings.complete(passages.normalized, args.language_aware),
-        settings_of(args, Liberties),
-        own=args.language_aware,
-    )
-
-
-FUSION = """\
-Fusion: --alpha A implies the published sum (1-A)·E + A·Σ, --beta B the mean (1-B)·E + B·mean.
-With neither: the mean, B = 0.3 (0.2 with centring, 0.4 with --language-aware --no-center).  The
-mean is renormalised where the encoder normalises; the sum only with --normalize.
---center takes away the mean of the passages and of each language's queries; language-aware
-search does so by default where the encoder normalises.  See docs/method.md."""
-
-
 # ---------------------------------------------------------------- values
 
 
@@ -258,14 +154,6 @@ def positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number}: expected 1 or more")
-    return number
-
-
-def count(text: str) -> int:
-    """Read a whole number, 0 or more."""
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{number}: expected 0 or more")
     return number
 
 
@@ -292,11 +180,6 @@ def points(text: str) -> float:
 # ---------------------------------------------------------------- what bodies share
 
 
-def questions_of(args: argparse.Namespace) -> list[Question]:
-    """Read the questions, in the language that was typed where they name none."""
-    return data.read_questions(args.questions, args.language)
-
-
 def need(otherwise: str, **given: Any) -> None:
     """Raise the error of the first flag that is missing."""
     for name, value in given.items():
@@ -309,15 +192,6 @@ def refuse(why: str, **given: Any) -> None:
     for name, value in given.items():
         if value not in (None, False):
             raise UserError(f"--{name.replace('_', '-')} {why}")
-
-
-def refuse_fusion(args: argparse.Namespace, why: str, but: Collection[str] = ()) -> None:
-    """Raise the error of the first flag of the fusion that was given where nothing is fused."""
-    from xqg_pyserini.fusion.formula import FusionSettings
-
-    given = {option.flag: vars(args)[_dest(option)] for option in options(FusionSettings)}
-    given |= {"num_queries": args.num_queries, "language_aware": args.language_aware}
-    refuse(why, **{flag: value for flag, value in given.items() if flag not in but})
 
 
 def show(args: argparse.Namespace, value: Any, text: str) -> None:

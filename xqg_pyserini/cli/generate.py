@@ -9,6 +9,7 @@ from typing import Any
 from xqg_pyserini import files
 from xqg_pyserini.cli import flags
 from xqg_pyserini.cli.filter import add_rules, rules_of, table_of
+from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.generate.check import QueryCheck, check_queries
 from xqg_pyserini.generate.cost import estimate
@@ -34,7 +35,7 @@ Straight through: --passages STORE --accumulate STORE encodes and sums the queri
   xqg generate --check D --corpus C                                           what is in a folder"""
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Add the flags of `xqg generate`."""
     parser.add_argument("--corpus", metavar="PATH", help="JSON Lines or TSV, as for encode")
     flags.add_settings(

@@ -3,13 +3,14 @@
 import argparse
 import sys
 
-from xqg_pyserini.cli import flags
+from xqg_pyserini.cli import flags, shared
+from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.retrieve.index import IndexSettings, write_index
 
-EPILOG = flags.FUSION
+EPILOG = shared.FUSION
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Add the flags of `xqg index`."""
     parser.add_argument("--passages", required=True, metavar="STORE")
     parser.add_argument(
@@ -23,7 +24,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="the index to write")
     flags.add_overwrite(parser)
-    flags.add_fusion(parser)
+    shared.add_fusion(parser)
     flags.add_json(parser)
 
 
@@ -31,7 +32,7 @@ def run(args: argparse.Namespace) -> None:
     """Run `xqg index`."""
     kind = flags.settings_of(args, IndexSettings).kind
     if args.queries is None:
-        flags.refuse_fusion(args, "mixes in --queries", but=("normalize",))
+        shared.refuse_fusion(args, "mixes in --queries", but=("normalize",))
         index = write_index(
             args.passages,
             args.output,
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
         )
         flags.show(args, index.meta, f"{args.output}: {index.n} passages ({kind}), passages alone")
         return
-    fused = flags.fused_of(args)
+    fused = shared.fused_of(args)
     index = fused.write_index(args.output, kind, overwrite=args.overwrite, announce=_announce)
     what = f"{fused.fusion} over {' '.join(fused.languages)}"
     if args.language_aware:

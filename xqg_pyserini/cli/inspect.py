@@ -3,13 +3,14 @@
 import argparse
 
 from xqg_pyserini.cli import flags
+from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.fusion.geometry import ExaminingSettings, examine_stores, table
 
 EPILOG = ""
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Add the flags of `xqg inspect`."""
     parser.add_argument(
         "stores", nargs="+", metavar="STORE", help="a passage store, and its query store or none"

@@ -2,7 +2,8 @@
 
 import argparse
 
-from xqg_pyserini.cli import flags
+from xqg_pyserini.cli import flags, shared
+from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.train.mine import Mined, Mining, mine_negatives
 
 EPILOG = """\
@@ -13,9 +14,9 @@ read.  Positives are the relevant passages of --qrels, wherever they are in the 
 hits within --depth; where answers are known, hits that hold one are none.  See docs/mining.md."""
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Add the flags of `xqg mine`."""
-    flags.add_questions(parser)
+    shared.add_questions(parser)
     parser.add_argument("--corpus", required=True, metavar="PATH", help="where the texts come from")
     parser.add_argument(
         "--run", required=True, metavar="RUN", help="a TREC run for these questions"

@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Mapping
 from typing import Any
 
-from xqg_pyserini.cli import flags
+from xqg_pyserini.cli import flags, shared
+from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.train.perturb import Perturbation, perturb_questions
 
 LEXICON = ("parallel", "dictionary")
@@ -16,9 +17,9 @@ training questions only, lest translations of test questions leak.  A rate above
 one place of a question that has any.  See docs/perturb.md."""
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Add the flags of `xqg perturb`."""
-    flags.add_questions(parser)
+    shared.add_questions(parser)
     flags.add_settings(parser, Perturbation, skip=LEXICON)
     parser.add_argument("--output", required=True, metavar="FILE", help="the JSON Lines to write")
     flags.add_settings(

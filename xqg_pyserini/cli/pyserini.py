@@ -2,6 +2,8 @@
 
 import argparse
 
+from xqg_pyserini.cli.flags import Parser
+
 EPILOG = """\
 Examples:
   xqg pyserini search.faiss --index DIR --topics T.tsv --output RUN \\
@@ -13,7 +15,7 @@ Examples:
 All of the module's own flags work: xqg pyserini MODULE --help."""
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Add the flags of `xqg pyserini`."""
     parser.add_argument("module", metavar="MODULE", help="search.faiss, encode, index.lucene, …")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="…", help="its own flags")

@@ -4,7 +4,8 @@ import argparse
 from pathlib import Path
 
 from xqg_pyserini import files
-from xqg_pyserini.cli import flags
+from xqg_pyserini.cli import flags, shared
+from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.errors import warn
 from xqg_pyserini.report.explorer import Similarities, similarities
 from xqg_pyserini.report.page import ExploreSettings, write_page
@@ -17,7 +18,7 @@ they were.  With --queries, and --passages or --encoder, it also shows which gen
 nearest to the question."""
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Add the flags of `xqg report`."""
     parser.add_argument("folder", metavar="DIR", help="what evaluate or sweep wrote with --output")
     parser.add_argument("--output", metavar="FOLDER", help="default: DIR/report")
@@ -31,7 +32,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--encoder", metavar="NAME", help="without a store: encodes the shown passages as well"
     )
     flags.add_overwrite(parser)
-    flags.add_encoder(parser)
+    shared.add_encoder(parser)
     flags.add_json(parser)
 
 
@@ -64,7 +65,7 @@ def _similarities(args: argparse.Namespace) -> Similarities | None:
     store = encoder = None
     if args.passages is not None:
         store = VectorStore(args.passages)
-        encoder = flags.encoder_for(args, store)
+        encoder = shared.encoder_for(args, store)
     elif args.encoder is not None:
-        encoder = flags.encoder_of(args)
+        encoder = shared.encoder_of(args)
     return similarities(args.queries, store, encoder)

@@ -5,14 +5,15 @@ import re
 from pathlib import Path
 
 from xqg_pyserini import data, files
-from xqg_pyserini.cli import flags
+from xqg_pyserini.cli import flags, shared
+from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.retrieve.search import Index, SearchSettings
 
-EPILOG = flags.FUSION
+EPILOG = shared.FUSION
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Add the flags of `xqg search`."""
     parser.add_argument(
         "--index",
@@ -29,14 +30,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="mix in only the queries of each question's own language (takes the stores)",
     )
-    flags.add_questions(parser, "--topics")
+    shared.add_questions(parser, "--topics")
     parser.add_argument(
         "--encoder", metavar="NAME", help="default: what the index or store was made with"
     )
     flags.add_settings(parser, SearchSettings)
     parser.add_argument("--output", required=True, metavar="RUN", help="the TREC run to write")
-    flags.add_encoder(parser)
-    flags.add_fusion(parser)
+    shared.add_encoder(parser)
+    shared.add_fusion(parser)
     flags.add_json(parser)
 
 
@@ -47,18 +48,18 @@ def run(args: argparse.Namespace) -> None:
     inputs = [args.questions, *(args.index or ()), args.passages, args.queries]
     files.check_file(args.output, inputs)
     hits = flags.settings_of(args, SearchSettings).hits
-    questions = flags.questions_of(args)
+    questions = shared.questions_of(args)
     if args.index is not None:
         why = "takes --passages and --queries; an index is fused already"
-        flags.refuse_fusion(args, why)
+        shared.refuse_fusion(args, why)
         flags.refuse(why, queries=args.queries)
         index = Index(args.index)
-        run = index.search(questions, hits, encoder=flags.encoder_for(args, index))
+        run = index.search(questions, hits, encoder=shared.encoder_for(args, index))
     else:
         if args.queries is None:
             raise UserError("searching the stores takes --queries STORE beside --passages")
-        fused = flags.fused_of(args)
-        run = fused.search(questions, hits, encoder=flags.encoder_for(args, fused.passages))
+        fused = shared.fused_of(args)
+        run = fused.search(questions, hits, encoder=shared.encoder_for(args, fused.passages))
     tag = "xqg-" + re.sub(r"\s+", "-", Path(args.output).stem)
     data.write_run(args.output, run, tag)
     total = sum(map(len, run.values()))

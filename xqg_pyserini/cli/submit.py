@@ -3,7 +3,8 @@
 import argparse
 
 from xqg_pyserini import data, files
-from xqg_pyserini.cli import flags
+from xqg_pyserini.cli import flags, shared
+from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.evaluation.submission import (
     SubmissionSettings,
     check_submission,
@@ -13,9 +14,9 @@ from xqg_pyserini.evaluation.submission import (
 EPILOG = ""
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Add the flags of `xqg submit`."""
-    flags.add_questions(parser)
+    shared.add_questions(parser)
     parser.add_argument("--run", metavar="RUN", help="the TREC run to write as a submission")
     parser.add_argument("--corpus", metavar="PATH", help="where the texts come from")
     parser.add_argument("--output", metavar="FILE", help="the JSON file to write")
@@ -26,7 +27,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Run `xqg submit`."""
-    questions = flags.questions_of(args)
+    questions = shared.questions_of(args)
     if args.check is not None:
         why = "writes a file; --check reads one"
         flags.refuse(why, run=args.run, output=args.output)

@@ -4,8 +4,9 @@ import argparse
 from dataclasses import replace
 
 from xqg_pyserini import data, files
-from xqg_pyserini.cli import flags
+from xqg_pyserini.cli import flags, shared
 from xqg_pyserini.cli.evaluate import add_scoring, show_results
+from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.evaluation.choosing import ChoosingSettings
 from xqg_pyserini.report.results import record_inputs, write_results
 from xqg_pyserini.report.tables import results_text
@@ -28,11 +29,11 @@ Example:
       --cross-validate 5 --power 2 --output sweep"""
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: Parser) -> None:
     """Add the flags of `xqg sweep`."""
     parser.add_argument("--passages", required=True, metavar="STORE")
     parser.add_argument("--queries", required=True, metavar="STORE")
-    flags.add_questions(parser)
+    shared.add_questions(parser)
     add_scoring(parser)
     flags.add_settings(parser, SweepSettings, only=SCORING)
     parser.add_argument(
@@ -55,7 +56,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "of D (0-100), how many questions it needs",
     )
     flags.add_overwrite(parser)
-    flags.add_encoder(parser)
+    shared.add_encoder(parser)
     flags.add_json(parser)
 
 
@@ -100,11 +101,11 @@ def run(args: argparse.Namespace) -> None:
     results = run_sweep(
         store,
         args.queries,
-        flags.questions_of(args),
+        shared.questions_of(args),
         settings,
         corpus=args.corpus,
         qrels=args.qrels,
-        encoder=flags.encoder_for(args, store),
+        encoder=shared.encoder_for(args, store),
     )
     results.inputs = recorded
     write_results(results, args.output, overwrite=args.overwrite, keep_runs=args.runs)

@@ -249,7 +249,7 @@ def _named_runs(runs: Any) -> dict[str, Run]:
     """Return name → run of all that `evaluate` takes for runs."""
     if isinstance(runs, str | Path):
         return {run_name(runs): as_run(runs)}
-    if isinstance(runs, Mapping):
+    if isinstance(runs, Mapping) and runs:
         # a run's values are {docid: score}; what names runs has anything else
         hits: Any = next((hits for hits in runs.values() if not _is_empty(hits)), {})
         if isinstance(hits, Mapping) and all(_is_number(score) for score in hits.values()):
@@ -258,6 +258,8 @@ def _named_runs(runs: Any) -> dict[str, Run]:
     if hasattr(runs, "itertuples"):
         return {"run": as_run(runs)}
     values = list(runs)
+    if not values:
+        raise UserError("no run to evaluate", about="runs")
     if not all(isinstance(value, str | Path) for value in values):
         return {"run": as_run(values)}
     paths: dict[str, str | Path] = {}
@@ -266,8 +268,6 @@ def _named_runs(runs: Any) -> dict[str, Run]:
         if name in paths:
             raise UserError(f"{paths[name]} and {path} are both the run {name!r}; rename one")
         paths[name] = path
-    if not paths:
-        raise UserError("no run to evaluate", about="runs")
     return {name: as_run(path) for name, path in paths.items()}
 
 
