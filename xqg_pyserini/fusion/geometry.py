@@ -128,7 +128,7 @@ def examine_stores(
         UserError: where a store is damaged, the two do not fit, or the sample is below 2.
     """
     if sample < 2:
-        raise UserError(f"--sample is {sample}; expected 2 or more passages to compare")
+        raise UserError(f"sample is {sample}; expected 2 or more passages to compare", "sample")
     store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
     centers: Centers | None = None
     pair = StorePair(store, None)
