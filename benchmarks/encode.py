@@ -37,7 +37,7 @@ BATCH = 32
 def demo_texts(passages: int, queries: int) -> dict[str, list[str]]:
     records = [json.loads(line) for line in (DEMO / "corpus.jsonl").open(encoding="utf-8")]
     generated = [json.loads(line) for line in (DEMO / "queries.jsonl").open(encoding="utf-8")]
-    flat = [q for r in generated for some in r["generated_queries"].values() for q in some]
+    flat = [q for r in generated for chosen in r["generated_queries"].values() for q in chosen]
     return {"passage": [r["text"] for r in records][:passages], "query": flat[:queries]}
 
 
@@ -100,14 +100,14 @@ def main() -> None:
             batch_size=BATCH,
         )
         encode = {"query": encoder.encode_queries, "passage": encoder.encode_passages}
-        for role, some in texts.items():
-            by_batch = partial(plain, model, tokenizer, some, LENGTHS[role])
+        for role, chosen in texts.items():
+            by_batch = partial(plain, model, tokenizer, chosen, LENGTHS[role])
             ways = {
-                "ours": partial(encode[role], some),
+                "ours": partial(encode[role], chosen),
                 "plain, longest of the batch": partial(by_batch, "longest"),
                 "plain, maximum length": partial(by_batch, "max_length"),
             }
-            encode[role](some[:1])  # loads the model before the clock starts
+            encode[role](chosen[:1])  # loads the model before the clock starts
             seconds, vectors = {}, {}
             for _ in range(2):
                 for name, way in ways.items():
@@ -116,7 +116,7 @@ def main() -> None:
                     seconds[name] = min(seconds.get(name, 1e9), time.perf_counter() - start)
             for name, value in vectors.items():
                 assert np.abs(value - vectors["ours"]).max() < 1e-4, name
-                rate = len(some) / seconds[name]
+                rate = len(chosen) / seconds[name]
                 ratio = seconds[name] / seconds["ours"]
                 print(f"{role:8} {name:28} {rate:7.1f} texts/s   {ratio:.2f} x ours")
 
