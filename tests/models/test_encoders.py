@@ -1,6 +1,5 @@
 """Encoders: what is recorded of one, and what may stand beside what."""
 
-# ruff: noqa: F811 - a fixture that is imported is a parameter's name as well
 import json
 import os
 import shutil

@@ -1,6 +1,5 @@
 """Engines: vectors equal to a plain forward pass, whatever the batches."""
 
-# ruff: noqa: F811 - a fixture that is imported is a parameter's name as well
 import random
 import shutil
 from pathlib import Path

@@ -1,6 +1,5 @@
 """The registry: what settings a name or a folder stands for."""
 
-# ruff: noqa: F811 - a fixture that is imported is a parameter's name as well
 import json
 import shutil
 from dataclasses import replace

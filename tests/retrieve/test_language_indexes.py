@@ -1,6 +1,5 @@
 """Indexes of which each language has its own give the run of searching the stores so."""
 
-# ruff: noqa: F811 - a fixture that is imported is a parameter's name as well
 import json
 from dataclasses import replace
 
