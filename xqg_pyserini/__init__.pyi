@@ -1,0 +1,189 @@
+# The public names, and where each comes from; see __init__.py
+
+from .data import (
+    CorpusLike as CorpusLike,
+    GeneratedQueries as GeneratedQueries,
+    Passage as Passage,
+    Qrels as Qrels,
+    QrelsLike as QrelsLike,
+    Question as Question,
+    QuestionsLike as QuestionsLike,
+    Run as Run,
+    RunLike as RunLike,
+    as_corpus as as_corpus,
+    as_qrels as as_qrels,
+    as_questions as as_questions,
+    as_run as as_run,
+    read_corpus as read_corpus,
+    read_qrels as read_qrels,
+    read_questions as read_questions,
+    read_run as read_run,
+    write_run as write_run,
+)
+from .errors import (
+    UserError as UserError,
+    XqgWarning as XqgWarning,
+)
+from .evaluation.choosing import (
+    ChoosingSettings as ChoosingSettings,
+)
+from .evaluation.ir_measure import (
+    RAtKt as RAtKt,
+)
+from .evaluation.results import (
+    ComparingSettings as ComparingSettings,
+    Comparison as Comparison,
+    Comparisons as Comparisons,
+    PointSettings as PointSettings,
+    Results as Results,
+    RunScores as RunScores,
+    Scores as Scores,
+)
+from .evaluation.scores import (
+    ScoringSettings as ScoringSettings,
+    evaluate as evaluate,
+    r_at_kt as r_at_kt,
+)
+from .evaluation.significance import (
+    Interval as Interval,
+    correct as correct,
+    fisher as fisher,
+    mcnemar as mcnemar,
+    student as student,
+)
+from .evaluation.submission import (
+    Submission as Submission,
+    SubmissionSettings as SubmissionSettings,
+    check_submission as check_submission,
+    write_submission as write_submission,
+)
+from .fusion.formula import (
+    Centers as Centers,
+    Fusion as Fusion,
+    FusionSettings as FusionSettings,
+    augment as augment,
+)
+from .fusion.fused import (
+    Liberties as Liberties,
+)
+from .fusion.geometry import (
+    Geometry as Geometry,
+    examine_stores as examine_stores,
+)
+from .generate.check import (
+    Coverage as Coverage,
+    LanguageCheck as LanguageCheck,
+    QueryCheck as QueryCheck,
+    check_queries as check_queries,
+)
+from .generate.filter import (
+    FilterReport as FilterReport,
+    FilterSettings as FilterSettings,
+    filter_queries as filter_queries,
+)
+from .generate.job import (
+    GenerationJob as GenerationJob,
+    GenerationSummary as GenerationSummary,
+    generate_queries as generate_queries,
+)
+from .generate.prompts import (
+    PromptTemplate as PromptTemplate,
+)
+from .generate.rules import (
+    TextRules as TextRules,
+)
+from .generate.settings import (
+    GeneratorSettings as GeneratorSettings,
+    JobSettings as JobSettings,
+)
+from .models.encoder import (
+    Encoder as Encoder,
+    Encodes as Encodes,
+)
+from .models.engines import (
+    Computing as Computing,
+)
+from .models.registry import (
+    EncoderOptions as EncoderOptions,
+    EncoderSettings as EncoderSettings,
+)
+from .models.tuning.methods import (
+    TuningSettings as TuningSettings,
+)
+from .report.explorer import (
+    Similarities as Similarities,
+    similarities as similarities,
+)
+from .report.page import (
+    write_page as write_page,
+)
+from .report.page_inputs import (
+    ExploreSettings as ExploreSettings,
+)
+from .report.results import (
+    read_results as read_results,
+    record_inputs as record_inputs,
+    write_results as write_results,
+)
+from .report.tables import (
+    results_text as results_text,
+)
+from .retrieve.accumulate import (
+    AccumulateSettings as AccumulateSettings,
+    QuerySource as QuerySource,
+    accumulate_queries as accumulate_queries,
+)
+from .retrieve.encode import (
+    EncodeSettings as EncodeSettings,
+    encode_passages as encode_passages,
+)
+from .retrieve.fused import (
+    Fused as Fused,
+)
+from .retrieve.grid import (
+    GridSettings as GridSettings,
+    Point as Point,
+)
+from .retrieve.index import (
+    IndexSettings as IndexSettings,
+    write_index as write_index,
+)
+from .retrieve.search import (
+    Index as Index,
+    SearchSettings as SearchSettings,
+)
+from .retrieve.sweep import (
+    SweepSettings as SweepSettings,
+    run_sweep as run_sweep,
+)
+from .retrieve.through import (
+    generate_and_accumulate as generate_and_accumulate,
+)
+from .stores import (
+    Block as Block,
+    QueryStore as QueryStore,
+    VectorStore as VectorStore,
+)
+from .train.generator import (
+    train_generator as train_generator,
+)
+from .train.mine import (
+    Mined as Mined,
+    Mining as Mining,
+    mine_negatives as mine_negatives,
+)
+from .train.perturb import (
+    Perturbation as Perturbation,
+    learn_lexicon as learn_lexicon,
+    perturb as perturb,
+    perturb_questions as perturb_questions,
+)
+from .train.retriever import (
+    train_retriever as train_retriever,
+)
+from .train.settings import (
+    GeneratorTrainingSettings as GeneratorTrainingSettings,
+    RetrieverSettings as RetrieverSettings,
+)
+
+__version__: str
