@@ -95,10 +95,7 @@ class RecallAtTokens:
     """
 
     def __init__(
-        self,
-        texts: Mapping[str, str] | Callable[[str], str],
-        *,
-        cache_characters: int = 10_000_000,
+        self, texts: Mapping[str, str] | Callable[[str], str], *, cache_characters: int = 10_000_000
     ) -> None:
         self._text_of = texts if callable(texts) else texts.__getitem__
         self._cache: OrderedDict[str, _Passage] = OrderedDict()

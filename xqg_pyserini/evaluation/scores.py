@@ -377,10 +377,7 @@ def _enough(metrics: Sequence[Metric]) -> int | None:
 
 
 def _r_at_kt(
-    run: Run,
-    answerable: Mapping[str, list[str]],
-    scorer: RecallAtTokens,
-    budgets: Sequence[int],
+    run: Run, answerable: Mapping[str, list[str]], scorer: RecallAtTokens, budgets: Sequence[int]
 ) -> dict[Any, dict[str, float]]:
     values: dict[Any, dict[str, float]] = {budget: {} for budget in budgets}
     for qid, answers in tqdm(answerable.items(), "R@kt", unit=" questions", disable=None):

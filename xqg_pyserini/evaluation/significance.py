@@ -109,12 +109,7 @@ def mcnemar(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def fisher(
-    a: ArrayLike,
-    b: ArrayLike,
-    groups: Sequence[Hashable],
-    *,
-    draws: int = 10_000,
-    seed: int = 42,
+    a: ArrayLike, b: ArrayLike, groups: Sequence[Hashable], *, draws: int = 10_000, seed: int = 42
 ) -> float:
     """Compute the p-value of Fisher's randomisation test (1935) on the macro difference.
 
