@@ -279,7 +279,7 @@ def _is_number(value: Any) -> bool:
     return not isinstance(value, str | Mapping) and hasattr(value, "__float__")
 
 
-def called(source: Any, otherwise: str, before: str = "") -> str:
+def called(source: Any, otherwise: str = "the corpus", before: str = "") -> str:
     """Return what to call an input: its path, or what it is."""
     return f"{before}{source}" if isinstance(source, str | Path) else otherwise
 
@@ -352,7 +352,7 @@ def _read_texts(
                 relevant.setdefault(qid, {})[passage.id] = 1
     for docid, run in wanted.items():
         if docid not in texts:
-            where = called(corpus, "the corpus")
+            where = called(corpus)
             raise UserError(f"run {run}: passage {docid!r} is not in {where}")
     for qid, count in counts.items():
         # those that no run retrieved count, but by their number alone: it bounds the ideal ranking

@@ -171,9 +171,10 @@ def _evaluation_headline(results: Results) -> tuple[str, str, str]:
     if test is None:
         raise KeyError(f"the test of {best} and {baseline} by {metric}")
     significant = "significant" if test.significant else "not significant"
+    by = TEST_NAMES[settings.test][2]
     verdict = (
-        f"{_between(difference)} {escape(_p(test.p_corrected, 'p'))} ({TEST_NAMES[settings.test][2]}, "
-        f"correction: {settings.correction}): {significant} at {settings.level:g}."
+        f"{_between(difference)} {escape(_p(test.p_corrected, 'p'))} ({by}, correction: "
+        f"{settings.correction}): {significant} at {settings.level:g}."
     )
     if len(others) > 1:
         size = f"The best of {len(others)} runs beside {named(baseline)} by this metric. {size}"
