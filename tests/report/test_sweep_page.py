@@ -26,7 +26,7 @@ from xqg_pyserini.report.tables import _chosen, number_of_points
 def test_curves_over_the_weight_take_the_most_queries(tmp_path):
     found = read_results(write_sweep(tmp_path / "S"))
     assert list(found.points) == list(GRID)
-    curves = plots.weight_curves(found, "R@2kt")
+    curves = plots.curves_over(found, "R@2kt", "weight")
     assert [(c.label, c.points) for c in curves] == [
         ("all languages", [(0.01, "s1"), (0.02, "s2")]),
         ("all languages", [(0.1, "b1"), (0.3, "b3")]),  # own has one weight: no curve
@@ -35,7 +35,7 @@ def test_curves_over_the_weight_take_the_most_queries(tmp_path):
 
 def test_curves_over_the_number_of_queries_take_the_weight_with_the_highest_peak(tmp_path):
     found = read_results(write_sweep(tmp_path / "S"))
-    (curve,) = plots.query_curves(found, "R@2kt")
+    (curve,) = plots.curves_over(found, "R@2kt", "queries")
     # "all" stands one step after 2
     assert curve.points == [(1, "b3-1"), (2, "b3-2"), (3, "b3")]
     assert curve.label == "all languages, β = 0.3"

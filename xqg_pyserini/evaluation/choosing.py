@@ -5,6 +5,7 @@ Works on `Scores` (`selection` and `power` have the arithmetic); what it returns
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,27 +76,26 @@ class ChoosingSettings:
         return self.group_by or ("relevant" if judged else "none")
 
 
-def groups_of(
-    group_by: str, questions: Sequence[str], relevant: Mapping[str, Mapping[str, int]]
-) -> dict[str, Any]:
-    """Return question → its group, which stays in one fold."""
-    if group_by == "relevant":
-        return dict(selection.group_by_relevance(questions, relevant))
-    return {qid: qid for qid in questions}
-
-
 def deal(
     settings: ChoosingSettings,
     group_by: str,
-    groups: Mapping[str, Any],
     languages: Mapping[str, str],
-) -> dict[str, int]:
-    """Return question → fold, or raise `UserError` where there are fewer groups than folds."""
+    relevant: Mapping[str, Mapping[str, int]],
+) -> tuple[dict[str, int], list[int]]:
+    """Return question → fold, and the sizes of the groups that stay in one fold.
+
+    `languages` are those of the questions that are dealt.  Raises `UserError` where there are
+    fewer groups than folds.
+    """
     assert settings.cross_validate is not None
+    groups: dict[str, Any] = {qid: qid for qid in languages}
+    if group_by == "relevant":
+        groups = dict(selection.group_by_relevance(list(languages), relevant))
     try:
-        return selection.deal(groups, languages, settings.cross_validate, settings.seed)
+        folds = selection.deal(groups, languages, settings.cross_validate, settings.seed)
     except ValueError as error:
         raise _no_folds(settings, group_by, error) from None
+    return folds, list(Counter(groups.values()).values())
 
 
 def _no_folds(settings: ChoosingSettings, group_by: str, error: ValueError) -> UserError:
@@ -119,15 +119,13 @@ def cross_validate(
     assert baseline is not None
     select_by = settings.select_by or scores.metrics[0]
     chooser = scores[baseline][select_by]
-    languages = chooser.languages
-    groups = groups_of(group_by, list(chooser.by_question), scores.relevant)
+    languages = {qid: chooser.languages[qid] for qid in chooser.by_question}
+    folds, sizes = deal(settings, group_by, languages, scores.relevant)
     if group_by == "relevant":
-        sizes = [list(groups.values()).count(group) for group in set(groups.values())]
         scores.notes.append(
             f"folds: {len(sizes)} groups of questions that share a relevant passage, the largest "
             f"of {max(sizes)}"
         )
-    folds = deal(settings, group_by, groups, languages)
     try:
         choices = selection.choose(
             _values(scores, select_by), languages, folds, settings.per_language_choice

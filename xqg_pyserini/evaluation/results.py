@@ -66,9 +66,7 @@ class RunScores:
             groups[languages[qid]].append(value)
         by_language = {
             language: LanguageScore(
-                len(values),
-                int(sum(values)) if binary else None,
-                100 * sum(values) / len(values),
+                len(values), int(sum(values)) if binary else None, 100 * sum(values) / len(values)
             )
             for language, values in groups.items()
         }

@@ -170,7 +170,7 @@ def score_runs(
     if others:
         source = "derived from the answers in the corpus"
         if qrels is not None:
-            source = _called(qrels, "qrels", "qrels ")
+            source = called(qrels, "qrels", "qrels ")
         scored = sum(1 for q in questions if any(relevant.get(q.id, {}).values()))
         scores.relevance = (
             f"{source} ({scored} of {len(questions)} questions have a relevant passage)"
@@ -279,7 +279,7 @@ def _is_number(value: Any) -> bool:
     return not isinstance(value, str | Mapping) and hasattr(value, "__float__")
 
 
-def _called(source: Any, otherwise: str, before: str = "") -> str:
+def called(source: Any, otherwise: str = "the corpus", before: str = "") -> str:
     """Return what to call an input: its path, or what it is."""
     return f"{before}{source}" if isinstance(source, str | Path) else otherwise
 
@@ -352,7 +352,7 @@ def _read_texts(
                 relevant.setdefault(qid, {})[passage.id] = 1
     for docid, run in wanted.items():
         if docid not in texts:
-            where = _called(corpus, "the corpus")
+            where = called(corpus)
             raise UserError(f"run {run}: passage {docid!r} is not in {where}")
     for qid, count in counts.items():
         # those that no run retrieved count, but by their number alone: it bounds the ideal ranking
@@ -377,10 +377,7 @@ def _enough(metrics: Sequence[Metric]) -> int | None:
 
 
 def _r_at_kt(
-    run: Run,
-    answerable: Mapping[str, list[str]],
-    scorer: RecallAtTokens,
-    budgets: Sequence[int],
+    run: Run, answerable: Mapping[str, list[str]], scorer: RecallAtTokens, budgets: Sequence[int]
 ) -> dict[Any, dict[str, float]]:
     values: dict[Any, dict[str, float]] = {budget: {} for budget in budgets}
     for qid, answers in tqdm(answerable.items(), "R@kt", unit=" questions", disable=None):

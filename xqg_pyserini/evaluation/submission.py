@@ -22,6 +22,7 @@ from xqg_pyserini.data import (
 )
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.evaluation.r_at_kt import RecallAtTokens
+from xqg_pyserini.evaluation.scores import called
 from xqg_pyserini.files import read_lines, writing
 from xqg_pyserini.settings import option
 
@@ -77,7 +78,9 @@ def write_submission(
             texts[passage.id] = passage.full if with_title else passage.text
     missing = sorted(wanted - texts.keys())
     if missing:
-        raise UserError(f"passage {missing[0]!r} of the run is not in {_called(corpus)}")
+        raise UserError(
+            f"passage {missing[0]!r} of the run is not in {called(corpus, 'the corpus')}"
+        )
     rankings = {q.id: list(run.get(q.id, ())) for q in questions}
     with writing(output) as file:
         for i, question in enumerate(questions):
@@ -171,11 +174,9 @@ def _check_texts(path: Path, entries: Iterable[Any], corpus: CorpusLike) -> None
         wanted.pop(_digest(passage.full), None)
     if wanted:
         qid = next(iter(wanted.values()))
-        raise UserError(f"{path}: a text of question {qid!r} is no passage of {_called(corpus)}")
-
-
-def _called(corpus: CorpusLike) -> str:
-    return str(corpus) if isinstance(corpus, str | Path) else "the corpus"
+        raise UserError(
+            f"{path}: a text of question {qid!r} is no passage of {called(corpus, 'the corpus')}"
+        )
 
 
 def _digest(text: str) -> bytes:

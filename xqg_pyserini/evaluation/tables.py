@@ -3,10 +3,10 @@
 from xqg_pyserini.evaluation.results import Comparisons, Scores
 from xqg_pyserini.tables import Cell, Row, Table, letter
 
-_TEST_NAMES = {  # in a sentence; in a caption
-    "student": ("the paired t-test", "paired Student's t-test"),
-    "fisher": ("the randomisation test", "Fisher's randomization test"),
-    "mcnemar": ("McNemar's test", "McNemar's exact test"),
+TEST_NAMES = {  # in a sentence, in a caption, by itself
+    "student": ("the paired t-test", "paired Student's t-test", "paired t-test"),
+    "fisher": ("the randomisation test", "Fisher's randomization test", "randomisation test"),
+    "mcnemar": ("McNemar's test", "McNemar's exact test", "McNemar's exact test"),
 }
 _LABELS = {  # of ranx's measures, where they are not their names in capitals
     "hit_rate": "Hit Rate", "precision": "P", "recall": "Recall", "r-precision": "R-Prec",
@@ -32,7 +32,7 @@ def macro_table(scores: Scores, compared: Comparisons | None = None) -> Table:
     if compared is not None:
         settings = compared.settings
         caption += (
-            f"\nSuperscripts denote significant differences in {_TEST_NAMES[settings.test][1]} "
+            f"\nSuperscripts denote significant differences in {TEST_NAMES[settings.test][1]} "
             f"with $p \\le {settings.level}$."
         )
     labels = map(_label, scores.metrics)
@@ -98,7 +98,7 @@ def explanation(scores: Scores, compared: Comparisons | None = None) -> str:
         settings = compared.settings
         lines.append(
             f"Raised letters and * mark differences that are significant by "
-            f"{_TEST_NAMES[settings.test][0]} at {settings.level:g}, correction: "
+            f"{TEST_NAMES[settings.test][0]} at {settings.level:g}, correction: "
             f"{settings.correction} over "
             + ("all pairs of runs." if compared.baseline is None else "the runs compared.")
         )

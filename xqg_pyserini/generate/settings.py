@@ -67,7 +67,7 @@ class GeneratorSettings:
     backend: str = option(
         "transformers",
         "ctranslate2 (extra ct2) converts an encoder-decoder once, and is faster",
-        *("transformers", "ctranslate2"),
+        *("transformers", *(name for name in BACKENDS if name not in ("seq2seq", "causal"))),
     )
     kind: str | None = None
 

@@ -138,23 +138,5 @@ def _explorer(explored: Mapping[str, Any]) -> str:
         '<p class="first"></p><p class="quiet score"></p><ol class="hits"></ol></section>'
         for side in ("First", "Second")[: 1 if single else 2]
     )
-    return f"""<section id="explorer" hidden aria-labelledby="explorer-title">
-<h2 id="explorer-title">Question by question</h2>
-<p class="quiet prose">{about}</p>
-<div class="explorer">
-<div class="choose">
-<label>Language <select id="language"><option value="">all</option></select></label>
-<label>Search <input type="search" id="search" placeholder="question, answer or id"></label>
-<p class="quiet" id="count" aria-live="polite"></p>
-<ul class="questions" id="questions" role="listbox" tabindex="0"
- aria-label="Questions; arrow keys choose"></ul>
-</div>
-<div class="detail">
-<p class="quiet" id="status" aria-live="polite"></p>
-<p class="asked" id="asked" dir="auto"></p>
-<p class="answers" id="answers"></p>
-<div class="columns{" single" if single else ""}">{columns}</div>
-</div>
-</div>
-</section>
-<noscript><p class="quiet">The explorer of questions needs JavaScript.</p></noscript>"""
+    text = Template(_resource("explorer.html").rstrip("\n"))
+    return text.substitute(about=about, columns=columns, single=" single" if single else "")

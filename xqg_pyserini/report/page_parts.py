@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from xqg_pyserini.evaluation.results import MACRO, Comparison, Results
 from xqg_pyserini.evaluation.significance import Interval
+from xqg_pyserini.evaluation.tables import TEST_NAMES
 from xqg_pyserini.report import plots
 from xqg_pyserini.report.plots import Plot
 from xqg_pyserini.report.results import ALL, interval_of
@@ -17,11 +18,6 @@ from xqg_pyserini.report.tables import chosen_language, held_out_table, power_ta
 from xqg_pyserini.tables import Cell, Row, Table
 
 MOST_POINTS = 25  # in a table
-TESTS = {
-    "student": "paired t-test",
-    "fisher": "randomisation test",
-    "mcnemar": "McNemar's exact test",
-}
 
 
 class Parts(NamedTuple):
@@ -83,7 +79,7 @@ def _about(results: Results) -> list[tuple[str, str]]:
     settings, inputs = results.compared.settings, results.inputs or {}
     pairs = [
         ("Results", named(results.folder.resolve().name if results.folder else "")),
-        ("Test", f"{TESTS[settings.test]}, two-sided"),
+        ("Test", f"{TEST_NAMES[settings.test][2]}, two-sided"),
         ("Correction", f"{settings.correction}, level {settings.level:g}"),
         ("Relevance", escape(results.scores.relevance or "")),
     ]
@@ -175,9 +171,10 @@ def _evaluation_headline(results: Results) -> tuple[str, str, str]:
     if test is None:
         raise KeyError(f"the test of {best} and {baseline} by {metric}")
     significant = "significant" if test.significant else "not significant"
+    by = TEST_NAMES[settings.test][2]
     verdict = (
-        f"{_between(difference)} {escape(_p(test.p_corrected, 'p'))} ({TESTS[settings.test]}, "
-        f"correction: {settings.correction}): {significant} at {settings.level:g}."
+        f"{_between(difference)} {escape(_p(test.p_corrected, 'p'))} ({by}, correction: "
+        f"{settings.correction}): {significant} at {settings.level:g}."
     )
     if len(others) > 1:
         size = f"The best of {len(others)} runs beside {named(baseline)} by this metric. {size}"

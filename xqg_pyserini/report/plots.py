@@ -6,6 +6,7 @@ the first is a grey for the baseline.  matplotlib is imported where it is used, 
 global state, and gives the same bytes for the same results.
 """
 
+import importlib.resources
 import io
 import math
 import re
@@ -23,31 +24,6 @@ SERIES = ("#7a7f85", "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56
 MOST = len(SERIES)  # runs or curves that one figure holds
 WIDTH = 7.2  # inches
 _BARS = 56  # in one row of bars
-_RC = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.facecolor": "none",
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.linewidth": 0.7,
-    "grid.color": GRID,
-    "grid.linewidth": 0.7,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "text.color": INK,
-    "text.parse_math": False,  # a $ in a run's name is a $
-    "legend.frameon": False,
-    "legend.handlelength": 1.4,
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "xqg",  # ids, and so the bytes, are the same every time
-    "savefig.facecolor": "white",
-}
 
 
 class Plot(NamedTuple):
@@ -208,44 +184,45 @@ def win_bars(results: Results, metric: str) -> Plot:
 # ---------------------------------------------------------------- a sweep
 
 
-def weight_curves(results: Results, metric: str) -> list[Curve]:
-    """Return the curves over the weight α or β: one for each other setting that has two weights.
+def curves_over(results: Results, metric: str, over: str) -> list[Curve]:
+    """Return the curves over the `weight` or the number of `queries`, of two points at least.
 
-    Of settings that differ in the number of queries alone, the one with most queries is taken.
-    Sums come first; at most `MOST` - 1 of each form, those with the highest peaks.
+    There is one for each other setting: of settings that differ in the number of queries alone the
+    one with most, of those that differ in the weight alone the one with the highest peak.  Sums
+    come first; at most `MOST` - 1 of each form, those with the highest peaks.
     """
-    groups: dict[tuple, list[PointSettings]] = {}
-    for point in results.points.values():
-        if point.weight is not None:
-            groups.setdefault((*_setting(point), point.num_queries), []).append(point)
-    most: dict[tuple, list[PointSettings]] = {}
-    for key, points in groups.items():
-        before = most.get(key[:-1])
-        if before is None or _queries(points[0]) > _queries(before[0]):
-            most[key[:-1]] = points
-    return _curves(results, metric, most, lambda point: float(point.weight or 0))
-
-
-def query_curves(results: Results, metric: str) -> list[Curve]:
-    """Return the curves over the number of queries: one for each setting that has two numbers.
-
-    Of settings that differ in the weight alone, the one with the highest peak is taken.
-    """
-    groups: dict[tuple, list[PointSettings]] = {}
-    for point in results.points.values():
-        if point.weight is not None:
-            groups.setdefault((*_setting(point), point.weight), []).append(point)
-    best: dict[tuple, list[PointSettings]] = {}
-    for key, points in groups.items():
-        before = best.get(key[:-1])
-        if len({p.num_queries for p in points}) > 1 and (
-            before is None or _peak(results, metric, points) > _peak(results, metric, before)
-        ):
-            best[key[:-1]] = points
-    # "all" stands one step after the largest number
+    weights = over == "weight"
     numbers = {p.num_queries for p in results.points.values() if isinstance(p.num_queries, int)}
-    beyond = max(numbers, default=0) + 1
-    return _curves(results, metric, best, lambda point: min(_queries(point), beyond))
+    beyond = max(numbers, default=0) + 1  # "all" stands one step after the largest number
+
+    def x_of(point: PointSettings) -> float:
+        return float(point.weight or 0) if weights else min(_queries(point), beyond)
+
+    groups: dict[tuple, dict[Any, list[PointSettings]]] = {}
+    for point in results.points.values():
+        if point.weight is not None:
+            setting = point.form, point.languages, point.normalize, point.center
+            other = point.num_queries if weights else point.weight
+            groups.setdefault(setting, {}).setdefault(other, []).append(point)
+    whole: dict[tuple, list[PointSettings]] = {}
+    for setting, by_other in groups.items():
+        if weights:
+            chosen = max(by_other.values(), key=lambda points: _queries(points[0]))
+        else:
+            several = (points for points in by_other.values() if len({*map(x_of, points)}) > 1)
+            chosen = max(several, key=lambda points: _peak(results, metric, points), default=[])
+        if len({*map(x_of, chosen)}) > 1:
+            whole[setting] = sorted(chosen, key=x_of)
+    best = sorted(whole, key=lambda setting: _peak(results, metric, whole[setting]), reverse=True)
+    curves = []
+    for form in ("sum", "mean"):
+        kept = [setting for setting in best if setting[0] == form][: MOST - 1]
+        for setting in kept:
+            points = whole[setting]
+            label = _label(points, [whole[other][0] for other in kept])
+            kind = points[0].languages, points[0].center
+            curves.append(Curve(label, kind, [(x_of(point), point.point) for point in points]))
+    return curves
 
 
 def _gains(results: Results, point: str, metric: str) -> dict[str, Interval]:
@@ -257,36 +234,12 @@ def _baseline(results: Results, metric: str) -> float:
     return results.scores.macro(str(results.compared.baseline), metric)
 
 
-def _setting(point: PointSettings) -> tuple:
-    return point.form, point.languages, point.normalize, point.center
-
-
 def _queries(point: PointSettings) -> float:
     return point.num_queries if isinstance(point.num_queries, int) else math.inf
 
 
 def _peak(results: Results, metric: str, points: Iterable[PointSettings]) -> float:
     return max(results.scores.macro(point.point, metric) for point in points)
-
-
-def _curves(
-    results: Results,
-    metric: str,
-    groups: Mapping[tuple, list[PointSettings]],
-    x_of: Callable[[PointSettings], float],
-) -> list[Curve]:
-    whole = {k: points for k, points in groups.items() if len({x_of(p) for p in points}) > 1}
-    best = sorted(whole, key=lambda k: _peak(results, metric, whole[k]), reverse=True)
-    kept: list[tuple] = []
-    for form in ("sum", "mean"):
-        kept += [key for key in best if key[0] == form][: MOST - 1]
-    curves = []
-    for key in kept:
-        points = sorted(whole[key], key=x_of)
-        label = _label(points, [whole[other][0] for other in kept if other[0] == key[0]])
-        kind = points[0].languages, points[0].center
-        curves.append(Curve(label, kind, [(x_of(point), point.point) for point in points]))
-    return curves
 
 
 def _label(points: list[PointSettings], beside: list[PointSettings]) -> str:
@@ -315,7 +268,7 @@ def sweep_curves(results: Results, metric: str, over: str, by_language: bool) ->
     On average over languages with confidence intervals of the difference to the baseline, or
     small, one panel a language.
     """
-    curves = (weight_curves if over == "weight" else query_curves)(results, metric)
+    curves = curves_over(results, metric, over)
     by_form: dict[str, list[Curve]] = {}
     for curve in curves:
         by_form.setdefault(results.points[curve.points[0][1]].form, []).append(curve)
@@ -570,8 +523,7 @@ def _plot(
     import matplotlib
     from matplotlib.figure import Figure
 
-    settings: Any = {**_defaults(), **_RC}
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(_style()):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)
         svg, png = io.BytesIO(), io.BytesIO()
@@ -583,12 +535,16 @@ def _plot(
 
 
 @cache
-def _defaults() -> dict[str, Any]:
-    """Return matplotlib's own settings, whatever a user's matplotlibrc says."""
+def _style() -> Any:
+    """Return matplotlib's own settings and the style's, whatever a user's matplotlibrc says."""
     import matplotlib
 
     left = ("backend", "interactive", "toolbar", "timezone")  # of screens, not of figures
-    return {k: v for k, v in matplotlib.rcParamsDefault.items() if not k.startswith(left)}
+    path = importlib.resources.files("xqg_pyserini.resources") / "report" / "plots.mplstyle"
+    with importlib.resources.as_file(path) as file:
+        ours = matplotlib.rc_params_from_file(file, use_default_template=False)
+    settings = {**matplotlib.rcParamsDefault, **ours}
+    return {name: value for name, value in settings.items() if not name.startswith(left)}
 
 
 # ---------------------------------------------------------------- in the page

@@ -19,20 +19,9 @@ from xqg_pyserini.data import (
     as_questions,
 )
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.evaluation.choosing import (
-    ChoosingSettings,
-    cross_validate,
-    deal,
-    groups_of,
-    power_of,
-)
+from xqg_pyserini.evaluation.choosing import ChoosingSettings, cross_validate, deal, power_of
 from xqg_pyserini.evaluation.results import ComparingSettings, Results
-from xqg_pyserini.evaluation.scores import (
-    ScoringSettings,
-    check_inputs,
-    parse_metrics,
-    score_runs,
-)
+from xqg_pyserini.evaluation.scores import ScoringSettings, check_inputs, parse_metrics, score_runs
 from xqg_pyserini.files import expand
 from xqg_pyserini.fusion.formula import Fusion
 from xqg_pyserini.fusion.fused import FusedStores, Liberties
@@ -153,10 +142,9 @@ def _check(
     if folds and qrels is not None:  # relevance that is derived from answers is known after it
         relevant = as_qrels(qrels)
         chooser = metrics[settings.metrics.index(settings.select_by or settings.metrics[0])]
-        scored = [
-            q.id
+        languages = {
+            q.id: q.language or NO_LANGUAGE
             for q in questions
             if (q.answers if chooser.budget else any(relevant.get(q.id, {}).values()))
-        ]
-        languages = {q.id: q.language or NO_LANGUAGE for q in questions}
-        deal(settings, group_by, groups_of(group_by, scored, relevant), languages)
+        }
+        deal(settings, group_by, languages, relevant)

@@ -137,9 +137,7 @@ class _Memory(threading.local):
 
 
 def _products(
-    factors: Mapping[Any, tuple[np.ndarray, np.ndarray]],
-    pool: ThreadPoolExecutor,
-    memory: _Memory,
+    factors: Mapping[Any, tuple[np.ndarray, np.ndarray]], pool: ThreadPoolExecutor, memory: _Memory
 ) -> dict[Any, np.ndarray]:
     """Return questions · passagesᵀ for pairs of both, cut into pieces for the threads."""
     products = {}
