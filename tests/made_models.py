@@ -95,10 +95,10 @@ def beside(description: dict | None, d: int = 16, path: str = "store") -> Simple
     return SimpleNamespace(path=Path(path), d=d, encoder=description)
 
 
-def near(found, expected, tolerance=1e-5):
-    assert found.shape == expected.shape
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found, expected, atol=tolerance, rtol=0)
+def near(vectors, expected, tolerance=1e-5):
+    assert vectors.shape == expected.shape
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(vectors, expected, atol=tolerance, rtol=0)
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ SCORED = [
 
 
 @pytest.fixture
-def axes(tmp_path, fake, monkeypatch):  # noqa: F811 (the fixture)
+def axes(tmp_path, fake, monkeypatch):
     monkeypatch.setattr(filter, "STEP", 2)
     return write_passages(tmp_path / "P", ["a", "b", "c", "d"], f32(AXES))
 

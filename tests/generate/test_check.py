@@ -1,7 +1,5 @@
 """A check of query files counts what a filter would drop, and what a corpus lacks."""
 
-# ruff: noqa: F811 - a fixture that is imported is a parameter's name as well
-
 import json
 import os
 

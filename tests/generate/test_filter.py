@@ -1,7 +1,5 @@
 """Filtering generated queries: what is kept, what is said of it, and what is refused."""
 
-# ruff: noqa: F811 - a fixture that is imported is a parameter's name as well
-
 import gzip
 import json
 import os

@@ -1,7 +1,5 @@
 """xqg filter as it is typed: planted queries are dropped, and what cannot be done is refused."""
 
-# ruff: noqa: F811 - a fixture that is imported is a parameter's name as well
-
 import json
 import os
 

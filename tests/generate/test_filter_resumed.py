@@ -1,7 +1,5 @@
 """A filter that is killed goes on where it was, and ends in the same bytes."""
 
-# ruff: noqa: F811 - a fixture that is imported is a parameter's name as well
-
 import contextlib
 import gzip
 import os

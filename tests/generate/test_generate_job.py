@@ -1,7 +1,5 @@
 """xqg generate as it is typed: shards, kills, workers, rules, estimates."""
 
-# ruff: noqa: F811 - a fixture that is imported is a parameter's name as well
-
 import json
 import os
 import random

@@ -1,7 +1,5 @@
 """What a generation job refuses, and what it leaves where it ends in an error."""
 
-# ruff: noqa: F811 - a fixture that is imported is a parameter's name as well
-
 import os
 import shutil
 import subprocess

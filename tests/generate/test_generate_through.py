@@ -1,7 +1,5 @@
 """Generation straight into sums is both commands one after the other, byte for byte."""
 
-# ruff: noqa: F811 - a fixture that is imported is a parameter's name as well
-
 import os
 import signal
 import subprocess

@@ -1,6 +1,5 @@
 """The encoder as an object: loaded once, wrapped around others, bound to its store."""
 
-# ruff: noqa: F811 - a fixture that is imported is a parameter's name as well
 import json
 import re
 from dataclasses import replace

@@ -1,6 +1,5 @@
 """Encoders: what is recorded of one, and what may stand beside what."""
 
-# ruff: noqa: F811 - a fixture that is imported is a parameter's name as well
 import json
 import os
 import shutil
@@ -204,7 +203,7 @@ def test_a_model_folder_goes_through_the_whole_chain(tiny, plain, tmp_path):
     queries = {"007": ["egypt", "river : nile"], "7": ["earth"], "d": ["a", "b c"]}
     corpus = [{"id": docid, "contents": text} for docid, text in passages.items()]
     write_jsonl(tmp_path / "corpus.jsonl", corpus)
-    generated = [{"docid": d, "generated_queries": {"fi": some}} for d, some in queries.items()]
+    generated = [{"docid": d, "generated_queries": {"fi": texts}} for d, texts in queries.items()]
     write_jsonl(tmp_path / "queries.jsonl", generated)
     question = {"id": "1", "question": "cat sleeps bread yeast gas moon"}
     write_jsonl(tmp_path / "questions.jsonl", [question])
@@ -229,9 +228,13 @@ search --index I --topics questions.jsonl --device cpu --output run.trec
 
     embedded = unit(plain([f"p : {text}" for text in passages.values()], "mean", 8))
     near(np.load(tmp_path / "P" / "vectors.npy"), embedded)
-    asked = [unit(plain([f"q : {text}" for text in some], "mean", 6)) for some in queries.values()]
-    near(np.load(tmp_path / "Q" / "sum-fi.npy"), np.stack([some.sum(axis=0) for some in asked]))
-    means = np.stack([some.mean(axis=0) for some in asked])
+    asked = [
+        unit(plain([f"q : {text}" for text in texts], "mean", 6)) for texts in queries.values()
+    ]
+    near(
+        np.load(tmp_path / "Q" / "sum-fi.npy"), np.stack([vectors.sum(axis=0) for vectors in asked])
+    )
+    means = np.stack([vectors.mean(axis=0) for vectors in asked])
     fused = unit(0.6 * embedded + 0.4 * means)
     scores = fused @ unit(plain(["q : cat sleeps bread"], "mean", 6)[0])
     expected = [(list(passages)[i], scores[i]) for i in np.argsort(-scores)]

@@ -1,6 +1,5 @@
 """Engines: vectors equal to a plain forward pass, whatever the batches."""
 
-# ruff: noqa: F811 - a fixture that is imported is a parameter's name as well
 import random
 import shutil
 from pathlib import Path
@@ -75,16 +74,16 @@ def test_a_length_beyond_the_models_positions_is_cut_to_these(tiny, plain):
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "pooler"])
 def test_normalised_vectors_have_length_1_and_the_same_direction(tiny, plain, pooling):
-    found = encoder(tiny, pooling=pooling, normalize=True).encode_passages(TEXTS)
+    vectors = encoder(tiny, pooling=pooling, normalize=True).encode_passages(TEXTS)
     expected = plain(TEXTS, pooling)
-    near(found, expected / np.linalg.norm(expected, axis=1, keepdims=True))
+    near(vectors, expected / np.linalg.norm(expected, axis=1, keepdims=True))
     assert np.abs(np.linalg.norm(expected, axis=1) - 1).min() > 0.1
 
 
 def test_bf16_gives_float32_arrays_near_the_exact_ones(tiny, plain):
-    found = encoder(tiny, precision="bf16").encode_passages(TEXTS)
-    near(found, plain(TEXTS, "mean"), tolerance=0.15)
-    assert np.abs(found - plain(TEXTS, "mean")).max() > 1e-4
+    vectors = encoder(tiny, precision="bf16").encode_passages(TEXTS)
+    near(vectors, plain(TEXTS, "mean"), tolerance=0.15)
+    assert np.abs(vectors - plain(TEXTS, "mean")).max() > 1e-4
 
 
 def test_fp16_on_the_cpu_is_refused(tiny):

@@ -1,6 +1,5 @@
 """The registry: what settings a name or a folder stands for."""
 
-# ruff: noqa: F811 - a fixture that is imported is a parameter's name as well
 import json
 import shutil
 from dataclasses import replace
@@ -36,19 +35,19 @@ KNOWN = {
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_known_encoders_have_the_settings_that_their_authors_gave_them(name):
-    found = resolve(name)
-    settings = (
-        found.backend,
-        found.pooling,
-        found.normalize,
-        found.query_prefix,
-        found.passage_prefix,
-        found.query_length,
-        found.passage_length,
+    resolved = resolve(name)
+    decisive = (
+        resolved.backend,
+        resolved.pooling,
+        resolved.normalize,
+        resolved.query_prefix,
+        resolved.passage_prefix,
+        resolved.query_length,
+        resolved.passage_length,
     )
-    assert settings == KNOWN[name]
-    assert found.name == name
-    assert found.model == name or found.backend != "torch"
+    assert decisive == KNOWN[name]
+    assert resolved.name == name
+    assert resolved.model == name or resolved.backend != "torch"
 
 
 def test_a_name_is_matched_whole_not_in_part(tmp_path):
@@ -182,8 +181,8 @@ def sentence_transformer(folder: Path, modules: str, **pooling) -> Path:
 )
 def test_a_sentence_transformers_folder_says_its_pooling(tmp_path, modules, modes, expected):
     folder = sentence_transformer(tmp_path / "st", modules, **modes)
-    found = resolve(str(folder))
-    assert (found.pooling, found.normalize) == expected
+    settings = resolve(str(folder))
+    assert (settings.pooling, settings.normalize) == expected
     given = resolve(str(folder), {"pooling": "pooler", "normalize": not expected[1]})
     assert (given.pooling, given.normalize) == ("pooler", not expected[1])
 
@@ -192,8 +191,8 @@ def test_a_sentence_transformers_folder_encodes_without_flags(tiny, plain, tmp_p
     folder = Path(shutil.copytree(tiny, tmp_path / "st"))
     sentence_transformer(folder, "Transformer Pooling Normalize", mean_tokens=True)
     expected = plain(TEXTS, "mean")
-    found = Encoder(folder, device="cpu").encode_passages(TEXTS)
-    near(found, expected / np.linalg.norm(expected, axis=1, keepdims=True))
+    vectors = Encoder(folder, device="cpu").encode_passages(TEXTS)
+    near(vectors, expected / np.linalg.norm(expected, axis=1, keepdims=True))
 
 
 @pytest.mark.parametrize("modes", [{"max_tokens": True}, {"cls_token": True, "mean_tokens": True}])

@@ -456,7 +456,9 @@ def test_the_highest_shares_are_chosen_and_ties_go_by_name():
 
 def test_the_control_draws_within_the_same_shapes():
     settings = TuningSettings("hybrid-lora-random", full_share=0.4)
-    drawn = {tuple(hybrid.choose_modules(rows(0.1, 0.9, 0.5, 0.4, 0.2), settings, s)) for s in range(40)}
+    drawn = {
+        tuple(hybrid.choose_modules(rows(0.1, 0.9, 0.5, 0.4, 0.2), settings, s)) for s in range(40)
+    }
     assert drawn == {(one, two) for one in "ed" for two in "cba"}
 
 

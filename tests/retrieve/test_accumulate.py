@@ -1,7 +1,5 @@
 """Summing queries: by passage and language, resumed to the same bytes however often killed."""
 
-# ruff: noqa: F811 - a fixture that is imported is a parameter's name as well
-
 import json
 import os
 import shutil

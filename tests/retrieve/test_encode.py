@@ -1,7 +1,5 @@
 """Encoding a corpus: streamed, resumed to the same bytes however often it is killed."""
 
-# ruff: noqa: F811 - a fixture that is imported is a parameter's name as well
-
 import os
 import shutil
 import warnings

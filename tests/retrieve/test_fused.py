@@ -1,6 +1,5 @@
 """Search of fused stores is brute force: groups of languages, ties, blocks, centring."""
 
-# ruff: noqa: F811 - a fixture that is imported is a parameter's name as well
 import numpy as np
 import pytest
 from conftest import message, refusal

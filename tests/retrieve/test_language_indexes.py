@@ -1,6 +1,5 @@
 """Indexes of which each language has its own give the run of searching the stores so."""
 
-# ruff: noqa: F811 - a fixture that is imported is a parameter's name as well
 import json
 from dataclasses import replace
 
@@ -94,8 +93,8 @@ def test_indexes_that_are_not_one_a_language_are_refused(fused, passages, tmp_pa
 def test_a_language_aware_folder_is_no_single_index_and_stands_alone(fused, tmp_path):
     parent = tmp_path / "L"
     languages_index(fused, tmp_path, FUSIONS["mean"])
-    some = " ".join(str(parent / name) for name in ("ar", "ru", "te", "all-languages"))
-    expected = f"{parent} is a folder of one index a language: give one of {some}"
+    folders = " ".join(str(parent / name) for name in ("ar", "ru", "te", "all-languages"))
+    expected = f"{parent} is a folder of one index a language: give one of {folders}"
     assert message(FaissDirectory, parent) == expected
     pytest.importorskip("pyserini")
     assert message(run_module, "search.faiss", ["--index", str(parent)]) == expected

@@ -1,6 +1,5 @@
 """Search of an index is Faiss's own, and that of the stores, with the encoder of both."""
 
-# ruff: noqa: F811 - a fixture that is imported is a parameter's name as well
 from dataclasses import replace
 
 import faiss

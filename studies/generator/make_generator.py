@@ -5,17 +5,16 @@ so is what stands before the output embeddings (Rothe et al. 2020, arXiv 1907.12
 
 With --texts, only the pieces of the vocabulary that these files use are kept (and what the
 tokenizer needs): the softmax over 250,000 pieces is a good part of a small model's work.
-
-    python docs/studies/make_generator.py ENCODER OUTPUT [--decoder-layers N] [--texts FILE …]
 """
 
 import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoTokenizer, EncoderDecoderModel, PreTrainedModel
+from transformers import AutoTokenizer, EncoderDecoderModel
 from transformers.utils import logging
 
 
@@ -33,34 +32,33 @@ def make_generator(
         config.eos_token_id = tokenizer.eos_token_id
         config.pad_token_id = tokenizer.pad_token_id
     model.config.architectures = ["EncoderDecoderModel"]
-    model.save_pretrained(output)
     tokenizer.save_pretrained(output)
     if texts:
         keep = keep_pieces(output / "tokenizer.json", tokenizer, texts)
-        keep_rows(model, keep)
-        model.save_pretrained(output)
+        for part in (model.encoder, model.decoder):
+            rows = part.get_input_embeddings().weight.data[keep].clone()
+            part.resize_token_embeddings(len(keep), mean_resizing=False)
+            part.get_input_embeddings().weight.data.copy_(rows)
+    model.save_pretrained(output)
 
 
-def keep_pieces(path: Path, tokenizer: object, texts: Sequence[Path]) -> list[int]:
+def keep_pieces(path: Path, tokenizer: Any, texts: Sequence[Path]) -> list[int]:
     """Leave the pieces that the texts use in a Unigram tokenizer's file; return their old ids."""
     file = json.loads(path.read_text("utf-8"))
+    vocabulary = file["model"]["vocab"]
     used = {token["id"] for token in file["added_tokens"]}
     characters = {c for text in texts for c in text.read_text("utf-8")}
-    used.update(i for i, (piece, _) in enumerate(file["model"]["vocab"]) if piece in characters)
+    used.update(i for i, (piece, _) in enumerate(vocabulary) if piece in characters)
     for text in texts:
         for line in text.open(encoding="utf-8"):
             for value in strings(json.loads(line)):
-                used.update(tokenizer(value)["input_ids"])  # type: ignore[operator]
-    vocabulary = file["model"]["vocab"]
+                used.update(tokenizer(value)["input_ids"])
     keep = sorted(i for i in used if i < len(vocabulary))
     places = {old: new for new, old in enumerate(keep)}
     file["model"]["vocab"] = [vocabulary[i] for i in keep]
     file["model"]["unk_id"] = places[file["model"]["unk_id"]]
-    file["added_tokens"] = [
-        {**token, "id": places[token["id"]]}
-        for token in file["added_tokens"]
-        if token["id"] in places
-    ]
+    added = [token for token in file["added_tokens"] if token["id"] in places]
+    file["added_tokens"] = [{**token, "id": places[token["id"]]} for token in added]
     path.write_text(json.dumps(file, ensure_ascii=False), encoding="utf-8")
     return keep
 
@@ -73,14 +71,6 @@ def strings(value: object) -> list[str]:
     return [text for part in parts for text in strings(part)]
 
 
-def keep_rows(model: PreTrainedModel, keep: list[int]) -> None:
-    """Leave these rows in the embeddings of both parts, and in the decoder's output."""
-    for part in (model.encoder, model.decoder):
-        old = part.get_input_embeddings().weight.data[keep].clone()
-        part.resize_token_embeddings(len(keep), mean_resizing=False)
-        part.get_input_embeddings().weight.data.copy_(old)
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("encoder", help="folder or name of a BERT-like multilingual encoder")
@@ -88,11 +78,4 @@ if __name__ == "__main__":
     parser.add_argument("--decoder-layers", type=int, help="default: as many as the encoder's")
     parser.add_argument("--texts", type=Path, nargs="+", default=[], help="JSON Lines to write in")
     parser.add_argument("--seed", type=int, default=1, help="of the new weights")
-    arguments = parser.parse_args()
-    make_generator(
-        arguments.encoder,
-        arguments.output,
-        arguments.decoder_layers,
-        arguments.texts,
-        arguments.seed,
-    )
+    make_generator(**vars(parser.parse_args()))
