@@ -249,27 +249,23 @@ def model_positions(config: Any) -> int | None:
     return min((n for n in numbers if isinstance(n, int) and n > 0), default=None)
 
 
-def check_positions(
-    config: Any, model: str, reads: tuple[str, int], writes: tuple[str, int], start: int
-) -> None:
+def check_positions(config: Any, model: str, lengths: dict[str, int], start: int) -> None:
     """Raise `UserError` for lengths that a model has no positions for.
 
     Args:
         config: of the model.
         model: its name.
-        reads: the setting that says how long a prompt may be, and its value in tokens.
-        writes: the one for what is written.
+        lengths: most tokens that are read, then those that are written, by their settings' names.
         start: tokens that a decoder is given to begin with.
     """
     positions = model_positions(config)
-    longest = reads[1] + writes[1]
-    if config.is_encoder_decoder:
-        longest = max(reads[1], writes[1] + start)
+    (reading, reads), (writing, writes) = lengths.items()
+    longest = max(reads, writes + start) if config.is_encoder_decoder else reads + writes
     if positions is not None and longest > positions:
         raise UserError(
-            f"the model {model!r} has {positions} positions; {reads[0]} {reads[1]} and "
-            f"{writes[0]} {writes[1]} take {longest}: choose less",
-            (reads[0], writes[0]),
+            f"the model {model!r} has {positions} positions; {reading} {reads} and {writing} "
+            f"{writes} take {longest}: choose less",
+            (reading, writing),
         )
 
 
@@ -279,8 +275,8 @@ def check_model(config: Any, settings: GeneratorSettings) -> None:
     The latter's activations pass 65,504, and what it writes is noise.
     """
     reads, writes = settings.longest_input, settings.max_new_tokens
-    names = ("max_input_tokens", reads), ("max_new_tokens", writes)
-    check_positions(config, settings.model, *names, start=2)
+    lengths = {"max_input_tokens": reads, "max_new_tokens": writes}
+    check_positions(config, settings.model, lengths, start=2)
     if settings.precision == "fp16" and "t5" in config.model_type:
         raise UserError(
             f"{config.model_type} overflows in float16 (its activations exceed 65504); "

@@ -239,9 +239,8 @@ def train_generator(settings: GeneratorTrainingSettings, overwrite: bool = False
         prompt = shipped_template("question" if backend == "seq2seq" else "question-causal")
     if settings.language is not None:
         check_languages([settings.language])
-    reads, writes = settings.source_length, settings.target_length
-    names = ("source_length", reads), ("target_length", writes)
-    check_positions(config, settings.model, *names, start=1)
+    lengths = {"source_length": settings.source_length, "target_length": settings.target_length}
+    check_positions(config, settings.model, lengths, start=1)
     pairs = PassageQuestions(settings.data, settings.language)
     held = None
     if settings.validation is not None:
@@ -253,7 +252,7 @@ def train_generator(settings: GeneratorTrainingSettings, overwrite: bool = False
 
     parts = {"backend": backend, "template": prompt.text, "base": base}
     sources = [*settings.trains_on, settings.validation, settings.prompt]
-    record = job.run(settings, parts, sources, [settings.model], overwrite, train)
+    record = job.run_training(settings, parts, sources, [settings.model], overwrite, train)
     for data in (pairs, held):
         if data is not None:
             data.examples.close()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 RECORD = "training.json"
 
 
-def run(
+def run_training(
     settings: TrainingSettings,
     parts: dict[str, Any],
     sources: Iterable[str | None],

@@ -287,7 +287,7 @@ def train_retriever(settings: RetrieverSettings, overwrite: bool = False) -> dic
 
     parts = {"encoder": asdict(encoder), "base": base}
     sources = [*settings.trains_on, settings.corpus, settings.validation]
-    return job.run(settings, parts, sources, [encoder.model], overwrite, train)
+    return job.run_training(settings, parts, sources, [encoder.model], overwrite, train)
 
 
 def _encoder(settings: RetrieverSettings) -> EncoderSettings:

@@ -128,7 +128,7 @@ def _is_unused(name: str, unused: Sequence[str]) -> bool:
     return any(part in name.split(".") for part in unused)
 
 
-def lacks(model: Any, method: str) -> str | None:
+def why_not(model: Any, method: str) -> str | None:
     """Return why a model cannot take a method, or None where it can."""
     if method == "bitfit" and not biases(model):
         return "it has no biases"
@@ -145,9 +145,9 @@ def lacks(model: Any, method: str) -> str | None:
 
 def check_method(model: Any, method: str) -> None:
     """Raise `UserError` where a model cannot take a method; it names those that it can take."""
-    reason = lacks(model, method)
+    reason = why_not(model, method)
     if reason is not None:
-        others = [other for other in METHODS if lacks(model, other) is None]
+        others = [other for other in METHODS if why_not(model, other) is None]
         raise UserError(
             f"{type(model).__name__} cannot take the tuning method {method}: {reason}; "
             f"it takes {', '.join(others)}"
