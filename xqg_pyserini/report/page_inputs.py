@@ -18,7 +18,7 @@ from xqg_pyserini.files import file_sha256, find_input
 from xqg_pyserini.report import plots
 from xqg_pyserini.report.explorer import Material, Similarities, explore
 from xqg_pyserini.report.results import RUNS, input_paths
-from xqg_pyserini.settings import option
+from xqg_pyserini.settings import check_values, option
 
 MOST_RUNS = 4  # in the explorer
 
@@ -36,9 +36,13 @@ class ExploreSettings:
         "questions a language, those on which two runs differ most (0: none)",
         metavar="N",
         flag="explore",
+        least=0,
     )
-    hits: int = option(10, "passages a question", metavar="N")
-    seed: int = option(42, "of the choice among equals")
+    hits: int = option(10, "passages a question", metavar="N", least=1)
+    seed: int = option(42, "of the choice among equals", least=0)
+
+    def __post_init__(self) -> None:
+        check_values(self)
 
 
 class NoExplorer(Exception):

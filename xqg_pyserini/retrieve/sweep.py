@@ -18,6 +18,7 @@ from xqg_pyserini.data import (
     as_qrels,
     as_questions,
 )
+from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation.choosing import ChoosingSettings, cross_validate, deal, power_of
 from xqg_pyserini.evaluation.results import ComparingSettings, Results
 from xqg_pyserini.evaluation.scores import ScoringSettings, check_inputs, parse_metrics, score_runs
@@ -52,6 +53,8 @@ class SweepSettings(
     def __post_init__(self) -> None:
         ComparingSettings.__post_init__(self)
         check_hits(self.hits)
+        if self.seed < 0:
+            raise UserError(f"seed is {self.seed}; expected 0 or more", "seed")
 
 
 def run_sweep(

@@ -1,0 +1,94 @@
+"""The study with doit: a task for each cell, done again where what decides it has changed.
+
+doit -f studies/peft_unseen/dodo.py data=DATA model=E5 output=OUT    (see README.md)
+"""
+
+import multiprocessing
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from doit import get_initial_workdir, get_var
+from doit.exceptions import InvalidDodoFile, TaskFailed
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+
+import xqg_pyserini as xqg
+from peft_unseen.cells import work
+from peft_unseen.matrix import read_matrix
+from peft_unseen.outcomes import collect
+from peft_unseen.plan import RECORD, Cell, Study
+from peft_unseen.tables import write_tables
+
+PUBLISHED = HERE.parents[1] / "docs" / "studies" / "peft-unseen"
+# cells know by themselves whether they are done, so that doit's own memory need not survive a kill
+DOIT_CONFIG = {"backend": "sqlite3", "dep_file": ":memory:", "par_type": "thread"}
+DOIT_CONFIG |= {"default_tasks": ["study"], "continue": True}
+# Each cell's process is forked off a server that has these imports, but has computed nothing:
+# OpenMP has no threads there yet, and peak memory begins with that of the imports
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["peft", "transformers.trainer", "torch.utils.tensorboard"])
+
+
+def _path(name: str) -> Path:
+    if get_var(name) is None:
+        raise InvalidDodoFile(f"{name} is missing: give {name}=FOLDER")
+    return Path(get_initial_workdir(), get_var(name))
+
+
+try:
+    OUTPUT = _path("output")
+    MATRIX = read_matrix(Path(get_initial_workdir(), get_var("matrix", HERE / "peft-unseen.yaml")))
+    # the published tables need neither data nor model
+    STUDY = Study(MATRIX, _path("data"), _path("model"), OUTPUT) if get_var("data") else None
+except xqg.UserError as error:
+    raise InvalidDodoFile(str(error)) from None
+
+
+def task_cells() -> Iterator[dict[str, Any]]:
+    """One cell, by its name."""
+    for cell in STUDY.cells.values() if STUDY else ():
+        yield {
+            "basename": cell.name,
+            "actions": [(_run, [cell])],
+            "task_dep": list(cell.needs),
+            "targets": [STUDY.folder(cell.name) / RECORD],
+            "uptodate": [(lambda cell: STUDY.record(cell) is not None, [cell])],
+            "doc": cell.kind,
+        }
+
+
+def _run(cell: Cell) -> TaskFailed | None:
+    log = OUTPUT / "logs" / f"{cell.name.replace('/', '.')}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    process = PROCESSES.Process(target=work, args=(STUDY, cell, log))
+    process.start()
+    process.join()
+    if process.exitcode == 0:
+        return None
+    lines = log.read_text("utf-8").splitlines() or [f"its process ended ({process.exitcode})"]
+    return TaskFailed(f"{lines[-1]} (all of it: {log})")
+
+
+def task_study() -> dict[str, Any]:
+    """All cells, and then the tables."""
+    return {"actions": [_tables], "task_dep": list(STUDY.cells) if STUDY else []}
+
+
+def task_tables() -> dict[str, Any]:
+    """The tables of what is done."""
+    return {"actions": [_tables]}
+
+
+def _tables() -> TaskFailed | None:
+    if STUDY is None:
+        return TaskFailed("data and model are missing: give data=FOLDER model=FOLDER")
+    collect(STUDY)
+    return write_tables(MATRIX, OUTPUT, OUTPUT)
+
+
+def task_published() -> dict[str, Any]:
+    """The published tables, of the published outcomes; needs no data and no model."""
+    return {"actions": [(write_tables, [MATRIX, PUBLISHED, OUTPUT])]}

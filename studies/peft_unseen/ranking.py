@@ -1,0 +1,124 @@
+"""The rank of each question's right candidate, by the vectors that a model makes of the texts.
+
+A view is "variant/scoring": clean or spoilt questions, and how they are scored.
+
+    plain, centred              among a question's neighbours (translations), or all candidates
+    plain-lexical               among its lexical neighbours only (translations)
+    fused, fused-centred        each language with its own stand-ins for generated queries (XQuAD)
+    all-plain, all-centred      among all English questions (translations)
+
+A wrong candidate with the same score comes first: a model for which all texts are one knows
+nothing.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import xqg_pyserini as xqg
+from peft_unseen.matrix import Task, Translations, Xquad
+from peft_unseen.texts import CLEAN, Questions
+from xqg_pyserini.fusion.formula import Centers, augment
+
+CUT = 10  # of MRR@10
+Ranks = dict[str, np.ndarray]  # view → (questions,)
+
+
+class Vectors(NamedTuple):
+    """What a model makes of `Questions`: arrays (texts, d)."""
+
+    variants: dict[str, np.ndarray]
+    candidates: np.ndarray
+    others: dict[str, np.ndarray]
+    pool: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, questions: Questions, encoder: xqg.Encoder, with_pool: bool = False) -> "Vectors":
+        """Encode each distinct text once: many questions are not changed by a perturbation."""
+        parts = questions.variants | questions.others
+        distinct = list(dict.fromkeys(text for part in parts.values() for text in part))
+        at = {text: i for i, text in enumerate(distinct)}
+        encoded = encoder.encode_queries(distinct)
+        vectors = {name: encoded[[at[text] for text in part]] for name, part in parts.items()}
+        candidates = encoder.encode_passages(questions.candidates)
+        pool = encoder.encode_passages(questions.pool) if with_pool else None
+        variants = {name: vectors[name] for name in questions.variants}
+        return cls(variants, candidates, {l: vectors[l] for l in questions.others}, pool)
+
+
+def rank(
+    queries: np.ndarray, candidates: np.ndarray, own: Any, wrong: Any = (), group: Any = None
+) -> np.ndarray:
+    """Return the rank (n,) of each query's own candidate.
+
+    Of n queries (n, d) and m candidates (m, d), `own` (n,) is the place of the right candidate,
+    `wrong` (n, k) are those of the wrong ones, where they are not all others.  Others of the right
+    one's `group` (m,) do not count.
+    """
+    own, wrong = np.asarray(own), np.asarray(wrong)
+    if wrong.size:
+        scores = np.einsum("nd,nkd->nk", queries, candidates[np.column_stack([own, wrong])])
+        return np.count_nonzero(scores >= scores[:, :1], axis=1)
+    group = np.arange(len(candidates)) if group is None else np.asarray(group)
+    ranks = np.ones(len(own), dtype=int)
+    for start in range(0, len(own), 256):  # questions at a time
+        part = slice(start, start + 256)
+        scores = queries[part] @ candidates.T
+        right = np.take_along_axis(scores, own[part, None], axis=1)
+        above = (scores >= right) & (group != group[own[part], None])
+        ranks[part] += np.count_nonzero(above, axis=1)
+    return ranks
+
+
+def rank_views(questions: Questions, vectors: Vectors, task: Task) -> Ranks:
+    """Return the ranks in all views that the task has."""
+    languages, own = np.array(questions.languages), np.array(questions.relevant)
+    neighbours = np.array(questions.neighbours, dtype=int).reshape(len(own), -1)
+    means = {l: part.mean(axis=0) for l, part in vectors.others.items()}
+    centers = Centers(vectors.candidates.mean(axis=0), means, np.zeros(0))
+    ways = {"plain": (0.0, False), "centred": (0.0, True)}
+    if isinstance(task, Xquad):
+        ways |= {"fused": (task.beta, False), "fused-centred": (task.beta_centered, True)}
+    ranks: Ranks = {}
+    among_all: Ranks = {}
+    for variant, queries in vectors.variants.items():
+        moved = queries - np.stack([means[l] for l in questions.languages])
+        for way, (beta, center) in ways.items():
+            fusion = xqg.Fusion(
+                "mean", beta=beta, normalize=task.encoding["normalize"], center=center
+            )
+            ranks[f"{variant}/{way}"] = np.zeros(len(own), dtype=int)
+            asked = moved if center else queries
+            for l in means:
+                mine, candidates = languages == l, vectors.candidates
+                if way != "plain":
+                    candidates = _fused(fusion, questions, vectors, centers, l)
+                placed = rank(asked[mine], candidates, own[mine], neighbours[mine])
+                ranks[f"{variant}/{way}"][mine] = placed
+            if vectors.pool is not None:
+                pool = augment(fusion, vectors.pool, {}, {}, centers) if center else vectors.pool
+                placed = rank(asked, pool, questions.own, group=questions.pool_groups)
+                among_all[f"{variant}/all-{way}"] = placed
+        if isinstance(task, Translations):
+            lexical = neighbours[:, task.neighbours["backbone"] :]
+            ranks[f"{variant}/plain-lexical"] = rank(queries, vectors.candidates, own, lexical)
+    return ranks | among_all
+
+
+def _fused(
+    fusion: xqg.Fusion, questions: Questions, vectors: Vectors, centers: Centers, language: str
+) -> np.ndarray:
+    """Return the candidates as a language's questions search them, fused with its stand-ins."""
+    asked, sums = np.array(questions.asked[language]), np.zeros_like(vectors.candidates)
+    mixed = asked >= 0
+    np.add.at(sums, asked[mixed], vectors.others[language][mixed])
+    counts = np.bincount(asked[mixed], minlength=len(sums))
+    return augment(fusion, vectors.candidates, {language: sums}, {language: counts}, centers)
+
+
+def mean_reciprocal_rank(questions: Questions, vectors: Vectors) -> float:
+    """Return MRR@10 of the clean questions, 0 to 1, languages weighing alike."""
+    of, candidates = np.array(questions.languages), vectors.candidates
+    ranks = rank(vectors.variants[CLEAN], candidates, questions.relevant, questions.neighbours)
+    scores = np.where(ranks <= CUT, 1 / ranks, 0)
+    return float(np.mean([scores[of == l].mean() for l in np.unique(of)]))

@@ -1,0 +1,67 @@
+"""XQuAD as a retrieval task: even questions are searched for, odd ones stand for generated ones.
+
+Into OUTPUT go corpus.jsonl, questions.jsonl, qrels.txt and queries.jsonl, in ar, de, el, es, ro,
+ru.  With --halves, these are of the articles at odd places; those at even places are for training,
+so that no passage, question or translation is on both sides: train.jsonl, and of every eighth of
+them validation.jsonl.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import xqg_pyserini as xqg
+from xquad import read_xquad, training_record
+
+LANGUAGES = ("ar", "de", "el", "es", "ro", "ru")
+
+
+def write_task(data: Path, output: Path, halves: bool = False) -> None:
+    """Write the task's files into a folder; raises `UserError` for what is wrong in the data."""
+    asked = read_xquad(data, LANGUAGES)
+    output.mkdir(parents=True, exist_ok=True)
+    if halves:
+        for name, places in (("train", range(2, 16, 2)), ("validation", (0,))):
+            part = [(l, one) for l in LANGUAGES for one in asked if one.article % 16 in places]
+            of = (training_record(f"{l}-{q.id}", l, q.texts[l], q.passage) for l, q in part)
+            write_jsonl(output / f"{name}.jsonl", of)
+        asked = [one for one in asked if one.article % 2]
+    passages = {one.passage["docid"]: one.passage for one in asked}
+    corpus = ({"id": id_, "title": p["title"], "text": p["text"]} for id_, p in passages.items())
+    write_jsonl(output / "corpus.jsonl", corpus)
+    questions, qrels = [], ""
+    generated: dict[str, dict[str, list[str]]] = {}
+    for l in LANGUAGES:
+        for one in asked:
+            id_, docid = f"{l}-{one.id}", one.passage["docid"]
+            if one.place % 2:
+                generated.setdefault(docid, {}).setdefault(l, []).append(one.texts[l])
+            else:
+                record = {"id": id_, "question": one.texts[l], "lang": l, "answers": one.answers}
+                questions.append(record)
+                qrels += f"{id_} 0 {docid} 1\n"
+    write_jsonl(output / "questions.jsonl", questions)
+    (output / "qrels.txt").write_text(qrels, "utf-8")
+    queries = ({"docid": docid, "generated_queries": of} for docid, of in generated.items())
+    write_jsonl(output / "queries.jsonl", queries)
+
+
+def write_jsonl(path: Path, records: Iterable[dict]) -> None:
+    """Write JSON Lines."""
+    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
+    path.write_text("".join(lines), "utf-8")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="folder with xquad.en.json, xquad.ar.json, …")
+    parser.add_argument("output", type=Path, help="folder to write into")
+    parser.add_argument("--halves", action="store_true", help="half of the articles is to train on")
+    try:
+        write_task(**vars(parser.parse_args()))
+    except xqg.UserError as error:
+        parser.exit(2, f"{error}\n")
