@@ -104,15 +104,15 @@ def plain(folder: str, number: int, batch: int, device: str, precision: str):
 
 def ours(folder: str, number: int, batch: int, device: str, precision: str, backend: str):
     from xqg_pyserini.generate.base import load_generator
-    from xqg_pyserini.generate.settings import choose_settings
+    from xqg_pyserini.generate.settings import GeneratorSettings
 
-    settings = choose_settings(
-        folder, LANGUAGES, backend=backend, precision=precision, device=device,
+    settings = GeneratorSettings(
+        folder, LANGUAGES, backend=backend, precision=precision,
         num_queries=SAMPLES, max_new_tokens=TOKENS, max_input_tokens=LONGEST,
     )  # fmt: skip
     generator = load_generator(settings, device, batch * SAMPLES)
-    some = passages(number)
-    return lambda: generator.generate(some)
+    corpus = passages(number)
+    return lambda: generator.generate(corpus)
 
 
 def measure(way: str, folder: str, args: argparse.Namespace, connection) -> None:

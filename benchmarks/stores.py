@@ -62,13 +62,13 @@ def make_stores(folder: Path, n: int, d: int) -> None:
 
 def ours(folder: Path) -> None:
     from xqg_pyserini.fusion.formula import Fusion
-    from xqg_pyserini.retrieve.index import FaissIndex, build_index
+    from xqg_pyserini.retrieve.fused import Fused
+    from xqg_pyserini.retrieve.search import FaissDirectory
 
-    build_index(
-        folder / PASSAGES, folder / "ours", queries=folder / QUERY_SUMS,
-        fusion=Fusion("mean", beta=0.3, normalize=True), overwrite=True,
-    )  # fmt: skip
-    FaissIndex(folder / "ours").search(questions(folder), HITS)
+    fusion = Fusion("mean", beta=0.3, normalize=True)
+    fused = Fused(folder / PASSAGES, folder / QUERY_SUMS, fusion)
+    fused.write_index(folder / "ours", overwrite=True)
+    FaissDirectory(folder / "ours").best(questions(folder), HITS)
 
 
 def plain(folder: Path) -> None:

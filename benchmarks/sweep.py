@@ -20,7 +20,8 @@ from stores import LANGUAGES, _anonymous, make_stores
 
 from xqg_pyserini.data import Question
 from xqg_pyserini.fusion.formula import Centers, Fusion, augment
-from xqg_pyserini.retrieve.sweep import Sweep, grid
+from xqg_pyserini.retrieve.grid import grid
+from xqg_pyserini.retrieve.sweep_pass import Sweep
 from xqg_pyserini.stores import COUNTS, PASSAGES, QUERY_SUMS, VECTORS, sum_file
 
 HITS, QUESTIONS, TOLERANCE = 100, 500, 1e-5
@@ -61,25 +62,25 @@ def plain(folder: Path, d: int):
     means = {l: mean.astype(np.float32) for l, mean in means.items()}
     centers = Centers(passages.mean(axis=0, dtype=float).astype(np.float32), means, means["ar"])
     centred = vectors - np.stack([centers.of(question.language) for question in questions])
-    found = {}
+    hits = {}
     for point in points():
         fused = augment(point.fusion, passages, sums, counts, centers)
         index = faiss.IndexFlatIP(d)
         index.add(fused)
-        found[point.name] = index.search(centred if point.fusion.center else vectors, HITS)
-    return found
+        hits[point.name] = index.search(centred if point.fusion.center else vectors, HITS)
+    return hits
 
 
-def as_lists(found):
+def as_lists(hits):
     """Return point → question → (id, score), best first, of either way's result."""
-    if not isinstance(found, dict):
-        return {point: list(run.values()) for point, run in found.items()}
+    if not isinstance(hits, dict):
+        return {name: [list(of.items()) for of in run.values()] for name, run in hits.items()}
     return {
         name: [
             [(f"p{row}", score) for row, score in zip(*both, strict=True)]
             for both in zip(rows.tolist(), scores.tolist(), strict=True)
         ]
-        for name, (scores, rows) in found.items()
+        for name, (scores, rows) in hits.items()
     }
 
 
@@ -96,11 +97,11 @@ def _measured(way, folder, d, results) -> None:
     watcher = threading.Thread(target=watch)
     watcher.start()
     start, cpu = time.perf_counter(), time.process_time()
-    found = way(folder, d)
+    hits = way(folder, d)
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     done.set()
     watcher.join()
-    results.put((seconds, cpu, (peak[0] - base) / 2**20, as_lists(found)))
+    results.put((seconds, cpu, (peak[0] - base) / 2**20, as_lists(hits)))
 
 
 def same(ours, theirs) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 from encode import demo_texts, make_model
 from transformers.utils import logging
 
-from xqg_pyserini.models.engines import load
+from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.models.tuning.methods import METHODS
 
 WORDS = 250_037  # of multilingual-e5-small
@@ -44,10 +44,10 @@ def train(folder: Path, data: Path, steps: int, *flags: str) -> dict[str, Any]:
 
 
 def encoding_seconds(folder: Path, queries: list[str]) -> float:
-    encoder = load(str(folder / "trained"), "query", device="cpu")
-    encoder.encode(queries[:32])
+    encoder = Encoder(folder / "trained", device="cpu")
+    encoder.encode_queries(queries[:32])
     start = time.perf_counter()
-    encoder.encode(queries)
+    encoder.encode_queries(queries)
     return time.perf_counter() - start
 
 
@@ -62,11 +62,11 @@ def main() -> None:
 
     def measure(name: str, *flags: str, encode: bool) -> None:
         report = train(folder, data, args.steps, *flags)
-        found = {key: report[key] for key in KEYS}
+        cost = {key: report[key] for key in KEYS}
         if encode:
-            found["encoding"] = encoding_seconds(folder, texts["query"][:200])
-        known = best.setdefault(name, found)
-        best[name] = {key: min(known[key], value) for key, value in found.items()}
+            cost["encoding"] = encoding_seconds(folder, texts["query"][:200])
+        known = best.setdefault(name, cost)
+        best[name] = {key: min(known[key], value) for key, value in cost.items()}
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

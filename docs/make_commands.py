@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from xqg_pyserini.__main__ import parser
+from xqg_pyserini.cli.main import parser
 
 HEAD = """\
 # Commands
@@ -15,7 +15,7 @@ Results go to stdout, as JSON with `--json`; progress bars to stderr, where it i
 you can mend is an error of one line on stderr and exit code 2; nothing half-written is left behind.
 Warnings stand on stderr after a success. Folders that hold something are replaced only with
 `--overwrite`; runs and submissions are replaced in one step. A killed `generate`, `filter`,
-`encode`, `accumulate`, `train` or `reproduce` goes on when the same command is run again.
+`encode`, `accumulate` or `train` goes on when the same command is run again.
 """
 
 
@@ -23,7 +23,7 @@ def page() -> str:
     """Return the page."""
     top = parser()
     (commands,) = [a for a in top._actions if isinstance(a, argparse._SubParsersAction)]
-    return HEAD + "".join(_sections(name, sub) for name, sub in commands.choices.items())
+    return HEAD + "".join(_sections(name, sub.filled()) for name, sub in commands.choices.items())
 
 
 def _sections(name: str, sub: argparse.ArgumentParser) -> str:

@@ -2,11 +2,13 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from command_server import RUN, Bench, Server
 
 from xqg_pyserini.errors import UserError
 
@@ -78,13 +80,18 @@ def parse_json(item: dict):
     return parse(Line(Path("x.jsonl"), 1, json.dumps(item)))
 
 
-def message(call, *arguments, **options) -> str:
-    """The one line that a call refuses with."""
+def refusal(call, *arguments, **options) -> tuple[str, tuple[str, ...]]:
+    """The one line that a call refuses with, and the settings that it is about."""
     with pytest.raises(UserError) as caught:
         call(*arguments, **options)
     text = str(caught.value)
     assert "\n" not in text
-    return text
+    return text, caught.value.about
+
+
+def message(call, *arguments, **options) -> str:
+    """The one line that a call refuses with."""
+    return refusal(call, *arguments, **options)[0]
 
 
 @pytest.fixture
@@ -138,6 +145,66 @@ def task(tmp_path_factory) -> Path:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture(scope="session")
+def serve(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("logs"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def torch_serve(tmp_path_factory):
+    """The same with torch loaded: for the commands that come as far as a model."""
+    # what the command line sets before it imports transformers
+    imports = "import os\nos.environ['HF_HUB_DISABLE_PROGRESS_BARS'] = '1'\n"
+    imports += "os.environ['TRANSFORMERS_VERBOSITY'] = 'error'\n"
+    imports += "from transformers import AutoModel, AutoTokenizer, BertModel, BertTokenizer\n"
+    server = Server(tmp_path_factory.mktemp("logs"), imports)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def pristine(task, tmp_path_factory) -> Path:
+    """All good inputs of the commands under short names, made once."""
+    folder = tmp_path_factory.mktemp("pristine") / "scene"
+    folder.mkdir()
+    for name in ("corpus.jsonl", "queries.jsonl", "questions.jsonl"):
+        shutil.copy(task / name, folder)
+    shutil.copytree(task / "passages", folder / "P")
+    shutil.copytree(task / "queries", folder / "Q")
+    (folder / "run.trec").write_text(RUN)
+    for arguments in (
+        "index --passages P --queries Q --output I",
+        "submit --run run.trec --questions questions.jsonl --corpus corpus.jsonl "
+        "--output submission.json",
+        "evaluate --questions questions.jsonl --corpus corpus.jsonl --runs run.trec --output E",
+    ):
+        done = run_xqg(*arguments.split(), cwd=folder)
+        assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def scene(pristine, tmp_path) -> Path:
+    return Path(shutil.copytree(pristine, tmp_path / "scene"))
+
+
+@pytest.fixture
+def refuse(scene, serve):
+    return Bench(scene, serve).refuse
+
+
+@pytest.fixture
+def accept(scene, serve):
+    return Bench(scene, serve).accept
+
+
+@pytest.fixture
+def torch_bench(scene, torch_serve):
+    return Bench(scene, torch_serve)
 
 
 @pytest.fixture(scope="session")

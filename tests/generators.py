@@ -10,10 +10,17 @@ DEMO = ROOT / "resources" / "demo"
 LANGUAGES = ("ar", "fi")
 
 
+def complete(model, languages=LANGUAGES, **options):
+    """The settings with which a model writes on the CPU."""
+    from xqg_pyserini.generate.settings import GeneratorSettings
+
+    return GeneratorSettings(str(model), languages, **options).complete("cpu")
+
+
 def demo_texts() -> list[str]:
     passages = [json.loads(line) for line in (DEMO / "corpus.jsonl").open(encoding="utf-8")]
     records = [json.loads(line) for line in (DEMO / "queries.jsonl").open(encoding="utf-8")]
-    queries = [q for r in records for some in r["generated_queries"].values() for q in some]
+    queries = [q for r in records for texts in r["generated_queries"].values() for q in texts]
     return [f"{p['title']} {p['text']}" for p in passages] + queries
 
 

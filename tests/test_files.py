@@ -6,7 +6,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from conftest import message, put
+from conftest import message, put, refusal
 
 from xqg_pyserini import data, files
 from xqg_pyserini.errors import UserError
@@ -124,9 +124,10 @@ def test_a_folder_is_there_when_it_is_whole_and_replaces_all_of_the_old_one(tmp_
 def test_a_folder_that_holds_something_is_replaced_only_on_demand(tmp_path):
     (tmp_path / "out").mkdir()
     fill(tmp_path / "out", False)  # it was empty
-    assert message(fill, tmp_path / "out", False) == (
+    assert refusal(fill, tmp_path / "out", False) == (
         f"{tmp_path / 'out'}: the folder already holds something; "
-        "give another name, or --overwrite to replace it"
+        "give another name, or overwrite it",
+        ("overwrite",),
     )
     put(tmp_path / "file", "x")
     for overwrite in (False, True):

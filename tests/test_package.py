@@ -1,14 +1,19 @@
 """The package as installed: its resources, version and public names, in both kinds of install."""
 
+import ast
 import configparser
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
+import inspect
 import json
 import os
 import shutil
 import subprocess
 import sys
+import textwrap
+import typing
 from pathlib import Path
 
 import pytest
@@ -108,6 +113,7 @@ def test_a_plain_install_brings_every_module_and_no_tests(installed):
         str(path.relative_to(installed)) for path in (installed / "xqg_pyserini").rglob("*.py")
     }
     assert brought - {"xqg_pyserini/resources/__init__.py"} == modules
+    assert (installed / "xqg_pyserini" / "py.typed").is_file()
     top = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
     assert top - {"bin"} == {"xqg_pyserini"}
 
@@ -146,10 +152,105 @@ def test_the_changelog_names_this_version():
 @pytest.mark.parametrize("name", xqg_pyserini.__all__)
 def test_every_public_name_can_be_imported(name):
     value = getattr(xqg_pyserini, name)
-    assert value.__name__ == name
-    assert value.__module__.startswith("xqg_pyserini.")
-    assert value.__doc__
     assert name in dir(xqg_pyserini)
+    if not is_alias(value):
+        assert value.__name__ == name
+        assert value.__module__.startswith("xqg_pyserini.")
+        assert value.__doc__
+
+
+# ---------------------------------------------------------------- what public signatures name
+
+
+def is_alias(value) -> bool:
+    """Tell whether a value is a type put together of others: `Run`, `RunLike`."""
+    return typing.get_origin(value) is not None
+
+
+def is_ours(name: str, value) -> bool:
+    if inspect.isclass(value):
+        return value.__module__.split(".")[0] == "xqg_pyserini"
+    return is_alias(value) and not hasattr(typing, name)
+
+
+def annotations(node: ast.AST):
+    """Yield the annotations of a function's arguments and result, or of a class's public fields."""
+    if isinstance(node, ast.FunctionDef):
+        every = node.args
+        given = [*every.posonlyargs, *every.args, *every.kwonlyargs, every.vararg, every.kwarg]
+        yield from (arg.annotation for arg in given if arg is not None and arg.annotation)
+        if node.returns is not None:
+            yield node.returns
+    elif isinstance(node, ast.ClassDef):
+        for field in node.body:
+            if isinstance(field, ast.AnnAssign) and not field.target.id.startswith("_"):
+                yield field.annotation
+
+
+def names_in(annotation: ast.AST):
+    for part in ast.walk(annotation):
+        if isinstance(part, ast.Name):
+            yield part.id
+        elif isinstance(part, ast.Constant) and isinstance(part.value, str):
+            with contextlib.suppress(SyntaxError):  # a Literal's value may be anything
+                yield from names_in(ast.parse(part.value, mode="eval"))
+
+
+def named_types(function_or_class):
+    """Yield the types of this package that a function or a class names in its source."""
+    namespace = vars(sys.modules[function_or_class.__module__])
+    source = textwrap.dedent(inspect.getsource(function_or_class))
+    for annotation in annotations(ast.parse(source).body[0]):
+        for name in names_in(annotation):
+            if is_ours(name, namespace.get(name)):
+                yield name
+
+
+def public_parts(name: str):
+    """Yield what a public name consists of: a function, or a class, its bases' and its methods."""
+    value = getattr(xqg_pyserini, name)
+    if inspect.isfunction(value):
+        yield name, value
+    if not inspect.isclass(value):
+        return
+    for cls in value.__mro__:
+        if not is_ours("", cls):
+            continue
+        yield name, cls
+        for method, member in vars(cls).items():
+            member = getattr(member, "fget", None) or getattr(member, "func", None) or member
+            member = inspect.unwrap(getattr(member, "__func__", member))
+            public = method == "__init__" or not method.startswith("_")
+            # what a dataclass writes itself has no source; its fields say the same
+            written = inspect.isfunction(member) and not member.__code__.co_filename.startswith("<")
+            if public and written and member.__module__ == cls.__module__:
+                yield f"{name}.{method}", member
+
+
+@pytest.mark.xfail(strict=False, reason="not all names are exported yet")
+def test_whatever_a_public_signature_names_is_public():
+    hidden = {
+        f"{named} (in {place})"
+        for name in xqg_pyserini.__all__
+        for place, part in public_parts(name)
+        for named in named_types(part)
+        if named not in xqg_pyserini.__all__
+    }
+    assert hidden == set()
+
+
+def test_the_walk_of_signatures_sees_what_is_named():
+    """So that the test before this one does not pass because it sees nothing."""
+    seen = {place: set(named_types(part)) for place, part in public_parts("Encoder")}
+    assert {"EncoderSettings", "Encodes"} <= seen["Encoder.__init__"]
+    assert {"Encoder", "Encoded"} <= seen["Encoder.for_store"]
+    assert "Encoder._check" not in seen
+    (searched,) = (named_types(part) for place, part in public_parts("Index") if "search" in place)
+    assert {"QuestionsLike", "Encoder", "Run"} <= set(searched)
+    fields = [set(named_types(part)) for place, part in public_parts("RetrieverSettings")]
+    assert {"TuningSettings"} <= set.union(*fields)
+    inherited = {place for place, _ in public_parts("Fused")}
+    assert {"Fused.blocks", "Fused.centers", "Fused.own_language", "Fused.mixes"} <= inherited
 
 
 def test_public_names_are_sorted_and_a_name_that_is_none_is_an_attribute_error():
@@ -162,8 +263,9 @@ def test_every_module_can_be_imported_where_it_stands_alone(tmp_path):
     names = sorted(
         ".".join(path.relative_to(ROOT).with_suffix("").parts)
         for path in (ROOT / "xqg_pyserini").rglob("*.py")
+        if path.name not in ("__init__.py", "__main__.py")
         # the bridge's classes need Pyserini and its Java
-        if path.name not in ("__init__.py", "__main__.py", "pyserini_encoders.py")
+        and path.relative_to(ROOT) != Path("xqg_pyserini/bridge/encoders.py")
     )
     assert len(names) > 15
     # a module that works only after another was imported would fail in a process of its own;

@@ -43,10 +43,10 @@ STEPS = """
 import sys
 from xqg_pyserini.retrieve import accumulate
 from xqg_pyserini.retrieve import encode
-from xqg_pyserini.stores import store
+from xqg_pyserini.stores import jobs
 from xqg_pyserini.__main__ import main
 accumulate.CHUNK = encode.CHUNK = 16
-store.CHECKPOINT_SECONDS = 0
+jobs.CHECKPOINT_SECONDS = 0
 """
 
 

@@ -5,21 +5,13 @@ import json
 
 import pytest
 from conftest import message, put, write_jsonl
+from made_records import BOM, generated, passages
 
 from xqg_pyserini import data, files
 from xqg_pyserini.data import Passage, Question
 from xqg_pyserini.errors import UserError
 
-BOM = b"\xef\xbb\xbf"
 IDS = ["007", "-1234567890123456789", "0", "قطة", "🐈‍⬛", "a/b:c", "1e5", "NaN"]
-
-
-def passages(source):
-    return [passage for _, passage in data.read_corpus(source)]
-
-
-def generated(source):
-    return [record for _, record in data.read_generated(source)]
 
 
 # --- the corpus -----------------------------------------------------------------------------------
@@ -295,7 +287,8 @@ def test_a_run_is_ordered_by_rank_whatever_the_order_of_its_lines_and_first_rank
     ]  # fmt: skip
     path = put(tmp_path / "r", "\r\n".join(lines[i] for i in order) + "\n\n")
     run = data.read_run(path)
-    assert run == {"q1": [("d9", 3.5), ("d1", 3.5), ("d5", -0.001)], "q2": [("d1", 7.0)]}
+    assert run == {"q1": {"d9": 3.5, "d1": 3.5, "d5": -0.001}, "q2": {"d1": 7.0}}
+    assert list(run["q1"]) == ["d9", "d1", "d5"]
     assert list(run) == (["q2", "q1"] if order[0] == 3 else ["q1", "q2"])
     assert data.read_run(put(tmp_path / "r.zip", gzip.compress(path.read_bytes()))) == run
 

@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 from conftest import message, put
-from test_data import BOM, generated, passages
+from made_records import BOM, generated, passages
 
 from xqg_pyserini import data
 

@@ -140,7 +140,7 @@ def test_tokens_are_counted_not_words(folder):
         (
             "questions.jsonl",
             '{"id": "q2", "question": "?"}\n',
-            "question 'q2' has no language: give --language xx",
+            "question 'q2' has no language: give one for all, or questions with lang",
         ),
         (
             "corpus.jsonl",

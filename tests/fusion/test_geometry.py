@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from conftest import message
-from test_store import write_passages, write_sums
+from made_stores import write_passages, write_sums
 
 from xqg_pyserini.fusion.geometry import Counts, advice, examine_stores, separation, table
 from xqg_pyserini.stores import QueryStore, StorePair, VectorStore, store
@@ -346,9 +346,8 @@ def test_what_does_not_fit_is_refused_in_one_line(task, refused, tmp_path):
     assert "expected a passage store and, with it, its query store" in refused(
         "inspect", task / "passages", task / "queries", task / "queries"
     )
-    assert "--sample is 1; expected 2 or more" in refused(
-        "inspect", task / "passages", "--sample", 1
-    )
+    few = refused("inspect", task / "passages", "--sample", 1)
+    assert "sample is 1; expected 2 or more" in few
 
 
 def test_a_vector_that_is_not_a_number_is_named(tmp_path):

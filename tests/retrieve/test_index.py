@@ -10,12 +10,16 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
-from conftest import message
-from test_store import describe, edit_meta, f32, files, write_passages, write_sums
+from conftest import message, refusal
+from made_stores import describe, edit_meta, f32, files, write_passages, write_sums
 
 from xqg_pyserini.errors import XqgWarning
 from xqg_pyserini.fusion.formula import Fusion
-from xqg_pyserini.retrieve.index import TYPES, FaissIndex, build_index, read_centers
+from xqg_pyserini.fusion.fused import Liberties
+from xqg_pyserini.retrieve.fused import Fused
+from xqg_pyserini.retrieve.index import TYPES, write_index
+from xqg_pyserini.retrieve.layout import read_centers
+from xqg_pyserini.retrieve.search import FaissDirectory, Index
 from xqg_pyserini.stores import VectorStore, store
 
 N, D = 40, 8
@@ -43,11 +47,18 @@ def queries(tmp_path):
     return write_sums(tmp_path / "Q", IDS, SUMS, COUNTS)
 
 
-def quiet(*arguments, **options):
+def build(passages, output, queries=None, fusion=None, liberties=None, **options) -> dict:
+    """Write an index of passages alone, or fused with queries; return what it says of itself."""
+    if queries is None:
+        return write_index(passages, output, **options).meta
+    return Fused(passages, queries, fusion, liberties).write_index(output, **options).meta
+
+
+def quiet(*arguments, **options) -> dict:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         warnings.simplefilter("ignore", DeprecationWarning)  # SWIG's
-        return build_index(*arguments, **options)
+        return build(*arguments, **options)
 
 
 def stored(folder: Path) -> np.ndarray:
@@ -105,7 +116,7 @@ def test_scores_are_those_of_the_vectors_within_what_the_type_loses(passages, tm
     """Faiss's own index of the same type loses the same."""
     quiet(passages, tmp_path / "out", kind=kind)
     questions = np.random.default_rng(1).normal(size=(20, D)).astype(np.float32)
-    scores, rows = FaissIndex(tmp_path / "out").search(questions, N)
+    scores, rows = FaissDirectory(tmp_path / "out").best(questions, N)
     own, own_rows = faiss_own(kind, E).search(questions, N)
     np.testing.assert_allclose(scores, own, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(rows, own_rows)
@@ -131,7 +142,7 @@ def test_an_hnsw_index_keeps_its_search_depth_in_the_file(passages, tmp_path):
 @pytest.mark.parametrize("kind", TYPES)
 def test_one_passage_makes_an_index_too(tmp_path, kind):
     quiet(write_passages(tmp_path / "P", ["only"], E[:1]), tmp_path / "out", kind=kind)
-    scores, rows = FaissIndex(tmp_path / "out").search(E[:1], 10)
+    scores, rows = FaissDirectory(tmp_path / "out").best(E[:1], 10)
     assert rows.tolist() == [[0]]
     assert scores[0, 0] == pytest.approx(float(E[0] @ E[0]), rel=1e-2)
 
@@ -193,9 +204,7 @@ def test_passages_without_queries_keep_their_embedding_and_are_counted(passages,
     )  # fmt: skip
     for fusion, without in [(MEAN, 37), (Fusion("mean", beta=0.3, languages=("ru",)), 38)]:
         with pytest.warns(XqgWarning) as caught:
-            meta = build_index(
-                passages, tmp_path / "out", queries=few, fusion=fusion, overwrite=True
-            )
+            meta = build(passages, tmp_path / "out", queries=few, fusion=fusion, overwrite=True)
         languages = "ar ru" if fusion.languages is None else "ru"
         assert [str(w.message) for w in caught if w.category is XqgWarning] == [
             f"{without} of 40 passages have no queries in {languages} and keep their own embedding"
@@ -210,13 +219,14 @@ def test_unknown_passages_are_refused_or_left_out_and_counted(passages, tmp_path
     grown = {l: np.concatenate([s, f32([[9] * D])]) for l, s in SUMS.items()}
     more = write_sums(tmp_path / "Q", ids, grown, {"ar": [1] * 41, "ru": [1] * 41})
     options = {"queries": more, "fusion": MEAN}
-    assert message(build_index, passages, tmp_path / "out", **options) == (
+    assert refusal(build, passages, tmp_path / "out", **options) == (
         f"{more}: queries for passage 'unknown', which {passages} does not hold; "
-        "--skip-unknown leaves such queries out"
+        "skip_unknown leaves such queries out",
+        ("skip_unknown",),
     )
     assert not (tmp_path / "out").exists()
     with pytest.warns(XqgWarning) as caught:
-        build_index(passages, tmp_path / "out", skip_unknown=True, **options)
+        build(passages, tmp_path / "out", liberties=Liberties(skip_unknown=True), **options)
     assert str(caught[0].message) == (
         f"1 passages with queries in {more} are not in {passages} and were skipped"
     )
@@ -229,7 +239,7 @@ def test_unknown_passages_are_refused_or_left_out_and_counted(passages, tmp_path
 
 UNEQUAL = (
     "a sum over unequal numbers of queries ({} to {} a passage in {}) favours the passages that "
-    "have more; use the mean (--beta), or force it with --allow-unequal"
+    "have more; use the mean (beta), or force it with allow_unequal"
 )
 AR_FEW = {"ar": [1] + [2] * 39, "ru": [3] * N}
 EVEN_IN_TOTAL = {"ar": [1, 2] * 20, "ru": [3, 2] * 20}
@@ -258,11 +268,11 @@ def test_a_sum_over_unequal_counts_is_refused_unless_forced(
     if expected is None:
         quiet(passages, tmp_path / "out", **options)
         return
-    assert message(build_index, passages, tmp_path / "out", **options) == UNEQUAL.format(*expected)
+    assert message(build, passages, tmp_path / "out", **options) == UNEQUAL.format(*expected)
     assert sorted(os.listdir(tmp_path)) == ["P", "Q"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", XqgWarning)
-        build_index(passages, tmp_path / "out", allow_unequal=True, **options)
+        build(passages, tmp_path / "out", liberties=Liberties(allow_unequal=True), **options)
     assert faiss.read_index(str(tmp_path / "out" / "index")).ntotal == N
 
 
@@ -274,7 +284,7 @@ def test_a_mean_over_unequal_counts_is_taken(passages, tmp_path):
 def test_a_passage_that_the_query_store_lacks_makes_a_sum_unequal(passages, tmp_path):
     queries = write_sums(tmp_path / "Q", IDS[1:], {"ar": SUMS["ar"][1:]}, {"ar": [2] * 39})
     text = message(
-        build_index, passages, tmp_path / "out", queries=queries, fusion=Fusion("sum", alpha=0.5)
+        build, passages, tmp_path / "out", queries=queries, fusion=Fusion("sum", alpha=0.5)
     )
     assert text == UNEQUAL.format(0, 2, "ar")
 
@@ -290,7 +300,7 @@ def test_a_language_without_queries_is_refused_by_name_and_left_out_of_all(passa
     assert meta["fusion"]["languages"] == ["ar", "ru"]
     for language in ("fi", "ja"):
         text = message(
-            build_index, passages, tmp_path / "new", queries=queries,
+            build, passages, tmp_path / "new", queries=queries,
             fusion=Fusion("mean", beta=0.3, languages=("ar", language)),
         )  # fmt: skip
         assert text == f"{queries} has no queries in {language!r}; it has ar ru"
@@ -302,7 +312,7 @@ def test_a_language_without_queries_is_refused_by_name_and_left_out_of_all(passa
 )
 def test_stores_of_two_encoders_are_not_mixed(passages, queries, tmp_path, key, value):
     edit_meta(queries, encoder={**describe(), key: value})
-    text = message(build_index, passages, tmp_path / "out", queries=queries, fusion=MEAN)
+    text = message(build, passages, tmp_path / "out", queries=queries, fusion=MEAN)
     assert text == (
         f"{queries} was made with another encoder than {passages} "
         f"({key}: {value!r}, not {describe()[key]!r}); encode both with one"
@@ -311,22 +321,15 @@ def test_stores_of_two_encoders_are_not_mixed(passages, queries, tmp_path, key, 
 
 def test_stores_of_different_width_are_not_mixed(passages, tmp_path):
     queries = write_sums(tmp_path / "Q", IDS, {"ar": np.zeros((N, 5), np.float32)}, {"ar": [1] * N})
-    text = message(build_index, passages, tmp_path / "out", queries=queries, fusion=MEAN)
+    text = message(build, passages, tmp_path / "out", queries=queries, fusion=MEAN)
     assert text == f"{queries} has 5 dimensions, {passages} has 8; encode both with one encoder"
 
 
-def test_a_fusion_without_queries_and_queries_without_a_fusion_are_refused(
-    passages, queries, tmp_path
-):
-    """Not taken for the baseline in silence."""
-    assert "queries" in message(build_index, passages, tmp_path / "a", fusion=MEAN)
-    assert "fusion" in message(build_index, passages, tmp_path / "b", queries=queries)
+def test_an_unknown_type_is_refused(passages, queries, tmp_path):
+    expected = ("index type 'ivf'; expected flat, fp16, sq8, hnsw", ("kind",))
+    assert refusal(build, passages, tmp_path / "out", kind="ivf") == expected
+    assert refusal(build, passages, tmp_path / "out", queries, MEAN, kind="ivf") == expected
     assert sorted(os.listdir(tmp_path)) == ["P", "Q"]
-
-
-def test_an_unknown_type_is_refused(passages, tmp_path):
-    text = message(build_index, passages, tmp_path / "out", kind="ivf")
-    assert text == "index type 'ivf'; expected flat, fp16, sq8, hnsw"
 
 
 # --- what stands beside the index -----------------------------------------------------------------
@@ -373,7 +376,7 @@ def test_the_centres_are_kept_beside_a_centred_index(tmp_path):
     np.testing.assert_allclose(
         stored(tmp_path / "out"), [[0, -1.5], [0.5 - 1 / 6, 0.5 + 1 / 3]], rtol=1e-6
     )
-    assert FaissIndex(tmp_path / "out").centers.of("ru").tolist() == [1, 1]
+    assert Index(tmp_path / "out").centers.of("ru").tolist() == [1, 1]
 
 
 def test_an_index_that_is_not_centred_has_no_centres(passages, queries, tmp_path):
@@ -393,11 +396,11 @@ def centred(passages, queries, tmp_path):
 
 
 def test_a_folder_that_is_no_index_is_refused_and_the_file_named(centred, tmp_path):
-    text = message(FaissIndex, tmp_path / "gone")
+    text = message(Index, tmp_path / "gone")
     assert text == f"{tmp_path / 'gone'}: no such index (expected a folder with index, docid)"
     for name in ("docid", "index"):
         (centred / name).unlink()
-        text = message(FaissIndex, centred)
+        text = message(Index, centred)
         assert text == f"{centred / name}: missing; this is no Faiss index of Pyserini's"
 
 
@@ -406,23 +409,23 @@ def test_an_index_of_pyserini_opens_without_what_we_write(passages, tmp_path):
     folder.mkdir()
     faiss.write_index(faiss.IndexFlatIP(D), str(folder / "index"))
     (folder / "docid").write_text("")
-    assert FaissIndex(folder).n == 0
+    assert Index(folder).n == 0
     faiss.write_index(faiss_own("flat", E), str(folder / "index"))
     (folder / "docid").write_text("\n".join(IDS), "utf-8")  # no line end after the last
-    opened = FaissIndex(folder)
+    opened = Index(folder)
     assert (opened.n, opened.d, opened.meta, opened.centers) == (N, D, None, None)
 
 
 def test_ids_that_are_fewer_than_vectors_are_refused(centred):
     (centred / "docid").write_text("a\nb\n")
-    text = message(FaissIndex, centred)
+    text = message(Index, centred)
     assert text == f"{centred / 'docid'}: 2 ids for 40 vectors; build it again"
 
 
 @pytest.mark.parametrize("keep", [0, 3, 60, 500])
 def test_a_truncated_index_is_refused(centred, keep):
     os.truncate(centred / "index", keep)
-    text = message(FaissIndex, centred)
+    text = message(Index, centred)
     assert text.startswith(f"{centred / 'index'}: Faiss cannot read it (")
 
 
@@ -440,7 +443,7 @@ def test_a_truncated_index_is_refused(centred, keep):
 )
 def test_a_damaged_description_or_centre_is_refused(centred, damage):
     damage(centred)
-    text = message(FaissIndex, centred)
+    text = message(Index, centred)
     assert text.startswith(f"{centred / 'xqg.json'}: damaged (")
     assert text.endswith("); build the index again")
 
@@ -448,7 +451,7 @@ def test_a_damaged_description_or_centre_is_refused(centred, damage):
 def test_files_of_two_indexes_do_not_go_together(centred, tmp_path):
     """An `index` of another width beside our `xqg.json` and centres."""
     faiss.write_index(faiss_own("flat", E[:, :5].copy()), str(centred / "index"))
-    assert str(centred) in message(FaissIndex, centred)
+    assert str(centred) in message(Index, centred)
 
 
 # --- nothing half-written -------------------------------------------------------------------------
@@ -459,7 +462,7 @@ def test_a_vector_that_is_not_finite_stops_the_index_and_leaves_nothing(tmp_path
     vectors = E.copy()
     vectors[33, 2] = np.nan
     path = write_passages(tmp_path / "P", IDS, vectors)
-    assert message(build_index, path, tmp_path / "out", kind=kind) == (
+    assert message(build, path, tmp_path / "out", kind=kind) == (
         f"{path / 'vectors.npy'}: row 33 (passage 'd33') holds NaN or infinity; encode it again"
     )
     assert os.listdir(tmp_path) == ["P"]
@@ -469,13 +472,13 @@ def test_an_index_replaces_a_folder_only_on_demand_and_never_its_own_stores(
     passages, queries, tmp_path
 ):
     quiet(passages, tmp_path / "out")
-    assert message(build_index, passages, tmp_path / "out") == (
+    assert message(build, passages, tmp_path / "out") == (
         f"{tmp_path / 'out'}: the folder already holds something; "
-        "give another name, or --overwrite to replace it"
+        "give another name, or overwrite it"
     )
     options = {"queries": queries, "fusion": MEAN, "overwrite": True}
     for output, named in [(passages, passages), (queries, queries), (tmp_path, passages)]:
-        text = message(build_index, passages, output, **options)
+        text = message(build, passages, output, **options)
         assert text == f"{output}: will not be replaced, since it holds {named}"
     assert quiet(passages, tmp_path / "out", **options)["fusion"]["beta"] == 0.3
 
@@ -486,7 +489,7 @@ CHILD = """
 import sys, threading, time
 import numpy as np
 from xqg_pyserini.stores import store
-from xqg_pyserini.retrieve.index import build_index
+from xqg_pyserini.retrieve.index import write_index
 from xqg_pyserini.stores import VectorStore
 
 store.BLOCK_BYTES = 2 << 20
@@ -511,9 +514,9 @@ def growth(job):
 
 folder = sys.argv[1]
 for kind in ("flat", "sq8"):
-    build_index(folder + "/small", folder + "/warm", kind=kind, overwrite=True)
+    write_index(folder + "/small", folder + "/warm", kind=kind, overwrite=True)
 for kind in ("flat", "sq8"):
-    print(growth(lambda: build_index(folder + "/big", folder + "/out", kind=kind, overwrite=True)))
+    print(growth(lambda: write_index(folder + "/big", folder + "/out", kind=kind, overwrite=True)))
 print(growth(lambda: np.array(VectorStore(folder + "/big").vectors)))
 """
 

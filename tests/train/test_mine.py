@@ -8,6 +8,7 @@ import tracemalloc
 import pytest
 from conftest import message, run_xqg, write_jsonl
 
+from xqg_pyserini.data import Question
 from xqg_pyserini.train.mine import Mining, mine_negatives
 
 CORPUS = [
@@ -144,6 +145,27 @@ def test_titles_are_looked_into_on_demand(folder):
     assert "none of the 1 questions can be written: 0 are not in the run, 1 have no positive" in (
         message(mine, folder, "titled.jsonl", **settings)
     )
+
+
+def test_values_give_the_same_bytes_as_files(folder):
+    (folder / "qrels").write_text("01 0 p6 1\n-5 0 p7 1\n")
+    mine(folder, qrels="qrels", negatives=2, scores=True)
+    expected = (folder / "out.jsonl").read_bytes()
+    run = {
+        qid: {docid: 10.0 - rank for rank, docid in enumerate(docids.split(), 1)}
+        for qid, docids in RANKINGS.items()
+    }
+    qrels = {"01": {"p6": 1}, "-5": {"p7": 1}}
+    questions = (Question(q["id"], q["question"], q["lang"], (*q["answers"],)) for q in QUESTIONS)
+    settings = Mining(negatives=2, scores=True)
+    mined = mine_negatives(
+        questions, iter(CORPUS), run, folder / "values.jsonl", settings, qrels=qrels
+    )
+    assert (folder / "values.jsonl").read_bytes() == expected
+    assert mined.run == "the run"
+    lost = {"01": {"zz": 1.0}}
+    text = message(mine_negatives, QUESTIONS, CORPUS, lost, folder / "x", settings, qrels=qrels)
+    assert text == "passage 'zz' of the run is not in the corpus"
 
 
 # ---------------------------------------------------------------- margins and scores
@@ -315,7 +337,7 @@ def test_with_json_the_report_and_the_settings_are_printed(folder, xqg):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("--skip 9 --depth 9", "--skip 9 leaves no hit of --depth 9 for negatives; "
+        ("--skip 9 --depth 9", "skipping 9 leaves no hit of a depth of 9 for negatives; "
          "look deeper or skip fewer"),
         ("--margin -1", "margin is -1.0; expected a number, 0 or more"),
         ("--margin nan", "margin is nan; expected a number, 0 or more"),
@@ -332,7 +354,7 @@ def test_with_json_the_report_and_the_settings_are_printed(folder, xqg):
             "--negatives 50",
             "none of the 2 questions can be written: 0 are not in the run, 0 have no positive "
             "passage, 0 none in the run, 2 fewer than 50 negatives (look deeper, ask for fewer, or "
-            "--keep-short)",
+            "keep short ones)",
         ),
     ],
 )  # fmt: skip
@@ -348,7 +370,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(arguments, expected, folder, r
         *("--run", "run.trec", "--output", "out", *arguments.split()),
         cwd=folder,
     )
-    assert error == f"xqg mine: error: {expected}"
+    assert error.startswith(f"xqg mine: error: {expected}")
     assert {name: (folder / name).read_bytes() for name in os.listdir(folder)} == before
 
 
@@ -360,9 +382,9 @@ def test_passages_of_foreign_questions_and_beyond_the_depth_are_not_needed(folde
 
 
 def test_settings_are_checked(folder):
-    assert message(Mining, negatives=-1) == "negatives is -1; expected 0 or more"
-    assert message(Mining, depth=0) == "depth is 0; expected 1 or more"
-    assert message(Mining, sample="best") == "sample 'best': expected top or random"
+    assert message(Mining, negatives=-1) == "negatives is -1; expected a whole number, 0 or more"
+    assert message(Mining, depth=0) == "depth is 0; expected a whole number, 1 or more"
+    assert message(Mining, sample="best") == "sample is 'best'; expected top, random"
 
 
 def test_texts_are_not_held(folder):

@@ -10,8 +10,10 @@ import pytest
 import regex
 from conftest import QUESTIONS, message, run_xqg, write_jsonl
 
+from xqg_pyserini.data import Question
 from xqg_pyserini.train.perturb import (
     KINDS,
+    Perturbation,
     fold_word,
     learn_lexicon,
     near_keys,
@@ -350,17 +352,35 @@ def test_fields_ids_and_answers_are_kept(folder, xqg):
 def test_the_same_bytes_again_and_the_same_questions_in_another_order(folder):
     write_jsonl(folder / "back.jsonl", [{**q, "split": "dev"} for q in reversed(QUESTIONS)])
     for source, output in (("questions", "a"), ("questions", "b"), ("back", "c")):
-        perturb_questions(folder / f"{source}.jsonl", folder / output, "script", 0.5, 1)
+        perturb_questions(
+            folder / f"{source}.jsonl", folder / output, Perturbation("script", 0.5, 1)
+        )
     assert (folder / "a").read_bytes() == (folder / "b").read_bytes()
     assert lines(folder / "c") == lines(folder / "a")[::-1]
 
 
+def test_values_are_perturbed_as_files_are(folder):
+    how = Perturbation("typos", 0.3, seed=4)
+    perturb_questions(folder / "questions.jsonl", folder / "a", how)
+    expected = lines(folder / "a")
+    perturb_questions(iter([{**q, "split": "dev"} for q in QUESTIONS]), folder / "b", how)
+    assert lines(folder / "b") == expected
+    made = [Question(q["id"], q["question"], q["lang"], (*q["answers"],)) for q in QUESTIONS]
+    perturb_questions(made, folder / "c", how)
+    for line in expected:
+        del line["split"]
+    assert lines(folder / "c") == expected
+    perturb_questions({"007": "Väinö"}, folder / "d", Perturbation("script", 1.0), language="fi")
+    assert lines(folder / "d") == [{"id": "007", "question": "vaino", "lang": "fi"}]
+
+
 def test_tsv_with_a_language_and_other_names_of_fields(folder):
+    everywhere = Perturbation("script", 1.0)
     (folder / "q.tsv").write_text("007\tMissä Väinö on?\n", "utf-8")
-    perturb_questions(folder / "q.tsv", folder / "a", "script", 1.0, language="fi")
+    perturb_questions(folder / "q.tsv", folder / "a", everywhere, language="fi")
     assert lines(folder / "a") == [{"id": "007", "question": "missa vaino on", "lang": "fi"}]
     write_jsonl(folder / "t.jsonl", [{"qid": 7, "title": "Väinö", "n": [1]}])
-    perturb_questions(folder / "t.jsonl", folder / "a", "script", 1.0, language="fi")
+    perturb_questions(folder / "t.jsonl", folder / "a", everywhere, language="fi")
     assert lines(folder / "a") == [{"qid": 7, "title": "vaino", "n": [1], "lang": "fi"}]
 
 
@@ -418,20 +438,20 @@ def test_questions_that_the_lexicon_was_learnt_from_are_counted(folder, xqg):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("--kind typos --rate 1.5", "rate 1.5: expected a number from 0 to 1"),
-        ("--kind typos --rate nan", "rate nan: expected a number from 0 to 1"),
+        ("--kind typos --rate 1.5", "rate is 1.5; expected a number, 0 or more, at most 1"),
+        ("--kind typos --rate nan", "rate is nan; expected a number, 0 or more, at most 1"),
         (
             "--kind code-switch --rate 0.5",
-            "code-switch takes --parallel FILE (text, tab, English) or --dictionary FILE "
+            "code-switch takes parallel texts (text, tab, English) or a dictionary "
             "(word, tab, English)",
         ),
         (
             "--kind typos --rate 0.5 --dictionary ar=bad.tsv",
-            "--parallel and --dictionary belong to --kind code-switch",
+            "parallel texts and dictionaries belong to code-switch, not to typos",
         ),
         (
             "--kind code-switch --rate 0.5 --parallel bad.tsv",
-            "--parallel bad.tsv: the questions are in ar ru; say which this is for, as ar=bad.tsv",
+            "parallel bad.tsv: the questions are in ar ru; say which this is for, as ar=bad.tsv",
         ),
         (
             "--kind code-switch --rate 0.5 --parallel ar=bad.tsv",
@@ -439,7 +459,7 @@ def test_questions_that_the_lexicon_was_learnt_from_are_counted(folder, xqg):
         ),
         (
             "--kind code-switch --rate 0.5 --dictionary ar=bad.tsv ar=bad.tsv",
-            "--dictionary is given twice for ar",
+            "dictionary is given twice for ar",
         ),
         (
             "--kind code-switch --rate 0.5 --dictionary qq=bad.tsv",
@@ -455,7 +475,7 @@ def test_questions_that_the_lexicon_was_learnt_from_are_counted(folder, xqg):
         ),
         (
             "--kind typos --rate 0.5 --questions q.tsv",
-            "question '007' has no language: give --language xx",
+            "question '007' has no language: give it",
         ),
     ],
 )
@@ -473,13 +493,13 @@ def test_bad_input_is_one_line_and_leaves_nothing(arguments, expected, folder, r
         *arguments.split(),
         cwd=folder,
     )
-    assert error == f"xqg perturb: error: {expected}"
+    assert error.startswith(f"xqg perturb: error: {expected}")
     assert sorted(os.listdir(folder)) == before
 
 
 def test_the_function_refuses_what_it_cannot_do():
     assert message(perturb, "a", "fi", "noise", 0.5, 1, "q") == (
-        "kind 'noise': expected one of typos, script, code-switch"
+        "kind is 'noise'; expected typos, script, code-switch"
     )
     assert message(perturb, "a", "fi", "code-switch", 0.5, 1, "q") == (
         "code-switch takes a lexicon: words of the language and English ones"

@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 from conftest import PASSAGES, QUERIES, message, write_jsonl
-from test_encoders import make_model
+from made_models import make_model
 
-from xqg_pyserini.train.data import Examples, Joined
+from xqg_pyserini.train.data import Draws, Examples
 from xqg_pyserini.train.retriever import train_retriever
 from xqg_pyserini.train.settings import RetrieverSettings
 from xqg_pyserini.train.synthetic import Synthetic
@@ -67,11 +67,12 @@ def test_beside_examples_each_part_draws_as_if_alone(tmp_path, corpus):
     data.write_text("q1\tp1\nq2\tp2\n", encoding="utf-8")
     source = queries(tmp_path / "q.jsonl", QUERIES.items())
     examples, made = Examples([str(data)]), Synthetic([source], corpus, tmp_path / "copies")
-    joined = Joined([examples, made])
-    assert len(joined) == 12
-    assert joined.lengths.tolist() == [*examples.lengths, *made.lengths]
-    assert joined.draw(1, 0, 3, 2) == examples.draw(1, 0, 3, 2)
-    assert joined.draw(11, 0, 3, 2) == made.draw(9, 0, 3, 2)
+    draws = Draws([examples, made], negatives=0, seed=3)
+    draws.set_epoch(2)
+    assert len(draws) == 12
+    assert draws.lengths.tolist() == [*examples.lengths, *made.lengths]
+    assert draws[1] == examples.draw(1, 0, 3, 2)
+    assert draws[11] == made.draw(9, 0, 3, 2)
 
 
 def test_a_retriever_learns_from_generated_queries(tmp_path, corpus, xqg):
@@ -103,10 +104,10 @@ def test_a_retriever_learns_from_generated_queries(tmp_path, corpus, xqg):
 @pytest.mark.parametrize(
     ("some", "expected"),
     [
-        ({"synthetic": ("q",)}, "--synthetic QUERIES and --corpus CORPUS go together"),
-        ({"corpus": "c", "data": ("d",)}, "--synthetic QUERIES and --corpus CORPUS go together"),
-        ({"synthetic": ("q",), "corpus": "c", "distill": 0.5}, "--distill compares"),
-        ({}, "no training data: give --data FILE"),
+        ({"synthetic": ("q",)}, "generated queries and their corpus go together"),
+        ({"corpus": "c", "data": ("d",)}, "generated queries and their corpus go together"),
+        ({"synthetic": ("q",), "corpus": "c", "distill": 0.5}, "distillation compares"),
+        ({}, "no training data"),
     ],
 )
 def test_settings_that_do_not_go_together(some, expected):

@@ -9,7 +9,7 @@ from conftest import parse_json, record
 
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.train.data import Example, Examples, draw
-from xqg_pyserini.train.trainer import Order, some_batches
+from xqg_pyserini.train.trainer import EpochOrder, sample_batches
 from xqg_pyserini.train.validation import Validation, best_rank
 
 # ---------------------------------------------------------------- data
@@ -91,13 +91,13 @@ def test_negatives_are_drawn_anew_each_epoch_and_the_same_again():
 @pytest.mark.parametrize("n", [1, 16, 100, 1000])
 def test_an_epochs_order_has_every_example_once(n):
     lengths = np.random.default_rng(0).integers(1, 90, n)
-    order = Order(n, 8, 5, lengths)
-    first, again = list(order), list(Order(n, 8, 5, lengths))
+    order = EpochOrder(n, 8, 5, lengths)
+    first, again = list(order), list(EpochOrder(n, 8, 5, lengths))
     assert sorted(first) == list(range(n))
     assert first == again
     order.set_epoch(1)
     assert n < 3 or list(order) != first
-    plain = list(Order(n, 8, 5))
+    plain = list(EpochOrder(n, 8, 5))
     assert sorted(plain) == list(range(n))
     if n == 1000:  # of like length within a batch: what the sorting is for
 
@@ -109,12 +109,12 @@ def test_an_epochs_order_has_every_example_once(n):
 
 def test_a_few_batches_come_from_all_over_the_data():
     """hybrid-lora looks at a few: in a file of one language after another they must not be one."""
-    batches = list(some_batches(range(1000), 16, 1, 8))
+    batches = list(sample_batches(range(1000), 16, 1, 8))
     drawn = [i for batch in batches for i in batch]
     assert [len(batch) for batch in batches] == [16] * 8
     assert len(set(drawn)) == 128
     assert all(15 < sum(250 * k <= i < 250 * (k + 1) for i in drawn) < 50 for k in range(4))
-    assert sorted(i for b in some_batches(range(10), 4, 1, 8) for i in b) == list(range(10))
+    assert sorted(i for b in sample_batches(range(10), 4, 1, 8) for i in b) == list(range(10))
 
 
 # ---------------------------------------------------------------- validation

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import message, write_jsonl
-from generators import make
+from generators import complete, make
 
-from xqg_pyserini.__main__ import main
+from xqg_pyserini.cli.main import main
 from xqg_pyserini.data import read_generated
 from xqg_pyserini.generate.hugging_face import auto_class
-from xqg_pyserini.generate.settings import choose_settings
+from xqg_pyserini.generate.prompts import shipped_template
 from xqg_pyserini.models.pretrained import load_tokenizer
 from xqg_pyserini.models.tuning.methods import TuningSettings
 from xqg_pyserini.train import generator
@@ -40,19 +40,17 @@ def data(tmp_path) -> Path:
 
 
 def settings(model, data, output, **more):
-    some = {"learning_rate": 1e-2, "batch_size": 2, "max_steps": 4, "device": "cpu", **more}
-    return GeneratorTrainingSettings(
-        model=str(model), data=(str(data),), output=str(output), **some
-    )
+    quick = {"learning_rate": 1e-2, "batch_size": 2, "max_steps": 4, "device": "cpu", **more}
+    return GeneratorTrainingSettings(model=model, data=data, output=output, **quick)
 
 
 def parts(models, name, data, tmp_path):
     """A training's parts, made and not run; dropout is off."""
     made = settings(models[name], data, tmp_path / "unused")
     backend = "causal" if name == "gpt2" else "seq2seq"
-    pairs = generator.Pairs(made.data, None)
-    prompt = generator._prompt(made, backend)
-    training = generator._Training(made, backend, prompt, pairs, None, "base")
+    pairs = generator.PassageQuestions(made.data, None)
+    prompt = shipped_template("question" if backend == "seq2seq" else "question-causal")
+    training = generator._GeneratorTraining(made, backend, prompt, pairs, None, "base")
     training.model.eval()
     return training
 
@@ -194,18 +192,16 @@ def test_a_resumed_training_ends_with_the_same_bytes(models, data, tmp_path, mon
 
 
 def test_a_recorded_prompt_gives_way_to_a_flag_and_is_checked(models, data, tmp_path):
-    from xqg_pyserini.generate.prompts import shipped_template
-
     folder = tmp_path / "model"
     shutil.copytree(models["mt5"], folder)
     record = {"format": 1, "prompt": "{passage} {code}", "max_input_tokens": 99}
     (folder / "xqg_generator.json").write_text(json.dumps(record), encoding="utf-8")
-    chosen = choose_settings(str(folder), ["fi"], device="cpu")
+    chosen = complete(folder)
     assert (chosen.prompt.text, chosen.max_input_tokens) == ("{passage} {code}", 99)
-    given = choose_settings(str(folder), ["fi"], device="cpu", prompt=shipped_template("question"))
+    given = complete(folder, prompt=shipped_template("question"))
     assert given.prompt.text.startswith("Generate a {language}")
     (folder / "xqg_generator.json").write_text('{"format": 1}', encoding="utf-8")
-    assert "damaged" in message(choose_settings, str(folder), ["fi"], device="cpu")
+    assert "damaged" in message(complete, folder)
 
 
 # ---------------------------------------------------------------- bad input
@@ -221,7 +217,7 @@ def test_a_recorded_prompt_gives_way_to_a_flag_and_is_checked(models, data, tmp_
         ({}, ("--prompt", "prompt.txt"), "prompt.txt: holds {passage} 0 times"),
         ({}, ("--language", "xx"), "unknown language code 'xx'"),
         ({}, ("--synthetic", "q"), "--synthetic is for xqg train retriever"),
-        ({}, ("--tuning", "prefix"), "--tuning prefix is not for generators"),
+        ({}, ("--tuning", "prefix"), "tuning prefix is not for generators"),
         ({}, ("--source-length", "1020"), "the model"),
     ],
 )

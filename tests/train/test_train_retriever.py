@@ -17,17 +17,17 @@ import torch
 from conftest import parse_json, record, write_jsonl
 from safetensors.numpy import load_file
 
-from xqg_pyserini.__main__ import main
+from xqg_pyserini.cli.main import main
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.models.engines import load
+from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.models.registry import resolve
 from xqg_pyserini.models.tuning.methods import METHODS, UNMERGED, WHOLE, TuningSettings
 from xqg_pyserini.train.data import draw
 from xqg_pyserini.train.retriever import (
-    Collator,
+    RetrieverCollator,
     contrastive_loss,
     distillation_loss,
-    split,
+    token_chunks,
     train_retriever,
 )
 from xqg_pyserini.train.settings import RetrieverSettings, read_settings
@@ -100,9 +100,9 @@ def data(tmp_path_factory) -> Path:
 def settings(model: Path, data: Path, output: Path, **changes) -> RetrieverSettings:
     return RetrieverSettings(
         **{
-            "model": str(model),
-            "data": (str(data / "train.tsv"),),
-            "output": str(output),
+            "model": model,
+            "data": data / "train.tsv",
+            "output": output,
             "pooling": "mean",
             "normalize": True,
             "learning_rate": 3e-3,
@@ -161,7 +161,7 @@ def test_other_positives_are_no_negatives(model):
     encoder = resolve(str(model), {"pooling": "mean"})
     from xqg_pyserini.models.pretrained import load_tokenizer
 
-    collate = Collator(load_tokenizer(str(model)), encoder, 16)
+    collate = RetrieverCollator(load_tokenizer(str(model)), encoder, 16)
     batch = [
         draw(
             parse_json(record("f0", "e0") | {"negative_passages": [{"text": "e5"}]}), 1, (1, 0, 0)
@@ -184,11 +184,9 @@ def test_other_positives_are_no_negatives(model):
 
 def mrr(folder: Path, data: Path, **flags) -> float:
     lines = [json.loads(line) for line in (data / "validation.jsonl").read_text().splitlines()]
-    chosen = resolve(str(folder), flags or None)
-    queries = load(chosen, "query").encode([line["query"] for line in lines])
-    passages = load(chosen, "passage").encode(
-        [line["positive_passages"][0]["text"] for line in lines]
-    )
+    encoder = Encoder(folder, **flags)
+    queries = encoder.encode_queries([line["query"] for line in lines])
+    passages = encoder.encode_passages([line["positive_passages"][0]["text"] for line in lines])
     scores = queries @ passages.T
     return 100 * float(np.mean([1 / best_rank(row, [i]) for i, row in enumerate(scores)]))
 
@@ -231,7 +229,7 @@ def test_chunks_leave_out_what_is_padding_in_all_rows():
         "input_ids": torch.arange(12).reshape(3, 4),
         "attention_mask": torch.tensor([[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 1, 1]]),
     }
-    first, second = split(tokens, 2)
+    first, second = token_chunks(tokens, 2)
     assert first["input_ids"].tolist() == [[0, 1], [4, 5]]
     assert second["input_ids"].tolist() == [[8, 9, 10, 11]]
 
@@ -317,7 +315,8 @@ def test_untied_models_differ_and_are_both_used(model, data, tmp_path):
     done = train_retriever(settings(model, data, tmp_path / "out", untied=True))
     chosen = resolve(str(tmp_path / "out"))
     assert chosen.query_model and chosen.query_model != chosen.model
-    query, passage = (load(chosen, role).encode(["f1 f2 f3"]) for role in ("query", "passage"))
+    encoder = Encoder(chosen)
+    query, passage = encoder.encode_queries(["f1 f2 f3"]), encoder.encode_passages(["f1 f2 f3"])
     assert np.abs(query - passage).max() > 1e-3
     tied = train_retriever(settings(model, data, tmp_path / "tied"))
     assert done["trainable_parameters"] == 2 * tied["trainable_parameters"]
@@ -361,10 +360,10 @@ def test_negatives_and_scores_are_used(model, tmp_path):
         "distilled": {"negatives": 1, "distill": 1.0},
     }.items():
         train_retriever(settings(model, folder, tmp_path / name, max_steps=150, **more))
-        encoder = load(resolve(str(tmp_path / name)), "passage")
-        query = encoder.encode([row["query"] for row in rows])
-        positive = encoder.encode([row["positive_passages"][0]["text"] for row in rows])
-        negative = encoder.encode([row["negative_passages"][0]["text"] for row in rows])
+        encoder = Encoder(tmp_path / name)
+        query = encoder.encode_passages([row["query"] for row in rows])
+        positive = encoder.encode_passages([row["positive_passages"][0]["text"] for row in rows])
+        negative = encoder.encode_passages([row["negative_passages"][0]["text"] for row in rows])
         gaps[name] = float((query * (positive - negative)).sum(1).mean())
     assert gaps["with"] > gaps["without"] + 0.1
     assert abs(gaps["distilled"]) < gaps["with"] / 2  # equal scores: equal similarities
@@ -402,13 +401,19 @@ def test_the_published_recipe():
         ("modle: m", "'modle' is unknown; expected model"),
         ("model: m\ndata: d\noutput: o\nepochs: many", "epochs is 'many'; expected a number"),
         ("model: m\ndata: d\noutput: o\nbatch_size: 1.5", "batch_size is 1.5; expected a whole"),
-        ("model: m\ndata: d\noutput: o\nbatch_size: 0", "batch_size is 0; expected more than 0"),
+        (
+            "model: m\ndata: d\noutput: o\nbatch_size: 0",
+            "batch_size is 0; expected a whole number, 1 or more",
+        ),
         ("model: m\ndata: d\noutput: o\nuntied: 3", "untied is 3; expected true or false"),
         ("model: m\ndata: d\noutput: o\ntuning: lorra", "lorra"),
         ("model: m\ndata: d\noutput: o\nsave: x", "save is 'x'; expected auto, adapter, merged"),
         ("model: m\ndata: d\noutput: o\npatience: 2", "need validation data"),
-        ("model: m\ndata: d\noutput: o\ntemperature: 0", "temperature is 0.0; expected more"),
-        ("model: m\ndata: d", "output is missing: give --output"),
+        (
+            "model: m\ndata: d\noutput: o\ntemperature: 0",
+            "temperature is 0.0; expected a number, above 0",
+        ),
+        ("model: m\ndata: d", "output is missing: give it, here or in the configuration file"),
         ("- a", "expected a mapping"),
         ("a: [", "broken YAML"),
     ],
@@ -481,8 +486,8 @@ def test_trained_folder_goes_through_the_commands(xqg, model, data, tmp_path):
 def test_every_method_trains_saves_and_loads(model, data, tmp_path, method):
     """Adapter and merged model, by their folders alone, are the encoder that was trained."""
     tuning = TuningSettings(method=method, virtual_tokens=3, rank=2, bottleneck=4)
-    base = load(resolve(str(model), {"pooling": "mean", "normalize": True}), "passage")
-    plain = base.encode(["e1 e2 e3", "e4"])
+    texts = ["e1 e2 e3", "e4"]
+    plain = Encoder(model, pooling="mean", normalize=True).encode_passages(texts)
     found = {}
     for save in ("adapter", "merged"):
         if (save, method in WHOLE, method in UNMERGED) in (
@@ -495,13 +500,11 @@ def test_every_method_trains_saves_and_loads(model, data, tmp_path, method):
         done = train_retriever(settings(model, data, tmp_path / save, tuning=tuning, save=save))
         assert done["method"] == method
         assert 0 < done["trainable_parameters"] <= done["parameters"]
-        found[save] = load(resolve(str(tmp_path / save)), "passage").encode(["e1 e2 e3", "e4"])
+        found[save] = Encoder(tmp_path / save).encode_passages(texts)
         assert np.abs(found[save] - plain).max() > 1e-4
         if save == "adapter":
-            by_flag = resolve(str(model), {"adapter": str(tmp_path / save)})
-            np.testing.assert_array_equal(
-                load(by_flag, "passage").encode(["e1 e2 e3", "e4"]), found[save]
-            )
+            by_flag = Encoder(model, adapter=tmp_path / save)
+            np.testing.assert_array_equal(by_flag.encode_passages(texts), found[save])
             assert done["stored_bytes"] < (model / "model.safetensors").stat().st_size
     if len(found) == 2:
         np.testing.assert_allclose(found["adapter"], found["merged"], atol=1e-5)
@@ -512,7 +515,7 @@ def test_every_method_trains_saves_and_loads(model, data, tmp_path, method):
     [
         (("--tuning", "lora", "--rank", 0), "rank is 0"),
         (("--save", "adapter"), "full has no adapter"),
-        (("--distill", 0.5), "--distill needs them"),
+        (("--distill", 0.5), "distillation needs them"),
         (("--metric", "R@2kt", "--validation", "train.tsv"), "has answers"),
         (("--model", "nowhere/"), "nowhere/"),
         (("--data", "missing.tsv"), "missing.tsv: no such file"),

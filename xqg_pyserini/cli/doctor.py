@@ -1,5 +1,6 @@
-"""What this machine has, what would not work on it, and how to mend that."""
+"""`xqg doctor`: what this machine has, what would not work on it, and how to mend that."""
 
+import argparse
 import importlib.metadata
 import importlib.util
 import os
@@ -8,8 +9,11 @@ import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from xqg_pyserini.cli import flags
+from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.errors import UserError
 
+EPILOG = ""
 # package → what is imported, whether the demo needs it
 CORE = {
     "pyserini": ("pyserini", False),
@@ -25,6 +29,26 @@ CORE = {
     "matplotlib": ("matplotlib", False),
 }
 NLTK = "3.10.4"
+
+
+def add_flags(parser: Parser) -> None:
+    """Add the flags of `xqg doctor`."""
+    flags.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run `xqg doctor`; return 1 where the demo could not run."""
+    findings = examine()
+    ready = demo_could_run(findings)
+    lines = [
+        f"{f.what:<26}{f.found}" + (f"\n{'':<26}→ {f.remedy}" if f.remedy else "") for f in findings
+    ]
+    lines.append(
+        "\nThe demo can run: xqg demo" if ready else "\nThe demo cannot run; see the arrows"
+    )
+    value = {"demo": ready, "findings": [f._asdict() for f in findings]}
+    flags.show(args, value, "\n".join(lines))
+    return 0 if ready else 1
 
 
 class Finding(NamedTuple):

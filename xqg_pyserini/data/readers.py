@@ -155,10 +155,12 @@ def as_corpus(source: CorpusLike) -> Iterator[tuple[Line, Passage]]:
         yield from read_corpus(source)
         return
     values = source.items() if isinstance(source, Mapping) else source
+    if isinstance(values, Passage) or not isinstance(values, Iterable):
+        raise UserError(f"corpus: expected a file or several passages, not {source!r:.60}")
     for number, value in enumerate(values, 1):
         line = Line(Path("corpus"), number, "")
         if isinstance(value, Passage):
-            yield line, _passage(line, _id(line, value.id, "id"), value.title, value.text)
+            yield line, _passage_from_record(line, value._asdict())
         elif isinstance(value, dict):
             yield line, _passage_from_record(line, value)
         elif isinstance(value, tuple | list) and len(value) == 2 and isinstance(value[1], str):
@@ -235,7 +237,8 @@ def as_questions(source: QuestionsLike, language: str | None = None) -> list[Que
 
 def _as_question(line: Line, value: Any) -> Question:
     if isinstance(value, Question):
-        return _question(line, _id(line, value.id, "id"), *value[1:3], list(value.answers))
+        answers = list(value.answers) if isinstance(value.answers, tuple) else value.answers
+        return _question_from_record(line, {**value._asdict(), "answers": answers})
     if isinstance(value, dict):
         return _question_from_record(line, value)
     if isinstance(value, tuple | list) and len(value) == 2 and isinstance(value[1], str):

@@ -100,7 +100,10 @@ def as_qrels(source: QrelsLike) -> Qrels:
             whole = False
         if not whole:
             raise UserError(f"qrels: relevance {relevance!r} of {docid!r} is not a whole number")
-        qrels.setdefault(qid, {})[docid] = max(0, int(relevance))
+        judged = qrels.setdefault(qid, {})
+        if docid in judged:
+            raise UserError(f"qrels: passage {docid!r} is judged twice for question {qid!r}")
+        judged[docid] = max(0, int(relevance))
     if not qrels:
         raise UserError("qrels: no judgement; expected {qid: {docid: relevance}} or such rows")
     return qrels

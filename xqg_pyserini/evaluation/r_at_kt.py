@@ -95,10 +95,7 @@ class RecallAtTokens:
     """
 
     def __init__(
-        self,
-        texts: Mapping[str, str] | Callable[[str], str],
-        *,
-        cache_characters: int = 10_000_000,
+        self, texts: Mapping[str, str] | Callable[[str], str], *, cache_characters: int = 10_000_000
     ) -> None:
         self._text_of = texts if callable(texts) else texts.__getitem__
         self._cache: OrderedDict[str, _Passage] = OrderedDict()
@@ -108,16 +105,13 @@ class RecallAtTokens:
     def hits(
         self, ranking: Sequence[str], answers: Iterable[str], budgets: Sequence[int]
     ) -> list[bool]:
-        """Say for each budget whether that many first tokens of a ranking hold an answer.
+        """Say for each budget, in their order, whether so many first tokens hold an answer.
 
         Args:
             ranking: Docids, best first. Passages beyond the largest budget are not looked up.
             answers: Strings to look for, any of which will do (see `span_answers`). Taken as they
                 are: case counts, and they are not tokenised.
             budgets: Numbers of tokens in any order; R@2kt is 2000.
-
-        Returns:
-            One bool for each budget, in the order of `budgets`.
 
         Raises:
             LookupError: A docid has no text in the mapping.
@@ -135,21 +129,14 @@ class RecallAtTokens:
         chain = _Chain(self._passages(ranking, ascending[-1]))
         smallest = len(ascending)  # place of the smallest budget that hits; past the end, none
         for answer in answers:
-            found = chain.find(answer)
-            if found is not None:
-                smallest = chain.first_covering(ascending[:smallest], *found)
+            place = chain.find(answer)
+            if place is not None:
+                smallest = chain.first_covering(ascending[:smallest], *place)
         enough = set(ascending[smallest:])
         return [budget in enough for budget in budgets]
 
     def token_count(self, ranking: Sequence[str], limit: int) -> int:
-        """Count the tokens of a ranking's passages, up to a limit.
-
-        Args:
-            ranking: Docids, best first.
-            limit: Where to stop counting; 5000 for the files of the XOR-Retrieve leaderboard.
-
-        Returns:
-            The smaller of `limit` and the number of tokens.
+        """Count the tokens of a ranking's passages (docids, best first), up to a limit.
 
         Raises:
             LookupError: A docid has no text in the mapping.

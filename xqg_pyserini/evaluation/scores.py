@@ -1,14 +1,13 @@
-"""Runs → scores by question, language and macro, and the tests between runs.
+"""Runs → scores by question: R@kt and ranx's measures, side by side.
 
-R@kt and ranx's metrics stand side by side as `Metric`s.  A question that a run lacks counts as a
-miss; one that cannot be scored (no answer, no relevant passage) is left out and reported.
+A question that a run lacks counts as a miss; one that cannot be scored (no answer, no relevant
+passage) is left out and reported.  Values come in, `results.Scores` come out; nothing is written.
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import combinations
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,30 +15,43 @@ from tqdm import tqdm
 
 from xqg_pyserini.data import (
     NO_LANGUAGE,
+    CorpusLike,
+    QrelsLike,
     Question,
+    QuestionsLike,
     Run,
+    RunLike,
     answer_finder,
-    read_corpus,
-    read_qrels,
-    read_run,
+    as_corpus,
+    as_qrels,
+    as_questions,
+    as_run,
     span_answers,
 )
 from xqg_pyserini.errors import UserError, warn
-from xqg_pyserini.evaluation import significance
 from xqg_pyserini.evaluation.r_at_kt import RecallAtTokens
-from xqg_pyserini.evaluation.significance import Interval
+from xqg_pyserini.evaluation.results import RunScores, Scores, is_binary
+from xqg_pyserini.settings import option
 
-TESTS = ("student", "fisher", "mcnemar")
-CORRECTIONS = ("holm", "bonferroni", "bh", "none")
-DEFAULT_METRICS = ("R@2kt", "R@5kt")
-LEVEL = 0.05
-MACRO = "macro"  # where a language's code would stand: the unweighted mean over languages
 _TOKENS = re.compile(r"R@(\d+(?:\.\d+)?)kt", re.IGNORECASE)
 _RANX = re.compile(
     r"((hit_rate|precision|recall|f1|r-precision|mrr|map|ndcg|ndcg_burges|bpref)(@[1-9]\d*)?"
     r"|rbp\.[1-9]\d?)(-l[1-9]\d*)?",
     re.IGNORECASE,
 )
+
+
+@dataclass(frozen=True)
+class ScoringSettings:
+    """What runs are scored by."""
+
+    metrics: tuple[str, ...] = option(
+        ("R@2kt", "R@5kt"), "R@kt for any budget, and ranx's: ndcg@10, mrr@10, …", metavar="M"
+    )
+    official: bool = option(
+        False, "leave out questions that a run lacks, as the official script does"
+    )
+    with_title: bool = option(False, "look for answers in titles as well")
 
 
 class Metric(NamedTuple):
@@ -51,7 +63,7 @@ class Metric(NamedTuple):
     @property
     def binary(self) -> bool:
         """Tell whether its values are 0 or 1."""
-        return self.budget is not None or self.name.lower().startswith("hit_rate")
+        return is_binary(self.name)
 
 
 def parse_metric(name: str) -> Metric:
@@ -72,245 +84,144 @@ def parse_metric(name: str) -> Metric:
     )
 
 
-@dataclass(frozen=True)
-class Scores:
-    """One run's scores by one metric: question → value, and the question's language."""
-
-    values: dict[str, float]
-    languages: Mapping[str, str]
-    binary: bool
-
-    def by_language(self) -> dict[str, dict[str, Any]]:
-        """Return language → count, hit (None for measures that are not counts), score 0-100."""
-        groups: dict[str, list[float]] = {}
-        for qid, value in self.values.items():
-            groups.setdefault(self.languages[qid], []).append(value)
-        return {
-            language: {
-                "count": len(values),
-                "hit": int(sum(values)) if self.binary else None,
-                "score": 100 * sum(values) / len(values),
-            }
-            for language, values in groups.items()
-        }
-
-    @property
-    def macro(self) -> float:
-        """Return the unweighted mean over languages, 0-100."""
-        scores = [entry["score"] for entry in self.by_language().values()]
-        return sum(scores) / len(scores)
-
-    def intervals(self, baseline: "Scores | None" = None) -> dict[str, Interval]:
-        """Return language, and `macro` → mean and its 95% confidence interval, 0-100.
-
-        With a `baseline`, they are those of the differences to it, over the questions that both
-        have.  `macro` comes first.
-        """
-        if baseline is None:
-            values = self.values
-        else:
-            theirs = baseline.values
-            values = {q: v - theirs[q] for q, v in self.values.items() if q in theirs}
-        groups: dict[str, list[float]] = {}
-        for qid, value in values.items():
-            groups.setdefault(self.languages[qid], []).append(100 * value)
-        all_values = [value for some in groups.values() for value in some]
-        names = [language for language, some in groups.items() for _ in some]
-        macro = significance.macro_interval(all_values, names)
-        return {
-            MACRO: macro,
-            **{l: significance.mean_interval(some) for l, some in groups.items()},
-        }
-
-
-@dataclass(frozen=True)
-class Test:
-    """The comparison of run `a` with run `b` by one metric; win, tie, loss are a's."""
-
-    a: str
-    b: str
-    metric: str
-    test: str
-    p: float
-    p_corrected: float
-    significant: bool
-    win: int
-    tie: int
-    loss: int
-
-
-@dataclass
-class Evaluation:
-    """What `evaluate_runs` found: `scores[run][metric]`, the tests, and what to know about them."""
-
-    scores: dict[str, dict[str, Scores]]
-    tests: list[Test]
-    test: str
-    correction: str
-    level: float
-    relevance: str | None
-    notes: list[str] = field(default_factory=list)
-    relevant: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-
-    @property
-    def runs(self) -> list[str]:
-        """Return the names of the runs in the order given."""
-        return list(self.scores)
-
-    @property
-    def metrics(self) -> list[str]:
-        """Return the names of the metrics in the order given."""
-        return list(next(iter(self.scores.values())))
-
-    def as_json(self) -> dict[str, Any]:
-        """Return what `scores.json` holds (docs/evaluation.md)."""
-        runs = {
-            run: {
-                metric: {
-                    "macro": scores.macro,
-                    "languages": scores.by_language(),
-                    "questions": {
-                        q: int(v) if scores.binary else v for q, v in scores.values.items()
-                    },
-                }
-                for metric, scores in by_metric.items()
-            }
-            for run, by_metric in self.scores.items()
-        }
-        return {"runs": runs, "tests": [vars(test) for test in self.tests]}
-
-
-def evaluate_runs(
-    questions: Sequence[Question],
-    runs: Sequence[str | Path],
-    metrics: Sequence[str] = DEFAULT_METRICS,
+def evaluate(
+    runs: Mapping[str, RunLike] | Sequence[str | Path] | RunLike,
+    questions: QuestionsLike,
+    metrics: Sequence[str] = ScoringSettings.metrics,
     *,
-    corpus: str | Path | None = None,
-    qrels: str | Path | None = None,
-    test: str = "student",
-    correction: str = "holm",
-    level: float = LEVEL,
-    official: bool = False,
-    with_title: bool = False,
-) -> Evaluation:
-    """Score run files by R@kt and ranx's metrics, and test every pair of them.
+    corpus: CorpusLike | None = None,
+    qrels: QrelsLike | None = None,
+    official: bool = ScoringSettings.official,
+    with_title: bool = ScoringSettings.with_title,
+) -> Scores:
+    """Score runs by R@kt and ranx's measures.
 
-    `corpus` is needed for R@kt and, without `qrels`, for relevance derived from the answers: then
-    a passage of the corpus is relevant if its text holds an answer string as it stands.  R@kt and
-    that relevance look at the text alone, or at title and text with `with_title`.  `official`
-    leaves questions that a run lacks out of its count, as the official script does.
+    Args:
+        runs: name → run, run files (called as their files without the ending), or one run.  A run
+            is {question: {docid: score}}, a TREC file, rows, or a DataFrame (`data.as_run`).
+        questions: a file, or values (`data.as_questions`); R@kt and relevance derived from
+            answers need their answers.
+        metrics: `R@2kt`, `R@0.5kt`, … and ranx's names: `ndcg@10`, `mrr@10`, `recall@100`, …
+        corpus: a path, docid → text, or passages (`data.as_corpus`).  Needed for R@kt and, without
+            `qrels`, for relevance: then a passage is relevant if its text holds an answer string
+            as it stands.
+        qrels: a TREC file, or {question: {docid: relevance}} (`data.as_qrels`).
+        official: leave questions that a run lacks out of its count, as the official script does.
+        with_title: look for answers in title and text, not the text alone.
+
+    Returns:
+        The scores; `print` shows a table, `compare` tests the runs against each other.
 
     Raises:
-        UserError: for files that cannot be read, a metric or test that does not exist or does not
-            fit, two runs with one name, questions of which none can be scored.
+        UserError: for what cannot be read, a measure that does not exist, two runs with one name,
+            questions of which none can be scored, a passage that the corpus lacks.
     """
-    check_choices(metrics, test, correction, level)
-    return score_runs(
-        questions,
-        _read_runs(runs),
-        metrics,
-        corpus=corpus,
-        qrels=qrels,
-        test=test,
-        correction=correction,
-        level=level,
-        official=official,
-        with_title=with_title,
-    )
+    settings = ScoringSettings(tuple(metrics), official, with_title)
+    parse_metrics(metrics)  # before anything is read
+    return score_runs(_named_runs(runs), as_questions(questions), settings, corpus, qrels)
 
 
 def score_runs(
-    questions: Sequence[Question],
     runs: Mapping[str, Run],
-    metrics: Sequence[str] = DEFAULT_METRICS,
+    questions: Sequence[Question],
+    settings: ScoringSettings,
+    corpus: CorpusLike | None = None,
+    qrels: QrelsLike | None = None,
     *,
-    corpus: str | Path | None = None,
-    qrels: str | Path | None = None,
-    test: str = "student",
-    correction: str = "holm",
-    level: float = LEVEL,
-    official: bool = False,
-    with_title: bool = False,
-    baseline: str | None = None,
     relate: bool = False,
-) -> Evaluation:
-    """Score runs as `evaluate_runs` scores run files; they are looked up by name, one at a time.
+) -> Scores:
+    """Score runs as `evaluate` does; each is looked up by its name when it is needed.
 
-    With `baseline`, the name of one of them, every other run is tested against that one alone.
     `relate` derives from the answers which passages are relevant though no metric looks at it
-    (`Evaluation.relevant`); `qrels` have it anyway.
-
-    Raises:
-        UserError: as `evaluate_runs` does, but for the reading of runs.
+    (`Scores.relevant`); `qrels` have it anyway.
     """
-    parsed = check_choices(metrics, test, correction, level)
-    evaluation = Evaluation({run: {} for run in runs}, [], test, correction, level, None)
+    parsed = parse_metrics(settings.metrics)
     budgets = [metric.budget for metric in parsed if metric.budget is not None]
     others = [metric.name for metric in parsed if metric.budget is None]
-    wanted = _look_through(evaluation, questions, runs, official)
+    scores = Scores({run: {} for run in runs})
+    wanted = _look_through(scores.notes, questions, runs, settings.official)
     derive = qrels is None and (bool(others) or relate)
-    answerable = _answerable(questions, bool(budgets) or derive, evaluation.notes)
-    texts: dict[str, str] = {}
-    relevant: dict[str, dict[str, int]] = read_qrels(qrels) if qrels is not None else {}
+    answerable = _answerable(questions, bool(budgets) or derive, scores.notes)
+    relevant = {} if qrels is None else as_qrels(qrels)
     check_inputs(questions, parsed, corpus, qrels, relate)
+    texts: dict[str, str] = {}
     if corpus is not None and (budgets or derive):
-        texts, found = _read_texts(
-            corpus, wanted, answerable if derive else {}, with_title, _enough(parsed)
+        texts, derived = _read_texts(
+            corpus, wanted, answerable if derive else {}, settings.with_title, _enough(parsed)
         )
-        relevant = found if derive else relevant
+        relevant = derived if derive else relevant
+    scores.relevant = relevant
     languages = {q.id: q.language or NO_LANGUAGE for q in questions}
-    evaluation.relevant = relevant
     scorer = RecallAtTokens(texts)
     ranx = _Ranx(questions, relevant) if others else None
     for name, run in runs.items():
         by_name: dict[Any, dict[str, float]] = {}
         if budgets:
-            by_name |= _r_at_kt(questions, run, answerable, scorer, budgets)
+            by_name |= _r_at_kt(run, answerable, scorer, budgets)
         if ranx is not None:
             by_name |= ranx.scores(run, others)
         for metric in parsed:
             values = by_name[metric.budget or metric.name]
-            if official:
+            if settings.official:
                 values = {q: v for q, v in values.items() if q in run}
             if not values:
                 raise UserError(f"run {name}: no question can be scored by {metric.name}")
-            evaluation.scores[name][metric.name] = Scores(values, languages, metric.binary)
+            scores.by_run[name][metric.name] = RunScores.of(values, languages, metric.binary)
     if others:
-        source = f"qrels {qrels}" if qrels is not None else "derived from the answers in the corpus"
+        source = "derived from the answers in the corpus"
+        if qrels is not None:
+            source = called(qrels, "qrels", "qrels ")
         scored = sum(1 for q in questions if any(relevant.get(q.id, {}).values()))
-        evaluation.relevance = (
+        scores.relevance = (
             f"{source} ({scored} of {len(questions)} questions have a relevant passage)"
         )
-    for metric in parsed:
-        evaluation.tests += _compare(evaluation, metric, baseline)
-    return evaluation
+    return scores
 
 
-def check_choices(names: Sequence[str], test: str, correction: str, level: float) -> list[Metric]:
-    """Return the metrics, or raise `UserError` where a choice is none or they do not fit."""
+def r_at_kt(
+    run: RunLike,
+    questions: QuestionsLike,
+    corpus: CorpusLike,
+    budgets: Sequence[int] = (2000, 5000),
+    *,
+    with_title: bool = False,
+) -> dict[int, RunScores]:
+    """Score one run by R@kt: whether an answer is within the first tokens retrieved.
+
+    A question that the run lacks is a miss; one without an answer to look for is not counted.
+
+    Args:
+        run: one run, as for `evaluate`.
+        questions: with their answers.
+        corpus: where the passages' texts are.
+        budgets: numbers of tokens; R@2kt is 2000.
+        with_title: look for answers in title and text, not the text alone.
+
+    Returns:
+        budget → scores: `.macro` (0-100), `.by_language`, `.by_question` (0 or 1).
+
+    Raises:
+        UserError: as `evaluate`.
+    """
+    names = {budget: f"R@{budget / 1000:g}kt" for budget in budgets}
+    metrics = tuple(names.values())
+    scores = evaluate({"run": run}, questions, metrics, corpus=corpus, with_title=with_title)
+    return {budget: scores["run"][name] for budget, name in names.items()}
+
+
+def parse_metrics(names: Sequence[str]) -> list[Metric]:
+    """Return the metrics, or raise `UserError` where one is unknown or comes twice."""
     metrics = [parse_metric(name) for name in names]
     if not metrics or len({metric.name.lower() for metric in metrics}) < len(metrics):
-        raise UserError("give each metric once, and at least one")
-    if test not in TESTS:
-        raise UserError(f"test {test!r}; expected {', '.join(TESTS)}")
-    if correction not in CORRECTIONS:
-        raise UserError(f"correction {correction!r}; expected {', '.join(CORRECTIONS)}")
-    if not 0 < level < 1:
-        raise UserError(f"level {level}; expected a number between 0 and 1")
-    for metric in metrics:
-        if test == "mcnemar" and not metric.binary:
-            raise UserError(
-                f"mcnemar takes measures of hit or miss (R@kt, hit_rate@k), not {metric.name}; "
-                "choose --test student or fisher"
-            )
+        raise UserError("give each metric once, and at least one", about="metrics")
     return metrics
 
 
 def check_inputs(
     questions: Sequence[Question],
     metrics: Sequence[Metric],
-    corpus: str | Path | None,
-    qrels: str | Path | None,
+    corpus: CorpusLike | None,
+    qrels: QrelsLike | None,
     relate: bool = False,
 ) -> None:
     """Raise `UserError` where the metrics look for answers and there are none, or no texts."""
@@ -319,8 +230,13 @@ def check_inputs(
     if budgets or derive:
         _answerable(questions, True, [])
         if corpus is None:
-            why = "R@kt" if budgets else "relevance derived from the answers (or give --qrels)"
-            raise UserError(f"{why} needs the passages' texts: give --corpus")
+            if budgets:
+                raise UserError("R@kt needs the passages' texts: give the corpus", about="corpus")
+            raise UserError(
+                "relevance derived from the answers needs the passages' texts: give the corpus, "
+                "or qrels",
+                about=("corpus", "qrels"),
+            )
 
 
 def run_name(path: str | Path) -> str:
@@ -329,23 +245,47 @@ def run_name(path: str | Path) -> str:
     return Path(name).stem
 
 
-def _read_runs(paths: Sequence[str | Path]) -> dict[str, Run]:
-    runs: dict[str, Run] = {}
-    names: dict[str, str | Path] = {}
-    for path in paths:
+def _named_runs(runs: Any) -> dict[str, Run]:
+    """Return name → run of all that `evaluate` takes for runs."""
+    if isinstance(runs, str | Path):
+        return {run_name(runs): as_run(runs)}
+    if isinstance(runs, Mapping) and runs:
+        # a run's values are {docid: score}; what names runs has anything else
+        hits: Any = next((hits for hits in runs.values() if not _is_empty(hits)), {})
+        if isinstance(hits, Mapping) and all(_is_number(score) for score in hits.values()):
+            return {"run": as_run(runs)}
+        return {str(name): as_run(run) for name, run in runs.items()}
+    if hasattr(runs, "itertuples"):
+        return {"run": as_run(runs)}
+    values = list(runs)
+    if not values:
+        raise UserError("no run to evaluate", about="runs")
+    if not all(isinstance(value, str | Path) for value in values):
+        return {"run": as_run(values)}
+    paths: dict[str, str | Path] = {}
+    for path in values:
         name = run_name(path)
-        if name in names:
-            raise UserError(f"{names[name]} and {path} are both the run {name!r}; rename one")
-        names[name] = path
-    for name, path in names.items():
-        runs[name] = read_run(path)
-    if not runs:
-        raise UserError("no run to evaluate")
-    return runs
+        if name in paths:
+            raise UserError(f"{paths[name]} and {path} are both the run {name!r}; rename one")
+        paths[name] = path
+    return {name: as_run(path) for name, path in paths.items()}
+
+
+def _is_empty(value: Any) -> bool:
+    return isinstance(value, Mapping) and not value
+
+
+def _is_number(value: Any) -> bool:
+    return not isinstance(value, str | Mapping) and hasattr(value, "__float__")
+
+
+def called(source: Any, otherwise: str = "the corpus", before: str = "") -> str:
+    """Return what to call an input: its path, or what it is."""
+    return f"{before}{source}" if isinstance(source, str | Path) else otherwise
 
 
 def _look_through(
-    evaluation: Evaluation, questions: Sequence[Question], runs: Mapping[str, Run], official: bool
+    notes: list[str], questions: Sequence[Question], runs: Mapping[str, Run], official: bool
 ) -> dict[str, str]:
     """Note which questions runs lack; return the passages that are retrieved, each with a run."""
     ids = {question.id for question in questions}
@@ -357,7 +297,7 @@ def _look_through(
             raise UserError(f"run {name}: none of its questions is in the questions file")
         if missing:
             what = "left out" if official else "counted as misses"
-            evaluation.notes.append(f"run {name} lacks {missing} of {len(ids)} questions, {what}")
+            notes.append(f"run {name} lacks {missing} of {len(ids)} questions, {what}")
         if foreign:
             warn(f"run {name} has {foreign} questions that the questions file does not; left out")
     return wanted
@@ -370,22 +310,22 @@ def _answerable(
     if not needed:
         return {}
     answers = {question.id: span_answers(question.answers) for question in questions}
-    found = {qid: some for qid, some in answers.items() if some}
-    if not found:
+    answerable = {qid: strings for qid, strings in answers.items() if strings}
+    if not answerable:
         raise UserError(
             "no question has an answer to look for (answers, other than yes and no): "
             "R@kt and relevance derived from answers need them"
         )
-    if len(found) < len(answers):
+    if len(answerable) < len(answers):
+        without = len(answers) - len(answerable)
         notes.append(
-            f"{len(answers) - len(found)} of {len(answers)} questions have no answer to look for "
-            "and are not counted"
+            f"{without} of {len(answers)} questions have no answer to look for and are not counted"
         )
-    return found
+    return answerable
 
 
 def _read_texts(
-    corpus: str | Path,
+    corpus: CorpusLike,
     wanted: Mapping[str, str],
     answers: Mapping[str, list[str]],
     with_title: bool,
@@ -400,7 +340,7 @@ def _read_texts(
     relevant: dict[str, dict[str, int]] = {}
     counts: Counter[str] = Counter()
     find = answer_finder(answers)
-    for line, passage in tqdm(read_corpus(corpus), "reading", unit=" passages", disable=None):
+    for line, passage in tqdm(as_corpus(corpus), "reading", unit=" passages", disable=None):
         text = passage.full if with_title else passage.text
         if passage.id in wanted:
             if passage.id in texts:
@@ -412,7 +352,8 @@ def _read_texts(
                 relevant.setdefault(qid, {})[passage.id] = 1
     for docid, run in wanted.items():
         if docid not in texts:
-            raise UserError(f"run {run}: passage {docid!r} is not in {corpus}")
+            where = called(corpus)
+            raise UserError(f"run {run}: passage {docid!r} is not in {where}")
     for qid, count in counts.items():
         # those that no run retrieved count, but by their number alone: it bounds the ideal ranking
         known = relevant.setdefault(qid, {})
@@ -436,19 +377,13 @@ def _enough(metrics: Sequence[Metric]) -> int | None:
 
 
 def _r_at_kt(
-    questions: Sequence[Question],
-    run: Run,
-    answerable: Mapping[str, list[str]],
-    scorer: RecallAtTokens,
-    budgets: Sequence[int],
+    run: Run, answerable: Mapping[str, list[str]], scorer: RecallAtTokens, budgets: Sequence[int]
 ) -> dict[Any, dict[str, float]]:
     values: dict[Any, dict[str, float]] = {budget: {} for budget in budgets}
-    for question in tqdm(questions, "R@kt", unit=" questions", disable=None):
-        if question.id in answerable:
-            ranking = list(run.get(question.id, ()))
-            hits = scorer.hits(ranking, answerable[question.id], budgets)
-            for budget, hit in zip(budgets, hits, strict=True):
-                values[budget][question.id] = int(hit)
+    for qid, answers in tqdm(answerable.items(), "R@kt", unit=" questions", disable=None):
+        hits = scorer.hits(list(run.get(qid, ())), answers, budgets)
+        for budget, hit in zip(budgets, hits, strict=True):
+            values[budget][qid] = int(hit)
     return values
 
 
@@ -470,8 +405,8 @@ class _Ranx:
         self._judged = list(judged)
         self._arrays = python_dict_to_typed_list
         best_first = {
-            qid: dict(sorted(some.items(), key=lambda item: -item[1]))
-            for qid, some in judged.items()
+            qid: dict(sorted(docids.items(), key=lambda item: -item[1]))
+            for qid, docids in judged.items()
         }
         self._relevant = self._arrays(best_first, sort=False)
 
@@ -488,52 +423,11 @@ class _Ranx:
         names = [metric.lower() for metric in metrics]  # nDCG@10 is ranx's ndcg@10
         # a metric alone, of arrays, ranx looks up by a wrong name: one is given twice
         by_name = ranx.evaluate(self._relevant, hits, [*names, names[0]], return_mean=False)
-        found = {}
+        values = {}
         for metric, name in zip(metrics, names, strict=True):
-            found[metric] = dict(zip(self._judged, map(float, by_name[name]), strict=True))
-            if any(value != value for value in found[metric].values()):
+            values[metric] = dict(zip(self._judged, map(float, by_name[name]), strict=True))
+            if any(value != value for value in values[metric].values()):
                 raise UserError(
                     f"{metric} is not defined here: it needs passages judged not relevant"
                 )
-        return found
-
-
-def paired(
-    evaluation: Evaluation, metric: str, a: str, b: str
-) -> tuple[list[float], list[float], list[str]]:
-    """Return two runs' values for the questions that both are scored on, and these' languages."""
-    first, second = (evaluation.scores[run][metric] for run in (a, b))
-    both = [qid for qid in first.values if qid in second.values]
-    if not both:
-        raise UserError(f"runs {a} and {b} have no scored question in common")
-    values = ([one.values[qid] for qid in both] for one in (first, second))
-    return *values, [first.languages[qid] for qid in both]  # type: ignore[return-value]
-
-
-def p_value(test: str, x: Sequence[float], y: Sequence[float], languages: Sequence[str]) -> float:
-    """Return the p-value of one of `TESTS` for two runs' values, question by question."""
-    if test == "student":
-        return significance.student(x, y)
-    if test == "mcnemar":
-        return significance.mcnemar(x, y)
-    return significance.fisher(x, y, languages)
-
-
-def _compare(evaluation: Evaluation, metric: Metric, baseline: str | None = None) -> list[Test]:
-    """Test all pairs of runs, or all against one, by one metric: one family for the correction."""
-    results = []
-    pairs: Iterable[tuple[str, str]] = combinations(evaluation.runs, 2)
-    if baseline is not None:
-        pairs = ((run, baseline) for run in evaluation.runs if run != baseline)
-    for a, b in pairs:
-        x, y, languages = paired(evaluation, metric.name, a, b)
-        p = p_value(evaluation.test, x, y, languages)
-        results.append((a, b, p, significance.win_tie_loss(x, y)))
-    if not results:
-        return []
-    ps = [p for _, _, p, _ in results]
-    corrected = significance.correct(ps, evaluation.correction)  # type: ignore[arg-type]
-    return [
-        Test(a, b, metric.name, evaluation.test, p, float(q), bool(q <= evaluation.level), *wtl)
-        for (a, b, p, wtl), q in zip(results, corrected, strict=True)
-    ]
+        return values

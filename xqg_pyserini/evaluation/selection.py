@@ -66,17 +66,17 @@ def deal(
         members.setdefault(group, []).append(qid)
     if not 2 <= folds <= len(members):
         raise ValueError(f"{folds} folds of {len(members)} groups; expected from 2 to that many")
-    some = list(members.values())
-    drawn = [some[i] for i in np.random.default_rng(seed).permutation(len(some))]
+    listed = list(members.values())
+    drawn = [listed[i] for i in np.random.default_rng(seed).permutation(len(listed))]
     sizes = [0] * folds
     held: list[dict[str, int]] = [{} for _ in range(folds)]
     fold_of: dict[str, int] = {}
     for group_members in sorted(drawn, key=len, reverse=True):
-        spoken = [languages[qid] for qid in group_members]
-        load = [(sum(held[f].get(l, 0) for l in spoken), sizes[f], f) for f in range(folds)]
+        own = [languages[qid] for qid in group_members]
+        load = [(sum(held[f].get(l, 0) for l in own), sizes[f], f) for f in range(folds)]
         _, _, fold = min(load)
         sizes[fold] += len(group_members)
-        for qid, language in zip(group_members, spoken, strict=True):
+        for qid, language in zip(group_members, own, strict=True):
             held[fold][language] = held[fold].get(language, 0) + 1
             fold_of[qid] = fold
     return fold_of
@@ -87,7 +87,7 @@ def macro(values: Values, languages: Mapping[str, str], of: Sequence[str]) -> fl
     groups: dict[str, list[float]] = {}
     for qid in of:
         groups.setdefault(languages[qid], []).append(values[qid])
-    return sum(sum(some) / len(some) for some in groups.values()) / len(groups)
+    return sum(sum(group) / len(group) for group in groups.values()) / len(groups)
 
 
 def choose(
@@ -105,10 +105,10 @@ def choose(
         ValueError: A language has all its questions in one fold, so that nothing can be chosen.
 
     """
-    spoken = sorted({languages[qid] for qid in fold_of}) if per_language else [None]
+    chosen_for = sorted({languages[qid] for qid in fold_of}) if per_language else [None]
     choices = []
     for fold in range(max(fold_of.values()) + 1):
-        for language in spoken:
+        for language in chosen_for:
             others = [
                 qid
                 for qid, other in fold_of.items()
@@ -129,8 +129,8 @@ def held_out(
 ) -> dict[str, float]:
     """Return each question's score by the run that was chosen without its fold."""
     chosen = {(choice.fold, choice.language): choice.run for choice in choices}
-    found = {}
+    held_out_scores = {}
     for qid, fold in fold_of.items():
         run = chosen.get((fold, None)) or chosen[fold, languages[qid]]
-        found[qid] = scores[run][qid]
-    return found
+        held_out_scores[qid] = scores[run][qid]
+    return held_out_scores

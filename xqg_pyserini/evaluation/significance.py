@@ -1,7 +1,10 @@
 """Significance and confidence: of two runs' difference, and of a mean, question by question.
 
 This module knows arrays. It refuses to know runs, metrics, files and tables: whoever calls has
-lined up the two runs' scores by question, with a number for every question.
+lined up the two runs' scores by question.  `a` and `b` are the scores of two runs, shape
+(questions,), in one order; `values` are scores or differences, shape (questions,); `groups` has
+the group of each question, e.g. its language.  All raise ValueError where shapes differ, are empty
+or not 1-D, or a number is not finite.
 
 Every test is two-sided and symmetric: swapping the runs gives the same p-value, to the last bit.
 A p-value is for one pair of runs; for several pairs, see `correct`.  An interval takes scores, or
@@ -50,19 +53,8 @@ _SIGNS_AT_A_TIME = 1_000_000
 def student(a: ArrayLike, b: ArrayLike) -> float:
     """Compute the p-value of the paired t-test (Student, 1908), by ranx.
 
-    t = mean(d) / (sd(d) / sqrt(n)) with d = a - b, against n - 1 degrees of freedom.
-
-    Args:
-        a: Scores of one run, shape (questions,).
-        b: Scores of the other, same shape and order.
-
-    Returns:
-        The p-value; 1.0 where t is undefined (equal runs, or a single question), for which ranx
-        gives NaN.
-
-    Raises:
-        ValueError: Shapes differ, are empty or not 1-D, or a score is not finite.
-
+    t = mean(d) / (sd(d) / sqrt(n)) with d = a - b, against n - 1 degrees of freedom.  It is 1.0
+    where t is undefined (equal runs, or a single question), for which ranx gives NaN.
     """
     first, second = aligned(a, b)
     # ranx takes a second to import, and is only needed here.
@@ -83,16 +75,7 @@ def mcnemar(a: ArrayLike, b: ArrayLike) -> float:
 
         p = min(1, 2 * sum(C(n, i) for i in 0..k) / 2**n)
 
-    Args:
-        a: Hits of one run, shape (questions,); 0 or 1, or bools.
-        b: Hits of the other, same shape and order.
-
-    Returns:
-        The p-value; 1.0 where the runs hit the same questions.
-
-    Raises:
-        ValueError: A score is neither 0 nor 1, or shapes differ, are empty or not 1-D.
-
+    and 1.0 where the runs hit the same questions.  A score that is neither 0 nor 1 is a ValueError.
     """
     first, second = aligned(a, b)
     for scores in (first, second):
@@ -109,12 +92,7 @@ def mcnemar(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def fisher(
-    a: ArrayLike,
-    b: ArrayLike,
-    groups: Sequence[Hashable],
-    *,
-    draws: int = 10_000,
-    seed: int = 42,
+    a: ArrayLike, b: ArrayLike, groups: Sequence[Hashable], *, draws: int = 10_000, seed: int = 42
 ) -> float:
     """Compute the p-value of Fisher's randomisation test (1935) on the macro difference.
 
@@ -125,22 +103,9 @@ def fisher(
 
         p = (1 + c) / (1 + draws)
 
-    which is never 0 (Phipson & Smyth, 2010, doi:10.2202/1544-6115.1585).
-
-    Args:
-        a: Scores of one run, shape (questions,).
-        b: Scores of the other, same shape and order.
-        groups: The group of each question, e.g. its language; one name for all gives the plain
-            test on the mean.
-        draws: Number of sign vectors drawn.
-        seed: The same seed and scores give the same p-value, whatever was tested before.
-
-    Returns:
-        The p-value, between 1 / (1 + draws) and 1.
-
-    Raises:
-        ValueError: Shapes differ, are empty or not 1-D, a score is not finite, or `draws` < 1.
-
+    which is never 0 (Phipson & Smyth, 2010, doi:10.2202/1544-6115.1585).  One group for all gives
+    the plain test on the mean; the same seed and scores give the same p-value, whatever was tested
+    before.
     """
     first, second = aligned(a, b)
     if len(groups) != len(first):
@@ -180,16 +145,8 @@ def correct(p_values: ArrayLike, method: Correction) -> NDArray[np.float64]:
     * ``bh``: min over j >= i of m / j * p_(j) (Benjamini & Hochberg, 1995). Bounds the expected
       share of false discoveries among the discoveries.
 
-    Args:
-        p_values: One for each test of the family, shape (tests,); may be empty.
-        method: One of the above.
-
-    Returns:
-        Adjusted p-values, shape (tests,), to be compared with the level itself.
-
-    Raises:
-        ValueError: A p-value is outside 0..1, or the method is unknown.
-
+    Both are of shape (tests,), which may be empty; what is returned is to be compared with the
+    level itself.  A p-value outside 0..1 or an unknown method is a ValueError.
     """
     given = np.asarray(p_values, dtype=np.float64)
     if given.ndim != 1:
@@ -217,16 +174,7 @@ def correct(p_values: ArrayLike, method: Correction) -> NDArray[np.float64]:
 
 
 def win_tie_loss(a: ArrayLike, b: ArrayLike) -> tuple[int, int, int]:
-    """Count the questions on which the first run scores above, the same as, and below the second.
-
-    Args:
-        a: Scores of the first run, shape (questions,).
-        b: Scores of the second, same shape and order.
-
-    Raises:
-        ValueError: Shapes differ, are empty or not 1-D, or a score is not finite.
-
-    """
+    """Count the questions on which run a scores above, the same as, and below run b."""
     first, second = aligned(a, b)
     wins = int(np.count_nonzero(first > second))
     losses = int(np.count_nonzero(first < second))
@@ -238,18 +186,8 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval
 
         mean ± t(n - 1) · s / sqrt(n)
 
-    with s the sample's standard deviation and t(n - 1) the quantile of (1 + confidence) / 2.
-
-    Args:
-        values: Scores, or differences of two runs' scores, shape (questions,).
-        confidence: Share of such intervals that hold the true mean, 0 to 1.
-
-    Returns:
-        In the unit of the values; not cut at a measure's bounds.  One question has no interval.
-
-    Raises:
-        ValueError: Values are empty, not 1-D or not finite, or the confidence is not in 0..1.
-
+    with s the sample's standard deviation and t(n - 1) the quantile of (1 + confidence) / 2; in the
+    unit of the values, not cut at a measure's bounds.  One question has no interval.
     """
     return macro_interval(values, np.zeros(np.shape(values)[:1], dtype=int).tolist(), confidence)
 
@@ -278,14 +216,6 @@ def macro_mean(values: ArrayLike, groups: Sequence[Hashable]) -> MacroMean:
     the last by Welch (1947) and Satterthwaite (1946).  With one group this is Student's.  Where
     the questions of one language are translations of another's, the means are not independent, and
     the error is too small.
-
-    Args:
-        values: Scores, or differences of two runs' scores, shape (questions,).
-        groups: The group of each question, e.g. its language.
-
-    Raises:
-        ValueError: Values are empty, not 1-D or not finite, or groups do not line up with them.
-
     """
     given = np.asarray(values, dtype=np.float64)
     if given.ndim != 1 or not given.size or not np.isfinite(given).all():
@@ -317,20 +247,9 @@ def macro_interval(
 
         mean ± t(freedom) · error
 
-    with t(f) the quantile of (1 + confidence) / 2 of Student's distribution; see `macro_mean`.
-
-    Args:
-        values: Scores, or differences of two runs' scores, shape (questions,).
-        groups: The group of each question, e.g. its language.
-        confidence: Share of such intervals that hold the true mean, 0 to 1.
-
-    Returns:
-        In the unit of the values; not cut at a measure's bounds.  There is no interval where a
-        group has a single question, since its variance is not known.
-
-    Raises:
-        ValueError: As `macro_mean`, or the confidence is not in 0..1.
-
+    with t(f) the quantile of (1 + confidence) / 2 of Student's distribution; see `macro_mean`.  It
+    is in the unit of the values, not cut at a measure's bounds.  There is none where a group has a
+    single question, since its variance is not known.
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")

@@ -4,17 +4,36 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from xqg_pyserini.data import LANGUAGE_CODE, Question, Run, read_corpus
+from xqg_pyserini.data import (
+    LANGUAGE_CODE,
+    CorpusLike,
+    Question,
+    QuestionsLike,
+    RunLike,
+    as_corpus,
+    as_questions,
+    as_run,
+)
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.evaluation.r_at_kt import RecallAtTokens
+from xqg_pyserini.evaluation.scores import called
 from xqg_pyserini.files import read_lines, writing
+from xqg_pyserini.settings import option
 
 TOKENS = 5000  # what R@5kt looks at
+
+
+@dataclass(frozen=True)
+class SubmissionSettings:
+    """How the leaderboard file is written."""
+
+    with_title: bool = option(False, "write title and text, not text alone")
 
 
 class Submission(NamedTuple):
@@ -26,11 +45,11 @@ class Submission(NamedTuple):
 
 
 def write_submission(
-    questions: Sequence[Question],
-    run: Run,
-    corpus: str | Path,
+    questions: QuestionsLike,
+    run: RunLike,
+    corpus: CorpusLike,
     output: str | Path,
-    with_title: bool = False,
+    with_title: bool = SubmissionSettings.with_title,
 ) -> Submission:
     """Write a run as an XOR-Retrieve file, all questions in it, texts from the corpus.
 
@@ -40,21 +59,28 @@ def write_submission(
     Raises:
         UserError: for a question without language, a passage that the corpus does not hold.
     """
+    questions, run = as_questions(questions), as_run(run)
     for question in questions:
         if question.language is None:
-            raise UserError(f"question {question.id!r} has no language: give --language xx")
+            raise UserError(
+                f"question {question.id!r} has no language: give one for all, or questions with "
+                "lang",
+                about="language",
+            )
     wanted = {docid for q in questions for docid in run.get(q.id, ())}
     if not wanted:
         raise UserError("the run has no hit for any of the questions")
     texts: dict[str, str] = {}
-    for line, passage in tqdm(read_corpus(corpus), "reading", unit=" passages", disable=None):
+    for line, passage in tqdm(as_corpus(corpus), "reading", unit=" passages", disable=None):
         if passage.id in wanted:
             if passage.id in texts:
                 raise line.error(f"passage id {passage.id!r} again; ids must be unique")
             texts[passage.id] = passage.full if with_title else passage.text
     missing = sorted(wanted - texts.keys())
     if missing:
-        raise UserError(f"passage {missing[0]!r} of the run is not in {corpus}")
+        raise UserError(
+            f"passage {missing[0]!r} of the run is not in {called(corpus, 'the corpus')}"
+        )
     rankings = {q.id: list(run.get(q.id, ())) for q in questions}
     with writing(output) as file:
         for i, question in enumerate(questions):
@@ -87,7 +113,7 @@ def _summary(entries: Sequence[tuple[str, list[str]]], scorer: RecallAtTokens) -
 
 
 def check_submission(
-    path: str | Path, questions: Sequence[Question], corpus: str | Path | None = None
+    path: str | Path, questions: QuestionsLike, corpus: CorpusLike | None = None
 ) -> Submission:
     """Validate an XOR-Retrieve file against the questions and, if given, the corpus.
 
@@ -98,11 +124,11 @@ def check_submission(
         UserError: for the first thing that is wrong.
     """
     entries = _read_entries(Path(path))
-    known = {question.id: question for question in questions}
+    known = {question.id: question for question in as_questions(questions)}
     seen: set[str] = set()
     for i, entry in enumerate(entries):
         _check_entry(f"{path}, entry {i + 1}", entry, known, seen)
-    missing = [question.id for question in questions if question.id not in seen]
+    missing = [qid for qid in known if qid not in seen]
     if missing:
         raise UserError(
             f"{path}: {len(missing)} questions are missing, the first is {missing[0]!r}"
@@ -141,14 +167,16 @@ def _check_entry(where: str, entry: Any, known: dict[str, Question], seen: set[s
         raise UserError(f"{where}: {language!r} is not a language code such as ar or ja")
 
 
-def _check_texts(path: Path, entries: Iterable[Any], corpus: str | Path) -> None:
+def _check_texts(path: Path, entries: Iterable[Any], corpus: CorpusLike) -> None:
     wanted = {_digest(text): entry["id"] for entry in entries for text in entry["ctxs"]}
-    for _, passage in tqdm(read_corpus(corpus), "reading", unit=" passages", disable=None):
+    for _, passage in tqdm(as_corpus(corpus), "reading", unit=" passages", disable=None):
         wanted.pop(_digest(passage.text), None)
         wanted.pop(_digest(passage.full), None)
     if wanted:
         qid = next(iter(wanted.values()))
-        raise UserError(f"{path}: a text of question {qid!r} is no passage of {corpus}")
+        raise UserError(
+            f"{path}: a text of question {qid!r} is no passage of {called(corpus, 'the corpus')}"
+        )
 
 
 def _digest(text: str) -> bytes:

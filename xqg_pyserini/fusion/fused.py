@@ -63,9 +63,7 @@ class FusedStores:
                 f"{self.passages.path} and were skipped"
             )
         self.languages = self.choose_languages(fusion.languages)
-        if fusion.form == "sum" and not self.liberties.allow_unequal:
-            for mixed in self.mixes:
-                self.refuse_unequal(mixed)
+        self._check_counts()
 
     @property
     def mixes(self) -> list[Languages]:
@@ -120,6 +118,11 @@ class FusedStores:
                 f"passages without queries, of {self.passages.n}, keep their own embedding: "
                 f"{', '.join(counted)}"
             )
+
+    def _check_counts(self) -> None:
+        if self.fusion.form == "sum" and not self.liberties.allow_unequal:
+            for mixed in self.mixes:
+                self.refuse_unequal(mixed)
 
     def refuse_unequal(self, languages: Languages) -> None:
         """Raise `UserError` unless all passages have one number of queries in these languages."""

@@ -15,15 +15,26 @@ import numpy as np
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.fusion.formula import Centers, Fusion, unit
 from xqg_pyserini.fusion.fused import FusedStores, Liberties
+from xqg_pyserini.settings import check_values, option
 from xqg_pyserini.stores import Block, QueryStore, StorePair, VectorStore
 
-SAMPLE = 1000
-SEED = 42
 # from where on words are said; the numbers stand beside them
 SPREAD = 0.02  # of lengths: standard deviation by mean
 COMMON = 0.25  # share of the squared length that all passages have in common
 POINT = 0.01  # of the mean queries: less than this is no change
 NEAR_ONE = {"float32": 1e-3, "float16": 5e-3}  # how far from 1 a normalised vector's length may be
+
+
+@dataclass(frozen=True)
+class ExaminingSettings:
+    """Which passages are compared, and what becomes of queries for others."""
+
+    sample: int = option(1000, "passages to compare", metavar="N")
+    seed: int = option(42, "of the sample", least=0)
+    skip_unknown: bool = option(False, "leave out queries for passages that are not there")
+
+    def __post_init__(self) -> None:
+        check_values(self)
 
 
 class Lengths(NamedTuple):
@@ -111,9 +122,9 @@ def examine_stores(
     passages: str | Path | VectorStore,
     queries: str | Path | QueryStore | None = None,
     *,
-    sample: int = SAMPLE,
-    seed: int = SEED,
-    skip_unknown: bool = False,
+    sample: int = ExaminingSettings.sample,
+    seed: int = ExaminingSettings.seed,
+    skip_unknown: bool = ExaminingSettings.skip_unknown,
 ) -> Geometry:
     """Measure a passage store and, where given, the query store beside it.
 
@@ -128,7 +139,7 @@ def examine_stores(
         UserError: where a store is damaged, the two do not fit, or the sample is below 2.
     """
     if sample < 2:
-        raise UserError(f"--sample is {sample}; expected 2 or more passages to compare")
+        raise UserError(f"sample is {sample}; expected 2 or more passages to compare", "sample")
     store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
     centers: Centers | None = None
     pair = StorePair(store, None)

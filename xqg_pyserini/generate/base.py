@@ -1,7 +1,7 @@
 """What every generator shares: prompts, cutting, batches, the order of results.
 
 A backend implements `_load` and `_sample`, and is named in `settings.BACKENDS`.
-This room knows passages and texts; it knows no files of queries, no shards and no job.
+This module knows passages and texts; it knows no files of queries, no shards and no job.
 """
 
 import importlib
@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 from xqg_pyserini.data import Passage
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.generate.prompting import PromptMaker
+from xqg_pyserini.generate.prompts import PromptMaker
 from xqg_pyserini.generate.sampling import sample_keys
-from xqg_pyserini.generate.settings import BACKENDS, GeneratorSettings
+from xqg_pyserini.generate.settings import BACKENDS, GeneratorSettings, JobSettings
+from xqg_pyserini.models.engines import Computing
 from xqg_pyserini.models.pretrained import load_tokenizer, torch_device
 
 Queries = dict[str, tuple[str, ...]]
@@ -34,9 +35,10 @@ class QueryGenerator:
     A subclass implements `_load` and `_sample`, and sets `tokenizer` in the former.
 
     Args:
-        settings: what decides the queries.
+        settings: what decides the queries, complete.
         device: "auto" (cuda where there is one), "cpu", "cuda:1", …
         batch_size: queries written together; a batch has batch_size / num_queries prompts.
+        threads: CPU threads; None for what the libraries choose.
 
     Attributes:
         exact: whether a query depends on (seed, passage, language, index) alone; if not, it
@@ -48,19 +50,15 @@ class QueryGenerator:
     tokenizer: Any
 
     def __init__(
-        self, settings: GeneratorSettings, device: str = "auto", batch_size: int = 64
+        self, settings: GeneratorSettings, device: str, batch_size: int, threads: int | None
     ) -> None:
-        if batch_size < 1:
-            raise UserError(f"batch size {batch_size}; expected 1 or more")
-        self.settings, self.batch_size, self.cut = settings, batch_size, 0
-        self.device = torch_device(device)
+        self.settings, self.batch_size, self.threads = settings, batch_size, threads
+        self.device, self.cut = torch_device(device), 0
         self.tokenizer = load_tokenizer(settings.model)
         if settings.chat and not getattr(self.tokenizer, "chat_template", None):
-            raise UserError(
-                f"the tokenizer of {settings.model!r} has no chat template; leave --chat out"
-            )
+            raise UserError(f"the tokenizer of {settings.model!r} has no chat template", "chat")
         self._maker = PromptMaker(
-            self.tokenizer, settings.prompt, settings.max_input_tokens, settings.chat
+            self.tokenizer, settings.template, settings.longest_input, bool(settings.chat)
         )
         self._load()
 
@@ -89,10 +87,12 @@ class QueryGenerator:
             where the model wrote nothing.
         """
         rows: list[dict[str, tuple[str, ...]]] = [{} for _ in passages]
-        for batch in self._batches(self._prompts(passages)):
-            for prompt, texts in zip(batch, self._sample(batch), strict=True):
-                rows[prompt.passage][prompt.language] = tuple(" ".join(t.split()) for t in texts)
-            progress(len(batch) * self.settings.num_queries)
+        with Computing(threads=self.threads).limited():
+            for batch in self._batches(self._prompts(passages)):
+                for prompt, texts in zip(batch, self._sample(batch), strict=True):
+                    lines = tuple(" ".join(text.split()) for text in texts)
+                    rows[prompt.passage][prompt.language] = lines
+                progress(len(batch) * self.settings.num_queries)
         return [{l: row[l] for l in self.settings.languages} for row in rows]
 
     # ------------------------------------------------------------ prompts
@@ -119,13 +119,17 @@ class QueryGenerator:
 
 
 def load_generator(
-    settings: GeneratorSettings, device: str = "auto", batch_size: int = 64
+    settings: GeneratorSettings,
+    device: str = "auto",
+    batch_size: int = JobSettings.batch_size,
+    threads: int | None = JobSettings.threads,
 ) -> QueryGenerator:
     """Load the generator that the settings name.
 
     Raises `UserError` for a model that cannot be loaded, is no generator, or cannot be run so.
     """
-    return _backend(settings)(settings, device, batch_size)
+    settings = settings.complete(device)
+    return _backend(settings)(settings, device, batch_size, threads)
 
 
 def prepare_generator(settings: GeneratorSettings) -> None:
@@ -134,5 +138,5 @@ def prepare_generator(settings: GeneratorSettings) -> None:
 
 
 def _backend(settings: GeneratorSettings) -> type[QueryGenerator]:
-    module, name = BACKENDS[settings.backend]
+    module, name = BACKENDS[str(settings.kind)]
     return getattr(importlib.import_module(f"xqg_pyserini.generate.{module}"), name)

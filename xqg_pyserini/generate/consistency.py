@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -56,9 +55,9 @@ def better_passages(vectors: np.ndarray, own: np.ndarray, store: VectorStore) ->
         above += surely.sum(axis=1)
         queries, passages = np.nonzero((scores >= low[:, None]) & ~surely)
         for i in range(0, len(queries), _PAIRS):
-            some, there = queries[i : i + _PAIRS], passages[i : i + _PAIRS]
-            won = _inner(vectors[some], block[there]) > own[some]
-            above += np.bincount(some[won], minlength=len(vectors))
+            near, rivals = queries[i : i + _PAIRS], passages[i : i + _PAIRS]
+            won = _inner(vectors[near], block[rivals]) > own[near]
+            above += np.bincount(near[won], minlength=len(vectors))
     return above
 
 
@@ -67,18 +66,19 @@ def _inner(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a.astype(np.float64) * b.astype(np.float64)).sum(axis=1)
 
 
-_TYPES: dict[str, np.dtype] = {"score": np.dtype("<f4"), "near": np.dtype("u1")}
+QUANTILE, WITHIN = "quantile", "within"  # what consistency drops a query for
+_TYPES: dict[str, np.dtype] = {QUANTILE: np.dtype("<f4"), WITHIN: np.dtype("u1")}
 
 
 class ScoreFiles:
     """Scores (float32) and verdicts on ranks (one byte) of queries, by language, in their order.
 
-    Values of two kinds, "score" and "near", are appended, and read back from any place.
+    Values of two kinds, called by what they decide, are appended, and read back from any place.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._files: dict[tuple[str, str], IO[bytes]] = {}
+        self._mapped: dict[Path, np.ndarray] = {}  # those that are read
 
     def resume(self, sizes: Mapping[str, int]) -> None:
         """Forget what was appended after a checkpoint: language → queries that had been."""
@@ -91,26 +91,23 @@ class ScoreFiles:
 
     def append(self, kind: str, language: str, values: np.ndarray) -> None:
         """Append the values of some queries of a language."""
-        key = kind, language
-        if key not in self._files:
-            self._files[key] = open(self._path(*key), "ab")  # noqa: SIM115 (closed by `close`)
-        self._files[key].write(values.astype(_TYPES[kind]).tobytes())
+        with open(self._path(kind, language), "ab") as file:
+            file.write(values.astype(_TYPES[kind]).tobytes())
 
     def flush(self) -> None:
         """Write everything through to disk."""
-        for file in self._files.values():
-            file.flush()
-            os.fsync(file.fileno())
+        for path in self.folder.glob("*.scores"):
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
 
     def take(self, kind: str, language: str, start: int, number: int) -> np.ndarray:
         """Return the values of `number` queries of a language, from query `start` on."""
-        key, dtype = (kind, language), _TYPES[kind]
+        path = self._path(kind, language)
         if not number:
-            return np.empty(0, dtype)  # a language of which no query came so far has no file
-        if key not in self._files:
-            self._files[key] = open(self._path(*key), "rb")  # noqa: SIM115 (closed by `close`)
-        self._files[key].seek(start * dtype.itemsize)
-        return np.frombuffer(self._files[key].read(number * dtype.itemsize), dtype)
+            return np.empty(0, _TYPES[kind])  # a language of which no query came has no file
+        if path not in self._mapped:
+            self._mapped[path] = np.memmap(path, _TYPES[kind], "r")
+        return self._mapped[path][start : start + number]
 
     def quantile(self, language: str, share: float) -> float:
         """Return the `share`-quantile of all scores of a language, exactly.
@@ -120,8 +117,8 @@ class ScoreFiles:
         scores are sorted as far as needed in a mapped copy of their file, not in memory.
         """
         copy = self.folder / "sorted"
-        shutil.copyfile(self._path("score", language), copy)
-        scores = np.memmap(copy, dtype=_TYPES["score"], mode="r+")
+        shutil.copyfile(self._path(QUANTILE, language), copy)
+        scores = np.memmap(copy, dtype=_TYPES[QUANTILE], mode="r+")
         # as typed: 0.07 of 101 scores is place 7, though 0.07 * 100 > 7 in floating point
         place = -(-Fraction(str(share)) * (len(scores) - 1) // 1)
         scores.partition(int(place))
@@ -129,9 +126,3 @@ class ScoreFiles:
         del scores
         copy.unlink()
         return threshold
-
-    def close(self) -> None:
-        """Close the files."""
-        for file in self._files.values():
-            file.close()
-        self._files.clear()

@@ -28,21 +28,6 @@ class Estimate(NamedTuple):
     hours: float
     gigabytes: float  # on disk, compressed
 
-    @property
-    def duration(self) -> str:
-        """Return the time as people say it."""
-        if self.hours >= 1:
-            return f"{self.hours:,.1f} hours"
-        minutes = 60 * self.hours
-        return f"{minutes:.1f} minutes" if minutes >= 1 else f"{60 * minutes:.0f} seconds"
-
-    @property
-    def size(self) -> str:
-        """Return the size on disk as people say it."""
-        if self.gigabytes >= 1:
-            return f"{self.gigabytes:,.1f} GB"
-        return f"{max(0.1, 1000 * self.gigabytes):.1f} MB"
-
 
 def estimate(job: GenerationJob) -> Estimate:
     """Generate a sample spread over the corpus, and scale its time and size to the whole job.
@@ -53,13 +38,14 @@ def estimate(job: GenerationJob) -> Estimate:
     places = sorted({total * i // SAMPLE for i in range(SAMPLE)})
     wanted = set(places)
     sample = [p for i, (_, p) in enumerate(read_corpus(job.corpus)) if i in wanted]
-    generator = load_generator(job.settings, job.devices[0], job.batch_size)
+    batch_size = job.job.batch_size
+    generator = load_generator(job.settings, job.devices[0], batch_size, job.job.threads)
     generator.generate(sample[:1])
     lines: list[str] = []
     start = time.perf_counter()
     bar = tqdm(total=len(sample), desc="timing a sample", unit=" passages", disable=None)
     with bar:
-        for part in chunks(sample, max(1, job.batch_size // job.settings.num_queries)):
+        for part in chunks(sample, max(1, batch_size // job.settings.num_queries)):
             for record, _ in write_queries(generator, iter(part), job.rules, lambda n: None):
                 lines.append(json.dumps(record, ensure_ascii=False) + "\n")
             bar.update(len(part))

@@ -14,12 +14,7 @@ from xqg_pyserini.files import parents
 from xqg_pyserini.generate.base import Prompt, QueryGenerator
 from xqg_pyserini.generate.hugging_face import language_token
 from xqg_pyserini.generate.sampling import stream_seed
-from xqg_pyserini.generate.settings import (
-    GeneratorSettings,
-    check_positions,
-    model_backend,
-    refuse_overflow,
-)
+from xqg_pyserini.generate.settings import GeneratorSettings, check_model, model_backend
 from xqg_pyserini.models.pretrained import fingerprint, first_line, read_config
 
 CACHE_VARIABLE = "XQG_CACHE"
@@ -33,61 +28,61 @@ def cache_folder() -> Path:
     return Path(own) if own else Path(base) / "xqg_pyserini"
 
 
+def _ctranslate2() -> Any:
+    try:
+        import ctranslate2
+    except ImportError:
+        raise missing_package("ctranslate2", "ct2") from None
+    return ctranslate2
+
+
 class CTranslate2(QueryGenerator):
     """T5, mT5, NLLB, M2M-100, mBART, … on CTranslate2 (Klein et al.)."""
 
     exact = False
 
     def _load(self) -> None:
-        try:
-            import ctranslate2
-        except ImportError:
-            raise missing_package("ctranslate2", "ct2") from None
-        settings = self.settings
+        library, settings = _ctranslate2(), self.settings
         config = read_config(settings.model)
         if model_backend(settings.model, config) != "seq2seq":
             raise UserError(
                 f"the model {settings.model!r} is a causal one; CTranslate2 is used for "
-                "encoder-decoders only: leave --backend out"
+                "encoder-decoders only: choose transformers",
+                "backend",
             )
-        refuse_overflow(config, settings)
-        check_positions(config, settings, prefix=2)
+        check_model(config, settings)
         kind, _, index = self.device.partition(":")
-        if _TYPES[settings.precision] not in ctranslate2.get_supported_compute_types(kind):
+        if _TYPES[settings.precision] not in library.get_supported_compute_types(kind):
             raise UserError(
                 f"CTranslate2 does not compute in {settings.precision} on this {kind}; choose "
-                f"--precision {'int8' if kind == 'cpu' else 'bf16'}"
+                f"{'int8' if kind == 'cpu' else 'bf16'}",
+                "precision",
             )
-        self._library = ctranslate2
+        self._library = library
         self._where = {"device": kind, "device_index": int(index or 0)}
         self._folder = _converted(settings, config)
-        self._prefixes = {}
-        for language in settings.languages:
-            token = language_token(self.tokenizer, language)
-            names = [] if token is None else self.tokenizer.convert_ids_to_tokens([token])
-            self._prefixes[language] = names
+        tokens = {l: language_token(self.tokenizer, l) for l in settings.languages}
+        self._prefixes = {
+            language: [] if token is None else self.tokenizer.convert_ids_to_tokens([token])
+            for language, token in tokens.items()
+        }
         self.start_shard(0)
 
     @classmethod
     def prepare(cls, settings: GeneratorSettings) -> None:
         """Convert the model, if that was not done before."""
-        try:
-            import ctranslate2  # noqa: F401
-        except ImportError:
-            raise missing_package("ctranslate2", "ct2") from None
         _converted(settings, read_config(settings.model))
 
     def start_shard(self, number: int) -> None:
         """Begin with a worker that samples from the shard's own seed."""
         # a worker takes its seed when it draws for the first time: each shard gets a new one
         self._library.set_random_seed(stream_seed(self.settings.seed, ["shard", number]))
-        threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
         try:
             self._translator = self._library.Translator(
                 str(self._folder),
                 compute_type=_TYPES[self.settings.precision],
                 inter_threads=1,
-                intra_threads=threads,
+                intra_threads=self.threads or 0,
                 **self._where,
             )
         except RuntimeError as error:
@@ -125,11 +120,9 @@ class CTranslate2(QueryGenerator):
 
 def _converted(settings: GeneratorSettings, config: Any) -> Path:
     """Return the folder of a converted model, converting it if that was not done before."""
-    import ctranslate2
-
     model, kind = settings.model, _TYPES[settings.precision]
     weights = fingerprint(model, config)[:16]
-    name = f"{Path(model).name}-{weights}-{kind}-{ctranslate2.__version__}"
+    name = f"{Path(model).name}-{weights}-{kind}-{_ctranslate2().__version__}"
     folder = cache_folder() / "ctranslate2" / name
     if (folder / "model.bin").is_file():
         return folder

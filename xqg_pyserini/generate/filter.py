@@ -1,13 +1,13 @@
 """Generated queries → the good ones among them: file by file, streaming, resumable.
 
-Text rules come first (`quality`), then the consistency of what is left with its own passage
+Text rules come first (`rules`), then the consistency of what is left with its own passage
 (`consistency`).  Every other key of a record stays as it is.
 """
 
 import json
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import compress, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,11 +26,18 @@ from xqg_pyserini.files import (
     write_json,
     writing,
 )
-from xqg_pyserini.generate.consistency import ScoreFiles, better_passages, own_scores
+from xqg_pyserini.generate.consistency import (
+    QUANTILE,
+    WITHIN,
+    ScoreFiles,
+    better_passages,
+    own_scores,
+)
 from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.generate.texts import PassageTexts
-from xqg_pyserini.models.engines import Encoder, load, same_space
-from xqg_pyserini.models.registry import EncoderSettings, choose
+from xqg_pyserini.models.encoder import Encoder
+from xqg_pyserini.models.registry import agree
+from xqg_pyserini.settings import check_values, option
 from xqg_pyserini.stores import (
     FORMAT,
     IDS,
@@ -46,9 +53,42 @@ from xqg_pyserini.stores import (
 )
 
 KIND = "filtered-queries"
-QUANTILE, WITHIN = "quantile", "within"  # what consistency drops a query for
 STEP = 4096  # queries that are encoded, and compared with the store, together
 SCRATCH = "scratch"
+
+
+@dataclass(frozen=True)
+class FilterSettings:
+    """What a query must do beside its own passage, and what becomes of unknown passages.
+
+    Raises:
+        UserError: for a value that the field does not take.
+    """
+
+    min_quantile: float | None = option(
+        None,
+        "keep queries whose score with their own passage is at or above the language's "
+        "Q-quantile, e.g. 0.3",
+        above=0,
+        below=1,
+        metavar="Q",
+    )
+    within: int | None = option(
+        None,
+        "keep queries for which fewer than K passages of the store score above their own",
+        least=1,
+        metavar="K",
+    )
+    skip_unknown: bool = option(False, "drop queries for passages that are not there")
+
+    def __post_init__(self) -> None:
+        check_values(self)
+
+    @property
+    def consistency(self) -> list[str]:
+        """Return what of consistency a query can be dropped for."""
+        asked = {QUANTILE: self.min_quantile, WITHIN: self.within}
+        return [reason for reason, value in asked.items() if value is not None]
 
 
 class FilterReport(NamedTuple):
@@ -65,29 +105,21 @@ class FilterReport(NamedTuple):
 
 
 class Consistency(NamedTuple):
-    """What a query's own passage must do: at least one of the two is given."""
+    """What judges whether a query belongs to its passage."""
 
     store: VectorStore
-    settings: EncoderSettings
-    min_quantile: float | None
-    within: int | None
+    encoder: Encoder
 
 
 def filter_queries(
     queries: str | Path,
     output: str | Path,
     rules: TextRules | None = None,
+    settings: FilterSettings | None = None,
     *,
     corpus: str | Path | None = None,
     passages: str | Path | VectorStore | None = None,
-    min_quantile: float | None = None,
-    within: int | None = None,
-    encoder: str | None = None,
-    encoder_flags: dict[str, Any] | None = None,
-    skip_unknown: bool = False,
-    device: str = "auto",
-    precision: str = "fp32",
-    batch_size: int = 32,
+    encoder: Encoder | None = None,
     overwrite: bool = False,
 ) -> FilterReport:
     """Write the good queries of a file, directory or pattern into a folder of the same file names.
@@ -99,8 +131,7 @@ def filter_queries(
     every query with every passage; `min_quantile` costs encoding the queries.
 
     The rule "copies" takes the passages' texts from `corpus`; consistency takes `passages`, the
-    passage store, whose own encoder encodes the queries, as queries (`encoder` and `encoder_flags`
-    may name the same one otherwise).
+    passage store, and the encoder that it was made with (None makes one).
 
     A language whose queries are all dropped keeps its key, with an empty list.  A killed job goes
     on where it was, and ends in the same bytes.
@@ -111,40 +142,41 @@ def filter_queries(
             (`skip_unknown` drops such records), two input files of one name, an encoder that is
             not the store's.
     """
-    flags = [encoder, *(encoder_flags or {}).values()]
-    with_encoder = any(flag is not None for flag in flags)
-    text_rules = _check_task(rules, corpus, passages, min_quantile, within, with_encoder)
+    rules, settings = rules or TextRules(), settings or FilterSettings()
+    _check_task(rules, settings, corpus, passages, encoder)
     consistency = None
     if passages is not None:
         store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
-        settings = choose(encoder, encoder_flags, store.encoder, store.path)
-        consistency = Consistency(store, settings, min_quantile, within)
+        if encoder is None:
+            encoder = Encoder.for_store(store)
+        else:
+            agree(encoder.settings, store.encoder, store.path)
+        consistency = Consistency(store, encoder)
     files = _output_names(queries)
     inputs = [queries, corpus, consistency and consistency.store.path]
     job = {
         "stage": "filter",
-        "rules": [*text_rules.reasons, text_rules.min_length, text_rules.max_length],
+        "rules": [*rules.reasons, rules.min_length, rules.max_length],
         "consistency": consistency
         and [
-            repr(consistency.settings),
+            repr(consistency.encoder.settings),
+            consistency.encoder.how,
             consistency.store.meta["vectors_sha256"],
             consistency.store.meta["ids_sha256"],
-            min_quantile,
-            within,
         ],
+        "settings": repr(settings),
         "sources": describe_sources(queries),
         "generated_from": _generated_from(queries),
         "corpus": None if corpus is None else describe_sources(corpus),
-        "how": [device, precision, batch_size, skip_unknown],
     }
     with resumable(output, job, overwrite, inputs) as part:
-        filtering = _Filtering(part, queries, files, text_rules, corpus, consistency, skip_unknown)
-        filtering.run((device, precision, batch_size))
+        filtering = _Filtering(part, queries, files, rules, settings, corpus, consistency)
+        filtering.run()
         report = filtering.finish(job)
         several = part.state["several"]
     if report.skipped:
         warn(f"{report.skipped} records are for passages that are not there and were dropped")
-    if several and "duplicates" in text_rules.rules:
+    if several and "duplicates" in rules.rules:
         warn(
             f"{several} records continue a passage of an earlier one; duplicates were looked for "
             "within each record only"
@@ -153,33 +185,27 @@ def filter_queries(
 
 
 def _check_task(
-    rules: TextRules | None,
-    corpus: str | Path | None,
-    passages: str | Path | VectorStore | None,
-    min_quantile: float | None,
-    within: int | None,
-    with_encoder: bool,
-) -> TextRules:
-    """Return the text rules, or raise `UserError` for a task that makes no sense."""
-    consistent = min_quantile is not None or within is not None
-    if not (rules and rules.rules) and not consistent:
-        raise UserError("nothing to filter by: give --rules, --min-quantile or --within")
-    if consistent and passages is None:
-        raise UserError("--min-quantile and --within need the passage store: give --passages")
-    if not consistent and (passages is not None or with_encoder):
+    rules: TextRules, settings: FilterSettings, corpus: Any, passages: Any, encoder: Any
+) -> None:
+    """Raise `UserError` for a task that makes no sense."""
+    shares = ("min_quantile", "within")
+    if not rules.rules and not settings.consistency:
         raise UserError(
-            "--passages and an encoder serve --min-quantile and --within; give one of these"
+            "nothing to filter by: give rules, a quantile or a rank", ("rules", *shares)
         )
-    if min_quantile is not None and not 0 < min_quantile < 1:
-        raise UserError(f"--min-quantile {min_quantile}; expected a share between 0 and 1")
-    if within is not None and within < 1:
-        raise UserError(f"--within {within}; expected 1 or more")
-    copies = rules is not None and "copies" in rules.rules
-    if copies and corpus is None:
-        raise UserError("the rule 'copies' needs the passages' texts: give --corpus")
-    if corpus is not None and not copies:
-        raise UserError("--corpus serves the rule 'copies' alone; give that, or leave it out")
-    return rules or TextRules(rules=())
+    if settings.consistency and passages is None:
+        raise UserError("a quantile and a rank need the passage store", ("passages", *shares))
+    if not settings.consistency and (passages is not None or encoder is not None):
+        raise UserError(
+            "passages and an encoder serve a quantile or a rank: give one of these", shares
+        )
+    if "copies" in rules.rules and corpus is None:
+        raise UserError("the rule 'copies' needs the passages' texts: give the corpus", "corpus")
+    if corpus is not None and "copies" not in rules.rules:
+        raise UserError(
+            "the corpus serves the rule 'copies' alone; give that, or leave it out",
+            ("corpus", "rules"),
+        )
 
 
 def _output_names(queries: str | Path) -> list[Path]:
@@ -235,19 +261,19 @@ class _Filtering:
         queries: str | Path,
         files: list[Path],
         rules: TextRules,
+        settings: FilterSettings,
         corpus: str | Path | None,
         consistency: Consistency | None,
-        skip_unknown: bool,
     ) -> None:
         self.part, self.queries, self.files, self.rules = part, queries, files, rules
-        self.corpus, self.consistency, self.skip_unknown = corpus, consistency, skip_unknown
+        self.settings, self.corpus, self.consistency = settings, corpus, consistency
         self.scratch = part.path / SCRATCH
         self.texts: PassageTexts | None = None
         self.index: IdIndex | None = None
 
     # ---- phases
 
-    def run(self, how: tuple[str, str, int]) -> None:
+    def run(self) -> None:
         """Do what is not done yet."""
         state = self.part.state
         fresh = not state
@@ -260,13 +286,14 @@ class _Filtering:
         scores = ScoreFiles(self.scratch)
         try:
             if self.consistency is not None and self.part.done < self._scored():
-                self._score(self.consistency, scores, how)
-            quantile = self.consistency and self.consistency.min_quantile
-            if quantile is not None and not state["thresholds"]:
-                self._set_thresholds(quantile, scores)
+                self._score(self.consistency, scores)
+            share = self.settings.min_quantile
+            if share is not None and not state["thresholds"]:
+                languages = sorted(state["sizes"])
+                state["thresholds"] = {l: scores.quantile(l, share) for l in languages}
+                self.part.save(self.part.done)
             self._write(scores)
         finally:
-            scores.close()
             if self.texts is not None:
                 self.texts.close()
 
@@ -279,18 +306,16 @@ class _Filtering:
         if fresh:
             self.scratch.mkdir()
         if self.corpus is not None:
-            if fresh:
-                self.texts = PassageTexts.write(self.corpus, self.scratch)
-            else:
-                self.texts = PassageTexts(self.scratch)
-            self.index = self.texts.index
+            folder = self.scratch
+            self.texts = PassageTexts.write(self.corpus, folder) if fresh else PassageTexts(folder)
         if self.consistency is not None:
             self.index = IdIndex(self.consistency.store.ids_path)
-        if self.index is None:
+        elif self.texts is not None:
+            self.index = self.texts.index
+        else:
             if fresh:
-                bar = tqdm(
-                    read_generated(self.queries), "reading ids", unit=" passages", disable=None
-                )
+                records = read_generated(self.queries)
+                bar = tqdm(records, "reading ids", unit=" passages", disable=None)
                 write_distinct_ids((record.docid for _, record in bar), self.scratch / IDS)
             self.index = IdIndex(self.scratch / IDS)
 
@@ -306,12 +331,13 @@ class _Filtering:
             unknown = self._unknown(row, record)
             if unknown is None:
                 several += given.add(row, line, record)
-            elif self.skip_unknown:
+            elif self.settings.skip_unknown:
                 skipped += 1
             else:
                 raise unknown_passage(line, record, unknown)
         if skipped == sum(records.values()):
             raise UserError(f"{self.queries}: no queries for a passage that is there")
+        reasons = ("queries", *self.rules.reasons, *self.settings.consistency, "kept")
         return {
             "records": list(records.values()),
             "several": several,
@@ -319,19 +345,8 @@ class _Filtering:
             "sizes": {},  # language → queries scored
             "thresholds": {},
             "read": {},  # language → scored queries whose records are written
-            "counts": {
-                language: dict.fromkeys(("queries", *self._reasons(), "kept"), 0)
-                for language in sorted(given.languages)
-            },
+            "counts": {l: dict.fromkeys(reasons, 0) for l in sorted(given.languages)},
         }
-
-    def _reasons(self) -> list[str]:
-        """Return what a query can be dropped for, in the order in which it is tried."""
-        reasons = list(self.rules.reasons)
-        if self.consistency is not None:
-            asked = {QUANTILE: self.consistency.min_quantile, WITHIN: self.consistency.within}
-            reasons += [reason for reason, value in asked.items() if value is not None]
-        return reasons
 
     def _unknown(self, row: int, record: GeneratedQueries) -> Path | str | None:
         """Return what lacks the record's passage, None where it is everywhere."""
@@ -353,14 +368,11 @@ class _Filtering:
             kept, dropped = self.rules.apply(text, record.queries)
             yield _Item(line, record, row, kept, dropped)
 
-    def _score(
-        self, consistency: Consistency, scores: ScoreFiles, how: tuple[str, str, int]
-    ) -> None:
+    def _score(self, consistency: Consistency, scores: ScoreFiles) -> None:
         """Score every query that the text rules keep."""
-        part, state, store = self.part, self.part.state, consistency.store
-        model = load(consistency.settings, "query", *how)
-        same_space(model, store.d, store.encoder, store.path)
-        if part.begin(model.describe()):
+        part, state = self.part, self.part.state
+        Encoder.for_store(consistency.store, consistency.encoder)  # compares the weights
+        if part.begin(consistency.encoder.describe("query")):
             state["sizes"] = {}
         scores.resume(state["sizes"])
         done = part.done
@@ -368,50 +380,38 @@ class _Filtering:
         bar.update(done)
         with bar:
             for items in _steps(self._items(done)):
-                self._score_step(items, consistency, model, scores)
+                self._score_step(items, consistency, scores)
                 done += len(items)
                 bar.update(len(items))
                 if part.due:
                     scores.flush()
                     part.save(done)
         scores.flush()
-        scores.close()
         part.save(done)
 
-    def _set_thresholds(self, min_quantile: float, scores: ScoreFiles) -> None:
-        state = self.part.state
-        state["thresholds"] = {
-            language: scores.quantile(language, min_quantile) for language in sorted(state["sizes"])
-        }
-        self.part.save(self.part.done)
-
-    def _score_step(
-        self, items: list[_Item], consistency: Consistency, model: Encoder, scores: ScoreFiles
-    ) -> None:
-        places = [
+    def _score_step(self, items: list[_Item], consistency: Consistency, scores: ScoreFiles) -> None:
+        asked = [
             (item.row, language, text)
             for item in items
             for language, texts in (item.kept or {}).items()
             for text in texts
         ]
-        if not places:
+        if not asked:
             return
-        rows = np.array([row for row, _, _ in places], dtype=np.int64)
-        languages = np.array([language for _, language, _ in places])
-        vectors = model.encode([text for _, _, text in places])
+        rows = np.array([row for row, _, _ in asked], dtype=np.int64)
+        languages = np.array([language for _, language, _ in asked])
+        vectors = consistency.encoder.encode_queries([text for _, _, text in asked])
         own = own_scores(vectors, rows, consistency.store)
-        values = {}
-        if consistency.min_quantile is not None:
-            values["score"] = own
-        if consistency.within is not None:
+        values = {QUANTILE: own}
+        if self.settings.within is not None:
             above = better_passages(vectors, own, consistency.store)
-            values["near"] = above < consistency.within
+            values[WITHIN] = above < self.settings.within
         sizes = self.part.state["sizes"]
         for language in np.unique(languages).tolist():
             of_language = languages == language
             sizes[language] = sizes.get(language, 0) + int(of_language.sum())
-            for kind, numbers in values.items():
-                scores.append(kind, language, numbers[of_language])
+            for reason in self.settings.consistency:
+                scores.append(reason, language, values[reason][of_language])
 
     def _write(self, scores: ScoreFiles) -> None:
         part, state = self.part, self.part.state
@@ -457,41 +457,36 @@ class _Filtering:
         self, language: str, number: int, scores: ScoreFiles
     ) -> Iterator[tuple[str, np.ndarray]]:
         """Yield what consistency says of the next queries of a language: reason, (n,) bool."""
-        assert self.consistency is not None
-        read, state = self.part.state["read"], self.part.state
+        read, thresholds = self.part.state["read"], self.part.state["thresholds"]
         start = read.get(language, 0)
         read[language] = start + number
-        if self.consistency.min_quantile is not None:
-            least = state["thresholds"].get(language, 0.0)  # none where a language has no scores
-            yield QUANTILE, scores.take("score", language, start, number) >= least
-        if self.consistency.within is not None:
-            yield WITHIN, scores.take("near", language, start, number).astype(bool)
+        for reason in self.settings.consistency:
+            # a language without scores has no threshold; what is near its passage is written as 1
+            least = thresholds.get(language, 0.0) if reason == QUANTILE else 1
+            yield reason, scores.take(reason, language, start, number) >= least
 
     def finish(self, job: dict[str, Any]) -> FilterReport:
         """Write `meta.json` last, and return the report."""
         state, consistency = self.part.state, self.consistency
         shutil.rmtree(self.scratch, ignore_errors=True)
-        report = FilterReport(
-            sum(state["records"]) - state["skipped"],
-            state["skipped"],
-            state["counts"],
-            state["thresholds"],
-        )
+        records = sum(state["records"]) - state["skipped"]
+        report = FilterReport(records, state["skipped"], state["counts"], state["thresholds"])
+        lengths = self.rules if "length" in self.rules.rules else None
         meta = {
             "format": FORMAT,
             "kind": KIND,
             "rules": list(self.rules.rules),
-            "min_length": self.rules.min_length if "length" in self.rules.rules else None,
-            "max_length": self.rules.max_length if "length" in self.rules.rules else None,
-            "min_quantile": consistency and consistency.min_quantile,
-            "within": consistency and consistency.within,
+            "min_length": lengths and lengths.min_length,
+            "max_length": lengths and lengths.max_length,
+            "min_quantile": self.settings.min_quantile,
+            "within": self.settings.within,
             "encoder": state.get("encoder"),
             "passages": consistency
             and {key: consistency.store.meta[key] for key in ("ids_sha256", "vectors_sha256")},
             "corpus": job["corpus"],
             "sources": job["sources"],
             "files": [
-                file for path in self.files for file in describe_sources(self.part.path / path.name)
+                f for path in self.files for f in describe_sources(self.part.path / path.name)
             ],
             "report": report.as_json(),
             "generated_from": job["generated_from"],
@@ -512,25 +507,3 @@ def _steps(items: Iterator[_Item]) -> Iterator[list[_Item]]:
             step, queries = [], 0
     if step:
         yield step
-
-
-def filter_text(report: FilterReport, output: str | Path) -> str:
-    """Return the report for people: by language, how many queries each rule dropped of how many."""
-    from tabulate import tabulate
-
-    rows: list[dict[str, Any]] = [
-        {"language": language, **counts} for language, counts in report.languages.items()
-    ]
-    totals = Counter[str]()
-    for row in rows:
-        totals.update({key: n for key, n in row.items() if key != "language"})
-    if len(rows) > 1:
-        rows.append({"language": "all", **totals})
-    if report.thresholds:
-        for row in rows:
-            score = report.thresholds.get(row["language"])
-            row["lowest score"] = "" if score is None else f"{score:.4f}"
-    table = tabulate(rows, "keys", disable_numparse=True, stralign="right", numalign="right")
-    skipped = f" ({report.skipped} dropped)" if report.skipped else ""
-    head = f"{output}: {totals['kept']} of {totals['queries']} queries kept, "
-    return f"{head}{report.records} records{skipped}\n\n{table}"

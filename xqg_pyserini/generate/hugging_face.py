@@ -17,13 +17,7 @@ from xqg_pyserini.data import languages
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.generate.base import Prompt, QueryGenerator
 from xqg_pyserini.generate.sampling import choose_tokens
-from xqg_pyserini.generate.settings import (
-    GeneratorSettings,
-    check_positions,
-    is_adapter,
-    model_backend,
-    refuse_overflow,
-)
+from xqg_pyserini.generate.settings import GeneratorSettings, check_model, is_adapter
 from xqg_pyserini.models.pretrained import fingerprint, load_model, read_config
 
 _COMPACT = 0.8  # finished queries leave the batch when fewer than this share of it go on
@@ -52,12 +46,12 @@ def language_token(tokenizer: Any, language: str) -> int | None:
     return None
 
 
-def auto_class(backend: str) -> Any:
-    """Return the class of transformers that loads a backend's models."""
+def auto_class(kind: str | None) -> Any:
+    """Return the class of transformers that loads models of a kind, "seq2seq" or "causal"."""
     import transformers
 
     names = {"seq2seq": "AutoModelForSeq2SeqLM", "causal": "AutoModelForCausalLM"}
-    return getattr(transformers, names[backend])
+    return getattr(transformers, names[str(kind)])
 
 
 def start_token(model: Any, name: str) -> int:
@@ -73,14 +67,14 @@ def start_token(model: Any, name: str) -> int:
 
 def _load(settings: GeneratorSettings, device: str) -> Any:
     """Load a model; of a folder that holds an adapter, the base that it names with it."""
-    kind, folder = auto_class(settings.backend), Path(settings.model)
+    loader, folder = auto_class(settings.kind), Path(settings.model)
     if not is_adapter(folder):
-        return load_model(kind, settings.model, settings.precision, device)
+        return load_model(loader, settings.model, settings.precision, device)
     from xqg_pyserini.models import tuning
     from xqg_pyserini.models.tuning import adapters
 
     meta = adapters.read_meta(folder)
-    model = load_model(kind, meta["base"], settings.precision, device)
+    model = load_model(loader, meta["base"], settings.precision, device)
     base = fingerprint(meta["base"], read_config(meta["base"]))
     module = adapters.load_adapter(model, folder, base)
     if meta["method"] not in tuning.UNMERGED:
@@ -94,15 +88,7 @@ class _HuggingFace(QueryGenerator):
     model: Any
 
     def _load(self) -> None:
-        config = read_config(self.settings.model)
-        kind = model_backend(self.settings.model, config)
-        if kind != self.settings.backend:
-            raise UserError(
-                f"the model {self.settings.model!r} is of the kind {kind}, "
-                f"not {self.settings.backend}; leave --backend out"
-            )
-        refuse_overflow(config, self.settings)
-        check_positions(config, self.settings, prefix=2)
+        check_model(read_config(self.settings.model), self.settings)
         self.model = _load(self.settings, self.device)
         accepted = inspect.signature(self.model.forward).parameters
         self._accepts_positions = "position_ids" in accepted
@@ -137,19 +123,23 @@ class _HuggingFace(QueryGenerator):
             part = keys[:, start : start + self.batch_size]
             with torch.inference_mode():
                 written = self._decode(batch, part.reshape(-1))
-            for i, some in enumerate(texts):
+            for i, of_prompt in enumerate(texts):
                 rows = written[i * part.shape[1] : (i + 1) * part.shape[1]]
-                some += [self._text_of(tokens) for tokens in rows]
+                of_prompt += [self._text_of(tokens) for tokens in rows]
         return texts
 
     def _decode(self, batch: list[Prompt], keys: np.ndarray) -> list[list[int]]:
         """Return the tokens of every query, in the order of the keys: as many for each prompt."""
+        import torch
+
         n, longest = len(keys) // len(batch), self.settings.max_new_tokens
         written: list[list[int]] = [[] for _ in keys]
         logits, cache, inputs = self._begin(batch)
         logits, values = self._candidates(logits)
         logits, values = logits.repeat(n, axis=0), values.repeat(n, axis=0)
-        cache, inputs = _repeated(cache, inputs, n)
+        if n > 1:
+            cache.batch_repeat_interleave(n)
+            inputs = {name: value.repeat_interleave(n, dim=0) for name, value in inputs.items()}
         rows = np.arange(len(keys))  # which query each row of the batch is
         going = np.ones(len(keys), dtype=bool)  # which rows are not finished
         for step in range(longest):
@@ -162,7 +152,9 @@ class _HuggingFace(QueryGenerator):
                 break
             if going.mean() < _COMPACT:
                 keep = np.flatnonzero(going)
-                cache, inputs = _selected(cache, inputs, keep, self.device)
+                selected = torch.from_numpy(keep).to(self.device)
+                cache.batch_select_indices(selected)
+                inputs = {name: value[selected] for name, value in inputs.items()}
                 rows, chosen, going = rows[keep], chosen[keep], going[keep]
             raw, cache = self._go_on(chosen, cache, inputs)
             logits, values = self._candidates(raw)
@@ -178,7 +170,8 @@ class _HuggingFace(QueryGenerator):
         if not np.isfinite(values[:, 0]).all():
             raise UserError(
                 f"the model {self.settings.model!r} gives NaN or infinity in "
-                f"{self.settings.precision}; try --precision fp32"
+                f"{self.settings.precision}; try fp32",
+                "precision",
             )
         return values, tokens.cpu().numpy()
 
@@ -216,10 +209,7 @@ class Seq2Seq(_HuggingFace):
         encoded = self.model.get_encoder()(input_ids=ids, attention_mask=mask)
         starts = torch.tensor([self._starts[p.language] for p in batch], device=self.device)
         output = self.model(
-            encoder_outputs=encoded,
-            attention_mask=mask,
-            decoder_input_ids=starts,
-            use_cache=True,
+            encoder_outputs=encoded, attention_mask=mask, decoder_input_ids=starts, use_cache=True
         )
         inputs = {"hidden": encoded.last_hidden_state, "attention_mask": mask}
         return output.logits[:, -1], _cache_of(output), inputs
@@ -285,11 +275,8 @@ class Causal(_HuggingFace):
         return self._pieces[token]
 
     def _sample(self, batch: list[Prompt]) -> list[list[str]]:
-        return [[_first_line(text) for text in texts] for texts in super()._sample(batch)]
-
-
-def _first_line(text: str) -> str:
-    return next((line for line in text.splitlines() if line.strip()), "")
+        lines = [[text.splitlines() for text in texts] for texts in super()._sample(batch)]
+        return [[next(filter(str.strip, rows), "") for rows in texts] for texts in lines]
 
 
 def end_tokens(config: Any, tokenizer: Any) -> set[int]:
@@ -297,23 +284,6 @@ def end_tokens(config: Any, tokenizer: Any) -> set[int]:
     named = config.eos_token_id
     ends: Iterable[Any] = named if isinstance(named, list) else [named]
     return {int(t) for t in [*ends, tokenizer.eos_token_id] if t is not None}
-
-
-def _repeated(cache: Any, inputs: dict[str, Any], n: int) -> tuple[Any, dict[str, Any]]:
-    if n > 1:
-        cache.batch_repeat_interleave(n)
-        inputs = {name: value.repeat_interleave(n, dim=0) for name, value in inputs.items()}
-    return cache, inputs
-
-
-def _selected(
-    cache: Any, inputs: dict[str, Any], keep: np.ndarray, device: str
-) -> tuple[Any, dict[str, Any]]:
-    import torch
-
-    rows = torch.from_numpy(keep).to(device)
-    cache.batch_select_indices(rows)
-    return cache, {name: value[rows] for name, value in inputs.items()}
 
 
 def _cache_of(output: Any) -> Any:

@@ -3,7 +3,7 @@
     queries-00007-of-00128.jsonl.gz    the queries of a fixed run of passages, in corpus order
     meta.json                          the settings, written first: a job goes on only with these
 
-This room knows the folder; `workers` write the shards, and a backend the queries.
+This module knows the folder; `workers` write the shards, and a backend the queries.
 """
 
 import importlib.metadata
@@ -32,17 +32,17 @@ from xqg_pyserini.files import (
     write_json,
 )
 from xqg_pyserini.generate.rules import TextRules
-from xqg_pyserini.generate.settings import GeneratorSettings
-from xqg_pyserini.generate.workers import Dropped, Order, Shards, worker_devices, write_shards
+from xqg_pyserini.generate.settings import (
+    MOST_SHARDS,
+    SHARD_PASSAGES,
+    GeneratorSettings,
+    JobSettings,
+)
+from xqg_pyserini.generate.workers import Dropped, Shards, Task, worker_devices, write_shards
 from xqg_pyserini.models.pretrained import describe_weights, read_config
-from xqg_pyserini.stores import IdIndex, VectorStore, write_ids
+from xqg_pyserini.stores import FORMAT, IDS, META, IdIndex, VectorStore, write_ids
 
-META, KIND, FORMAT = "meta.json", "generated-queries", 1
-SHARD_PASSAGES = 64  # of a shard by default, so that a kill costs minutes …
-MOST_SHARDS = 4096  # … unless that would be too many files
-
-
-# ---------------------------------------------------------------- shards
+KIND = "generated-queries"
 
 
 def default_shards(passages: int) -> int:
@@ -50,7 +50,7 @@ def default_shards(passages: int) -> int:
     return max(1, min(-(-passages // SHARD_PASSAGES), MOST_SHARDS))
 
 
-class Summary(NamedTuple):
+class GenerationSummary(NamedTuple):
     """What a job has done."""
 
     output: str
@@ -70,18 +70,18 @@ class GenerationJob:
         corpus: file, directory or pattern, as `data.read_corpus` takes it.
         settings: what decides the queries.
         output: the folder; one that holds shards of the same settings is gone on with.
-        num_shards: how many shards the whole corpus makes; see `default_shards`.
-        shards: which of them to write here, counted from 0 (default: all).
-        devices: one worker is started for each; see `worker_devices`.
-        batch_size: queries written together.
-        rules: text rules that a query must pass to be kept.
+        job: shards, devices and batches.
+        rules: text rules that a query must pass to be kept; None keeps blank ones too.
         overwrite: begin anew in a folder that holds something; what it held is kept until the
             first shard of the new job is whole.
         protected: further paths that the output must not replace.
 
+    Attributes: `settings`, complete; `devices`, one for each worker; `plan`, the shards of the
+    whole corpus; `chosen`, those to write here.
+
     Raises:
-        UserError: for a corpus that cannot be read or repeats an id, a shard out of range, a
-            folder whose `meta.json` has other settings (naming the first that differs).
+        UserError: for a corpus that cannot be read or repeats an id, a folder whose `meta.json`
+            has other settings (naming the first that differs).
     """
 
     def __init__(
@@ -89,33 +89,36 @@ class GenerationJob:
         corpus: str | Path,
         settings: GeneratorSettings,
         output: str | Path,
+        job: JobSettings | None = None,
         *,
-        num_shards: int | None = None,
-        shards: Sequence[int] | None = None,
-        devices: Sequence[str] = ("auto",),
-        batch_size: int = 64,
         rules: TextRules | None = None,
         overwrite: bool = False,
         protected: Sequence[Any] = (),
     ) -> None:
-        self.corpus, self.settings, self.path = corpus, settings, Path(output)
-        self._inputs = [corpus, settings.model, settings.prompt.where, *protected]
-        self.batch_size, self.rules, self._overwrite = batch_size, rules, overwrite
-        self._check_shards(num_shards, shards)
-        if overwrite and shards is not None:
+        self.job = job = job or JobSettings()
+        if overwrite and job.shards is not None:
             raise UserError(
-                "--overwrite with --shard would take other machines' shards away; "
-                "clear the folder by hand first"
+                "overwriting with some shards chosen would take other machines' shards away; "
+                "clear the folder by hand first",
+                ("overwrite", "shards"),
             )
-        self.devices = worker_devices(devices)
+        self.devices = worker_devices(job.devices)
+        self.corpus, self.path = corpus, Path(output)
+        self.settings = settings.complete(self.devices[0])
+        self.rules, self._overwrite = rules, overwrite
+        self._inputs = [corpus, settings.model, self.settings.template.where, *protected]
         weights = describe_weights(settings.model, read_config(settings.model))
         check_output(output, overwrite or (self.path / META).is_file(), self._inputs)
         self.sources = describe_sources(corpus)
-        passages, self.ids_sha256 = self._count()
-        if num_shards is not None and num_shards > passages:
-            raise UserError(f"--num-shards {num_shards} for {passages} passages; expected fewer")
-        self.plan = Shards(passages, num_shards or default_shards(passages))
-        self.chosen = sorted(set(range(self.plan.number) if shards is None else shards))
+        with tempfile.TemporaryDirectory() as folder:  # checks the whole corpus
+            passages = write_ids(corpus, Path(folder) / IDS)
+            self.ids_sha256 = file_sha256(Path(folder) / IDS)
+        if job.num_shards is not None and job.num_shards > passages:
+            raise UserError(
+                f"{job.num_shards} shards of {passages} passages; expected fewer", "num_shards"
+            )
+        self.plan = Shards(passages, job.num_shards or default_shards(passages))
+        self.chosen = sorted(set(range(self.plan.number) if job.shards is None else job.shards))
         self.meta = self._describe(weights)
         if not overwrite:
             self._check_meta()
@@ -123,28 +126,9 @@ class GenerationJob:
         self.counts: Counter[str] = Counter()
         self.dropped: Dropped = Counter()
 
-    @staticmethod
-    def _check_shards(number: int | None, shards: Sequence[int] | None) -> None:
-        if number is not None and number < 1:
-            raise UserError(f"--num-shards is {number}; expected 1 or more")
-        if shards is not None:
-            if number is None:
-                raise UserError("--shard takes --num-shards N: of how many shards is it one?")
-            for shard in shards:
-                if not 0 <= shard < number:
-                    raise UserError(
-                        f"--shard {shard} of {number} shards; expected 0 to {number - 1}"
-                    )
-
-    def _count(self) -> tuple[int, str]:
-        """Check the whole corpus; return its number of passages and the checksum of its ids."""
-        with tempfile.TemporaryDirectory() as folder:
-            ids = Path(folder) / "ids.txt"
-            return write_ids(self.corpus, ids), file_sha256(ids)
-
     def _describe(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         settings = self.settings
-        exact = settings.backend != "ctranslate2"
+        exact = settings.kind != "ctranslate2"
         function_of = ["seed", "passage", "language", "index"]
         versions = ["transformers", "torch"] + ([] if exact else ["ctranslate2"])
         return {
@@ -159,7 +143,7 @@ class GenerationJob:
             "num_shards": self.plan.number,
             "sources": self.sources,
             "each_query_depends_on": function_of if exact else ["seed", "shard", "batch_size"],
-            "batch_size": None if exact else self.batch_size,
+            "batch_size": None if exact else self.job.batch_size,
             "versions": {name: importlib.metadata.version(name) for name in versions},
         }
 
@@ -171,13 +155,16 @@ class GenerationJob:
         try:
             before = dict(json.loads(file.read_text("utf-8")))
         except (ValueError, TypeError) as error:
-            raise UserError(f"{file}: damaged ({error}); --overwrite begins anew") from None
+            raise UserError(
+                f"{file}: damaged ({error}); overwriting begins anew", "overwrite"
+            ) from None
         now = json.loads(json.dumps(self.meta))
         for key, value in now.items():
             if key not in ("model", "versions") and before.get(key) != value:
                 raise UserError(
-                    f"{file}: {_difference(key, before.get(key), value)}; give another --output, "
-                    "or --overwrite to begin anew"
+                    f"{file}: {_difference(key, before.get(key), value)}; give another output, "
+                    "or overwrite this one to begin anew",
+                    ("output", "overwrite"),
                 )
 
     def shard_path(self, shard: int) -> Path:
@@ -259,23 +246,23 @@ class GenerationJob:
                 rate = bar.format_dict["rate"] or 0
                 bar.set_postfix_str(f"{rate / each:.2f} passages/s", refresh=False)
 
-            order = Order(
-                str(self.corpus), self.settings, self.path, self.plan, pending, self.batch_size,
-                self.rules,
+            task = Task(
+                str(self.corpus), self.settings, self.path, self.plan, pending,
+                self.job.batch_size, self.job.threads, self.rules,
             )  # fmt: skip
-            events = write_shards(order, self.devices, progress)
+            finished = write_shards(task, self.devices, progress)
             for shard in self.chosen:
                 while shard in missing:
-                    done = next(events)
+                    done = next(finished)
                     self.counts += done.counts
                     self.dropped += done.dropped
                     self.written += 1
                     missing.remove(done.shard)
                 yield self.shard_path(shard)
 
-    def summary(self) -> Summary:
+    def summary(self) -> GenerationSummary:
         """Return what the job has done so far."""
-        return Summary(
+        return GenerationSummary(
             str(self.path), len(self.chosen), self.written, self.counts["passages"],
             self.counts["queries"], round(self.seconds, 3), self.counts["cut"],
             _by_rule(self.dropped),
@@ -283,13 +270,22 @@ class GenerationJob:
 
 
 def generate_queries(
-    corpus: str | Path, settings: GeneratorSettings, output: str | Path, **options: Any
-) -> Summary:
-    """Generate the queries of a corpus into a folder of shards; see `GenerationJob`."""
-    job = GenerationJob(corpus, settings, output, **options)
-    for _ in job.run():
+    corpus: str | Path,
+    settings: GeneratorSettings,
+    output: str | Path,
+    job: JobSettings | None = None,
+    *,
+    rules: TextRules | None = None,
+    overwrite: bool = False,
+) -> GenerationSummary:
+    """Generate the queries of a corpus into a folder of shards; see `GenerationJob`.
+
+    generate_queries("corpus.jsonl", GeneratorSettings("google/mt5-base", ("ar",)), "queries")
+    """
+    generation = GenerationJob(corpus, settings, output, job, rules=rules, overwrite=overwrite)
+    for _ in generation.run():
         pass
-    return job.summary()
+    return generation.summary()
 
 
 def _by_rule(dropped: Dropped) -> dict[str, dict[str, int]]:

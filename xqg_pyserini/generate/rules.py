@@ -16,12 +16,12 @@ import regex
 
 from xqg_pyserini.data import languages
 from xqg_pyserini.errors import UserError
+from xqg_pyserini.settings import check_values, option
 
 RULES = ("duplicates", "script", "copies", "length")
 BLANK = "blank"  # counted beside the rules, whichever are chosen
 # duplicates last, so that a query that is dropped for another reason hides no good one
 _TRIED = ("script", "copies", "length", "duplicates")
-MIN_LENGTH, MAX_LENGTH = 4, 250  # characters
 
 # ISO 15924 codes that stand for several scripts, or for a form of one
 _SCRIPTS = {
@@ -129,34 +129,33 @@ class Sifted(NamedTuple):
 class TextRules:
     """Which rules queries must pass; blank queries never do.
 
-    Args:
-        rules: some of `RULES`, each at most once.
-            "script": fewer than half of a query's letters are in the language's script;
-            "copies": the query stands verbatim in its passage's title and text;
-            "length": it has fewer than `min_length` or more than `max_length` characters;
-            "duplicates": it is the same as an earlier query of its passage, in any language, that
-            passed the other rules (NFKC, case and white space apart).
-        min_length: shortest query in characters, white space at its ends not counted.
-        max_length: longest query in characters.
+    "script": fewer than half of a query's letters are in the language's script;
+    "copies": the query stands verbatim in its passage's title and text;
+    "length": it has fewer than `min_length` or more than `max_length` characters, white space at
+    its ends not counted;
+    "duplicates": it is the same as an earlier query of its passage, in any language, that passed
+    the other rules (NFKC, case and white space apart).
 
     Raises:
         UserError: for a rule that is unknown or given twice, or lengths that no query can have.
     """
 
-    rules: tuple[str, ...] = ("duplicates", "script")
-    min_length: int = MIN_LENGTH
-    max_length: int = MAX_LENGTH
+    rules: tuple[str, ...] = option(
+        (), "rules that queries must pass to be kept (default: none)", *RULES
+    )
+    min_length: int = option(4, "shortest query in characters, for length", metavar="N")
+    max_length: int = option(250, "longest query in characters, for length", metavar="N")
 
     def __post_init__(self) -> None:
+        check_values(self)
         for rule in self.rules:
-            if rule not in RULES:
-                raise UserError(f"rule {rule!r}; expected some of {', '.join(RULES)}")
             if self.rules.count(rule) > 1:
-                raise UserError(f"rule {rule!r} is given twice")
+                raise UserError(f"rule {rule!r} is given twice", "rules")
         if not 1 <= self.min_length <= self.max_length:
             raise UserError(
                 f"queries of {self.min_length} to {self.max_length} characters; "
-                "expected a shortest length of 1 or more, and no more than the longest"
+                "expected a shortest length of 1 or more, and no more than the longest",
+                ("min_length", "max_length"),
             )
 
     @property
@@ -175,7 +174,9 @@ class TextRules:
             UserError: where "copies" is among the rules and there is no text.
         """
         if "copies" in self.rules and passage_text is None:
-            raise UserError("the rule 'copies' needs the passage's text; give the corpus")
+            raise UserError(
+                "the rule 'copies' needs the passages' texts: give the corpus", "corpus"
+            )
         folded_passage = fold(passage_text or "") if "copies" in self.rules else ""
         kept: dict[str, tuple[str, ...]] = {}
         dropped: Counter[tuple[str, str]] = Counter()

@@ -1,179 +1,222 @@
-"""What decides the queries of a passage: `GeneratorSettings`, and how the open ones are filled in.
+"""What decides the queries of a passage, and how a job is shared out.
 
 Looks at a model's configuration, never at its weights.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from xqg_pyserini.data import check_languages
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import write_json
-from xqg_pyserini.generate.prompts import PromptTemplate, shipped_template
+from xqg_pyserini.generate.prompts import PromptTemplate, read_template, shipped_template
 from xqg_pyserini.models.pretrained import load_tokenizer, read_config, torch_device
+from xqg_pyserini.settings import check_values, option
 
-# name → module and class in this folder; a backend is found by this name and by nothing else
+# kind → module and class in this folder; it is found by this name and by nothing else
 BACKENDS = {
     "seq2seq": ("hugging_face", "Seq2Seq"),
     "causal": ("hugging_face", "Causal"),
     "ctranslate2": ("ctranslate", "CTranslate2"),
 }
-RECORDED, FORMAT = "xqg_generator.json", 1  # beside a trained generator's weights: its prompt
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+PROMPT_FILE, PROMPT_FORMAT = "xqg_generator.json", 1  # beside a trained generator's weights
+LONGEST_INPUT = 512  # tokens, where neither the user nor the model says it
+SHARD_PASSAGES = 64  # of a shard by default, so that a kill costs minutes …
+MOST_SHARDS = 4096  # … unless that would be too many files
 
 
 @dataclass(frozen=True)
 class GeneratorSettings:
-    """Everything that decides what queries a passage gets.
+    """Everything that decides what queries a passage gets; each field's help says what it is.
 
-    Attributes:
-        model: Hugging Face name or folder.
-        backend: a key of `BACKENDS`.
-        languages: codes of the languages to write in.
-        num_queries: queries a passage and language.
-        prompt: see `PromptTemplate`.
-        chat: put the prompt into the tokenizer's chat template (causal models).
-        top_k: sample from so many most probable tokens; 1 is greedy, 0 takes all tokens.
-        temperature: divides the logits before sampling.
-        max_new_tokens: longest query in tokens.
-        max_input_tokens: longest prompt in tokens; of a longer one the passage is cut.
-        seed: of the sampling.
-        precision: fp32, bf16, fp16, or int8 (CTranslate2).
+    What is left open (None, "auto", "transformers") depends on the model and the device: a job
+    fills it in (`complete`).  `kind` is a key of `BACKENDS`, and None until then.
+
+    Raises:
+        UserError: for a value that the field does not take, a language that is not known.
     """
 
-    model: str
-    backend: str
-    languages: tuple[str, ...]
-    prompt: PromptTemplate
-    num_queries: int = 5
-    chat: bool = False
-    top_k: int = 10
-    temperature: float = 1.0
-    max_new_tokens: int = 64
-    max_input_tokens: int = 512
-    seed: int = 42
-    precision: str = "fp32"
+    model: str = option(help="Hugging Face name or folder", metavar="NAME")
+    languages: tuple[str, ...] = option(help="ISO 639-1 codes, e.g. ar bn fi", metavar="xx")
+    prompt: str | PromptTemplate | None = option(  # noqa: RUF009 (a mutable default it is not)
+        None, "prompt template (default: published)", metavar="FILE"
+    )
+    num_queries: int = option(5, "queries a passage and language", least=1, metavar="N")
+    chat: bool | None = option(
+        None, "put the prompt into the tokenizer's chat template (default: where it has one)"
+    )
+    top_k: int = option(
+        10, "sample from the N best tokens (default 10; 1: greedy, 0: all)", least=0, metavar="N"
+    )
+    temperature: float = option(1.0, "", above=0, metavar="T")
+    max_new_tokens: int = option(64, "longest query in tokens", least=1, metavar="N")
+    max_input_tokens: int | None = option(
+        None,
+        f"longest prompt; longer passages are cut (default {LONGEST_INPUT})",
+        least=8,
+        metavar="N",
+    )
+    seed: int = option(42, "", least=0, metavar="N")
+    precision: str = option(
+        "auto",
+        "auto: bf16 on a GPU, fp32 on the CPU, int8 there with ctranslate2",
+        *("auto", "fp32", "fp16", "bf16", "int8"),
+    )
+    backend: str = option(
+        "transformers",
+        "ctranslate2 (extra ct2) converts an encoder-decoder once, and is faster",
+        *("transformers", *(name for name in BACKENDS if name not in ("seq2seq", "causal"))),
+    )
+    kind: str | None = None
 
     def __post_init__(self) -> None:
+        check_values(self)
         object.__setattr__(self, "languages", check_languages(self.languages))
         if not self.languages:
-            raise UserError("no language to generate in: give --languages, e.g. ar bn fi")
-        if self.backend not in BACKENDS:
-            raise UserError(f"backend {self.backend!r}; expected {', '.join(BACKENDS)}")
-        if self.precision not in PRECISIONS:
-            raise UserError(f"precision {self.precision!r}; expected {', '.join(PRECISIONS)}")
-        for name, least in (
-            ("num_queries", 1),
-            ("top_k", 0),
-            ("max_new_tokens", 1),
-            ("max_input_tokens", 8),
-            ("seed", 0),
-        ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise UserError(
-                    f"--{name.replace('_', '-')} is {value!r}; expected a whole number, "
-                    f"{least} or more"
-                )
-        if not 0 < self.temperature < float("inf"):
-            raise UserError(
-                f"--temperature is {self.temperature!r}; expected a number above 0 "
-                "(--top-k 1 is greedy)"
-            )
+            raise UserError("no language to generate in: give some, e.g. ar bn fi", "languages")
+
+    @property
+    def template(self) -> PromptTemplate:
+        """Return the prompt of complete settings."""
+        assert isinstance(self.prompt, PromptTemplate)
+        return self.prompt
+
+    @property
+    def longest_input(self) -> int:
+        """Return the most tokens of a prompt, of complete settings."""
+        assert self.max_input_tokens is not None
+        return self.max_input_tokens
 
     def describe(self) -> dict[str, Any]:
-        """Return the settings as `meta.json` holds them."""
-        values = {**asdict(self), "prompt": self.prompt.text}
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+        """Return complete settings as `meta.json` holds them."""
+        values = {**asdict(self), "prompt": self.template.text, "backend": self.kind}
+        del values["kind"]
+        values = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
+        return {name: values.pop(name) for name in ("model", "backend")} | values
 
+    def complete(self, device: str = "auto") -> "GeneratorSettings":
+        """Return these settings with what is open filled in.
 
-def choose_settings(
-    model: str,
-    languages: Sequence[str],
-    *,
-    backend: str = "transformers",
-    prompt: PromptTemplate | None = None,
-    chat: bool | None = None,
-    precision: str = "auto",
-    device: str = "auto",
-    **sampling: Any,
-) -> GeneratorSettings:
-    """Fill in what the user left open and return the `GeneratorSettings`.
+        The backend "transformers" runs the model as what it is, seq2seq or causal.  The prompt is
+        the one that the model was trained on, where `xqg train generator` wrote that into its
+        folder; else the published one for encoder-decoders, a few-shot prompt for causal models,
+        an instruction where these have a chat template, which is then used.  The precision "auto"
+        is bf16 on a GPU; on the CPU it is fp32, or int8 with CTranslate2.
 
-    "transformers" is the backend seq2seq or causal, as the model is.  The prompt is the one that
-    the model was trained on, where `xqg train generator` wrote that into its folder; else the
-    published one for encoder-decoders, a few-shot prompt for causal models, an instruction where
-    these have a chat template, which is then used.  The precision "auto" is bf16 on a GPU; on the
-    CPU it is fp32, or int8 with CTranslate2.
-    Raises `UserError` for a model that is no generator, or settings that do not fit together.
-    """
-    if backend not in ("transformers", *BACKENDS):
-        raise UserError(f"backend {backend!r}; expected transformers or ctranslate2")
-    kind = model_backend(model, read_config(model)) if backend == "transformers" else backend
-    if chat and kind != "causal":
-        raise UserError(f"--chat is for causal models, and {model!r} is none; leave it out")
-    trained = read_recorded(model)
-    if trained is not None and prompt is None and not chat:
-        prompt, chat = trained.prompt, False
-        if sampling.get("max_input_tokens") is None:
-            sampling["max_input_tokens"] = trained.max_input_tokens
-    if kind == "ctranslate2" and is_adapter(Path(model)):
-        raise UserError(
-            f"{model}: an adapter, which CTranslate2 cannot put on its base; leave --backend out, "
-            "or train with --save merged"
+        Raises:
+            UserError: for a model that is no generator, or settings that do not fit together.
+        """
+        if self.kind is not None:
+            return self
+        model, chat, prompt, precision = self.model, self.chat, self.prompt, self.precision
+        kind, longest = self.backend, self.max_input_tokens
+        if kind == "transformers":
+            kind = model_backend(model, read_config(model))
+        if chat and kind != "causal":
+            raise UserError(f"a chat template is for causal models, and {model!r} is none", "chat")
+        trained = read_trained_prompt(model)
+        if trained is not None and prompt is None and not chat:
+            prompt, chat, longest = trained.template, False, longest or trained.longest
+        if kind == "ctranslate2" and is_adapter(Path(model)):
+            raise UserError(
+                f"{model}: an adapter, which CTranslate2 cannot put on its base; use the backend "
+                "transformers, or save it merged when it is trained",
+                "backend",
+            )
+        if chat is None:
+            chat = kind == "causal" and bool(getattr(load_tokenizer(model), "chat_template", None))
+        if prompt is None:
+            prompt = shipped_template(
+                "chat" if chat else "few-shot" if kind == "causal" else "question"
+            )
+        if precision == "auto":
+            cpu = torch_device(device) == "cpu"
+            precision = ("int8" if kind == "ctranslate2" else "fp32") if cpu else "bf16"
+        if precision == "int8" and kind != "ctranslate2":
+            raise UserError("the precision int8 takes the backend ctranslate2", "backend")
+        return replace(
+            self,
+            kind=kind,
+            prompt=read_template(prompt) if isinstance(prompt, str) else prompt,
+            chat=chat,
+            precision=precision,
+            max_input_tokens=longest or LONGEST_INPUT,
         )
-    if chat is None:
-        chat = kind == "causal" and bool(getattr(load_tokenizer(model), "chat_template", None))
-    if prompt is None:
-        name = "chat" if chat else "few-shot" if kind == "causal" else "question"
-        prompt = shipped_template(name)
-    if precision == "auto":
-        cpu = torch_device(device) == "cpu"
-        precision = ("int8" if kind == "ctranslate2" else "fp32") if cpu else "bf16"
-    if precision == "int8" and kind != "ctranslate2":
-        raise UserError("--precision int8 takes --backend ctranslate2")
-    return GeneratorSettings(
-        model=model,
-        backend=kind,
-        languages=tuple(languages),
-        prompt=prompt,
-        chat=chat,
-        precision=precision,
-        **{name: value for name, value in sampling.items() if value is not None},
+
+
+@dataclass(frozen=True)
+class JobSettings:
+    """How a generation job is shared out: shards, devices, batches; each field's help says more.
+
+    Raises:
+        UserError: for a value that the field does not take, shards that are out of range.
+    """
+
+    devices: tuple[str, ...] = option(
+        ("auto",), "auto (default), cpu, cuda; one worker a device, cuda: every GPU", flag="device"
+    )
+    batch_size: int = option(64, "queries at once", least=1, metavar="N")
+    threads: int | None = option(None, "CPU threads (default: all cores)", least=1, metavar="N")
+    num_shards: int | None = option(
+        None,
+        f"shards of the whole corpus (default: of {SHARD_PASSAGES} passages, "
+        f"at most {MOST_SHARDS})",
+        least=1,
+        metavar="N",
+    )
+    shards: tuple[int, ...] | None = option(
+        None,
+        "write only these, counted from 0: 7, or 0-31 (default: all)",
+        flag="shard",
+        metavar="I",
     )
 
+    def __post_init__(self) -> None:
+        check_values(self)
+        if self.shards is not None and self.num_shards is None:
+            raise UserError("some shards are chosen: of how many?", ("num_shards", "shards"))
+        number = self.num_shards or 0
+        for shard in self.shards or ():
+            if not 0 <= shard < number:
+                raise UserError(
+                    f"shard {shard} of {number} shards; expected 0 to {number - 1}", "shards"
+                )
 
-class Recorded(NamedTuple):
+
+class TrainedPrompt(NamedTuple):
     """What a generator that `xqg train generator` made says of its prompt."""
 
-    prompt: PromptTemplate
-    max_input_tokens: int
+    template: PromptTemplate
+    longest: int  # in tokens
 
 
-def record_prompt(folder: Path, prompt: PromptTemplate, max_input_tokens: int) -> None:
+def write_trained_prompt(folder: Path, template: PromptTemplate, longest: int) -> None:
     """Write into a model's folder what its prompt was in training."""
-    record = {"format": FORMAT, "prompt": prompt.text, "max_input_tokens": max_input_tokens}
-    write_json(folder / RECORDED, record)
+    record = {"format": PROMPT_FORMAT, "prompt": template.text, "max_input_tokens": longest}
+    write_json(folder / PROMPT_FILE, record)
 
 
-def read_recorded(model: str) -> Recorded | None:
+def read_trained_prompt(model: str) -> TrainedPrompt | None:
     """Return what a model's folder says of its prompt, or None where it says nothing."""
-    path = Path(model) / RECORDED
+    path = Path(model) / PROMPT_FILE
     if not path.is_file():
         return None
     try:
         record = json.loads(path.read_text("utf-8"))
-        if record["format"] != FORMAT:
-            raise UserError(f"{path}: format {record['format']!r}; this version reads {FORMAT}")
+        if record["format"] != PROMPT_FORMAT:
+            raise UserError(
+                f"{path}: format {record['format']!r}; this version reads {PROMPT_FORMAT}"
+            )
         text, longest = record["prompt"], record["max_input_tokens"]
         if not isinstance(text, str) or not isinstance(longest, int):
             raise TypeError("prompt is no text, or max_input_tokens no number")
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error}); train again, or give --prompt") from None
-    return Recorded(PromptTemplate(text, str(path)), longest)
+        raise UserError(
+            f"{path}: damaged ({error}); train again, or give a prompt", "prompt"
+        ) from None
+    return TrainedPrompt(PromptTemplate(text, str(path)), longest)
 
 
 def is_adapter(folder: Path) -> bool:
@@ -202,31 +245,41 @@ def model_backend(name: str, config: Any) -> str:
 def model_positions(config: Any) -> int | None:
     """Return how many positions a model has, the fewer of its two parts; None: without bound."""
     parts = [config, getattr(config, "encoder", None), getattr(config, "decoder", None)]
-    found = [getattr(part, "max_position_embeddings", None) for part in parts]
-    return min((n for n in found if isinstance(n, int) and n > 0), default=None)
+    numbers = [getattr(part, "max_position_embeddings", None) for part in parts]
+    return min((n for n in numbers if isinstance(n, int) and n > 0), default=None)
 
 
-def check_positions(config: Any, settings: GeneratorSettings, prefix: int = 1) -> None:
+def check_positions(config: Any, model: str, lengths: dict[str, int], start: int) -> None:
     """Raise `UserError` for lengths that a model has no positions for.
 
-    `prefix` is the number of tokens that a decoder is given to begin with.
+    Args:
+        config: of the model.
+        model: its name.
+        lengths: most tokens that are read, then those that are written, by their settings' names.
+        start: tokens that a decoder is given to begin with.
     """
     positions = model_positions(config)
-    if positions is None:
-        return
-    reads, writes = settings.max_input_tokens, settings.max_new_tokens
-    longest = max(reads, writes + prefix) if config.is_encoder_decoder else reads + writes
-    if longest > positions:
+    (reading, reads), (writing, writes) = lengths.items()
+    longest = max(reads, writes + start) if config.is_encoder_decoder else reads + writes
+    if positions is not None and longest > positions:
         raise UserError(
-            f"the model {settings.model!r} has {positions} positions; --max-input-tokens {reads} "
-            f"and --max-new-tokens {writes} take {longest}: choose less"
+            f"the model {model!r} has {positions} positions; {reading} {reads} and {writing} "
+            f"{writes} take {longest}: choose less",
+            (reading, writing),
         )
 
 
-def refuse_overflow(config: Any, settings: GeneratorSettings) -> None:
-    """Raise `UserError` for a T5 in float16: its activations pass 65,504, and queries are noise."""
+def check_model(config: Any, settings: GeneratorSettings) -> None:
+    """Raise `UserError` for lengths without positions, and for a T5 in float16.
+
+    The latter's activations pass 65,504, and what it writes is noise.
+    """
+    reads, writes = settings.longest_input, settings.max_new_tokens
+    lengths = {"max_input_tokens": reads, "max_new_tokens": writes}
+    check_positions(config, settings.model, lengths, start=2)
     if settings.precision == "fp16" and "t5" in config.model_type:
         raise UserError(
             f"{config.model_type} overflows in float16 (its activations exceed 65504); "
-            "choose --precision bf16, or fp32"
+            "choose bf16, or fp32",
+            "precision",
         )

@@ -1,6 +1,6 @@
 """Workers that write shards: in this process, or one process for each of several devices.
 
-A worker is told everything in one `Order` and answers shard by shard; it knows no `meta.json`.
+A worker is told everything in one `Task` and answers shard by shard; it knows no `meta.json`.
 """
 
 import json
@@ -30,16 +30,11 @@ Dropped = Counter[tuple[str, str]]  # (language, rule) → number
 
 def worker_devices(devices: Sequence[str]) -> list[str]:
     """Return a device for each worker: "auto" and "cuda" stand for all GPUs, one worker each."""
-    out = []
-    for device in devices:
-        resolved = torch_device(device)
-        if resolved == "cuda":
-            import torch
+    import torch
 
-            out += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-        else:
-            out.append(resolved)
-    return out
+    resolved = [torch_device(device) for device in devices]
+    gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    return [name for device in resolved for name in (gpus if device == "cuda" else [device])]
 
 
 @dataclass(frozen=True)
@@ -51,10 +46,7 @@ class Shards:
 
     def bounds(self, shard: int) -> tuple[int, int]:
         """Return the first passage of a shard and the one after its last."""
-        return (
-            shard * self.passages // self.number,
-            (shard + 1) * self.passages // self.number,
-        )
+        return (shard * self.passages // self.number, (shard + 1) * self.passages // self.number)
 
     def name(self, shard: int) -> str:
         """Return the file name of a shard."""
@@ -62,8 +54,8 @@ class Shards:
         return f"queries-{shard:0{width}d}-of-{self.number:0{width}d}.jsonl.gz"
 
 
-class Order(NamedTuple):
-    """What a worker is told: which shards of what, and where they go."""
+class Task(NamedTuple):
+    """What a worker is told: which shards of what, how, and where they go."""
 
     corpus: str
     settings: GeneratorSettings
@@ -71,10 +63,11 @@ class Order(NamedTuple):
     plan: Shards
     shards: list[int]
     batch_size: int
+    threads: int | None
     rules: TextRules | None
 
 
-class Written(NamedTuple):
+class FinishedShard(NamedTuple):
     """A shard that is whole."""
 
     shard: int
@@ -83,36 +76,36 @@ class Written(NamedTuple):
 
 
 def write_shards(
-    order: Order, devices: Sequence[str], progress: Callable[[int], Any]
-) -> Iterator[Written]:
+    task: Task, devices: Sequence[str], progress: Callable[[int], Any]
+) -> Iterator[FinishedShard]:
     """Write shards with one worker a device; yield each when it is whole, in any order.
 
     `progress` is told the number of queries of each finished batch.
     Raises what a worker raises; the others are ended then.
     """
-    devices = devices[: max(1, len(order.shards))]
+    devices = devices[: max(1, len(task.shards))]
     if len(devices) == 1:
-        return _write(order, devices[0], progress)
-    return _write_parallel(order, devices, progress)
+        return _write(task, devices[0], progress)
+    return _write_parallel(task, devices, progress)
 
 
 def _write_parallel(
-    order: Order, devices: Sequence[str], progress: Callable[[int], Any]
-) -> Iterator[Written]:
-    prepare_generator(order.settings)
+    task: Task, devices: Sequence[str], progress: Callable[[int], Any]
+) -> Iterator[FinishedShard]:
+    import torch
+
+    prepare_generator(task.settings)
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    cores = int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-    threads = max(1, cores // len(devices))
-    parts = [order._replace(shards=order.shards[i :: len(devices)]) for i in range(len(devices))]
-    workers = [
-        context.Process(target=_work, args=(part, device, threads, queue))
-        for part, device in zip(parts, devices, strict=True)
-    ]
+    threads = max(1, (task.threads or torch.get_num_threads()) // len(devices))
+    workers = []
+    for i, device in enumerate(devices):
+        part = task._replace(shards=task.shards[i :: len(devices)], threads=threads)
+        workers.append(context.Process(target=_work, args=(part, device, queue)))
     try:
         for worker in workers:
             worker.start()
-        left = len(order.shards)
+        left = len(task.shards)
         while left:
             try:
                 kind, value = queue.get(timeout=1)
@@ -131,32 +124,32 @@ def _write_parallel(
             if worker.pid is not None:
                 worker.terminate()
                 worker.join()
-        for shard in order.shards:  # a process that is ended clears nothing away
-            aside_of(order.path / order.plan.name(shard)).unlink(missing_ok=True)
+        for shard in task.shards:  # a process that is ended clears nothing away
+            aside_of(task.path / task.plan.name(shard)).unlink(missing_ok=True)
 
 
-def _write(order: Order, device: str, progress: Callable[[int], Any]) -> Iterator[Written]:
-    if not order.shards:
+def _write(task: Task, device: str, progress: Callable[[int], Any]) -> Iterator[FinishedShard]:
+    if not task.shards:
         return
-    generator = load_generator(order.settings, device, order.batch_size)
-    corpus = (passage for _, passage in read_corpus(order.corpus))
+    generator = load_generator(task.settings, device, task.batch_size, task.threads)
+    corpus = (passage for _, passage in read_corpus(task.corpus))
     position = 0
-    for shard in order.shards:
-        start, stop = order.plan.bounds(shard)
+    for shard in task.shards:
+        start, stop = task.plan.bounds(shard)
         passages = islice(corpus, start - position, stop - position)
         position = stop
         generator.start_shard(shard)
         cut = generator.cut
         counts: Counter[str] = Counter()
         dropped: Dropped = Counter()
-        with writing(order.path / order.plan.name(shard), zipped=True) as file:
-            for record, lost in write_queries(generator, passages, order.rules, progress):
+        with writing(task.path / task.plan.name(shard), zipped=True) as file:
+            for record, lost in write_queries(generator, passages, task.rules, progress):
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
                 counts["passages"] += 1
                 counts["queries"] += sum(map(len, record["generated_queries"].values()))
                 dropped += lost
         counts["cut"] = generator.cut - cut
-        yield Written(shard, counts, dropped)
+        yield FinishedShard(shard, counts, dropped)
 
 
 def write_queries(
@@ -174,10 +167,8 @@ def write_queries(
             yield {"docid": passage.id, "generated_queries": queries}, dropped
 
 
-def _work(order: Order, device: str, threads: int, queue: Any) -> None:
+def _work(task: Task, device: str, queue: Any) -> None:
     """Write shards in a process of its own, telling the parent how it goes."""
-    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[name] = str(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is told, and ends its workers
     parent = multiprocessing.parent_process()
 
@@ -187,8 +178,8 @@ def _work(order: Order, device: str, threads: int, queue: Any) -> None:
         queue.put(("queries", queries))
 
     try:
-        for event in _write(order, device, progress):
-            queue.put(("shard", event))
+        for shard in _write(task, device, progress):
+            queue.put(("shard", shard))
     except UserError as error:
         queue.put(("error", error))
     except OSError as error:
@@ -202,5 +193,6 @@ def _check_alive(workers: Sequence[Any]) -> None:
         if worker.exitcode not in (None, 0):
             raise UserError(
                 f"a worker was killed (exit code {worker.exitcode}; out of memory?): start again "
-                "with a smaller --batch-size; finished shards are kept"
+                "with a smaller batch size; finished shards are kept",
+                "batch_size",
             )

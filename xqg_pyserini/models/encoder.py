@@ -125,6 +125,9 @@ class Encoder:
                 differ, when they are loaded (at once for an `Encoder` that is given).
         """
         if isinstance(source, Encoder):
+            if options:
+                first = next(iter(options))
+                raise UserError(f"{source!r} is made already; leave {first} out", first)
             if source._origin is not store:
                 if store.encoder is not None:
                     agree(source.settings, store.encoder, store.path)
@@ -159,10 +162,20 @@ class Encoder:
     def _engine(self, role: Role) -> Engine:
         key = self._key(role)
         if key not in self._engines:
+            if self.settings.backend not in ENGINES:
+                raise UserError(
+                    f"encoder {self.settings.name} is an object that was wrapped: give "
+                    "Encoder(that object)",
+                    "encoder",
+                )
             engine = ENGINES[self.settings.backend]
             self._engines[key] = engine(self.settings, role, self.computing)
             if self._origin is not None:
-                self._check(self._origin)
+                try:
+                    self._check(self._origin)
+                except UserError:  # what was refused is refused again
+                    self._engines.clear()
+                    raise
         return self._engines[key]
 
     @property

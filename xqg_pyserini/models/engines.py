@@ -49,9 +49,9 @@ class Computing:
         if self.precision not in PRECISIONS:
             raise UserError(f"precision {self.precision!r}; expected {', '.join(PRECISIONS)}")
         if self.batch_size < 1:
-            raise UserError(f"batch size {self.batch_size}; expected 1 or more")
+            raise UserError(f"batch size {self.batch_size}; expected 1 or more", "batch_size")
         if self.threads is not None and self.threads < 1:
-            raise UserError(f"threads {self.threads}; expected 1 or more")
+            raise UserError(f"threads {self.threads}; expected 1 or more", "threads")
 
     def limited(self) -> AbstractContextManager[Any]:
         """Return a context in which OpenMP and BLAS use no more than `threads`."""

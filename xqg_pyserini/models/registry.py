@@ -361,8 +361,7 @@ def agree(
         )
     for field in fields(EncoderSettings):
         old, new = getattr(before, field.name), getattr(settings, field.name)
-        # models and adapters are told apart by their weights (same_space), since a folder may have
-        # moved
+        # models and adapters are told apart by their weights (`Encoder`): a folder may have moved
         if field.name not in ("name", "model", "adapter") and old != new:
             raise UserError(
                 f"encoder {settings.name}: {field.name} is {new!r}, but {where} was made with "

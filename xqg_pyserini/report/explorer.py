@@ -26,8 +26,8 @@ from xqg_pyserini.data import (
     span_answers,
 )
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import chunks
-from xqg_pyserini.models.engines import Encoder
+from xqg_pyserini.files import chunks, expand
+from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.stores import IdIndex, VectorStore
 
 Values = Mapping[str, Mapping[str, Mapping[str, float]]]  # run → metric → question → 0-1
@@ -50,15 +50,37 @@ class Material:
 
 @dataclass(frozen=True)
 class Similarities:
-    """What tells how near generated queries are: their files, and encoders for both sides.
+    """What tells how near generated queries are: their files, and the encoder.
 
-    A passage's own vector comes from the `store`, or else is made by the `passage_encoder`.
+    A passage's own vector comes from the `store`, or else the encoder makes it.
     """
 
     queries: str | Path
-    query_encoder: Encoder
+    encoder: Encoder
     store: VectorStore | None = None
-    passage_encoder: Encoder | None = None
+
+
+def similarities(
+    queries: str | Path,
+    passages: str | Path | VectorStore | None = None,
+    encoder: Encoder | None = None,
+) -> Similarities:
+    """Return what compares generated queries, with a passage store's encoder or the one given.
+
+    Raises:
+        UserError: for no encoder and no store, an encoder that is not the store's, queries that do
+            not exist.
+    """
+    expand(queries)
+    if passages is not None:
+        store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
+        return Similarities(queries, Encoder.for_store(store, encoder), store)
+    if encoder is None:
+        raise UserError(
+            "generated queries are compared by an encoder: give a passage store or an encoder",
+            about=("passages", "encoder"),
+        )
+    return Similarities(queries, encoder)
 
 
 def explore(
@@ -66,7 +88,7 @@ def explore(
     pair: tuple[str, str],
     per_language: int,
     seed: int,
-    similarities: Similarities | None = None,
+    using: Similarities | None = None,
 ) -> dict[str, Any]:
     """Return what the explorer shows, as JSON (`resources/report/page.js` reads it).
 
@@ -75,7 +97,7 @@ def explore(
         pair: the runs shown first; questions on which they differ most are chosen.
         per_language: how many questions of each language.
         seed: of the choice among questions on which the runs differ equally.
-        similarities: what generated queries are compared with; None leaves them out.
+        using: what compares generated queries with the questions; None leaves them out.
 
     Raises:
         UserError: where no question is in a run, or the corpus lacks a passage of one.
@@ -89,13 +111,13 @@ def explore(
         )
         for question in chosen
     }
-    passages = _read_passages(material, {docid for some in shown.values() for docid in some})
+    passages = _read_passages(material, {docid for docids in shown.values() for docid in docids})
     near: dict[tuple[str, str], Any] = {}
-    if similarities is not None:
-        near = _compare(chosen, shown, passages, similarities)
+    if using is not None:
+        near = _compare(chosen, shown, passages, using)
     places = {docid: i for i, docid in enumerate(passages)}
     codes = dict.fromkeys(q.language or NO_LANGUAGE for q in chosen)
-    codes |= dict.fromkeys(l for found in near.values() for _, l, _ in found["nearest"])
+    codes |= dict.fromkeys(l for marks in near.values() for _, l, _ in marks["nearest"])
     return {
         "runs": list(material.runs),
         "pair": list(pair),
@@ -131,8 +153,8 @@ def _question(
             mark["answers"] = _utf16(text, spans)
         if relevant.get(docid):
             mark["relevant"] = True
-        if found := near.get((question.id, docid)):
-            mark["near"] = found
+        if (question.id, docid) in near:
+            mark["near"] = near[question.id, docid]
         if mark:
             marks[places[docid]] = mark
     return {
@@ -170,8 +192,9 @@ def choose_questions(
             groups.setdefault(question.language or NO_LANGUAGE, []).append(question)
     if not groups:
         raise UserError(
-            f"runs {', '.join(material.runs)} hold none of the questions; give the --questions "
-            "that they were searched with"
+            f"runs {', '.join(material.runs)} hold none of the questions; give the questions "
+            "that they were searched with",
+            about="questions",
         )
 
     def rank(question: Question) -> tuple[float, float, bytes]:
@@ -180,7 +203,7 @@ def choose_questions(
         by_score = _score_difference(material, pair, question.id)
         return -by_score, -ranking_difference(*rankings), draw
 
-    return [q for some in groups.values() for q in heapq.nsmallest(per_language, some, key=rank)]
+    return [q for group in groups.values() for q in heapq.nsmallest(per_language, group, key=rank)]
 
 
 def _score_difference(material: Material, pair: tuple[str, str], qid: str) -> float:
@@ -207,19 +230,19 @@ def ranking_difference(first: Sequence[str], second: Sequence[str]) -> float:
 
 def _read_passages(material: Material, wanted: set[str]) -> dict[str, Passage]:
     """Read the corpus once, keeping the passages that are shown, in its order."""
-    found: dict[str, Passage] = {}
+    passages: dict[str, Passage] = {}
     bar = tqdm(read_corpus(material.corpus), "reading", unit=" passages", disable=None)
     for line, passage in bar:
         if passage.id in wanted:
-            if passage.id in found:
+            if passage.id in passages:
                 raise line.error(f"passage id {passage.id!r} again; ids must be unique")
-            found[passage.id] = passage
+            passages[passage.id] = passage
     for name, run in material.runs.items():
         for hits in run.values():
             for docid in hits:
-                if docid in wanted and docid not in found:
+                if docid in wanted and docid not in passages:
                     raise UserError(f"run {name}: passage {docid!r} is not in {material.corpus}")
-    return found
+    return passages
 
 
 def answer_spans(text: str, answers: Sequence[str]) -> list[tuple[int, int]]:
@@ -262,7 +285,7 @@ def _compare(
     Similarities are inner products, as in the search (without fusion and centring).  Only sums
     and the nearest queries are kept of the queries read.
     """
-    vectors = using.query_encoder.encode([question.text for question in chosen])
+    vectors = using.encoder.encode_queries([question.text for question in chosen])
     asked_by: dict[str, list[int]] = {}
     for i, question in enumerate(chosen):
         for docid in shown[question.id]:
@@ -278,6 +301,10 @@ def _compare(
     return {(chosen[i].id, docid): tally.as_json() for (i, docid), tally in tallies.items()}
 
 
+def _nearest_first(query: tuple[float, str, str]) -> tuple[float, str, str]:
+    return -round(query[0], 4), *query[1:]
+
+
 class _Tally:
     """The similarities of one passage's queries to one question."""
 
@@ -289,16 +316,16 @@ class _Tally:
     def take(self, scores: np.ndarray, language: str, texts: list[str], own: bool) -> None:
         self.count[own] += len(texts)
         self.total[own] += float(scores.sum(dtype=np.float64))
-        found = [
-            *self.best[own],
-            *zip(scores.tolist(), [language] * len(texts), texts, strict=True),
-        ]
-        self.best[own] = heapq.nsmallest(NEAREST, found, key=lambda f: (-round(f[0], 4), f[1:]))
+        queries = zip(scores.tolist(), [language] * len(texts), texts, strict=True)
+        all_of_them = [*self.best[own], *queries]
+        self.best[own] = heapq.nsmallest(
+            NEAREST, all_of_them, key=lambda f: (-round(f[0], 4), f[1:])
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the passage's own similarity, means and numbers of queries, and the nearest."""
         n = sum(self.count)
-        nearest = sorted(self.best[0] + self.best[1], key=lambda f: (-round(f[0], 4), f[1:]))
+        nearest = sorted(self.best[0] + self.best[1], key=_nearest_first)
         return {
             "own": round(self.own, 4),
             "queries": n,
@@ -314,10 +341,9 @@ def _own_vectors(
 ) -> Iterator[tuple[str, np.ndarray]]:
     ids = list(passages)
     if using.store is None:
-        assert using.passage_encoder is not None
-        for some in chunks(ids, 256):
-            vectors = using.passage_encoder.encode([passages[docid].full for docid in some])
-            yield from zip(some, vectors, strict=True)
+        for batch in chunks(ids, 256):
+            vectors = using.encoder.encode_passages([passages[docid].full for docid in batch])
+            yield from zip(batch, vectors, strict=True)
         return
     rows = IdIndex(using.store.ids_path).rows(ids)
     for docid, row in zip(ids, rows.tolist(), strict=True):
@@ -339,9 +365,9 @@ def _encoded_queries(
 
     batch: list[tuple[str, str, list[str]]] = []
     size = 0
-    for some in of_wanted():
-        batch.append(some)
-        size += len(some[2])
+    for queries in of_wanted():
+        batch.append(queries)
+        size += len(queries[2])
         if size >= _TEXTS:
             yield from _embed(batch, using)
             batch, size = [], 0
@@ -357,7 +383,7 @@ def _by_language(record: GeneratedQueries) -> Iterator[tuple[str, str, list[str]
 def _embed(
     batch: list[tuple[str, str, list[str]]], using: Similarities
 ) -> Iterator[tuple[str, str, list[str], np.ndarray]]:
-    vectors = using.query_encoder.encode([text for *_, texts in batch for text in texts])
+    vectors = using.encoder.encode_queries([text for *_, texts in batch for text in texts])
     start = 0
     for docid, language, texts in batch:
         yield docid, language, texts, vectors[start : start + len(texts)]

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 from xqg_pyserini.files import writing, writing_folder
 from xqg_pyserini.report.explorer import Similarities
-from xqg_pyserini.report.page_inputs import Explore, all_inputs, explored_data
+from xqg_pyserini.report.page_inputs import ExploreSettings, all_inputs, explored_data
 from xqg_pyserini.report.page_parts import Parts, evaluation_parts, named, sweep_parts
-from xqg_pyserini.report.results import Evaluated, read_results
+from xqg_pyserini.report.results import read_results
 
 PAGE, PLOTS = "index.html", "plots"
 
@@ -37,7 +37,7 @@ class Written(NamedTuple):
 def write_page(
     folder: str | Path,
     output: str | Path | None = None,
-    asked: Explore | None = None,
+    explore: ExploreSettings | None = None,
     *,
     similarities: Similarities | None = None,
     overwrite: bool = False,
@@ -47,7 +47,7 @@ def write_page(
     Args:
         folder: what `xqg evaluate` or `xqg sweep` wrote with `--output`.
         output: the folder to write; `report` in that folder by default.
-        asked: what the explorer is to show.
+        explore: what the explorer shows.
         similarities: what compares generated queries with the questions; None leaves that out.
         overwrite: replace what `output` holds.
 
@@ -55,16 +55,13 @@ def write_page(
         UserError: for results that are damaged, an input given that does not exist or does not
             fit.  An input that the results name and that is gone only leaves the explorer out.
     """
-    found = read_results(folder)
-    asked = asked or Explore()
-    output = found.folder / "report" if output is None else Path(output)
-    inputs = [found.folder, *all_inputs(found, asked, similarities)]
+    results = read_results(folder)
+    explore = explore or ExploreSettings()
+    output = Path(folder) / "report" if output is None else Path(output)
+    inputs = [folder, *all_inputs(results, explore, similarities)]
     with writing_folder(output, overwrite, inputs) as partial:
-        explored, why = explored_data(found, asked, similarities)
-        if isinstance(found, Evaluated):
-            parts, drawn = evaluation_parts(found)
-        else:
-            parts, drawn = sweep_parts(found)
+        explored, why = explored_data(results, explore, similarities)
+        parts, drawn = (sweep_parts if results.points else evaluation_parts)(results)
         page = _page(parts, explored, why)
         (partial / PLOTS).mkdir()
         for plot in drawn:
@@ -141,23 +138,5 @@ def _explorer(explored: Mapping[str, Any]) -> str:
         '<p class="first"></p><p class="quiet score"></p><ol class="hits"></ol></section>'
         for side in ("First", "Second")[: 1 if single else 2]
     )
-    return f"""<section id="explorer" hidden aria-labelledby="explorer-title">
-<h2 id="explorer-title">Question by question</h2>
-<p class="quiet prose">{about}</p>
-<div class="explorer">
-<div class="choose">
-<label>Language <select id="language"><option value="">all</option></select></label>
-<label>Search <input type="search" id="search" placeholder="question, answer or id"></label>
-<p class="quiet" id="count" aria-live="polite"></p>
-<ul class="questions" id="questions" role="listbox" tabindex="0"
- aria-label="Questions; arrow keys choose"></ul>
-</div>
-<div class="detail">
-<p class="quiet" id="status" aria-live="polite"></p>
-<p class="asked" id="asked" dir="auto"></p>
-<p class="answers" id="answers"></p>
-<div class="columns{" single" if single else ""}">{columns}</div>
-</div>
-</div>
-</section>
-<noscript><p class="quiet">The explorer of questions needs JavaScript.</p></noscript>"""
+    text = Template(_resource("explorer.html").rstrip("\n"))
+    return text.substitute(about=about, columns=columns, single=" single" if single else "")

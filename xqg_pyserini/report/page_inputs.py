@@ -1,4 +1,4 @@
-"""What the explorer of a report needs, found again where the results say they were made from.
+"""What the explorer of a report needs, results again where the results say they were made from.
 
 An input that was given must be there; one that the results name and that is gone or has changed
 only leaves the explorer out, with a reason.
@@ -12,133 +12,140 @@ from typing import Any
 
 from xqg_pyserini.data import Question, Run, read_qrels, read_questions, read_run
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.evaluation.scores import MACRO, run_name
-from xqg_pyserini.evaluation.significance import Interval
+from xqg_pyserini.evaluation.results import Results
+from xqg_pyserini.evaluation.scores import run_name
 from xqg_pyserini.files import file_sha256, find_input
 from xqg_pyserini.report import plots
 from xqg_pyserini.report.explorer import Material, Similarities, explore
-from xqg_pyserini.report.results import RUNS, Evaluated, Swept
+from xqg_pyserini.report.results import RUNS, input_paths
+from xqg_pyserini.settings import check_values, option
 
 MOST_RUNS = 4  # in the explorer
 
 
 @dataclass(frozen=True)
-class Explore:
-    """What the explorer is asked to show; None stands for what the folder of results names.
+class ExploreSettings:
+    """What the explorer shows; what is not given is what the folder of results names."""
 
-    `per_language` questions are shown, drawn by `seed` where runs differ on them equally, with
-    the first `hits` passages of each run.
-    """
+    questions: str | None = option(None, "default: those that DIR names", metavar="FILE")
+    language: str | None = option(None, "language of questions that name none", metavar="xx")
+    corpus: str | None = option(None, "default: the one that DIR names", metavar="PATH")
+    runs: tuple[str, ...] | None = option(None, "default: those that DIR names", metavar="RUN")
+    per_language: int = option(
+        20,
+        "questions a language, those on which two runs differ most (0: none)",
+        metavar="N",
+        flag="explore",
+        least=0,
+    )
+    hits: int = option(10, "passages a question", metavar="N", least=1)
+    seed: int = option(42, "of the choice among equals", least=0)
 
-    questions: str | None = None
-    language: str | None = None
-    corpus: str | None = None
-    runs: Sequence[str] | None = None
-    per_language: int = 20
-    hits: int = 10
-    seed: int = 42
+    def __post_init__(self) -> None:
+        check_values(self)
 
 
 class NoExplorer(Exception):
     """Something that the explorer needs is not where the results say it was."""
 
 
-def recorded_input(found: Evaluated | Swept, name: str) -> Any:
+def recorded_input(results: Results, name: str) -> Any:
     """Return an input as the results name it, or None."""
-    return (found.about.get("inputs") or {}).get(name)
+    return (results.inputs or {}).get(name)
 
 
 def all_inputs(
-    found: Evaluated | Swept, asked: Explore, similarities: Similarities | None
+    results: Results, asked: ExploreSettings, similarities: Similarities | None
 ) -> list[Any]:
     """Return all that was given, and all that the results name and is there."""
     given: list[Any] = [asked.questions, asked.corpus, *(asked.runs or ())]
     if similarities is not None:
         given += [similarities.queries, similarities.store and similarities.store.path]
-    names = ("questions", "corpus", "qrels", "passages", "queries")
-    recorded = [recorded_input(found, name) for name in names]
-    recorded += recorded_input(found, "runs") or []
-    return given + [_find(found, path) for path in recorded]
+    return given + [_find(results, path) for path in input_paths(results)]
 
 
 def explored_data(
-    found: Evaluated | Swept, asked: Explore, similarities: Similarities | None
+    results: Results, asked: ExploreSettings, similarities: Similarities | None
 ) -> tuple[dict[str, Any], str | None]:
     """Return the explorer's data, or none and why."""
     if not asked.per_language:
         return {}, "it was not asked for (--explore 0)"
     try:
-        questions = _questions(found, asked)
-        runs = _runs(found, asked)
-        corpus = _corpus(found, asked)
+        questions = _questions(results, asked)
+        runs = _runs(results, asked)
+        corpus = _corpus(results, asked)
     except NoExplorer as why:
         return {}, str(why)
-    evaluated = isinstance(found, Evaluated)
-    qrels = _find(found, recorded_input(found, "qrels"))
+    scores = results.scores
+    swept = bool(results.points)
+    qrels = _find(results, recorded_input(results, "qrels"))
     names = list(runs)
     material = Material(
         questions,
         runs,
         corpus,
-        found.values if isinstance(found, Evaluated) else {},
-        found.metrics if evaluated else (),
+        {} if swept else {r: {m: s.by_question for m, s in scores[r].items()} for r in scores},
+        () if swept else scores.metrics,
         read_qrels(qrels) if qrels is not None and qrels.is_file() else {},
-        bool(recorded_input(found, "with_title")),
+        bool(recorded_input(results, "with_title")),
     )
-    pair = _pair(found, names)
+    pair = _pair(results, names)
     data = explore(material, pair, asked.per_language, asked.seed, similarities)
-    return {**data, "depth": asked.hits, "colors": _colors(found, names)}, None
+    return {**data, "depth": asked.hits, "colors": _colors(results, names)}, None
 
 
-def _find(found: Evaluated | Swept, path: str | None) -> Path | None:
-    return None if path is None else find_input(path, found.folder)
+def _find(results: Results, path: str | None) -> Path | None:
+    if path is None:
+        return None
+    return find_input(path, results.folder or Path())
 
 
-def _recorded_file(found: Evaluated | Swept, path: str | None, flag: str) -> Path:
+def _recorded_file(results: Results, path: str | None, flag: str) -> Path:
     """Return a file that the results name, if it is there and is still the same."""
     if path is None:
         raise NoExplorer(f"the results do not say what they were made from: give {flag}")
-    file = _find(found, path)
+    file = _find(results, path)
     if file is None:
         raise NoExplorer(f"{path} is not where the results found it: give {flag}")
-    return _unchanged(found, path, file, flag)
+    return _unchanged(results, path, file, flag)
 
 
-def _unchanged(found: Evaluated | Swept, path: str, file: Path, flag: str = "--runs") -> Path:
+def _unchanged(results: Results, path: str, file: Path, flag: str = "--runs") -> Path:
     """Return the file if the results' checksum of `path` is its own, or they have none."""
-    checksum = (recorded_input(found, "sha256") or {}).get(path)
+    checksum = (recorded_input(results, "sha256") or {}).get(path)
     if checksum is not None and file.is_file() and file_sha256(file) != checksum:
         raise NoExplorer(f"{path} has changed since it was scored: score it again, or give {flag}")
     return file
 
 
-def _questions(found: Evaluated | Swept, asked: Explore) -> list[Question]:
-    language = asked.language or recorded_input(found, "language")
+def _questions(results: Results, asked: ExploreSettings) -> list[Question]:
+    language = asked.language or recorded_input(results, "language")
     path: str | Path
     if asked.questions is not None:
         path = asked.questions
     else:
-        path = _recorded_file(found, recorded_input(found, "questions"), "--questions")
+        path = _recorded_file(results, recorded_input(results, "questions"), "--questions")
     questions = read_questions(path, language)
-    if isinstance(found, Evaluated):
-        ids = {question.id for question in questions}
-        scored = (q for run in found.values.values() for some in run.values() for q in some)
-        lacking = next((qid for qid in scored if qid not in ids), None)
-        if lacking is not None:
-            raise UserError(
-                f"{path}: lacks question {lacking!r}, which {found.folder} has a score of; give "
-                "the --questions that were scored"
-            )
+    ids = {question.id for question in questions}
+    by_metric = (scores for run in results.scores.values() for scores in run.values())
+    scored = (qid for scores in by_metric for qid in scores.by_question)
+    lacking = next((qid for qid in scored if qid not in ids), None)
+    if lacking is not None:
+        raise UserError(
+            f"{path}: lacks question {lacking!r}, which {results.folder} has a score of; give the "
+            "questions that were scored",
+            about="questions",
+        )
     return questions
 
 
-def _corpus(found: Evaluated | Swept, asked: Explore) -> Path:
+def _corpus(results: Results, asked: ExploreSettings) -> Path:
     if asked.corpus is not None:
         return Path(asked.corpus)
-    return _recorded_file(found, recorded_input(found, "corpus"), "--corpus")
+    return _recorded_file(results, recorded_input(results, "corpus"), "--corpus")
 
 
-def _runs(found: Evaluated | Swept, asked: Explore) -> dict[str, Run]:
+def _runs(results: Results, asked: ExploreSettings) -> dict[str, Run]:
     if asked.runs is not None:
         names = [run_name(path) for path in asked.runs]
         for a, b in combinations(range(len(names)), 2):
@@ -147,16 +154,12 @@ def _runs(found: Evaluated | Swept, asked: Explore) -> dict[str, Run]:
                     f"{asked.runs[a]} and {asked.runs[b]} are both the run {names[a]!r}; rename one"
                 )
         paths = dict(zip(names, map(Path, asked.runs), strict=True))
-    elif isinstance(found, Evaluated):
-        recorded = {run_name(path): path for path in recorded_input(found, "runs") or ()}
-        paths = {
-            name: _recorded_file(found, recorded.get(name), "--runs")
-            for name in _few(
-                found.runs, lambda run: found.scores[run, found.metrics[0]][MACRO].mean
-            )
-        }
+    elif results.points:
+        paths = _sweep_runs(results)
     else:
-        paths = _sweep_runs(found)
+        recorded = {run_name(path): path for path in recorded_input(results, "runs") or ()}
+        names = _few(results, results.scores.runs)
+        paths = {name: _recorded_file(results, recorded.get(name), "--runs") for name in names}
     runs = {}
     for name, path in paths.items():
         read = read_run(path)
@@ -164,39 +167,41 @@ def _runs(found: Evaluated | Swept, asked: Explore) -> dict[str, Run]:
     return runs
 
 
-def _sweep_runs(found: Swept) -> dict[str, Path]:
-    metric = found.metrics[0]
-    files = {name: f"{RUNS}/{name}.trec" for name in found.points}
-    there = {name: file for name, file in files.items() if (found.folder / file).is_file()}
-    if len(there) < 2:
+def _sweep_runs(results: Results) -> dict[str, Path]:
+    assert results.folder is not None
+    files = {name: f"{RUNS}/{name}.trec" for name in results.points}
+    files = {name: file for name, file in files.items() if (results.folder / file).is_file()}
+    if len(files) < 2:
         raise NoExplorer(
-            f"{found.folder / RUNS} holds no runs of two points: give --runs A B, or sweep again "
+            f"{results.folder / RUNS} holds no runs of two points: give --runs A B, or sweep again "
             "with its runs written"
         )
-    names = sorted(there, key=lambda name: name != found.baseline)  # the baseline first
-    shown = _few(names, lambda name: found.scores[name, metric][MACRO])
-    return {name: _unchanged(found, there[name], found.folder / there[name]) for name in shown}
+    baseline = results.compared.baseline
+    names = _few(results, sorted(files, key=lambda name: name != baseline))  # the baseline first
+    return {name: _unchanged(results, files[name], results.folder / files[name]) for name in names}
 
 
-def _few(names: Sequence[str], score: Any) -> list[str]:
-    best = sorted(names[1:], key=score, reverse=True)[: MOST_RUNS - 1]
-    return [name for name in names if name == names[0] or name in best]
+def _few(results: Results, names: Sequence[str]) -> list[str]:
+    """Return the first run, and the best of the others, in their order."""
+    scores = results.scores
+    best = sorted(names[1:], key=lambda run: scores.macro(run, scores.metrics[0]), reverse=True)
+    return [name for name in names if name == names[0] or name in best[: MOST_RUNS - 1]]
 
 
-def _pair(found: Evaluated | Swept, names: list[str]) -> tuple[str, str]:
+def _pair(results: Results, names: list[str]) -> tuple[str, str]:
     """Return the runs that are shown first: the first, and the best of the others."""
+    scores = results.scores
 
     def score(name: str) -> float:
-        score = found.scores.get((name, found.metrics[0]), {}).get(MACRO)
-        return -1.0 if score is None else score.mean if isinstance(score, Interval) else score
+        return scores.macro(name, scores.metrics[0]) if name in scores else -1.0
 
     return names[0], max(names[1:], key=score, default=names[0])
 
 
-def _colors(found: Evaluated | Swept, names: list[str]) -> list[int]:
+def _colors(results: Results, names: list[str]) -> list[int]:
     """Return the colour of each run: that of its bars, where it has some."""
-    if isinstance(found, Swept):
+    if results.points:
         return list(range(len(names)))
-    metric = found.metrics[0]
-    drawn = plots.shown(found.runs, lambda run: found.scores[run, metric][MACRO].mean)
+    scores = results.scores
+    drawn = plots.shown(scores.runs, lambda run: scores.macro(run, scores.metrics[0]))
     return [drawn.index(name) if name in drawn else 0 for name in names]

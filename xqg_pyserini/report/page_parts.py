@@ -1,6 +1,6 @@
 """Results → the parts of a page, as HTML: headline, figures, tables, and how they were made.
 
-Whatever comes from files is escaped here.  This room knows results and plots; it knows no files.
+Whatever comes from files is escaped here, or by `Table.html`.  This module knows no files.
 """
 
 import math
@@ -8,19 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
-from xqg_pyserini.data import NO_LANGUAGE
-from xqg_pyserini.evaluation.scores import MACRO
+from xqg_pyserini.evaluation.results import MACRO, Comparison, Results
 from xqg_pyserini.evaluation.significance import Interval
+from xqg_pyserini.evaluation.tables import TEST_NAMES
 from xqg_pyserini.report import plots
 from xqg_pyserini.report.plots import Plot
-from xqg_pyserini.report.results import Evaluated, Swept, interval_of
+from xqg_pyserini.report.results import ALL, interval_of
+from xqg_pyserini.report.tables import chosen_language, held_out_table, power_table
+from xqg_pyserini.tables import Cell, Row, Table
 
 MOST_POINTS = 25  # in a table
-TESTS = {
-    "student": "paired t-test",
-    "fisher": "randomisation test",
-    "mcnemar": "McNemar's exact test",
-}
 
 
 class Parts(NamedTuple):
@@ -46,21 +43,6 @@ def _figure(heading: str, plot: Plot | None) -> str:
         f'<figure><h3>{heading}</h3><div class="scroll" role="img" tabindex="0" '
         f'aria-label="{escape(plot.alternative)}">'
         f"{plots.inline(plot)}</div><figcaption>{escape(plot.caption)}</figcaption></figure>"
-    )
-
-
-def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], texts: int) -> str:
-    """Return a table; the first `texts` columns are text, all cells are HTML already."""
-
-    def cells(tag: str, row: Sequence[str]) -> str:
-        kinds = [' scope="col"' if tag == "th" else "", ' class="text"']
-        start = [f"<{tag}{kinds[0]}{kinds[1] if i < texts else ''}>" for i in range(len(row))]
-        return "".join(f"{s}{cell}</{tag}>" for s, cell in zip(start, row, strict=True))
-
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return (
-        f'<div class="scroll"><table><caption>{caption}</caption><thead><tr>{cells("th", head)}'
-        f"</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
@@ -93,17 +75,17 @@ def _footer(pairs: Iterable[tuple[str, str]]) -> str:
     return f"<h2>How it was made</h2><dl>{entries}</dl>"
 
 
-def _about(found: Evaluated | Swept) -> list[tuple[str, str]]:
-    about, inputs = found.about, found.about.get("inputs") or {}
+def _about(results: Results) -> list[tuple[str, str]]:
+    settings, inputs = results.compared.settings, results.inputs or {}
     pairs = [
-        ("Results", named(found.folder.resolve().name)),
-        ("Test", f"{TESTS.get(about['test'], escape(str(about['test'])))}, two-sided"),
-        ("Correction", f"{escape(str(about['correction']))}, level {about['level']:g}"),
-        ("Relevance", escape(about.get("relevance") or "")),
+        ("Results", named(results.folder.resolve().name if results.folder else "")),
+        ("Test", f"{TEST_NAMES[settings.test][2]}, two-sided"),
+        ("Correction", f"{settings.correction}, level {settings.level:g}"),
+        ("Relevance", escape(results.scores.relevance or "")),
     ]
     for name in ("questions", "corpus", "qrels", "passages", "queries"):
         pairs.append((name.capitalize(), named(str(inputs[name])) if inputs.get(name) else ""))
-    pairs += [("Note", escape(note)) for note in about.get("notes") or ()]
+    pairs += [("Note", escape(note)) for note in results.scores.notes]
     pairs.append(
         (
             "Intervals",
@@ -119,18 +101,17 @@ def _about(found: Evaluated | Swept) -> list[tuple[str, str]]:
 # ---------------------------------------------------------------- numbers in words
 
 
-def _score(interval: Interval, signed: bool = False) -> str:
-    """Return a score with its interval, as HTML."""
+def _score(interval: Interval, signed: bool = False) -> Cell:
+    """Return a score with its interval beside it."""
     mean = f"{interval.mean:+.2f}" if signed else f"{interval.mean:.2f}"
-    if math.isnan(interval.low):
-        return mean
-    return f"{mean} <small>[{interval.low:.1f}, {interval.high:.1f}]</small>"
+    known = not math.isnan(interval.low)
+    return Cell(mean, detail=f"[{interval.low:.1f}, {interval.high:.1f}]" if known else "")
 
 
 def _p(p: float, name: str = "") -> str:
-    """Return a p-value as HTML, `p = 0.0300` where it is given its name."""
+    """Return a p-value, `p = 0.0300` where it is given its name."""
     small = p < 0.0001
-    sign = "&lt; " if small else "= " if name else ""
+    sign = "< " if small else "= " if name else ""
     return f"{name} {sign}{0.0001 if small else p:.4f}".lstrip()
 
 
@@ -146,120 +127,127 @@ def _between(interval: Interval) -> str:
 # ---------------------------------------------------------------- an evaluation
 
 
-def evaluation_parts(found: Evaluated) -> tuple[Parts, list[Plot]]:
+def evaluation_parts(results: Results) -> tuple[Parts, list[Plot]]:
     """Return the parts of an evaluation's page, and all plots in them."""
     drawn: list[Plot] = []
     content = {}
-    for metric in found.metrics:
-        some = {"By language": plots.score_bars(found, metric)}
-        if len(found.runs) > 1:
-            against = f"Against {named(found.runs[0])}"
-            some[against] = plots.difference_dots(found, metric)
-            some["Questions won and lost"] = plots.win_bars(found, metric)
-        drawn += some.values()
-        content[metric] = "".join(map(_figure, some, some.values())) + _details(
-            "The numbers", _score_table(found, metric) + _test_table(found, metric)
-        )
-    title, headline, lead = _evaluation_headline(found)
-    figures = f"<h2>Scores</h2>{_by_metric(found.metrics, content)}"
-    parts = Parts("Evaluation", title, headline, lead, figures, _footer(_about(found)))
-    return parts, drawn
+    runs = results.scores.runs
+    for metric in results.scores.metrics:
+        figures = {"By language": plots.score_bars(results, metric)}
+        if len(runs) > 1:
+            figures[f"Against {named(runs[0])}"] = plots.difference_dots(results, metric)
+            figures["Questions won and lost"] = plots.win_bars(results, metric)
+        drawn += figures.values()
+        numbers = _score_table(results, metric).html() + _pair_table(results, metric)
+        content[metric] = "".join(map(_figure, figures, figures.values()))
+        content[metric] += _details("The numbers", numbers)
+    title, headline, lead = _evaluation_headline(results)
+    body = f"<h2>Scores</h2>{_by_metric(results.scores.metrics, content)}"
+    return Parts("Evaluation", title, headline, lead, body, _footer(_about(results))), drawn
 
 
-def _evaluation_headline(found: Evaluated) -> tuple[str, str, str]:
-    metric = found.metrics[0]
-    score = {run: found.scores[run, metric][MACRO] for run in found.runs}
-    counts = found.counts[found.runs[0], metric]
+def _evaluation_headline(results: Results) -> tuple[str, str, str]:
+    scores, settings = results.scores, results.compared.settings
+    metric = scores.metrics[0]
+    baseline, *others = scores.runs
+    counts = [group.count for group in scores[baseline][metric].by_language.values()]
     size = (
-        f"{counts[MACRO]} questions, {len(counts) - 1} language{'s' if len(counts) > 2 else ''}; "
+        f"{sum(counts)} questions, {len(counts)} language{'s' if len(counts) > 1 else ''}; "
         "scores are 0-100, averaged over languages without weights."
     )
-    baseline = found.runs[0]
-    if len(found.runs) == 1:
-        headline = f"{named(baseline)} scores {score[baseline].mean:.1f} by {escape(metric)}"
+    if not others:
+        score = scores.macro(baseline, metric)
+        headline = f"{named(baseline)} scores {score:.1f} by {escape(metric)}"
         return f"{baseline} · {metric}", headline, f'<p class="lead">{size}</p>'
-    best = max(found.runs[1:], key=lambda run: score[run].mean)
-    difference = found.difference(best, baseline, metric)[MACRO]
+    best = max(others, key=lambda run: scores.macro(run, metric))
+    difference = scores.difference(best, baseline, metric)[MACRO]
     gain = difference.mean
     where = "above" if gain > 0 else "below" if gain < 0 else "from"
     headline = (
-        f"{named(best)} scores {score[best].mean:.1f} by {escape(metric)}, "
+        f"{named(best)} scores {scores.macro(best, metric):.1f} by {escape(metric)}, "
         f"{abs(gain):.1f} points {where} {named(baseline)}"
     )
-    test = next(t for t in found.tests if t.metric == metric and {t.a, t.b} == {best, baseline})
+    test = results.compared.of(best, baseline, metric)
+    if test is None:
+        raise KeyError(f"the test of {best} and {baseline} by {metric}")
     significant = "significant" if test.significant else "not significant"
+    by = TEST_NAMES[settings.test][2]
     verdict = (
-        f"{_between(difference)} {_p(test.p_corrected, 'p')} "
-        f"({TESTS.get(test.test, escape(test.test))}, correction: "
-        f"{escape(str(found.about['correction']))}): {significant} at {found.about['level']:g}."
+        f"{_between(difference)} {escape(_p(test.p_corrected, 'p'))} ({by}, correction: "
+        f"{settings.correction}): {significant} at {settings.level:g}."
     )
-    if len(found.runs) > 2:
-        others = len(found.runs) - 1
-        size = f"The best of {others} runs beside {named(baseline)} by this metric. {size}"
+    if len(others) > 1:
+        size = f"The best of {len(others)} runs beside {named(baseline)} by this metric. {size}"
     lead = f'<p class="lead">{verdict}</p><p class="quiet">{size}</p>'
     return f"{best} and {baseline} · {metric}", headline, lead
 
 
-def _score_table(found: Evaluated, metric: str) -> str:
-    languages = list(dict.fromkeys(l for run in found.runs for l in found.scores[run, metric]))
-    rows = []
-    for run in found.runs:
-        scores = found.scores[run, metric]
-        cells = [_score(scores[l]) if l in scores else "-" for l in languages]
-        rows.append([named(run), *cells, str(found.counts[run, metric][MACRO])])
-    head = ["run", *("average" if l == MACRO else escape(l) for l in languages), "questions"]
-    caption = f"{escape(metric)}, with 95% confidence intervals"
-    return _table(caption, head, rows, 1)
+def _score_table(results: Results, metric: str) -> Table:
+    by_run = {run: by_metric[metric] for run, by_metric in results.scores.items()}
+    languages = list(dict.fromkeys(l for scores in by_run.values() for l in scores.intervals))
+    rows: list[Row] = []
+    for run, scores in by_run.items():
+        cells = [_score(scores.intervals[l]) if l in scores.intervals else "-" for l in languages]
+        count = sum(group.count for group in scores.by_language.values())
+        rows.append([Cell(run, name=True), *cells, count])
+    head = ["run", *("average" if l == MACRO else l for l in languages), "questions"]
+    return Table(head, rows, f"{metric}, with 95% confidence intervals")
 
 
-def _test_table(found: Evaluated, metric: str) -> str:
-    rows = []
-    for test in found.tests:
+def _pair_table(results: Results, metric: str) -> str:
+    """Return the tests, each of the later run over the earlier, as HTML."""
+    rows: list[Row] = []
+    for test in results.compared:
         if test.metric == metric:
-            difference = found.difference(test.b, test.a, metric)[MACRO]
-            corrected = _p(test.p_corrected) + ("*" if test.significant else "")
+            difference = results.scores.difference(test.b, test.a, metric)[MACRO]
             wins = f"{test.loss}/{test.tie}/{test.win}"  # b's: the table is of b over a
-            row = [f"{named(test.b)} over {named(test.a)}", _score(difference, signed=True)]
-            rows.append([*row, _p(test.p), corrected, wins])
-    if not rows:
-        return ""
-    correction = escape(str(found.about["correction"]))
-    head = ["pair", "difference", "p", f"p ({correction})", "win/tie/loss"]
-    return _table(f"{escape(metric)}: differences and tests", head, rows, 1)
+            pair = [Cell(test.b, name=True), Cell(test.a, name=True)]
+            rows.append([*pair, _score(difference, signed=True), _p(test.p), _verdict(test), wins])
+    head = ["run", "over", "difference", "p", f"p ({results.compared.settings.correction})"]
+    table = Table([*head, "win/tie/loss"], rows, f"{metric}: differences and tests", 2)
+    return table.html() if rows else ""
+
+
+def _verdict(test: Comparison) -> str:
+    return _p(test.p_corrected) + ("*" if test.significant else "")
 
 
 # ---------------------------------------------------------------- a sweep
 
 
-def sweep_parts(found: Swept) -> tuple[Parts, list[Plot]]:
+def sweep_parts(results: Results) -> tuple[Parts, list[Plot]]:
     """Return the parts of a sweep's page, and all plots in them."""
     drawn: list[Plot] = []
     content = {}
-    for metric in found.metrics:
-        some = {
+    metrics = results.scores.metrics
+    for metric in metrics:
+        figures = {
             f"{heading}{', by language' if by_language else ''}": plots.sweep_curves(
-                found, metric, over, by_language
+                results, metric, over, by_language
             )
             for over, heading in (("weight", "Weight"), ("queries", "Number of queries"))
             for by_language in (False, True)
         }
-        drawn += [plot for plot in some.values() if plot is not None]
-        figures = "".join(map(_figure, some, some.values()))
-        content[metric] = figures + _points_table(found, metric)
-    validation = found.about.get("cross_validation")
-    held_out = plots.held_out_dots(found)
-    before = ""
+        drawn += [plot for plot in figures.values() if plot is not None]
+        content[metric] = "".join(map(_figure, figures, figures.values()))
+        content[metric] += _details("The numbers", _points_table(results, metric).html())
+    validation = results.cross_validation
+    held_out = plots.held_out_dots(results)
+    before = after = ""
     if held_out is not None and validation:
         drawn.insert(0, held_out)
-        before = f"<h2>On new questions</h2>{_figure('Held out, and tuned', held_out)}" + _details(
-            "The numbers", _held_out_table(validation) + _chosen_table(validation)
-        )
-    title, headline, lead = _sweep_headline(found, validation)
-    figures = (
+        numbers = held_out_table(validation).html() + _chosen_table(validation).html()
+        before = f"<h2>On new questions</h2>{_figure('Held out, and tuned', held_out)}"
+        before += _details("The numbers", numbers)
+    if results.power:
+        table = power_table(results.power, metrics)
+        after = f"<h2>Power</h2>{table.html()}" if table.rows else ""
+    title, headline, lead = _sweep_headline(results, validation)
+    body = (
         f'{before}<h2>The grid</h2><p class="warn">{_TUNED}</p>'
-        f"{_by_metric(found.metrics, content)}{_power(found)}"
+        f"{_by_metric(metrics, content)}{after}"
     )
-    return Parts("Sweep", title, headline, lead, figures, _footer(_about(found))), drawn
+    return Parts("Sweep", title, headline, lead, body, _footer(_about(results))), drawn
 
 
 _TUNED = (
@@ -268,19 +256,21 @@ _TUNED = (
 )
 
 
-def _sweep_headline(found: Swept, validation: Any) -> tuple[str, str, str]:
-    metric = found.metrics[0]
-    best = found.challenger(metric)
-    score, base = found.scores[best, metric][MACRO], found.scores[found.baseline, metric][MACRO]
+def _sweep_headline(results: Results, validation: Any) -> tuple[str, str, str]:
+    scores, baseline = results.scores, str(results.compared.baseline)
+    metric = scores.metrics[0]
+    others = (name for name in scores if name != baseline)
+    best = max(others, key=lambda name: scores.macro(name, metric), default=baseline)
+    score, base = scores.macro(best, metric), scores.macro(baseline, metric)
     beaten = score > base
     if beaten:
         tuned = (
-            f"Tuned, the best of {len(found.points)} settings on these same questions: "
+            f"Tuned, the best of {len(scores)} settings on these same questions: "
             f"{named(best)}, {score:.1f} ({score - base:+.1f})."
         )
     else:
         tuned = (
-            f"The best of the settings ({len(found.points) - 1}) on these same questions is no "
+            f"The best of the settings ({len(scores) - 1}) on these same questions is no "
             f"better than passages alone: {named(best)}, {score:.1f} ({score - base:+.1f})."
         )
     row = None
@@ -303,7 +293,7 @@ def _sweep_headline(found: Swept, validation: Any) -> tuple[str, str, str]:
         f"{validation['folds']} folds: settings were chosen by {escape(validation['select_by'])} "
         "on the others, and scored on questions that had no part in the choice."
     )
-    lead = f'<p class="lead">{_between(interval)} {_p(row["p"], "p")}.</p>'
+    lead = f'<p class="lead">{_between(interval)} {escape(_p(row["p"], "p"))}.</p>'
     return title, headline, f'{lead}<p class="quiet">{folds} {tuned}</p>'
 
 
@@ -313,98 +303,48 @@ def _gain(difference: float) -> str:
     return f"{abs(difference):.1f} points {where} passages alone"
 
 
-def _points_table(found: Swept, metric: str) -> str:
-    order = sorted(found.points, key=lambda n: -found.scores[n, metric][MACRO])
-    kept = [found.baseline, *[n for n in order if n != found.baseline][:MOST_POINTS]]
-    rows = []
+def _points_table(results: Results, metric: str) -> Table:
+    scores, baseline = results.scores, str(results.compared.baseline)
+    order = sorted(scores, key=lambda name: -scores.macro(name, metric))
+    kept = [baseline, *[name for name in order if name != baseline][:MOST_POINTS]]
+    rows: list[Row] = []
     for name in kept:
-        point = found.points[name]
-        difference = found.differences.get((name, metric), {}).get(MACRO)
-        verdict = found.verdicts.get((name, metric))
-        base = name == found.baseline
-        weight = "" if point.weight is None else f"{point.weight:g}"
-        sign = {"sum": "α = ", "mean": "β = "}.get(point.form, "")
-        queries = "all" if point.num_queries is None else str(point.num_queries)
-        rows.append(
-            [
-                named(name),
-                f"{sign}{weight}",
-                escape(point.languages),
-                "" if base else queries,
+        point = results.points[name]
+        row: list[str | int | Cell] = [Cell(name, name=True)]
+        if name == baseline:
+            row += ["", "", "", "", f"{scores.macro(name, metric):.2f}", "", "", ""]
+        else:
+            gain = scores.difference(name, baseline, metric).get(MACRO)
+            test = results.compared.of(name, baseline, metric)
+            row += [
+                f"{'α' if point.form == 'sum' else 'β'} = {point.weight:g}",
+                point.languages or "",
+                ALL if point.num_queries is None else point.num_queries,
                 "yes" if point.center else "",
-                f"{found.scores[name, metric][MACRO]:.2f}",
-                "" if difference is None or base else _score(difference, signed=True),
-                "" if verdict is None or base else _mark(verdict),
-                "" if verdict is None or base else f"{verdict.win}/{verdict.tie}/{verdict.loss}",
+                f"{scores.macro(name, metric):.2f}",
+                "" if gain is None else _score(gain, signed=True),
+                "" if test is None else _verdict(test),
+                "" if test is None else f"{test.win}/{test.tie}/{test.loss}",
             ]
-        )
-    head = ["point", "weight", "languages", "queries", "centred"]
-    correction = escape(str(found.about["correction"]))
-    head += ["score", "difference", f"p ({correction})", "win/tie/loss"]
-    left = len(found.points) - len(kept)
+        rows.append(row)
+    head = ["point", "weight", "languages", "queries", "centred", "score", "difference"]
+    head += [f"p ({results.compared.settings.correction})", "win/tie/loss"]
+    left = len(scores) - len(kept)
     more = f"; {left} more are in sweep.csv" if left > 0 else ""
     caption = (
-        f"{escape(metric)}: passages alone, and the best settings{more}. In brackets: 95% "
-        "confidence intervals, not corrected for having chosen."
+        f"{metric}: passages alone, and the best settings{more}. In brackets: 95% confidence "
+        "intervals, not corrected for having chosen."
     )
-    return _details("The numbers", _table(caption, head, rows, 3))
+    return Table(head, rows, caption, 3)
 
 
-def _mark(verdict: Any) -> str:
-    return f"{_p(verdict.p_corrected)}{'*' if verdict.significant else ''}"
-
-
-def _held_out_table(validation: Mapping[str, Any]) -> str:
-    tuned = {row["metric"]: row for row in validation["tuned"]}
-    rows = []
-    for row in validation["held_out"]:
-        interval = interval_of(row, "difference")
-        best = tuned.get(row["metric"])
-        cells = [escape(row["metric"]), f"{row['score']:.2f}", _score(interval, signed=True)]
-        cells.append(_p(row["p"]))
-        cells.append(f"{best['score']:.2f} <small>{named(best['point'])}</small>" if best else "")
-        rows.append(cells)
-    head = ["metric", "held out", "difference", "p", "tuned on these questions"]
-    return _table("Held out, and tuned", head, rows, 1)
-
-
-def _chosen_table(validation: Mapping[str, Any]) -> str:
-    rows = [
-        [str(row["fold"]), _language(row.get("language")), named(row["point"])]
-        for row in validation["chosen"]
+def _chosen_table(validation: Mapping[str, Any]) -> Table:
+    rows: list[Row] = [
+        [
+            choice["fold"],
+            chosen_language(choice["language"]) or ALL,
+            Cell(choice["point"], name=True),
+        ]
+        for choice in validation["chosen"]
     ]
-    return _table("What was chosen in each fold", ["fold", "language", "point"], rows, 3)
-
-
-def _language(code: str | None) -> str:
-    return "no language" if code == NO_LANGUAGE else escape(code or "all")
-
-
-def _power(found: Swept) -> str:
-    """Return what differences could have been seen at the best setting of each metric."""
-    power = found.about.get("power")
-    if not power:
-        return ""
-    wanted = power.get("wanted")
-    rows = []
-    for metric in found.metrics:
-        some = [row for row in power["rows"] if row["metric"] == metric]
-        if not some:
-            continue
-        # as in table.md: the best of those that are compared with the baseline
-        row = max(some, key=lambda row: row["difference"])
-        cells = [escape(metric), named(row["point"]), str(row["questions"])]
-        cells.append(f"{row['difference']:+.2f}")
-        cells.append("-" if row["smallest"] is None else f"{row['smallest']:.2f}")
-        if wanted is not None:
-            cells.append("-" if row["needed"] is None else str(row["needed"]))
-        rows.append(cells)
-    head = ["metric", "best setting", "questions", "difference", "smallest that shows"]
-    if wanted is not None:
-        head.append(f"questions needed for {wanted:g}")
-    tests = f"{power['tests']} test{'' if power['tests'] == 1 else 's'}"
-    caption = (
-        f"The smallest difference that a test at {power['level']:.2g} ({tests}) "
-        f"sees with a probability of {power['power']:.0%}"
-    )
-    return f"<h2>Power</h2>{_table(caption, head, rows, 2)}" if rows else ""
+    return Table(["fold", "language", "point"], rows, "What was chosen in each fold", 3)

@@ -6,6 +6,7 @@ the first is a grey for the baseline.  matplotlib is imported where it is used, 
 global state, and gives the same bytes for the same results.
 """
 
+import importlib.resources
 import io
 import math
 import re
@@ -14,40 +15,15 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from xqg_pyserini.evaluation.scores import MACRO
+from xqg_pyserini.evaluation.results import MACRO, PointSettings, Results
 from xqg_pyserini.evaluation.significance import Interval
-from xqg_pyserini.report.results import ALL, Evaluated, Point, Swept, interval_of
+from xqg_pyserini.report.results import ALL, interval_of
 
 INK, MUTED, GRID = "#1d1f22", "#65696e", "#dcdee0"
 SERIES = ("#7a7f85", "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9")
 MOST = len(SERIES)  # runs or curves that one figure holds
 WIDTH = 7.2  # inches
 _BARS = 56  # in one row of bars
-_RC = {
-    "font.family": "DejaVu Sans",  # comes with matplotlib
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.facecolor": "none",
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.linewidth": 0.7,
-    "grid.color": GRID,
-    "grid.linewidth": 0.7,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "text.color": INK,
-    "text.parse_math": False,  # a $ in a run's name is a $
-    "legend.frameon": False,
-    "legend.handlelength": 1.4,
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "xqg",  # ids, and so the bytes, are the same every time
-    "savefig.facecolor": "white",
-}
 
 
 class Plot(NamedTuple):
@@ -77,24 +53,24 @@ def shown(names: Sequence[str], score: Callable[[str], float]) -> list[str]:
 # ---------------------------------------------------------------- an evaluation
 
 
-def score_bars(found: Evaluated, metric: str) -> Plot:
+def score_bars(results: Results, metric: str) -> Plot:
     """Draw the scores by language and on average, with their confidence intervals."""
-    runs = shown(found.runs, lambda run: found.scores[run, metric][MACRO].mean)
-    languages = list(found.scores[runs[0], metric])
+    runs = shown(results.scores.runs, lambda run: results.scores.macro(run, metric))
+    languages = list(results.scores[runs[0]][metric].intervals)
     per_row = max(1, _BARS // len(runs))
     rows = [languages[i : i + per_row] for i in range(0, len(languages), per_row)]
 
     def draw(figure: Any) -> None:
         grid = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
-        for axes, some in zip(grid, rows, strict=True):
+        for axes, row in zip(grid, rows, strict=True):
             for i, run in enumerate(runs):
                 width = 0.8 / len(runs)
-                at = [x + (i - (len(runs) - 1) / 2) * width for x in range(len(some))]
-                scores = [found.scores[run, metric][l] for l in some]
+                at = [x + (i - (len(runs) - 1) / 2) * width for x in range(len(row))]
+                scores = [results.scores[run][metric].intervals[l] for l in row]
                 means = [s.mean for s in scores]
                 axes.bar(at, means, width * 0.92, color=SERIES[i], label=run)
                 _whiskers(axes, at, scores, bounds=(0, 100))
-                if some[0] == MACRO and len(runs) <= 4:
+                if row[0] == MACRO and len(runs) <= 4:
                     top = means[0] if math.isnan(scores[0].high) else min(scores[0].high, 100)
                     axes.annotate(
                         f"{means[0]:.1f}",
@@ -104,40 +80,42 @@ def score_bars(found: Evaluated, metric: str) -> Plot:
                         ha="center",
                         fontsize=7.5,
                     )
-            axes.set_xticks(range(len(some)), [_average(l) for l in some])
-            axes.set_xlim(-0.6, max(len(some), min(per_row, len(languages))) - 0.4)
+            axes.set_xticks(range(len(row)), [_average(l) for l in row])
+            axes.set_xlim(-0.6, max(len(row), min(per_row, len(languages))) - 0.4)
             axes.set_ylim(0, 108)
             axes.set_yticks(range(0, 101, 20))
             axes.set_ylabel(f"{metric} (0-100)")
             axes.grid(axis="y")
         _legend(figure, grid[0], len(runs))
 
-    said = "; ".join(f"{run} {_words(found.scores[run, metric][MACRO])}" for run in runs)
-    left_out = len(found.runs) - len(runs)
+    told = "; ".join(
+        f"{run} {_words(results.scores[run][metric].intervals[MACRO])}" for run in runs
+    )
+    left_out = len(results.scores) - len(runs)
     more = f" The first run and the {MOST - 1} best others are drawn." if left_out else ""
     return _plot(
         f"scores-{_slug(metric)}",
         f"{metric} on average and by language. Whiskers: 95% confidence intervals over "
         f"questions.{more}",
-        f"Bar chart of {metric} by language and run. Average over languages: {said}.",
+        f"Bar chart of {metric} by language and run. Average over languages: {told}.",
         (WIDTH, 0.5 + 2.4 * len(rows)),
         draw,
     )
 
 
-def difference_dots(found: Evaluated, metric: str) -> Plot:
+def difference_dots(results: Results, metric: str) -> Plot:
     """Draw each run's difference to the first run, by language, with confidence intervals."""
-    baseline, *others = shown(found.runs, lambda run: found.scores[run, metric][MACRO].mean)
-    differences = {run: found.difference(run, baseline, metric) for run in others}
-    languages = list(found.scores[baseline, metric])
+    baseline, *others = shown(results.scores.runs, lambda run: results.scores.macro(run, metric))
+    differences = {run: results.scores.difference(run, baseline, metric) for run in others}
+    languages = list(results.scores[baseline][metric].intervals)
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         for i, run in enumerate(others):
             rows = [l for l in languages if l in differences[run]]
             at = [_row(languages.index(l), i, len(others)) for l in rows]
-            some = [differences[run][l] for l in rows]
-            _dots(axes, at, some, SERIES[i + 1], run)
+            intervals = [differences[run][l] for l in rows]
+            _dots(axes, at, intervals, SERIES[i + 1], run)
         axes.axvline(0, color=MUTED, linewidth=0.9)
         axes.set_yticks(range(len(languages)), [_average(l) for l in languages])
         axes.set_ylim(len(languages) - 0.4, -0.6)
@@ -145,21 +123,21 @@ def difference_dots(found: Evaluated, metric: str) -> Plot:
         axes.grid(axis="x")
         _legend(figure, axes, len(others))
 
-    said = "; ".join(f"{run} {_words(differences[run][MACRO], signed=True)}" for run in others)
+    told = "; ".join(f"{run} {_words(differences[run][MACRO], signed=True)}" for run in others)
     return _plot(
         f"differences-{_slug(metric)}",
         f"{metric}: what each run gains over {baseline}. Lines: 95% confidence intervals of the "
         "difference over questions; where one crosses 0, the difference may be chance.",
-        f"Dot chart of differences in {metric} to {baseline}. Average over languages: {said}.",
+        f"Dot chart of differences in {metric} to {baseline}. Average over languages: {told}.",
         (WIDTH, 0.9 + len(languages) * (0.16 + 0.13 * len(others))),
         draw,
     )
 
 
-def win_bars(found: Evaluated, metric: str) -> Plot:
+def win_bars(results: Results, metric: str) -> Plot:
     """Draw for each pair of runs on how many questions one is better than the other."""
-    runs = shown(found.runs, lambda run: found.scores[run, metric][MACRO].mean)
-    tests = [t for t in found.tests if t.metric == metric and {t.a, t.b} <= set(runs)]
+    runs = shown(results.scores.runs, lambda run: results.scores.macro(run, metric))
+    tests = [t for t in results.compared if t.metric == metric and {t.a, t.b} <= set(runs)]
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
@@ -189,7 +167,7 @@ def win_bars(found: Evaluated, metric: str) -> Plot:
         axes.set_xlabel("questions lost  ←   → questions won")
         axes.grid(axis="x")
 
-    said = "; ".join(
+    told = "; ".join(
         f"{test.b} against {test.a}: {test.loss} won, {test.tie} tied, {test.win} lost"
         for test in tests
     )
@@ -197,7 +175,7 @@ def win_bars(found: Evaluated, metric: str) -> Plot:
         f"wins-{_slug(metric)}",
         f"{metric}: questions on which the run named first scores above (right) and below (left) "
         "the other. Ties are not drawn.",
-        f"Bar chart of wins and losses by {metric}. {said}.",
+        f"Bar chart of wins and losses by {metric}. {told}.",
         (WIDTH, 0.8 + 0.36 * len(tests)),
         draw,
     )
@@ -206,92 +184,76 @@ def win_bars(found: Evaluated, metric: str) -> Plot:
 # ---------------------------------------------------------------- a sweep
 
 
-def weight_curves(found: Swept, metric: str) -> list[Curve]:
-    """Return the curves over the weight α or β: one for each other setting that has two weights.
+def curves_over(results: Results, metric: str, over: str) -> list[Curve]:
+    """Return the curves over the `weight` or the number of `queries`, of two points at least.
 
-    Of settings that differ in the number of queries alone, the one with most queries is taken.
-    Sums come first; at most `MOST` - 1 of each form, those with the highest peaks.
+    There is one for each other setting: of settings that differ in the number of queries alone the
+    one with most, of those that differ in the weight alone the one with the highest peak.  Sums
+    come first; at most `MOST` - 1 of each form, those with the highest peaks.
     """
-    groups: dict[tuple, list[Point]] = {}
-    for point in found.points.values():
+    weights = over == "weight"
+    numbers = {p.num_queries for p in results.points.values() if isinstance(p.num_queries, int)}
+    beyond = max(numbers, default=0) + 1  # "all" stands one step after the largest number
+
+    def x_of(point: PointSettings) -> float:
+        return float(point.weight or 0) if weights else min(_queries(point), beyond)
+
+    groups: dict[tuple, dict[Any, list[PointSettings]]] = {}
+    for point in results.points.values():
         if point.weight is not None:
-            groups.setdefault((*_setting(point), point.num_queries), []).append(point)
-    most: dict[tuple, list[Point]] = {}
-    for key, points in groups.items():
-        there = most.get(key[:-1])
-        if there is None or _queries(points[0]) > _queries(there[0]):
-            most[key[:-1]] = points
-    return _curves(found, metric, most, lambda point: float(point.weight or 0))
-
-
-def query_curves(found: Swept, metric: str) -> list[Curve]:
-    """Return the curves over the number of queries: one for each setting that has two numbers.
-
-    Of settings that differ in the weight alone, the one with the highest peak is taken.
-    """
-    groups: dict[tuple, list[Point]] = {}
-    for point in found.points.values():
-        if point.weight is not None:
-            groups.setdefault((*_setting(point), point.weight), []).append(point)
-    best: dict[tuple, list[Point]] = {}
-    for key, points in groups.items():
-        there = best.get(key[:-1])
-        if len({p.num_queries for p in points}) > 1 and (
-            there is None or _peak(found, metric, points) > _peak(found, metric, there)
-        ):
-            best[key[:-1]] = points
-    # "all" stands one step after the largest number
-    numbers = {p.num_queries for p in found.points.values() if p.num_queries is not None}
-    beyond = max(numbers, default=0) + 1
-    return _curves(
-        found, metric, best, lambda p: float(beyond if p.num_queries is None else p.num_queries)
-    )
-
-
-def _setting(point: Point) -> tuple:
-    return point.form, point.languages, point.normalize, point.center
-
-
-def _queries(point: Point) -> float:
-    return math.inf if point.num_queries is None else point.num_queries
-
-
-def _peak(found: Swept, metric: str, points: Iterable[Point]) -> float:
-    return max(found.scores[point.name, metric][MACRO] for point in points)
-
-
-def _curves(
-    found: Swept,
-    metric: str,
-    groups: Mapping[tuple, list[Point]],
-    x_of: Callable[[Point], float],
-) -> list[Curve]:
-    whole = {k: points for k, points in groups.items() if len({x_of(p) for p in points}) > 1}
-    best = sorted(whole, key=lambda k: _peak(found, metric, whole[k]), reverse=True)
-    kept: list[tuple] = []
-    for form in ("sum", "mean"):
-        kept += [key for key in best if key[0] == form][: MOST - 1]
+            setting = point.form, point.languages, point.normalize, point.center
+            other = point.num_queries if weights else point.weight
+            groups.setdefault(setting, {}).setdefault(other, []).append(point)
+    whole: dict[tuple, list[PointSettings]] = {}
+    for setting, by_other in groups.items():
+        if weights:
+            chosen = max(by_other.values(), key=lambda points: _queries(points[0]))
+        else:
+            several = (points for points in by_other.values() if len({*map(x_of, points)}) > 1)
+            chosen = max(several, key=lambda points: _peak(results, metric, points), default=[])
+        if len({*map(x_of, chosen)}) > 1:
+            whole[setting] = sorted(chosen, key=x_of)
+    best = sorted(whole, key=lambda setting: _peak(results, metric, whole[setting]), reverse=True)
     curves = []
-    for key in kept:
-        points = sorted(whole[key], key=x_of)
-        label = _label(points, [whole[other][0] for other in kept if other[0] == key[0]])
-        kind = points[0].languages, points[0].center
-        curves.append(Curve(label, kind, [(x_of(point), point.name) for point in points]))
+    for form in ("sum", "mean"):
+        kept = [setting for setting in best if setting[0] == form][: MOST - 1]
+        for setting in kept:
+            points = whole[setting]
+            label = _label(points, [whole[other][0] for other in kept])
+            kind = points[0].languages, points[0].center
+            curves.append(Curve(label, kind, [(x_of(point), point.point) for point in points]))
     return curves
 
 
-def _label(points: list[Point], beside: list[Point]) -> str:
+def _gains(results: Results, point: str, metric: str) -> dict[str, Interval]:
+    """Return a point's differences to the baseline, by language."""
+    return results.scores.difference(point, str(results.compared.baseline), metric)
+
+
+def _baseline(results: Results, metric: str) -> float:
+    return results.scores.macro(str(results.compared.baseline), metric)
+
+
+def _queries(point: PointSettings) -> float:
+    return point.num_queries if isinstance(point.num_queries, int) else math.inf
+
+
+def _peak(results: Results, metric: str, points: Iterable[PointSettings]) -> float:
+    return max(results.scores.macro(point.point, metric) for point in points)
+
+
+def _label(points: list[PointSettings], beside: list[PointSettings]) -> str:
     """Name a curve by what its points share, as far as it tells it from those beside it."""
     first = points[0]
     names = {ALL: "all languages", "own": "own language", "others": "other languages"}
-    parts = [names.get(first.languages, first.languages)]
+    parts = [names.get(first.languages or ALL, first.languages or ALL)]
     if first.center:
         parts.append("centred")
     if len({point.normalize for point in beside}) > 1:
         parts.append("renormalised" if first.normalize else "as it is")
     if len({point.weight for point in points}) == 1:
         parts.append(f"{_greek(first.form)} = {first.weight:g}")
-    elif first.num_queries is not None:
+    elif first.num_queries != ALL:
         parts.append(f"{first.num_queries} queries")
     return ", ".join(parts)
 
@@ -300,22 +262,22 @@ def _greek(form: str) -> str:
     return "α" if form == "sum" else "β"
 
 
-def sweep_curves(found: Swept, metric: str, over: str, by_language: bool) -> Plot | None:
+def sweep_curves(results: Results, metric: str, over: str, by_language: bool) -> Plot | None:
     """Draw the curves over the `weight` or the `queries` of a sweep; None where it has none.
 
     On average over languages with confidence intervals of the difference to the baseline, or
     small, one panel a language.
     """
-    curves = (weight_curves if over == "weight" else query_curves)(found, metric)
+    curves = curves_over(results, metric, over)
     by_form: dict[str, list[Curve]] = {}
     for curve in curves:
-        by_form.setdefault(found.points[curve.points[0][1]].form, []).append(curve)
+        by_form.setdefault(results.points[curve.points[0][1]].form, []).append(curve)
     if not by_form:
         return None
-    languages = [l for l in found.scores[found.baseline, metric] if l != MACRO]
+    languages = list(results.scores[str(results.compared.baseline)][metric].by_language)
     if by_language:
         # one form alone: that of the highest curve
-        form = found.points[_highest(found, metric, curves)].form
+        form = results.points[_highest(results, metric, curves)].form
         panels = [(form, language) for language in languages]
         curves = by_form[form]
     else:
@@ -327,18 +289,18 @@ def sweep_curves(found: Swept, metric: str, over: str, by_language: bool) -> Plo
         rows = math.ceil(len(panels) / columns)
         grid = figure.subplots(rows, columns, squeeze=False, sharey=True, sharex=by_language)
         for (form, language), axes in zip(panels, grid.flat, strict=False):
-            _panel(axes, found, metric, language, by_form[form], colors[form])
+            _panel(axes, results, metric, language, by_form[form], colors[form])
         y = "difference, in points" if by_language else f"{metric} (0-100)"
         _label_axes(list(grid.flat), panels, columns, y, over)
         if over == "queries":
-            _all_tick(found, grid.flat)
+            _all_tick(results, grid.flat)
         if by_language or len(panels) == 1:
             _legend(figure, grid.flat[0], 2)
         else:
             for axes in grid.flat:
                 axes.legend(loc="lower left", bbox_to_anchor=(-0.03, 1.0), fontsize=8, borderpad=0)
 
-    best = _highest(found, metric, curves)
+    best = _highest(results, metric, curves)
     what = "weight of the queries" if over == "weight" else "number of queries a language"
     where = "by language" if by_language else "on average over languages"
     band = ""
@@ -347,7 +309,7 @@ def sweep_curves(found: Swept, metric: str, over: str, by_language: bool) -> Plo
         if len(by_form) > 1:
             band += f" of the {form} form ({_greek(form)}), that of the highest curve"
         band += "."
-    elif any(_has_band(found, metric, some) for some in by_form.values()):
+    elif any(_has_band(results, metric, curves) for curves in by_form.values()):
         band = (
             " Band: of the highest curve, the 95% confidence interval of the difference to "
             "passages alone at each point, not corrected for having chosen."
@@ -356,8 +318,8 @@ def sweep_curves(found: Swept, metric: str, over: str, by_language: bool) -> Plo
         f"{over}{'-by-language' if by_language else ''}-{_slug(metric)}",
         f"{metric} over the {what}, {where}. Dashed: passages alone.{band}",
         f"Line chart of {metric} over the {what}, {where}. Passages alone: "
-        f"{found.scores[found.baseline, metric][MACRO]:.1f}; the highest point is {best} with "
-        f"{found.scores[best, metric][MACRO]:.1f} on average.",
+        f"{_baseline(results, metric):.1f}; the highest point is {best} with "
+        f"{results.scores.macro(best, metric):.1f} on average.",
         (WIDTH, 0.6 + 1.7 * math.ceil(len(panels) / 4) if by_language else 3.4),
         draw,
     )
@@ -381,22 +343,23 @@ def _label_axes(
             axes.tick_params(labelbottom=True)
 
 
-def _highest(found: Swept, metric: str, curves: Iterable[Curve]) -> str:
+def _highest(results: Results, metric: str, curves: Iterable[Curve]) -> str:
     names = [name for curve in curves for _, name in curve.points]
-    return max(names, key=lambda name: found.scores[name, metric][MACRO])
+    return max(names, key=lambda name: results.scores.macro(name, metric))
 
 
-def _highest_curve(found: Swept, metric: str, curves: Iterable[Curve]) -> Curve:
-    return max(
-        curves, key=lambda curve: found.scores[_highest(found, metric, [curve]), metric][MACRO]
-    )
+def _highest_curve(results: Results, metric: str, curves: Iterable[Curve]) -> Curve:
+    def height(curve: Curve) -> float:
+        return results.scores.macro(_highest(results, metric, [curve]), metric)
+
+    return max(curves, key=height)
 
 
-def _has_band(found: Swept, metric: str, curves: Iterable[Curve]) -> bool:
+def _has_band(results: Results, metric: str, curves: Iterable[Curve]) -> bool:
     """Return whether the highest curve has two neighbours with an interval that can be seen."""
-    points = _highest_curve(found, metric, curves).points
-    there = [found.differences.get((name, metric), {}).get(MACRO) for _, name in points]
-    widths = [value.high - value.low for value in there if value]
+    points = _highest_curve(results, metric, curves).points
+    gains = [_gains(results, name, metric).get(MACRO) for _, name in points]
+    widths = [gain.high - gain.low for gain in gains if gain]
     # NaN, where there is no interval, compares as false
     return any(a >= 0 and b >= 0 and a + b > 0 for a, b in pairwise(widths))
 
@@ -412,7 +375,7 @@ def _colors(by_form: Mapping[str, list[Curve]]) -> dict[str, list[str]]:
 
 def _panel(
     axes: Any,
-    found: Swept,
+    results: Results,
     metric: str,
     language: str,
     curves: Sequence[Curve],
@@ -420,22 +383,20 @@ def _panel(
 ) -> None:
     """Draw the scores of some curves on average, or a language's differences to passages alone."""
     small = language != MACRO
-    baseline = 0.0 if small else found.scores[found.baseline, metric][MACRO]
+    baseline = 0.0 if small else _baseline(results, metric)
     axes.axhline(baseline, color=SERIES[0], linestyle=(0, (5, 3)), label="passages alone")
-    highest = _highest_curve(found, metric, curves)
+    highest = _highest_curve(results, metric, curves)
     for curve, color in zip(curves, colors, strict=True):
-        values = [
-            found.differences.get((name, metric), {}).get(language) for _, name in curve.points
-        ]
-        there = [(x, value) for (x, _), value in zip(curve.points, values, strict=True) if value]
-        xs = [x for x, _ in there]
+        values = [_gains(results, name, metric).get(language) for _, name in curve.points]
+        drawn = [(x, value) for (x, _), value in zip(curve.points, values, strict=True) if value]
+        xs = [x for x, _ in drawn]
         axes.plot(
-            xs, [baseline + value.mean for _, value in there], color=color, marker="o",
+            xs, [baseline + value.mean for _, value in drawn], color=color, marker="o",
             markersize=2.2 if small else 3.6, linewidth=1.1 if small else 1.5, label=curve.label,
         )  # fmt: skip
         if curve is highest and not small:
-            lows = [baseline + value.low for _, value in there]
-            highs = [baseline + value.high for _, value in there]
+            lows = [baseline + value.low for _, value in drawn]
+            highs = [baseline + value.high for _, value in drawn]
             axes.fill_between(xs, lows, highs, color=color, alpha=0.15, linewidth=0)
     axes.grid(axis="y")
 
@@ -446,18 +407,20 @@ def _axis(form: str, over: str) -> str:
     return "α (sum)" if form == "sum" else "β (mean)"
 
 
-def _all_tick(found: Swept, grid: Iterable[Any]) -> None:
-    numbers = sorted({p.num_queries for p in found.points.values() if p.num_queries is not None})
-    has_all = any(p.num_queries is None and p.weight is not None for p in found.points.values())
+def _all_tick(results: Results, grid: Iterable[Any]) -> None:
+    numbers = sorted(
+        {p.num_queries for p in results.points.values() if isinstance(p.num_queries, int)}
+    )
+    has_all = any(p.num_queries == ALL for p in results.points.values())
     ticks = [*numbers, *([numbers[-1] + 1] if has_all else [])]
     for axes in grid:
         labels = [str(number) for number in numbers] + (["all"] if has_all else [])
         axes.set_xticks(ticks, labels)
 
 
-def held_out_dots(found: Swept) -> Plot | None:
+def held_out_dots(results: Results) -> Plot | None:
     """Draw what was tuned against what was held out; None without cross-validation."""
-    validation = found.about.get("cross_validation")
+    validation = results.cross_validation
     if not validation:
         return None
     rows = validation["held_out"]
@@ -484,7 +447,7 @@ def held_out_dots(found: Swept) -> Plot | None:
         axes.grid(axis="x")
         _legend(figure, axes, 3)
 
-    said = "; ".join(
+    told = "; ".join(
         f"{row['metric']}: held out {row['score']:.1f} ({row['difference']:+.1f})" for row in rows
     )
     return _plot(
@@ -492,7 +455,7 @@ def held_out_dots(found: Swept) -> Plot | None:
         "What is to be expected on new questions (held out), and what the best point of the grid "
         "scored on the questions that it was chosen on. Lines: 95% confidence intervals of the "
         "difference to passages alone, around the held-out score.",
-        f"Dot chart of held-out scores. {said}.",
+        f"Dot chart of held-out scores. {told}.",
         (WIDTH, 1.0 + 0.42 * len(rows)),
         draw,
     )
@@ -512,12 +475,14 @@ def _whiskers(
             axes.plot([x, x], ends, color=INK, linewidth=0.9, solid_capstyle="butt")
 
 
-def _dots(axes: Any, at: Sequence[float], some: Sequence[Interval], color: str, label: str) -> None:
-    for y, interval in zip(at, some, strict=True):
+def _dots(
+    axes: Any, at: Sequence[float], intervals: Sequence[Interval], color: str, label: str
+) -> None:
+    for y, interval in zip(at, intervals, strict=True):
         if not math.isnan(interval.low):
             axes.plot([interval.low, interval.high], [y, y], color=color, linewidth=1.4)
     axes.plot(
-        [interval.mean for interval in some], at, "o", color=color, markersize=4.2, label=label
+        [interval.mean for interval in intervals], at, "o", color=color, markersize=4.2, label=label
     )
 
 
@@ -558,8 +523,7 @@ def _plot(
     import matplotlib
     from matplotlib.figure import Figure
 
-    settings: Any = {**_defaults(), **_RC}
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(_style()):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)
         svg, png = io.BytesIO(), io.BytesIO()
@@ -571,12 +535,16 @@ def _plot(
 
 
 @cache
-def _defaults() -> dict[str, Any]:
-    """Return matplotlib's own settings, whatever a user's matplotlibrc says."""
+def _style() -> Any:
+    """Return matplotlib's own settings and the style's, whatever a user's matplotlibrc says."""
     import matplotlib
 
     left = ("backend", "interactive", "toolbar", "timezone")  # of screens, not of figures
-    return {k: v for k, v in matplotlib.rcParamsDefault.items() if not k.startswith(left)}
+    path = importlib.resources.files("xqg_pyserini.resources") / "report" / "plots.mplstyle"
+    with importlib.resources.as_file(path) as file:
+        ours = matplotlib.rc_params_from_file(file, use_default_template=False)
+    settings = {**matplotlib.rcParamsDefault, **ours}
+    return {name: value for name, value in settings.items() if not name.startswith(left)}
 
 
 # ---------------------------------------------------------------- in the page

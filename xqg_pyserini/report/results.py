@@ -1,130 +1,248 @@
-"""Folders of results, read back: what `xqg evaluate` and `xqg sweep` wrote with `--output`.
+"""Results and their folders: what `evaluate` and `run_sweep` return, written and read back.
 
-Knows the two layouts (docs/evaluation.md) and refuses what does not fit them; it computes nothing.
+Knows the two layouts (docs/evaluation.md, docs/formats.md) and refuses what does not fit them.
 """
 
 import csv
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from xqg_pyserini.data import write_run
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.evaluation.scores import MACRO, Test
-from xqg_pyserini.evaluation.significance import Interval
+from xqg_pyserini.evaluation.choosing import interval_json
+from xqg_pyserini.evaluation.results import (
+    MACRO,
+    ByLanguage,
+    ComparingSettings,
+    Comparison,
+    Comparisons,
+    LanguageScore,
+    PointSettings,
+    Results,
+    RunScores,
+    Scores,
+)
+from xqg_pyserini.evaluation.significance import CONFIDENCE, Interval
+from xqg_pyserini.evaluation.tables import macro_table
+from xqg_pyserini.files import file_sha256, write_json, writing, writing_folder
+from xqg_pyserini.report.tables import results_text
+from xqg_pyserini.tables import LETTERS
 
 FORMAT = 1
 EVALUATION, SWEEP = "evaluation.json", "sweep.json"
 SCORES, POINTS, RUNS = "scores.json", "sweep.csv", "runs"
 ALL = "all"
-
-Key = tuple[str, str]  # run and metric, or point and metric
-ByLanguage = dict[str, Interval]  # language, and `macro` → score or difference, 0-100
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """A folder of `xqg evaluate`."""
-
-    folder: Path
-    about: dict[str, Any]  # evaluation.json
-    scores: dict[Key, ByLanguage]
-    counts: dict[Key, dict[str, int]]  # questions of each language, and of all
-    differences: dict[tuple[str, str, str], ByLanguage]  # a, b, metric → score of a - that of b
-    tests: list[Test]
-    values: dict[str, dict[str, dict[str, float]]]  # run → metric → question → 0-1
-
-    @property
-    def runs(self) -> list[str]:
-        """Return the names of the runs, in the order given."""
-        return self.about["runs"]
-
-    @property
-    def metrics(self) -> list[str]:
-        """Return the names of the metrics, in the order given."""
-        return self.about["metrics"]
-
-    def difference(self, run: str, other: str, metric: str) -> ByLanguage:
-        """Return the score of a run minus that of another."""
-        if (run, other, metric) in self.differences:
-            return self.differences[run, other, metric]
-        turned = self.differences[other, run, metric]
-        return {l: Interval(-i.mean, -i.high, -i.low) for l, i in turned.items()}
+COLUMNS = (
+    *PointSettings._fields,
+    "metric", "language", "questions", "score", "difference", "ci_low", "ci_high",
+    "p", "p_corrected", "significant", "win", "tie", "loss",
+)  # fmt: skip
+VERDICT = ("p", "p_corrected", "significant", "win", "tie", "loss")
+PATHS = ("passages", "queries", "questions", "corpus", "qrels", "runs")
 
 
-class Point(NamedTuple):
-    """One setting of a sweep; `num_queries` is None for all, and for passages alone."""
+def record_inputs(output: str | Path, **inputs: Any) -> dict[str, Any]:
+    """Return what is recorded of what results were made from (`Results.inputs`).
 
-    name: str
-    form: str
-    weight: float | None
-    languages: str
-    num_queries: int | None
-    normalize: bool | None
-    center: bool | None
+    Paths stay as they are given; relative ones hold from here, or else from the folder `output`.
+    Call it before the inputs are read: the checksums of questions and runs are taken now.
 
-
-class Verdict(NamedTuple):
-    """The test of a point against the baseline."""
-
-    p: float
-    p_corrected: float
-    significant: bool
-    win: int
-    tie: int
-    loss: int
-
-
-@dataclass(frozen=True)
-class Swept:
-    """A folder of `xqg sweep`."""
-
-    folder: Path
-    about: dict[str, Any]  # sweep.json
-    points: dict[str, Point]
-    scores: dict[Key, dict[str, float]]
-    counts: dict[Key, dict[str, int]]
-    differences: dict[Key, ByLanguage]  # to the baseline
-    verdicts: dict[Key, Verdict] = field(default_factory=dict)
-
-    @property
-    def metrics(self) -> list[str]:
-        """Return the names of the metrics, in the order given."""
-        return self.about["metrics"]
-
-    @property
-    def baseline(self) -> str:
-        """Return the point that stands for passages alone."""
-        return self.about["baseline"]
-
-    def best(self, metric: str) -> str:
-        """Return the point with the highest macro score; the first of equals."""
-        return max(self.points, key=lambda name: self.scores[name, metric][MACRO])
-
-    def challenger(self, metric: str) -> str:
-        """Return the best point beside the baseline, which it may not beat."""
-        others = (name for name in self.points if name != self.baseline)
-        return max(others, key=lambda name: self.scores[name, metric][MACRO], default=self.baseline)
+    Args:
+        output: the folder that the results will be written to.
+        inputs: paths (`questions`, `corpus`, `qrels`, `passages`, `queries`, a list of `runs`) and
+            how they are read (`language`, `with_title`, …), in the order in which they are written.
+    """
+    recorded = {
+        name: list(map(str, value)) if name == "runs" else str(value)
+        if name in PATHS and value is not None else value
+        for name, value in inputs.items()
+    }  # fmt: skip
+    sums = {}
+    for path in filter(None, [recorded.get("questions"), *recorded.get("runs", ())]):
+        for file in (path, os.path.normpath(os.path.join(output, path))):
+            if path not in sums and os.path.isfile(file):
+                sums[path] = file_sha256(file)
+    return {**recorded, "sha256": sums}
 
 
-def read_results(folder: str | Path) -> Evaluated | Swept:
+# ---------------------------------------------------------------- writing
+
+
+def write_results(
+    results: Results, output: str | Path, *, overwrite: bool = False, keep_runs: bool = False
+) -> None:
+    """Write the folder of an evaluation or a sweep (docs/evaluation.md, docs/formats.md).
+
+    Args:
+        results: what is written; `record_inputs` says what they were made from.
+        output: the folder.
+        overwrite: replace what it holds; never one of the inputs.
+        keep_runs: write a TREC run for each point of a sweep as well.
+
+    Raises:
+        UserError: for an output that holds something, or an input.
+    """
+    with writing_folder(output, overwrite, input_paths(results)) as folder:
+        (_write_sweep if results.points else _write_evaluation)(results, folder, keep_runs)
+        with writing(folder / "table.md") as file:
+            file.write(results_text(results, per_language=True, style="github") + "\n")
+
+
+def input_paths(results: Results) -> list[str]:
+    """Return the paths that the results were made from, as they were given."""
+    inputs = results.inputs or {}
+    paths = [inputs.get(name) for name in PATHS[:-1]] + list(inputs.get("runs") or ())
+    return [path for path in paths if path is not None]
+
+
+def results_json(results: Results) -> dict[str, Any]:
+    """Return what `scores.json` holds of an evaluation, `sweep.json` of a sweep."""
+    return _sweep_json(results) if results.points else results.compared.as_json()
+
+
+def _write_evaluation(results: Results, folder: Path, _: bool) -> None:
+    write_json(folder / SCORES, results.compared.as_json())
+    write_json(folder / EVALUATION, _evaluation_json(results))
+    scores = results.scores
+    if len(scores) <= len(LETTERS):
+        notes = "% Needs in the preamble: \\usepackage{booktabs} \\usepackage{graphicx}\n"
+        correction = results.compared.settings.correction
+        notes += f"% p-values corrected over all pairs of runs: {correction}\n"
+        with writing(folder / "table.tex") as file:
+            file.write(notes + macro_table(scores, results.compared).latex() + "\n")
+    columns = [(run, metric) for run in scores.runs for metric in scores.metrics]
+    tables = [scores[run][metric] for run, metric in columns]
+    ids = list(dict.fromkeys(qid for table in tables for qid in table.by_question))
+    with writing(folder / "per-question.tsv") as file:
+        names = "\t".join(f"{run} {metric}" for run, metric in columns)
+        file.write(f"id\tlanguage\t{names}\n")
+        for qid in ids:
+            values = [table.by_question.get(qid) for table in tables]
+            cells = "\t".join("" if value is None else format(value, "g") for value in values)
+            file.write(f"{qid}\t{tables[0].languages[qid]}\t{cells}\n")
+
+
+def _write_sweep(results: Results, folder: Path, keep_runs: bool) -> None:
+    with writing(folder / POINTS) as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        for row in sweep_rows(results):
+            writer.writerow({name: _csv_cell(value) for name, value in row.items()})
+    if keep_runs:
+        inputs = results.inputs or {}
+        results.inputs = {**inputs, "sha256": dict(inputs.get("sha256", {}))}
+        for point, run in results.runs.items():
+            path = f"{RUNS}/{point}.trec"
+            write_run(folder / path, run, f"xqg-{point}")
+            results.inputs["sha256"][path] = file_sha256(folder / path)
+    write_json(folder / SWEEP, _sweep_json(results))
+
+
+def _about(results: Results) -> dict[str, Any]:
+    """Return what both kinds have to say of themselves."""
+    return {
+        **vars(results.compared.settings),
+        "relevance": results.scores.relevance,
+        "notes": results.scores.notes,
+        "inputs": results.inputs,
+    }
+
+
+def _evaluation_json(results: Results) -> dict[str, Any]:
+    """Return what `evaluation.json` holds: what the scores were made from, how sure they are."""
+    scores = results.scores
+    rows, differences = [], []
+    for run in scores:
+        for metric, of_run in scores[run].items():
+            counts = {l: group.count for l, group in of_run.by_language.items()}
+            counts[MACRO] = sum(counts.values())
+            for language, interval in of_run.intervals.items():
+                row: dict[str, Any] = {"run": run, "metric": metric, "language": language}
+                row |= {"questions": counts[language], **interval_json("score", interval)}
+                rows.append(row)
+    for a, b in combinations(scores.runs, 2):
+        for metric in scores.metrics:
+            for language, interval in scores.difference(a, b, metric).items():
+                row = {"a": a, "b": b, "metric": metric, "language": language}
+                differences.append({**row, **interval_json("difference", interval)})
+    return {
+        "format": FORMAT,
+        "kind": "evaluation",
+        "runs": scores.runs,
+        "metrics": scores.metrics,
+        **_about(results),
+        "confidence": CONFIDENCE,
+        "scores": rows,
+        "differences": differences,
+    }
+
+
+def _sweep_json(results: Results) -> dict[str, Any]:
+    """Return what `sweep.json` holds (docs/formats.md)."""
+    scores, baseline = results.scores, results.compared.baseline
+    assert baseline is not None
+    return {
+        "format": FORMAT,
+        "kind": "sweep",
+        "metrics": scores.metrics,
+        "baseline": baseline,
+        "points": [point._asdict() for point in results.points.values()],
+        "questions": len(scores[baseline][scores.metrics[0]].languages),
+        **_about(results),
+        "cross_validation": results.cross_validation,
+        "power": results.power,
+    }
+
+
+def sweep_rows(results: Results) -> Iterator[dict[str, Any]]:
+    """Yield what `sweep.csv` holds: a row for each point, metric and language, then macro."""
+    compared, scores = results.compared, results.scores
+    assert compared.baseline is not None
+    for name, point in results.points.items():
+        for metric, of_point in scores[name].items():
+            gains = scores.difference(name, compared.baseline, metric)
+            settings = {**point._asdict(), "metric": metric}
+            for language, group in of_point.by_language.items():
+                row = {"language": language, "questions": group.count, "score": group.score}
+                yield settings | row | interval_json("difference", gains[language])
+            count = sum(group.count for group in of_point.by_language.values())
+            row = {"language": MACRO, "questions": count, "score": of_point.macro}
+            test = compared.of(name, compared.baseline, metric)
+            verdict = {} if test is None else {key: getattr(test, key) for key in VERDICT}
+            yield settings | row | interval_json("difference", gains[MACRO]) | verdict
+
+
+def _csv_cell(value: Any) -> Any:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return int(value)
+    return format(value, ".10g") if isinstance(value, float) else value
+
+
+# ---------------------------------------------------------------- reading
+
+
+def read_results(folder: str | Path) -> Results:
     """Read a folder of results of either kind; raise `UserError` for another, or a damaged one."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(
-            f"{folder}: no such folder (expected one that xqg evaluate or xqg sweep wrote with "
-            "--output)"
+            f"{folder}: no such folder (expected one that xqg evaluate or xqg sweep wrote)"
         )
-    for name, read in ((EVALUATION, _evaluated), (SWEEP, _swept)):
+    for name, read in ((EVALUATION, _read_evaluation), (SWEEP, _read_sweep)):
         if (folder / name).is_file():
             return _whole(folder / name, read)
     hint = "; evaluate again: this one is of an older version" if (folder / SCORES).exists() else ""
     raise UserError(f"{folder}: holds neither {EVALUATION} nor {SWEEP}{hint}")
 
 
-def _whole(file: Path, read: Callable[[Path, dict[str, Any]], Any]) -> Any:
+def _whole(file: Path, read: Callable[[Path, dict[str, Any]], Results]) -> Results:
     try:
         return read(file.parent, _json(file))
     except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
@@ -147,6 +265,51 @@ def _json(file: Path) -> dict[str, Any]:
     return value
 
 
+def interval_of(row: Mapping[str, Any], name: str) -> Interval:
+    """Return the interval of a row: `name`, `ci_low`, `ci_high`; what is empty or null is NaN."""
+    values = [row[column] for column in (name, "ci_low", "ci_high")]
+    return Interval(*(math.nan if value in (None, "") else float(value) for value in values))
+
+
+def _results(
+    folder: Path,
+    about: dict[str, Any],
+    by_run: dict[str, dict[str, RunScores]],
+    differences: dict[tuple[str, str, str], ByLanguage],
+    tests: Iterable[Comparison],
+) -> Results:
+    """Return what both kinds have in common."""
+    scores = Scores(by_run, about.get("relevance"), list(about["notes"]), stored=differences)
+    settings = ComparingSettings(about["test"], about["correction"], about["level"])
+    compared = Comparisons(scores, tuple(tests), settings, about.get("baseline"))
+    return Results(compared, about.get("inputs"), folder=folder)
+
+
+def _read_evaluation(folder: Path, about: dict[str, Any]) -> Results:
+    intervals: dict[tuple[str, str], ByLanguage] = {}
+    for row in about["scores"]:
+        of_run = intervals.setdefault((row["run"], row["metric"]), {})
+        of_run[row["language"]] = interval_of(row, "score")
+    differences: dict[tuple[str, str, str], ByLanguage] = {}
+    for row in about["differences"]:
+        gains = differences.setdefault((row["a"], row["b"], row["metric"]), {})
+        gains[row["language"]] = interval_of(row, "difference")
+    saved = _json(folder / SCORES)
+    by_run: dict[str, dict[str, RunScores]] = {}
+    for run in about["runs"]:
+        for metric in about["metrics"]:
+            stored = intervals[run, metric]
+            if MACRO not in stored:
+                raise KeyError(f"{run} {metric}")
+            entry = saved["runs"][run][metric]
+            groups = {l: LanguageScore(**group) for l, group in entry["languages"].items()}
+            by_run.setdefault(run, {})[metric] = RunScores(
+                entry["questions"], groups, stored[MACRO].mean, stored=stored
+            )
+    tests = [Comparison(**test) for test in saved["tests"]]
+    return _results(folder, about, by_run, differences, tests)
+
+
 def _need(rows: Iterable[Mapping[str, Any]], *names: str) -> None:
     """Raise `KeyError` where a row lacks a name: a page is made of all of them, or not at all."""
     for row in rows:
@@ -154,43 +317,7 @@ def _need(rows: Iterable[Mapping[str, Any]], *names: str) -> None:
             row[name]
 
 
-_ABOUT = ("metrics", "test", "correction", "level", "notes")
-
-
-def interval_of(row: Mapping[str, Any], name: str) -> Interval:
-    """Return the interval of a row: `name`, `ci_low`, `ci_high`; what is empty or null is NaN."""
-    values = [row[column] for column in (name, "ci_low", "ci_high")]
-    return Interval(*(math.nan if value in (None, "") else float(value) for value in values))
-
-
-def _evaluated(folder: Path, about: dict[str, Any]) -> Evaluated:
-    _need([about], "runs", *_ABOUT)
-    scores: dict[Key, ByLanguage] = {}
-    counts: dict[Key, dict[str, int]] = {}
-    for row in about["scores"]:
-        key = row["run"], row["metric"]
-        scores.setdefault(key, {})[row["language"]] = interval_of(row, "score")
-        counts.setdefault(key, {})[row["language"]] = int(row["questions"])
-    differences: dict[tuple[str, str, str], ByLanguage] = {}
-    for row in about["differences"]:
-        three = row["a"], row["b"], row["metric"]
-        differences.setdefault(three, {})[row["language"]] = interval_of(row, "difference")
-    saved = _json(folder / SCORES)
-    values = {
-        run: {metric: entry["questions"] for metric, entry in by_metric.items()}
-        for run, by_metric in saved["runs"].items()
-    }
-    tests = [Test(**test) for test in saved["tests"]]
-    found = Evaluated(folder, about, scores, counts, differences, tests, values)
-    for run in found.runs:
-        for metric in found.metrics:
-            if MACRO not in found.scores[run, metric] or metric not in values[run]:
-                raise KeyError(f"{run} {metric}")
-    return found
-
-
-def _swept(folder: Path, about: dict[str, Any]) -> Swept:
-    _need([about], "baseline", *_ABOUT)
+def _read_sweep(folder: Path, about: dict[str, Any]) -> Results:
     if validation := about.get("cross_validation"):
         _need([validation], "folds", "select_by")
         _need(validation["held_out"], "metric", "score", "difference", "ci_low", "ci_high", "p")
@@ -199,49 +326,66 @@ def _swept(folder: Path, about: dict[str, Any]) -> Swept:
     if power := about.get("power"):
         _need([power], "power", "level", "tests")
         _need(power["rows"], "metric", "point", "questions", "difference", "smallest", "needed")
-    found = Swept(folder, about, {}, {}, {}, {})
     file = folder / POINTS
     if not file.is_file():
         raise UserError(f"{file}: missing; make the results again")
+    points: dict[str, PointSettings] = {}
+    cells: dict[tuple[str, str], dict[str, LanguageScore]] = {}
+    differences: dict[tuple[str, str, str], ByLanguage] = {}
+    tests = []
     with open(file, encoding="utf-8", newline="") as lines:
         for number, row in enumerate(csv.DictReader(lines), 2):
             try:
-                _take_row(found, row)
+                point = _point(row)
+                points[point.point] = point
+                key = point.point, row["metric"]
+                score = LanguageScore(int(row["questions"]), None, float(row["score"]))
+                cells.setdefault(key, {})[row["language"]] = score
+                gains = differences.setdefault((key[0], about["baseline"], key[1]), {})
+                if row["difference"]:
+                    gains[row["language"]] = interval_of(row, "difference")
+                if row["language"] == MACRO and row["p"]:
+                    tests.append(_verdict(row, about))
             except (KeyError, TypeError, ValueError) as error:
                 raise UserError(
                     f"{file}, line {number}: {type(error).__name__} ({error}); make the sweep again"
                 ) from None
-    for metric in found.metrics:
-        for point in [found.baseline, *found.points]:
-            if MACRO not in found.scores[point, metric]:
-                raise KeyError(f"{point} {metric} {MACRO}")
-    return found
+    by_run: dict[str, dict[str, RunScores]] = {}
+    for name in [about["baseline"], *points]:
+        for metric in about["metrics"]:
+            by_language = dict(cells[name, metric])
+            macro = by_language.pop(MACRO).score
+            by_run.setdefault(name, {})[metric] = RunScores({}, by_language, macro, stored={})
+    results = _results(folder, about, by_run, differences, tests)
+    results.points, results.cross_validation, results.power = points, validation, power
+    return results
 
 
 def _flag(cell: str) -> bool | None:
     return {"1": True, "0": False, "": None}[cell]
 
 
-def _take_row(found: Swept, row: dict[str, str]) -> None:
-    name, metric, language = row["point"], row["metric"], row["language"]
-    found.points[name] = Point(
-        name,
+def _point(row: Mapping[str, str]) -> PointSettings:
+    number = row["num_queries"]
+    return PointSettings(
+        row["point"],
         row["form"],
         float(row["weight"]) if row["weight"] else None,
-        row["languages"],
-        int(row["num_queries"]) if row["num_queries"] not in (ALL, "") else None,
+        row["languages"] or None,
+        number if number == ALL else int(number) if number else None,
         _flag(row["normalize"]),
         _flag(row["center"]),
     )
-    key = name, metric
-    found.scores.setdefault(key, {})[language] = float(row["score"])
-    found.counts.setdefault(key, {})[language] = int(row["questions"])
-    if row["difference"]:
-        found.differences.setdefault(key, {})[language] = interval_of(row, "difference")
-    if language == MACRO and row["p"]:
-        found.verdicts[key] = Verdict(
-            float(row["p"]),
-            float(row["p_corrected"]),
-            bool(_flag(row["significant"])),
-            *(int(row[column]) for column in ("win", "tie", "loss")),
-        )
+
+
+def _verdict(row: Mapping[str, str], about: Mapping[str, Any]) -> Comparison:
+    return Comparison(
+        row["point"],
+        about["baseline"],
+        row["metric"],
+        about["test"],
+        float(row["p"]),
+        float(row["p_corrected"]),
+        bool(_flag(row["significant"])),
+        *(int(row[column]) for column in ("win", "tie", "loss")),
+    )

@@ -3,6 +3,7 @@
 Searching the stores mixes the queries in block by block; no augmented vector is stored.
 """
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,15 @@ class Fused(FusedStores):
     """The passages of a store with their generated queries mixed in, to search or to index."""
 
     def own_language(self) -> "Fused":
-        """Return the same, but each question meets its own language's queries alone."""
-        return Fused(self.passages, self.queries, self.fusion, self.liberties, own=True)
+        """Return the same, but each question meets its own language's queries alone.
+
+        Raises:
+            UserError: for a sum over unequal numbers of queries in a language.
+        """
+        own = copy.copy(self)  # the stores are aligned, and their centres computed, once
+        own.own = True
+        own._check_counts()
+        return own
 
     def write_index(
         self,

@@ -1,512 +1,150 @@
-"""Many fusions from one pass over the stores.
+"""A sweep from stores to figures: search every point of a grid, score, compare and choose.
 
-Scores are inner products, so that ⟨q, E(p)⟩ and ⟨q, Σ S_l(p)⟩ serve every weight, form and norm
-(`augment.mixing_weights`).  Block by block, each of these products is computed once for every
-set of languages, and each point of the grid keeps its questions' best passages.  No augmented
-vector is made, no index is written, and memory is that of a block and of the hits.
+What it returns is a value; `report` writes and shows it.  docs/sweep.md says how to read it.
 """
 
-import os
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
-from xqg_pyserini.data import Question, Run
-from xqg_pyserini.errors import UserError, warn
-from xqg_pyserini.fusion.formula import Fusion, Gram, gram, mixing_weights, pooled
-from xqg_pyserini.fusion.fused import FusedPassages
-from xqg_pyserini.retrieve.search import (
-    centered,
-    check_hits,
-    check_question_languages,
-    make_run,
-    warn_fallback,
+from xqg_pyserini.data import (
+    NO_LANGUAGE,
+    CorpusLike,
+    QrelsLike,
+    Question,
+    QuestionsLike,
+    as_qrels,
+    as_questions,
 )
-from xqg_pyserini.retrieve.topk import Best
-from xqg_pyserini.stores import Block, QueryStore, VectorStore, block_rows, ids_at
+from xqg_pyserini.errors import UserError
+from xqg_pyserini.evaluation.choosing import ChoosingSettings, cross_validate, deal, power_of
+from xqg_pyserini.evaluation.results import ComparingSettings, Results
+from xqg_pyserini.evaluation.scores import ScoringSettings, check_inputs, parse_metrics, score_runs
+from xqg_pyserini.files import expand
+from xqg_pyserini.fusion.formula import Fusion
+from xqg_pyserini.fusion.fused import FusedStores, Liberties
+from xqg_pyserini.models.encoder import Encoder
+from xqg_pyserini.retrieve.grid import BASELINE, GridSettings, Point, grid
+from xqg_pyserini.retrieve.search import SearchSettings, check_hits, question_vectors
+from xqg_pyserini.retrieve.sweep_pass import Sweep
+from xqg_pyserini.stores import VectorStore
 
-BATCH = 512  # questions scored together
-ROWS = 1024  # passages scored together, at most: what a batch makes of them stays near the cores
-PIECE = 128  # questions that one thread multiplies at a time
-BASELINE = "baseline"
+__all__ = ["BASELINE", "GridSettings", "Point", "Sweep", "SweepSettings", "grid", "run_sweep"]
 
-Languages = tuple[str, ...]
-Scope = Literal["all", "own", "others"]
-
-
-# ---------------------------------------------------------------- the grid
+FORCED = (
+    "sums over unequal numbers of queries were forced (--allow-unequal): passages with more "
+    "queries are favoured"
+)
 
 
 @dataclass(frozen=True)
-class Point:
-    """One fusion of the grid: a value, named by its settings.
+class SweepSettings(
+    ChoosingSettings, ComparingSettings, ScoringSettings, GridSettings, Liberties, SearchSettings
+):
+    """A sweep: its grid, and how its points are searched, scored, compared and chosen.
 
-    Attributes:
-        fusion: how queries are mixed in; None for the passages alone.
-        scope: which of the fusion's languages a question meets: all, its own (as in
-            language-aware search), or the others.  A question whose own language is not among
-            them meets all.
-        first: only the first so many queries of each language; None for all.
+    `threads` share the search; as many as there are cores by default.
     """
 
-    fusion: Fusion | None = None
-    scope: Scope = "all"
-    first: int | None = None
+    threads: int | None = None
 
-    @property
-    def languages(self) -> str:
-        """Return `all`, `own`, `others`, or codes joined by `+`; nothing for the baseline."""
-        if self.fusion is None:
-            return ""
-        named = self.fusion.languages
-        return self.scope if named is None else "+".join(named)
-
-    @property
-    def name(self) -> str:
-        """Return what the point is called: unique in a grid, and fit for a file."""
-        if self.fusion is None:
-            return BASELINE
-        letter = "a" if self.fusion.form == "sum" else "b"
-        parts = [
-            self.fusion.form,
-            letter + str(self.fusion.weight).removesuffix(".0"),
-            self.languages,
-        ]
-        parts += [f"n{self.first}"] if self.first is not None else []
-        parts += ["norm"] if self.fusion.normalize else []
-        parts += ["cent"] if self.fusion.center else []
-        return "-".join(parts)
-
-    def settings(self) -> dict[str, Any]:
-        """Return the settings as `sweep.csv` and `sweep.json` name them (docs/formats.md)."""
-        fusion = self.fusion
-        return {
-            "point": self.name,
-            "form": fusion.form if fusion else "none",
-            "weight": fusion.weight if fusion else None,
-            "languages": self.languages if fusion else None,
-            "num_queries": (self.first or "all") if fusion else None,
-            "normalize": fusion.normalize if fusion else None,
-            "center": fusion.center if fusion else None,
-        }
-
-    def meets(self, language: str | None, chosen: Languages) -> Languages:
-        """Return which of the chosen languages a question in `language` meets."""
-        if self.scope == "all" or language not in chosen:
-            return chosen
-        own = (str(language),)
-        return own if self.scope == "own" else tuple(l for l in chosen if l != language)
+    def __post_init__(self) -> None:
+        ComparingSettings.__post_init__(self)
+        check_hits(self.hits)
+        if self.seed < 0:
+            raise UserError(f"seed is {self.seed}; expected 0 or more", "seed")
 
 
-def grid(
-    fusions: Iterable[Fusion],
-    languages: Sequence[str],
-    num_queries: Sequence[int | None],
-    held: Languages,
-) -> list[Point]:
-    """Return the points of all fusions × sets of languages × numbers of queries.
-
-    `languages` are `all`, `own`, `others`, `each` (one set for each language of `held`), or codes
-    joined by `+`; `num_queries` numbers of queries a language, None for all.
-    Raises `UserError` where a point comes twice or there is none.
-    """
-    scopes: list[tuple[Scope, Languages | None]] = []
-    for name in languages:
-        if name == "each":
-            scopes += [("all", (language,)) for language in held]
-        elif name in ("all", "own", "others"):
-            scopes.append((name, None))  # type: ignore[arg-type]
-        else:
-            scopes.append(("all", tuple(name.split("+"))))
-    points = [
-        Point(replace(fusion, languages=named), scope, first)
-        for fusion in fusions
-        for scope, named in scopes
-        for first in num_queries
-    ]
-    check_points(points)
-    return points
-
-
-def check_points(points: Sequence[Point], chosen: Mapping[Point, Languages] | None = None) -> None:
-    """Raise `UserError` for a grid without points, or one that holds a point twice.
-
-    Points are compared by value; `chosen` are the languages of each where the stores are known.
-    """
-    if not any(point.fusion for point in points):
-        raise UserError("the grid is empty: give at least one weight, set of languages and number")
-    names: dict[Point, str] = {}
-    for point in points:
-        same = point
-        languages = point.fusion.languages if point.fusion else None
-        if chosen and point.fusion:
-            languages = chosen.get(point, languages)
-        if point.fusion and languages:  # the sum of their queries has no order
-            ordered = replace(point.fusion, languages=tuple(sorted(languages)))
-            same = replace(point, fusion=ordered)
-        if same in names:
-            again = "" if names[same] == point.name else f", again as {point.name}"
-            raise UserError(
-                f"the grid holds the point {names[same]} twice{again}; give each value once"
-            )
-        names[same] = point.name
-
-
-# ---------------------------------------------------------------- the pass
-
-
-class _Mix(NamedTuple):
-    """What is added up of a passage's queries: T, as `augment` calls it."""
-
-    first: int | None
-    languages: Languages
-    center: bool
-
-
-class _Part(NamedTuple):
-    """Questions start … stop-1 of a batch that meet one mix at a point."""
-
-    start: int
-    stop: int
-    mix: _Mix | None
-
-
-class _Space(NamedTuple):
-    """How questions' vectors are taken: as they are, or less the means of some queries."""
-
-    center: bool
-    first: int | None
-
-
-class _Tile(NamedTuple):
-    """Passages start … stop-1 with all that the points need of them."""
-
-    start: int
-    stop: int
-    passages: dict[bool, np.ndarray]  # centred or not → (b, d) float32
-    sums: dict[_Mix, np.ndarray]  # → (b, d) float32
-    weights: dict[tuple[Point, _Mix], tuple[np.ndarray, np.ndarray]]  # → (b,) float32 each
-
-
-class _Batch:
-    """Some questions, sorted by language, and which mixes each point makes them meet."""
-
-    def __init__(
-        self, start: int, questions: Sequence[Question], chosen: Mapping[Point, Languages]
-    ) -> None:
-        self.members = np.arange(start, start + len(questions))
-        self.parts: dict[Point, list[_Part]] = {}
-        self.spans: dict[_Mix, tuple[int, int]] = {}  # the questions that a mix is wanted for
-        for point, languages in chosen.items():
-            parts: list[_Part] = []
-            for i, question in enumerate(questions):
-                mix = None
-                if point.fusion:
-                    met = point.meets(question.language, languages)
-                    mix = _Mix(point.first, met, point.fusion.center)
-                    low, high = self.spans.get(mix, (i, i))
-                    self.spans[mix] = min(low, i), max(high, i + 1)
-                if parts and parts[-1].mix == mix:
-                    parts[-1] = parts[-1]._replace(stop=i + 1)
-                else:
-                    parts.append(_Part(i, i + 1, mix))
-            self.parts[point] = parts
-
-    def offer(
-        self,
-        tile: _Tile,
-        spaces: Mapping[_Space, np.ndarray],
-        best: Mapping[Point, Best],
-        pool: ThreadPoolExecutor,
-        room: dict[Any, np.ndarray],
-    ) -> None:
-        """Score the passages of a tile at all points; `room` is memory to be used again."""
-        rows = slice(self.members[0], self.members[-1] + 1)
-        factors: dict[Any, tuple[np.ndarray, np.ndarray]] = {
-            space: (some[rows], tile.passages[space.center]) for space, some in spaces.items()
-        }
-        for mix, (low, high) in self.spans.items():
-            factors[mix] = spaces[_space(mix)][rows][low:high], tile.sums[mix]
-        products = _products(factors, pool, room)
-
-        def score(point: Point) -> None:
-            for start, stop, mix in self.parts[point]:
-                scores = products[_space(mix)][start:stop]
-                if mix is not None:
-                    low = self.spans[mix][0]
-                    queries = products[mix][start - low : stop - low]
-                    scores = _mixed(scores, queries, *tile.weights[point, mix])
-                best[point].offer(self.members[start:stop], scores, tile.start)
-
-        list(pool.map(score, self.parts))
-
-
-# Fresh memory for every product costs more than the product of a small block: it is used again.
-_ROOM = threading.local()
-
-
-def _take(room: dict[Any, np.ndarray], key: Any, shape: tuple[int, ...]) -> np.ndarray:
-    size = shape[0] * shape[1]
-    if key not in room or room[key].size < size:
-        room[key] = np.empty(size, dtype=np.float32)
-    return room[key][:size].reshape(shape)
-
-
-def _products(
-    factors: Mapping[Any, tuple[np.ndarray, np.ndarray]],
-    pool: ThreadPoolExecutor,
-    room: dict[Any, np.ndarray],
-) -> dict[Any, np.ndarray]:
-    """Return questions · passagesᵀ for pairs of both, cut into pieces for the threads."""
-    found = {}
-    pieces = []
-    for key, (questions, passages) in factors.items():
-        found[key] = _take(room, key, (len(questions), len(passages)))
-        for low in range(0, len(questions), PIECE):
-            piece = slice(low, low + PIECE)
-            pieces.append((questions[piece], passages.T, found[key][piece]))
-    list(pool.map(lambda piece: np.matmul(piece[0], piece[1], out=piece[2]), pieces))
-    return found
-
-
-def _mixed(scores: np.ndarray, queries: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return a · scores + b · queries, (m, b) each, in memory of this thread."""
-    room = _ROOM.__dict__
-    out = np.multiply(scores, a, out=_take(room, "passages", scores.shape))
-    out += np.multiply(queries, b, out=_take(room, "queries", scores.shape))
-    return out
-
-
-def _space(mix: _Mix | None) -> _Space:
-    return _Space(True, mix.first) if mix is not None and mix.center else _Space(False, None)
-
-
-def _cores() -> int:
-    """Return how many threads to use: what --threads set, or as many as there are cores."""
-    return int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
-
-
-class SweepRuns(Mapping[str, Run]):
-    """The runs of a sweep, point by point; each is made when it is asked for."""
-
-    def __init__(
-        self,
-        questions: Sequence[Question],
-        places: np.ndarray,
-        best: Mapping[str, Best],
-        ids_path: Path,
-    ) -> None:
-        self._questions = questions
-        self._hits: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        named: set[int] = set()
-        for name, one in best.items():
-            scores, rows = one.ranked()
-            self._hits[name] = scores[places], rows[places]
-            named |= set(np.unique(rows).tolist())
-        self._names = ids_at(ids_path, named)
-
-    def __getitem__(self, point: str) -> Run:
-        return make_run(self._questions, *self._hits[point], self._names)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._hits)
-
-    def __len__(self) -> int:
-        return len(self._hits)
-
-
-class Sweep:
-    """A grid over two stores, checked: every point can be searched.
+def run_sweep(
+    passages: str | Path | VectorStore,
+    queries: str | Path,
+    questions: QuestionsLike,
+    settings: SweepSettings | None = None,
+    *,
+    corpus: CorpusLike | None = None,
+    qrels: QrelsLike | None = None,
+    encoder: Encoder | None = None,
+    vectors: np.ndarray | None = None,
+) -> Results:
+    """Search, score and compare every point of a grid with the passages alone.
 
     Args:
-        passages, queries: the stores' folders; aligned by id.
-        points: the grid; the baseline is put before it where it is missing.
-        questions: who will ask: which languages are needed depends on theirs.
-        skip_unknown, allow_unequal: as for `FusedPassages`.
+        passages: the passage store.
+        queries: the query store's folder; its passages are aligned by id.
+        questions: a file, or values; with their languages, where a point depends on them.
+        settings: the grid, and all that has a default.
+        corpus: as for `evaluate`.
+        qrels: as for `evaluate`.
+        encoder: encodes the questions; that of the store by default; another is refused.
+        vectors: the questions' embeddings (q, d) float32, where they are at hand.
+
+    Returns:
+        The scores of all points, their tests against the baseline, what was held out and what
+        differences could have been seen, and the runs.
 
     Raises:
-        UserError: for a grid that is empty or holds a point twice, a language without queries,
-            more queries than were kept, a sum over unequal numbers of queries, a question without
-            language where a point depends on it.
+        UserError: before anything is encoded for what can be told by then: see `Sweep` and
+            `evaluate`.
     """
+    settings = settings or SweepSettings()
+    asked = as_questions(questions)
+    judged = None if qrels is None else as_qrels(qrels)
+    group_by = settings.grouping(qrels is not None)
+    relate = settings.cross_validate is not None and group_by == "relevant"
+    _check(settings, asked, corpus, judged, group_by)
+    store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
+    liberties = Liberties(settings.allow_unequal, settings.skip_unknown)
+    points = _points(settings, store, queries, liberties)
+    sweep = Sweep(store, queries, points, asked, liberties)
+    vectors = question_vectors(store, asked, encoder, vectors)
+    runs = sweep.search(vectors, settings.hits, settings.threads)
+    scoring = ScoringSettings(settings.metrics, with_title=settings.with_title)
+    scores = score_runs(runs, asked, scoring, corpus, qrels, relate=relate)
+    if sweep.unequal:
+        scores.notes.append(FORCED)
+    compared = scores.compare(settings.test, settings.correction, settings.level, BASELINE)
+    results = Results(compared, points={p.name: p.settings() for p in sweep.points}, runs=runs)
+    if settings.cross_validate is not None:
+        results.cross_validation = cross_validate(compared, settings, group_by)
+    if settings.power:
+        results.power = power_of(compared, None if settings.power is True else settings.power)
+    return results
 
-    def __init__(
-        self,
-        passages: str | Path | VectorStore,
-        queries: str | Path,
-        points: Sequence[Point],
-        questions: Sequence[Question],
-        *,
-        skip_unknown: bool = False,
-        allow_unequal: bool = False,
-    ) -> None:
-        check_points(points)
-        self.points = list(points) if Point() in points else [Point(), *points]
-        self.questions = questions
-        self.passages = passages if isinstance(passages, VectorStore) else VectorStore(passages)
-        anything = Fusion("mean", beta=0.0)
-        self.fused = {
-            first: FusedPassages(
-                self.passages, QueryStore(queries, first), anything, skip_unknown=skip_unknown
-            )
-            for first in dict.fromkeys(point.first for point in points if point.fusion)
+
+def _points(
+    settings: SweepSettings, store: VectorStore, queries: str | Path, liberties: Liberties
+) -> list[Point]:
+    held: tuple[str, ...] = ()
+    if "each" in settings.languages:
+        held = FusedStores(store, queries, Fusion("mean", beta=0.0), liberties).languages
+    return grid(settings.fusions(store.normalized), settings.languages, settings.numbers(), held)
+
+
+def _check(
+    settings: SweepSettings,
+    questions: Sequence[Question],
+    corpus: CorpusLike | None,
+    qrels: QrelsLike | None,
+    group_by: str,
+) -> None:
+    """Raise `UserError` for what can be told before anything is encoded."""
+    settings.check_languages()
+    settings.numbers()
+    metrics = parse_metrics(settings.metrics)
+    settings.check(settings.metrics)
+    settings.check_choosing(settings.metrics, len(questions))
+    folds = settings.cross_validate is not None
+    check_inputs(questions, metrics, corpus, qrels, folds and group_by == "relevant")
+    if isinstance(corpus, str | Path):
+        expand(corpus)
+    if folds and qrels is not None:  # relevance that is derived from answers is known after it
+        relevant = as_qrels(qrels)
+        chooser = metrics[settings.metrics.index(settings.select_by or settings.metrics[0])]
+        languages = {
+            q.id: q.language or NO_LANGUAGE
+            for q in questions
+            if (q.answers if chooser.budget else any(relevant.get(q.id, {}).values()))
         }
-        self.unequal = False  # whether some sum is over unequal numbers of queries
-        self._chosen = {point: self._choose(point, allow_unequal) for point in self.points}
-        check_points(self.points, self._chosen)
-        for point in self.points:
-            if point.fusion and (point.scope != "all" or point.fusion.center):
-                check_question_languages(questions, f"{point.name} depends on the language")
-
-    def _choose(self, point: Point, allow_unequal: bool) -> Languages:
-        if point.fusion is None:
-            return ()
-        fused = self.fused[point.first]
-        chosen = fused.choose_languages(point.fusion.languages)
-        met = {point.meets(question.language, chosen) for question in self.questions}
-        if () in met:
-            raise UserError(
-                f"{point.name}: {fused.queries.path} has queries in {' '.join(chosen)} alone, so "
-                "that there are no others"
-            )
-        if point.fusion.form == "sum":
-            every = [(one,) for one in chosen] if point.scope == "own" else [chosen]
-            for some in dict.fromkeys([*every, *sorted(met)]):
-                try:
-                    fused.refuse_unequal(some)
-                except UserError:
-                    if not allow_unequal:
-                        raise
-                    self.unequal = True
-        return chosen
-
-    def search(self, vectors: np.ndarray, hits: int = 100) -> SweepRuns:
-        """Search all points in one pass; `vectors` (q, d) float32 are the questions' embeddings.
-
-        A point's run is that of the index or language-aware search with its fusion, up to the
-        order of hits whose scores differ by rounding.  Memory: the hits (36 bytes for each of
-        points × questions × `hits`) and a block.
-        """
-        from threadpoolctl import threadpool_limits
-
-        check_hits(hits)
-        self._warn()
-        order = sorted(range(len(vectors)), key=lambda i: str(self.questions[i].language))
-        k = min(hits, self.passages.n)
-        best = {point: Best(len(order), k) for point in self.points}
-        batches = [
-            _Batch(start, [self.questions[i] for i in order[start : start + BATCH]], self._chosen)
-            for start in range(0, len(order), BATCH)
-        ]
-        spaces = {space: some[order] for space, some in self._spaces(vectors).items()}
-        room: dict[Any, np.ndarray] = {}
-        tiles = self._tiles(batches)
-        with (
-            tqdm(total=self.passages.n, desc="sweeping", unit=" passages", disable=None) as bar,
-            # our threads share the products out; BLAS's own would wait beside them, spinning
-            threadpool_limits(1, user_api="blas"),
-            ThreadPoolExecutor(_cores()) as pool,
-        ):
-            ahead = pool.submit(next, tiles, None)
-            while (tile := ahead.result()) is not None:
-                ahead = pool.submit(next, tiles, None)
-                for batch in batches:
-                    batch.offer(tile, spaces, best, pool, room)
-                bar.update(tile.stop - tile.start)
-        ranked = {point.name: best[point] for point in self.points}
-        return SweepRuns(self.questions, np.argsort(order), ranked, self.passages.ids_path)
-
-    def _warn(self) -> None:
-        """Say which questions and passages no queries fit, once for all points."""
-        self._warn_without()
-        for fused in list(self.fused.values())[:1]:
-            if any(point.scope != "all" for point in self.points):
-                where = f"{' '.join(fused.languages)} are mixed in for them at own and others"
-                warn_fallback(self.questions, fused.languages, where)
-
-    def _warn_without(self) -> None:
-        """Count the passages that keep their own embedding, for each set of languages met."""
-        without: dict[Languages, int] = {}
-        spoken = {question.language for question in self.questions}
-        for point, chosen in self._chosen.items():
-            if point.fusion:
-                for met in dict.fromkeys(point.meets(l, chosen) for l in sorted(spoken, key=str)):
-                    if met not in without:  # the first k queries are none where all are none
-                        without[met] = self.fused[point.first].without_queries(met)
-        some = [f"{' '.join(languages)} {n}" for languages, n in without.items() if n]
-        if some:
-            warn(
-                f"passages without queries, of {self.passages.n}, keep their own embedding: "
-                f"{', '.join(some)}"
-            )
-
-    def _spaces(self, vectors: np.ndarray) -> dict[_Space, np.ndarray]:
-        """Return the questions' vectors as they are, and centred where a point wants that."""
-        spaces = {_Space(False, None): vectors}
-        for point in self.points:
-            if point.fusion and point.fusion.center:
-                space = _Space(True, point.first)
-                if space not in spaces:
-                    centers = self.fused[point.first].centers
-                    spaces[space] = centered(vectors, self.questions, centers)
-        return spaces
-
-    def _tiles(self, batches: Sequence[_Batch]) -> Iterator[_Tile]:
-        """Yield the passages, block by block, with all that the batches ask of them."""
-        wanted = dict.fromkeys(
-            (point, part.mix)
-            for batch in batches
-            for point, parts in batch.parts.items()
-            for part in parts
-        )
-        mixes = dict.fromkeys(mix for _, mix in wanted if mix is not None)
-        needed: dict[int | None, dict[str, None]] = {}
-        for mix in mixes:
-            needed.setdefault(mix.first, {}).update(dict.fromkeys(mix.languages))
-        matrices = 3 + len(mixes) + sum(map(len, needed.values()))
-        size = min(ROWS, block_rows(self.passages.d + BATCH, matrices))
-        for start in range(0, self.passages.n, size):
-            stop = min(start + size, self.passages.n)
-            blocks = {
-                first: self.fused[first].pair.block(start, stop, tuple(languages))
-                for first, languages in needed.items()
-            }
-            yield self._tile(blocks, wanted, mixes)
-
-    def _tile(
-        self,
-        blocks: Mapping[int | None, Block],
-        wanted: Iterable[tuple[Point, _Mix | None]],
-        mixes: Iterable[_Mix],
-    ) -> _Tile:
-        block = next(iter(blocks.values()))
-        passages = {False: block.passages}
-        for mix in mixes:
-            if mix.center and True not in passages:  # the passages' mean is the same for all
-                passages[True] = block.passages - self.fused[mix.first].centers.passages
-        tile = _Tile(block.start, block.start + len(block.passages), passages, {}, {})
-        plain: dict[_Mix, tuple[np.ndarray, np.ndarray]] = {}
-        products: dict[_Mix, tuple[np.ndarray, Gram]] = {}
-        for mix in mixes:
-            counts = {l: blocks[mix.first].counts[l] for l in mix.languages}
-            uncentred = mix._replace(center=False)
-            if uncentred not in plain:
-                sums = {l: blocks[mix.first].sums[l] for l in mix.languages}
-                plain[uncentred] = pooled(block.passages, sums, counts)
-            tile.sums[mix], total = plain[uncentred]
-            if mix.center:  # Σ (S_l - n_l·μ_l) = Σ S_l - Σ n_l·μ_l
-                centers = self.fused[mix.first].centers
-                means = np.stack([centers.of(l) for l in mix.languages])
-                shift = np.stack(list(counts.values()), axis=1).astype(np.float32) @ means
-                tile.sums[mix] = np.subtract(tile.sums[mix], shift, out=shift)
-            products[mix] = total, gram(passages[mix.center], tile.sums[mix])
-        for point, met in wanted:
-            if point.fusion and met is not None:
-                tile.weights[point, met] = mixing_weights(point.fusion, *products[met])
-        return tile
+        deal(settings, group_by, languages, relevant)

@@ -12,7 +12,8 @@ from xqg_pyserini.data import GeneratedQueries, read_generated
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import Line, describe_sources
 from xqg_pyserini.generate.job import GenerationJob
-from xqg_pyserini.retrieve.accumulate import QuerySource, accumulate_queries
+from xqg_pyserini.models.encoder import Encoder
+from xqg_pyserini.retrieve.accumulate import AccumulateSettings, QuerySource, accumulate_queries
 from xqg_pyserini.stores import IdIndex, QueryStore, VectorStore
 
 
@@ -43,11 +44,18 @@ class _JobSource(QuerySource):
 
 
 def generate_and_accumulate(
-    job: GenerationJob, passages: str | Path | VectorStore, output: str | Path, **options: Any
+    job: GenerationJob,
+    passages: str | Path | VectorStore,
+    output: str | Path,
+    settings: AccumulateSettings | None = None,
+    *,
+    encoder: Encoder | None = None,
+    overwrite: bool = False,
 ) -> QueryStore:
     """Run a job and sum its queries' embeddings by language into a query store at `output`.
 
-    `options` are those of `accumulate_queries`.
+    The encoder is the passage store's, on the job's first device unless one is given; otherwise as
+    `accumulate_queries`.
 
     Raises:
         UserError: for a job of some shards only, a passage that the store does not hold, and as
@@ -55,12 +63,19 @@ def generate_and_accumulate(
     """
     if len(job.chosen) < job.plan.number:
         raise UserError(
-            "adding up takes all shards: leave --shard out, or run xqg accumulate when the other "
-            "machines are done"
+            "adding up takes all shards: choose none, or run xqg accumulate when the other "
+            "machines are done",
+            "shards",
         )
-    ours, theirs = job.path.resolve(), Path(output).resolve()
-    if ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
+    queries, sums = job.path.resolve(), Path(output).resolve()
+    if queries.is_relative_to(sums) or sums.is_relative_to(queries):
         raise UserError(
-            f"--output {job.path} and --accumulate {output} are in one another; give each a folder"
+            f"{job.path} and {output} are in one another; give each a folder",
+            ("output", "accumulate"),
         )
-    return accumulate_queries(_JobSource(job), passages, output, **options)
+    store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
+    if encoder is None:
+        encoder = Encoder.for_store(store, device=job.devices[0])
+    return accumulate_queries(
+        _JobSource(job), store, output, settings, encoder=encoder, overwrite=overwrite
+    )

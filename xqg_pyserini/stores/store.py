@@ -21,9 +21,7 @@ from typing import Any
 import numpy as np
 
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import (
-    file_sha256,
-)
+from xqg_pyserini.files import file_sha256
 from xqg_pyserini.stores.ids import ids_at, iterate_ids
 
 FORMAT = 1
@@ -31,7 +29,6 @@ VECTORS, IDS, COUNTS, META = "vectors.npy", "ids.txt", "counts.npy", "meta.json"
 PASSAGES, QUERY_SUMS = "passages", "query-sums"
 DTYPES = ("float32", "float16")
 BLOCK_BYTES = 64 << 20
-CHECKPOINT_SECONDS = 20.0
 
 
 def sum_file(language: str, first: int | None = None) -> str:

@@ -1,7 +1,7 @@
 """Training data: questions with their passages, read strictly, at random, a line at a time.
 
 A file is looked through once before anything else, so that what is wrong is said at once with its
-line; after that only the lines' places are held (8 bytes each), never their texts.  This room
+line; after that only the lines' places are held (8 bytes each), never their texts.  This module
 knows no models.
 """
 
@@ -44,6 +44,12 @@ class Drawn(NamedTuple):
     scores: tuple[float, ...] | None
 
 
+def locate(ends: np.ndarray, number: Any) -> tuple[int, int]:
+    """Return the part that holds an item, and its place there; `ends` are the parts' ends."""
+    part = int(np.searchsorted(ends, number, side="right"))
+    return part, int(number) - (int(ends[part - 1]) if part else 0)
+
+
 def draw(example: Example, negatives: int, seed: Sequence[int]) -> Drawn:
     """Draw one positive and at most so many negatives, by a seed of (seed, epoch, number)."""
     random = np.random.default_rng(list(seed))
@@ -68,6 +74,8 @@ class Examples:
         sources: files, folders or patterns.
         check: is shown each example, and its line to complain of.
 
+    Attributes: `lengths` (n,) int32, of the questions in characters.
+
     Raises:
         UserError: where a file is compressed, or a line is not an example.
     """
@@ -76,12 +84,9 @@ class Examples:
         self, sources: Sequence[str], check: Callable[[Line, Example], None] | None = None
     ) -> None:
         self.files = [path for source in sources for path in expand(source)]
-        self._starts: list[np.ndarray] = []  # of each file's examples, in bytes
-        self._lengths: list[np.ndarray] = []  # of their questions, in characters
-        for path in self.files:
-            starts, lengths = _look_through(path, check)
-            self._starts.append(starts)
-            self._lengths.append(lengths)
+        looked = [_look_through(path, check) for path in self.files]
+        self._starts = [starts for starts, _ in looked]  # of each file's examples, in bytes
+        self.lengths = np.concatenate([lengths for _, lengths in looked])  # of the questions
         self._ends = np.cumsum([len(starts) for starts in self._starts])
         self._open: dict[int, Any] = {}
 
@@ -91,24 +96,18 @@ class Examples:
     def __getitem__(self, number: Any) -> Example:
         if not 0 <= number < len(self):
             raise IndexError(number)
-        which = int(np.searchsorted(self._ends, number, side="right"))
-        within = number - (int(self._ends[which - 1]) if which else 0)
+        which, within = locate(self._ends, number)
         key = os.getpid() << 32 | which  # a handle is not shared with a forked process
         if key not in self._open:
             self._open[key] = open(self.files[which], "rb")  # noqa: SIM115
         file = self._open[key]
         file.seek(int(self._starts[which][within]))
         text = file.readline().decode("utf-8").rstrip("\r\n")
-        return parse(Line(self.files[which], int(within) + 1, text))
+        return parse(Line(self.files[which], within + 1, text))
 
     def draw(self, number: int, negatives: int, seed: int, epoch: int) -> Drawn:
         """Draw what an epoch uses of an example; see `draw`."""
         return draw(self[number], negatives, (seed, epoch, number))
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Return the lengths of the questions in characters, (n,) int32."""
-        return np.concatenate(self._lengths)
 
     def close(self) -> None:
         """Close the files."""
@@ -120,9 +119,7 @@ class Examples:
 class Drawable(Protocol):
     """Questions of which each epoch draws what it uses: `Examples`, `synthetic.Synthetic`."""
 
-    @property
-    def lengths(self) -> np.ndarray:
-        """Return the lengths of the questions in characters, (n,) int32."""
+    lengths: np.ndarray
 
     def __len__(self) -> int: ...
 
@@ -133,22 +130,28 @@ class Drawable(Protocol):
         """Close the files."""
 
 
-class Joined:
-    """Several kinds of training data, one after the other."""
+class Draws:
+    """What an epoch uses of several kinds of training data, one after the other.
 
-    def __init__(self, parts: Sequence[Drawable]) -> None:
-        self._parts = parts
+    A part draws what it would draw alone.
+    """
+
+    def __init__(self, parts: Sequence[Drawable], negatives: int, seed: int) -> None:
+        self._parts, self._negatives, self._seed = parts, negatives, seed
         self._ends = np.cumsum([len(part) for part in parts])
         self.lengths = np.concatenate([part.lengths for part in parts])
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, by which positives and negatives are drawn."""
+        self._epoch = epoch
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def draw(self, number: int, negatives: int, seed: int, epoch: int) -> Drawn:
-        """Draw what an epoch uses of a question; a part alone draws what it draws here."""
-        which = int(np.searchsorted(self._ends, number, side="right"))
-        within = number - (int(self._ends[which - 1]) if which else 0)
-        return self._parts[which].draw(within, negatives, seed, epoch)
+    def __getitem__(self, number: int) -> Drawn:
+        part, within = locate(self._ends, number)
+        return self._parts[part].draw(within, self._negatives, self._seed, self._epoch)
 
     def close(self) -> None:
         """Close the files."""
@@ -214,12 +217,11 @@ def parse(line: Line) -> Example:
     if not positives:
         raise line.error(f"the question {query[:40]!r} has no positive_passages; expected {FORM}")
     negatives = _passages(line, record, "negative_passages")
-    code = record.get("language", record.get("lang"))
     return Example(
         query,
         positives,
         negatives,
-        None if code is None else _language(line, code),
+        _language(line, record.get("language", record.get("lang"))),
         _answers(line, record.get("answers")),
         _scores(line, record.get("scores"), len(positives) + len(negatives)),
     )
@@ -234,11 +236,9 @@ def _filled(line: Line, value: Any, what: str) -> str:
 
 def _passages(line: Line, record: dict[str, Any], name: str) -> tuple[Passage, ...]:
     value = record.get(name)
-    if value is None:
-        return ()
-    if not isinstance(value, list):
+    if value is not None and not isinstance(value, list):
         raise line.error(f"{name} is not a list; expected {FORM}")
-    return tuple(_passage(line, item, name) for item in value)
+    return tuple(_passage(line, item, name) for item in value or ())
 
 
 def _passage(line: Line, item: Any, name: str) -> Passage:
@@ -254,15 +254,14 @@ def _passage(line: Line, item: Any, name: str) -> Passage:
     return Passage(str(item.get("docid", "")), title, text)
 
 
-def _language(line: Line, code: Any) -> str:
-    if not isinstance(code, str) or not LANGUAGE_CODE.fullmatch(code):
+def _language(line: Line, code: Any) -> str | None:
+    if code is not None and not (isinstance(code, str) and LANGUAGE_CODE.fullmatch(code)):
         raise line.error(f"{code!r} is not a language code such as ar or ja")
     return code
 
 
 def _answers(line: Line, value: Any) -> tuple[str, ...]:
-    if value is None:
-        return ()
+    value = [] if value is None else value
     if not isinstance(value, list) or not all(isinstance(answer, str) for answer in value):
         raise line.error("answers is not a list of texts")
     return tuple(value)
@@ -271,11 +270,11 @@ def _answers(line: Line, value: Any) -> tuple[str, ...]:
 def _scores(line: Line, value: Any, expected: int) -> tuple[float, ...] | None:
     if value is None:
         return None
-    good = isinstance(value, list) and all(
-        isinstance(x, int | float) and np.isfinite(x) for x in value
-    )
-    if not good or len(value) != expected:
+    numbers = value if isinstance(value, list) else []
+    if len(numbers) != expected or not all(
+        isinstance(x, int | float) and np.isfinite(x) for x in numbers
+    ):
         raise line.error(
             f"scores: expected {expected} numbers, of the positive passages, then the negative ones"
         )
-    return tuple(map(float, value))
+    return tuple(map(float, numbers))

@@ -1,8 +1,8 @@
 """Query generators: encoder-decoders and causal models that learn to ask about a passage.
 
-Knows pairs of a prompt and a question, their loss, and how a trained generator is written so that
-`xqg generate` reads it.  Prompts are made by the room that makes them for `xqg generate`; what may
-change in a model is decided in `tuning`; the loop is the Trainer's.
+Knows pairs of a passage and a question, their loss, and how a trained generator is written so that
+`xqg generate` reads it.  Prompts are made as `xqg generate` makes them; what may change in a model
+is decided in `tuning`; the loop is the Trainer's.
 
 The loss is the mean of -log p(token | prompt, the question's tokens before it) over the question's
 tokens and the one that ends it.  A token that is given at generation and not drawn (the decoder's
@@ -11,7 +11,7 @@ start, the language token of NLLB and its kin) has no part in it, nor has the pr
 
 import inspect
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,11 +21,15 @@ from torch.nn import functional
 
 from xqg_pyserini.data import Passage, check_languages, languages
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import Line
+from xqg_pyserini.files import Line, chunks
 from xqg_pyserini.generate.hugging_face import auto_class, end_tokens, language_token, start_token
-from xqg_pyserini.generate.prompting import PromptMaker
-from xqg_pyserini.generate.prompts import PromptTemplate, read_template, shipped_template
-from xqg_pyserini.generate.settings import model_backend, model_positions, record_prompt
+from xqg_pyserini.generate.prompts import (
+    PromptMaker,
+    PromptTemplate,
+    read_template,
+    shipped_template,
+)
+from xqg_pyserini.generate.settings import check_positions, model_backend, write_trained_prompt
 from xqg_pyserini.models import tuning
 from xqg_pyserini.models.pretrained import (
     fingerprint,
@@ -36,14 +40,14 @@ from xqg_pyserini.models.pretrained import (
 )
 from xqg_pyserini.stores import Job
 from xqg_pyserini.train import job
-from xqg_pyserini.train.data import Example, Examples
+from xqg_pyserini.train.data import Example, Examples, locate
 from xqg_pyserini.train.settings import GeneratorTrainingSettings
-from xqg_pyserini.train.trainer import WARM_UP_BATCHES, Trainer, some_batches
+from xqg_pyserini.train.trainer import WARM_UP_BATCHES, Trainer, sample_batches
 
 IGNORED = -100  # cross_entropy leaves such targets out
 
 
-class Pair(NamedTuple):
+class PassageQuestion(NamedTuple):
     """What a generator learns from: it reads the passage and writes the question."""
 
     passage: Passage
@@ -51,7 +55,7 @@ class Pair(NamedTuple):
     language: str
 
 
-class Pairs(torch.utils.data.Dataset[Pair]):
+class PassageQuestions(torch.utils.data.Dataset[PassageQuestion]):
     """Each positive passage of each example, with its question, read as it is asked for.
 
     Holds 8 bytes an example besides what `Examples` holds, and 4 a pair.
@@ -82,7 +86,7 @@ class Pairs(torch.utils.data.Dataset[Pair]):
         if language is None:
             raise line.error(
                 f"the question {example.query[:40]!r} has no language; expected "
-                '"language": "fi" (or give --language for all that have none)'
+                '"language": "fi" (or give the language of all that have none)'
             )
         if language not in languages():
             raise line.error(f"{language!r}: no such language is known; expected e.g. ar bn fi")
@@ -91,19 +95,18 @@ class Pairs(torch.utils.data.Dataset[Pair]):
     def __len__(self) -> int:
         return int(self._ends[-1])
 
-    def __getitem__(self, number: Any) -> Pair:
-        which = int(np.searchsorted(self._ends, number, side="right"))
+    def __getitem__(self, number: Any) -> PassageQuestion:
+        which, within = locate(self._ends, number)
         example = self.examples[which]
         language = example.language or self._language
         assert language is not None
-        passage = example.positives[number - (int(self._ends[which - 1]) if which else 0)]
-        return Pair(passage, example.query, language)
+        return PassageQuestion(example.positives[within], example.query, language)
 
 
 # ---------------------------------------------------------------- batches
 
 
-class Collator:
+class GeneratorCollator:
     """Makes a batch: what the model reads, and the targets of its last positions.
 
     Args:
@@ -116,19 +119,18 @@ class Collator:
     def __init__(self, tokenizer: Any, prompts: PromptMaker, longest: int, end: int) -> None:
         self._tokenizer, self._prompts = tokenizer, prompts
         self._longest, self._end = longest, end
-        pad = tokenizer.pad_token_id
-        self._pad = end if pad is None else pad
+        self._pad = end if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
-    def __call__(self, pairs: Sequence[Pair]) -> dict[str, Any]:
+    def __call__(self, pairs: Sequence[PassageQuestion]) -> dict[str, Any]:
         """Return `tokens`, what the model's forward takes, and `targets` (b, m) int64."""
         made = self._prompts.make([(pair.passage, pair.language) for pair in pairs])
         texts = [" ".join(pair.question.split()) for pair in pairs]
         questions = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
-        targets = [[*some[: self._longest - 1], self._end] for some in questions]
+        targets = [[*tokens[: self._longest - 1], self._end] for tokens in questions]
         return self._batch(pairs, [tokens for _, tokens, _ in made], targets)
 
     def _batch(
-        self, pairs: Sequence[Pair], prompts: list[list[int]], targets: list[list[int]]
+        self, pairs: Sequence[PassageQuestion], prompts: list[list[int]], targets: list[list[int]]
     ) -> dict[str, Any]:
         raise NotImplementedError
 
@@ -141,7 +143,7 @@ class Collator:
         )
 
 
-class Seq2SeqCollator(Collator):
+class Seq2SeqCollator(GeneratorCollator):
     """Batches of encoder-decoders: the prompt is read, the question written.
 
     Args:
@@ -153,7 +155,7 @@ class Seq2SeqCollator(Collator):
         self._starts = starts
 
     def _batch(
-        self, pairs: Sequence[Pair], prompts: list[list[int]], targets: list[list[int]]
+        self, pairs: Sequence[PassageQuestion], prompts: list[list[int]], targets: list[list[int]]
     ) -> dict[str, Any]:
         starts = [self._starts[pair.language] for pair in pairs]
         given = [[*s, *t[:-1]] for s, t in zip(starts, targets, strict=True)]
@@ -166,7 +168,7 @@ class Seq2SeqCollator(Collator):
         return {"tokens": tokens, "targets": self._padded(wanted, fill=IGNORED)}
 
 
-class CausalCollator(Collator):
+class CausalCollator(GeneratorCollator):
     """Batches of causal models, padded on the left as at generation.
 
     Args:
@@ -179,7 +181,7 @@ class CausalCollator(Collator):
         self._positions, self._keep = positions, keep
 
     def _batch(
-        self, pairs: Sequence[Pair], prompts: list[list[int]], targets: list[list[int]]
+        self, pairs: Sequence[PassageQuestion], prompts: list[list[int]], targets: list[list[int]]
     ) -> dict[str, Any]:
         given = [[*p, *t[:-1]] for p, t in zip(prompts, targets, strict=True)]
         mask = self._padded([[1] * len(row) for row in given], left=True, fill=0)
@@ -231,46 +233,33 @@ def train_generator(settings: GeneratorTrainingSettings, overwrite: bool = False
     """
     config = read_config(settings.model)
     backend = model_backend(settings.model, config)
-    prompt = _prompt(settings, backend)
+    if settings.prompt is not None:
+        prompt = read_template(settings.prompt)
+    else:
+        prompt = shipped_template("question" if backend == "seq2seq" else "question-causal")
     if settings.language is not None:
         check_languages([settings.language])
-    _check_positions(settings, config)
-    pairs = Pairs(settings.data, settings.language)
+    lengths = {"source_length": settings.source_length, "target_length": settings.target_length}
+    check_positions(config, settings.model, lengths, start=1)
+    pairs = PassageQuestions(settings.data, settings.language)
     held = None
     if settings.validation is not None:
-        held = Pairs([settings.validation], settings.language)
+        held = PassageQuestions([settings.validation], settings.language)
     base = fingerprint(settings.model, config)
 
     def train(folder: Job) -> dict[str, Any]:
-        return _Training(settings, backend, prompt, pairs, held, base).run(folder)
+        return _GeneratorTraining(settings, backend, prompt, pairs, held, base).run(folder)
 
     parts = {"backend": backend, "template": prompt.text, "base": base}
     sources = [*settings.trains_on, settings.validation, settings.prompt]
-    record = job.run(settings, parts, sources, [settings.model], overwrite, train)
-    for some in (pairs, held):
-        if some is not None:
-            some.examples.close()
+    record = job.run_training(settings, parts, sources, [settings.model], overwrite, train)
+    for data in (pairs, held):
+        if data is not None:
+            data.examples.close()
     return record
 
 
-def _prompt(settings: GeneratorTrainingSettings, backend: str) -> PromptTemplate:
-    if settings.prompt is not None:
-        return read_template(settings.prompt)
-    return shipped_template("question" if backend == "seq2seq" else "question-causal")
-
-
-def _check_positions(settings: GeneratorTrainingSettings, config: Any) -> None:
-    positions = model_positions(config)
-    reads, writes = settings.source_length, settings.target_length
-    longest = max(reads, writes + 1) if config.is_encoder_decoder else reads + writes
-    if positions is not None and longest > positions:
-        raise UserError(
-            f"the model {settings.model!r} has {positions} positions; --source-length {reads} and "
-            f"--target-length {writes} take {longest}: choose less"
-        )
-
-
-class _Training:
+class _GeneratorTraining:
     """A training's parts, made in one order so that all that is drawn is drawn the same."""
 
     def __init__(
@@ -278,8 +267,8 @@ class _Training:
         settings: GeneratorTrainingSettings,
         backend: str,
         prompt: PromptTemplate,
-        pairs: Pairs,
-        held: Pairs | None,
+        pairs: PassageQuestions,
+        held: PassageQuestions | None,
         base: str,
     ) -> None:
         import transformers
@@ -295,18 +284,18 @@ class _Training:
         tuned = tuning.tune(model, settings.tuning, settings.seed, self._warm_up)
         self.model = tuned.to(self.device)
 
-    def _collator(self, backend: str, model: Any) -> Collator:
+    def _collator(self, backend: str, model: Any) -> GeneratorCollator:
         s = self.settings
         self.end = _end(s.model, self._generation, self.tokenizer)
-        prompts = PromptMaker(self.tokenizer, self.prompt, s.source_length, flag="--source-length")
+        prompts = PromptMaker(self.tokenizer, self.prompt, s.source_length, setting="source_length")
         common = self.tokenizer, prompts, s.target_length, self.end
         if backend == "causal":
             accepted = inspect.signature(model.forward).parameters
             positions, keep = "position_ids" in accepted, "logits_to_keep" in accepted
             return CausalCollator(*common, positions=positions, keep=keep)
         self.start = start_token(model, s.model)
-        found = self.pairs.languages | (self.held.languages if self.held else set())
-        tokens = {code: language_token(self.tokenizer, code) for code in sorted(found)}
+        codes = self.pairs.languages | (self.held.languages if self.held else set())
+        tokens = {code: language_token(self.tokenizer, code) for code in sorted(codes)}
         starts = {
             code: [self.start] if token is None else [self.start, token]
             for code, token in tokens.items()
@@ -316,7 +305,7 @@ class _Training:
     def _warm_up(self, model: torch.nn.Module) -> None:
         """Leave the gradients of a few batches on a model, for hybrid-lora's choice."""
         size, seed = self.settings.batch_size, self.settings.seed
-        for batch in some_batches(self.pairs, size, seed, WARM_UP_BATCHES):
+        for batch in sample_batches(self.pairs, size, seed, WARM_UP_BATCHES):
             loss, number = token_losses(model, job.to_device(self.collate(batch), self.device))
             (loss / number).backward()
 
@@ -324,7 +313,8 @@ class _Training:
         """Return the mean loss of a token of the validation data's questions."""
         assert self.held is not None
         total, tokens = 0.0, 0
-        for batch in _batches(self.held, self.settings.batch_size):
+        pairs = (self.held[i] for i in range(len(self.held)))
+        for batch in chunks(pairs, self.settings.batch_size):
             loss, number = token_losses(self.model, job.to_device(self.collate(batch), self.device))
             total, tokens = total + float(loss), tokens + int(number)
         return {"loss": total / tokens}
@@ -335,13 +325,7 @@ class _Training:
         trainer = GeneratorTrainer(
             self.settings, self.model, self.pairs, self.collate, folder, validate
         )
-        measured = trainer.fit()
-        self.model.eval()
-        modules = tuning.module_table(self.model)
-        report = job.report(self.settings, self.model, measured, modules)
-        self._write(folder.path)
-        trainer.clear()
-        return {**report, "pairs": len(self.pairs), "stored_bytes": job.stored_bytes(folder.path)}
+        return job.fit(trainer, self.model, folder, self._write, pairs=len(self.pairs))
 
     def _write(self, folder: Path) -> None:
         """Write what `xqg generate --model` takes: the model, or an adapter that names its base."""
@@ -352,19 +336,11 @@ class _Training:
         if job.merges(self.settings, where_it_can=True):
             tuning.merged(self.model).save_pretrained(folder)
         else:
-            base = self.settings.model
-            base = str(Path(base).resolve()) if Path(base).is_dir() else base
-            tuning.save_adapter(self.model, folder, base, self._base, None)
+            tuning.save_adapter(self.model, folder, self.settings.model, self._base, None)
             self._config.save_pretrained(folder)
             self._generation.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-        record_prompt(folder, self.prompt, self.settings.source_length)
-
-
-def _batches(pairs: Pairs, size: int) -> Iterator[list[Pair]]:
-    """Yield the pairs in batches, in their order."""
-    for start in range(0, len(pairs), size):
-        yield [pairs[i] for i in range(start, min(start + size, len(pairs)))]
+        write_trained_prompt(folder, self.prompt, self.settings.source_length)
 
 
 def _end(name: str, generation: Any, tokenizer: Any) -> int:

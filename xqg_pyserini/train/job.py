@@ -1,14 +1,12 @@
 """What every training does around its loop: what it is told by, its folder, its record.
 
-This room knows settings and files; what is trained, and how it is written, is handed in.
+This module knows settings and files; what is trained, and how it is written, is handed in.
 """
 
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from xqg_pyserini import __version__
 from xqg_pyserini.files import describe_sources, write_json
@@ -16,10 +14,13 @@ from xqg_pyserini.models import tuning
 from xqg_pyserini.stores import Job, resumable
 from xqg_pyserini.train.settings import TrainingSettings
 
+if TYPE_CHECKING:
+    from xqg_pyserini.train.trainer import Trainer
+
 RECORD = "training.json"
 
 
-def run(
+def run_training(
     settings: TrainingSettings,
     parts: dict[str, Any],
     sources: Iterable[str | None],
@@ -65,19 +66,37 @@ def _finished(output: Path, description: dict[str, Any]) -> dict[str, Any] | Non
     return record if same else None
 
 
-def report(
-    settings: TrainingSettings,
-    model: torch.nn.Module,
-    measured: dict[str, Any],
-    modules: list[dict[str, Any]] | None,
+def fit(
+    trainer: "Trainer", tuned: Any, folder: Job, write: Callable[[Path], None], **known: Any
 ) -> dict[str, Any]:
-    """Return what is recorded of a trained model: what was trained of it, and at what cost."""
-    return {
-        "method": settings.tuning.method,
+    """Train a model and write it into the job's folder.
+
+    Args:
+        trainer: the loop, around the model.
+        tuned: what `tuning.tune` returned, or one of the two where they are trained alike.
+        folder: the job's.
+        write: writes the model into a folder.
+        known: what else is recorded.
+
+    Returns:
+        What is recorded of the training: what was trained of the model, and at what cost.
+    """
+    measured = trainer.fit()
+    model = trainer.tuned.eval()
+    parameters = {
         "trainable_parameters": sum(p.numel() for p in tuning.trainable(model).values()),
         "parameters": sum(p.numel() for p in model.parameters()),
+    }
+    modules = tuning.module_table(tuned)
+    write(folder.path)
+    trainer.clear()
+    return {
+        "method": trainer.settings.tuning.method,
+        **parameters,
         **measured,
         "modules": modules,
+        **known,
+        "stored_bytes": sum(p.stat().st_size for p in folder.path.rglob("*.safetensors")),
     }
 
 
@@ -90,11 +109,6 @@ def merges(settings: TrainingSettings, where_it_can: bool = False) -> bool:
     if settings.save == "auto" and where_it_can and method not in tuning.UNMERGED:
         return True
     return settings.save == "merged" or method in tuning.WHOLE
-
-
-def stored_bytes(folder: Path) -> int:
-    """Return the size of the weights in a folder."""
-    return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
 
 
 def to_device(batch: dict[str, Any], device: str) -> dict[str, Any]:

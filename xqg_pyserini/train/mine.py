@@ -7,7 +7,6 @@ without a name that goes when the command ends, however it ends.
 
 import hashlib
 import json
-import math
 import random
 import tempfile
 from collections import Counter
@@ -21,50 +20,68 @@ from tqdm import tqdm
 
 from xqg_pyserini.data import (
     NO_LANGUAGE,
+    CorpusLike,
+    Qrels,
+    QrelsLike,
     Question,
+    QuestionsLike,
     Run,
+    RunLike,
     answer_finder,
-    read_corpus,
-    read_qrels,
-    read_questions,
-    read_run,
+    as_corpus,
+    as_qrels,
+    as_questions,
+    as_run,
     span_answers,
 )
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import check_file, writing
-
-SAMPLES = ("top", "random")
+from xqg_pyserini.settings import check_values, option
 
 
 @dataclass(frozen=True)
 class Mining:
-    """What is taken from a run; the flags of `xqg mine`, whose help says what each means."""
+    """What is taken from a run; each field's help says what it is.
 
-    negatives: int = 7
-    positives: int | None = None
-    depth: int = 100
-    skip: int = 0
-    margin: float | None = None
-    sample: str = "random"
-    seed: int = 42
-    keep_short: bool = False
-    with_title: bool = False
-    scores: bool = False
+    Raises:
+        UserError: for a value that the field does not take, a depth that leaves no negatives.
+    """
+
+    negatives: int = option(7, "of a question", least=0, metavar="N")
+    positives: int | None = option(
+        None,
+        "at most so many of a question: those that the run ranks highest (default: all)",
+        least=1,
+        metavar="N",
+    )
+    depth: int = option(100, "hits to look at", least=1, metavar="K")
+    skip: int = option(0, "no negative from the first K hits", least=0, metavar="K")
+    margin: float | None = option(
+        None,
+        "no negative whose score is not at least D below that of the best positive in the run",
+        least=0,
+        metavar="D",
+    )
+    sample: str = option("random", "the highest negatives, or some at random", *("top", "random"))
+    seed: int = option(42, "of random negatives", least=0)
+    keep_short: bool = option(
+        False, "keep questions with fewer negatives than asked for (default: left out)"
+    )
+    with_title: bool = option(False, "look for answers in titles too")
+    scores: bool = option(
+        False,
+        "write the run's scores, positives first, then negatives, for distillation; "
+        "positives that the run lacks are left out",
+    )
 
     def __post_init__(self) -> None:
-        for name, least in (("negatives", 0), ("depth", 1), ("skip", 0), ("positives", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UserError(f"{name} is {value}; expected {least} or more")
-        if self.sample not in SAMPLES:
-            raise UserError(f"sample {self.sample!r}: expected top or random")
+        check_values(self)
         if self.skip >= self.depth and self.negatives:
             raise UserError(
-                f"--skip {self.skip} leaves no hit of --depth {self.depth} for negatives; "
-                "look deeper or skip fewer"
+                f"skipping {self.skip} leaves no hit of a depth of {self.depth} for negatives; "
+                "look deeper or skip fewer",
+                ("skip", "depth"),
             )
-        if self.margin is not None and not 0 <= self.margin < math.inf:
-            raise UserError(f"margin is {self.margin}; expected a number, 0 or more")
 
 
 @dataclass
@@ -80,7 +97,7 @@ class Mined:
     negatives: int = 0
     not_in_run: int = 0  # left out
     without_positive: int = 0  # left out
-    without_score: int = 0  # no positive is in the run, but --scores or --margin; left out
+    without_score: int = 0  # no positive is in the run, which scores and a margin take; left out
     short: int = 0  # fewer negatives than asked for; left out unless keep_short
     languages: dict[str, int] = field(default_factory=dict)  # written ones
 
@@ -89,30 +106,14 @@ class Mined:
         return asdict(self)
 
 
-def mining_text(mined: Mined) -> str:
-    """Return the summary for people."""
-    each = " ".join(f"{language} {n}" for language, n in mined.languages.items())
-    text = f"{mined.output}: {mined.written} of {mined.questions} questions ({each}), "
-    text += f"{mined.positives} positive and {mined.negatives} negative passages"
-    short = "kept" if mined.settings.keep_short else "left out (--keep-short keeps them)"
-    reasons = (
-        (mined.not_in_run, "not in the run, left out"),
-        (mined.without_positive, "without a positive passage, left out"),
-        (mined.without_score, "without a positive passage in the run, left out"),
-        (mined.short, f"with fewer than {mined.settings.negatives} negatives, {short}"),
-    )
-    lines = [f"questions {what}: {number}" for number, what in reasons if number]
-    return "\n".join([text, *lines])
-
-
 class _Texts:
     """The texts of some passages, on disk; in memory, where each one's lies."""
 
-    def __init__(self, file: IO[bytes], corpus: str | Path, wanted: Mapping[str, str]) -> None:
+    def __init__(self, file: IO[bytes], corpus: CorpusLike, wanted: Mapping[str, str]) -> None:
         self._file = file
         self._places: dict[str, int] = {}
         end = 0
-        for line, passage in tqdm(read_corpus(corpus), "reading", unit=" passages", disable=None):
+        for line, passage in tqdm(as_corpus(corpus), "reading", unit=" passages", disable=None):
             if passage.id in wanted:
                 if passage.id in self._places:
                     raise line.error(f"passage id {passage.id!r} again; ids must be unique")
@@ -121,7 +122,8 @@ class _Texts:
                 end += file.write(record.encode() + b"\n")
         for docid, source in wanted.items():
             if docid not in self._places:
-                raise UserError(f"passage {docid!r} of {source} is not in {corpus}")
+                where = _name(corpus, "the corpus")
+                raise UserError(f"passage {docid!r} of {source} is not in {where}")
 
     def __getitem__(self, docid: str) -> tuple[str, str]:
         """Return title and text."""
@@ -139,13 +141,13 @@ class _Chosen(NamedTuple):
 
 
 def mine_negatives(
-    questions: str | Path,
-    corpus: str | Path,
-    run: str | Path,
+    questions: QuestionsLike,
+    corpus: CorpusLike,
+    run: RunLike,
     output: str | Path,
     settings: Mining | None = None,
     *,
-    qrels: str | Path | None = None,
+    qrels: QrelsLike | None = None,
     language: str | None = None,
 ) -> Mined:
     """Write training data: for each question its positives and negatives, texts included.
@@ -153,20 +155,22 @@ def mine_negatives(
     Positives are the relevant passages of `qrels`, those in the run first, by rank; without
     `qrels` the hits within the depth that hold an answer.  Negatives are hits within the depth,
     beyond the first `skip`, that are no positive of the qrels and hold no answer, by rank.
-    Questions are written in the order of their file; random negatives depend on the seed and the
-    question's id only.
+    Questions are written in their order; random negatives depend on the seed and the question's id
+    only.  `language` is given to questions that name none.
 
     Raises:
         UserError: for a passage that the corpus lacks, a run for other questions, questions none
             of which can be written, any bad file.
     """
     settings = settings or Mining()
-    check_file(output, [questions, corpus, run, qrels])
-    asked = read_questions(questions, language)
-    relevant = None if qrels is None else read_qrels(qrels)
-    hits = _of_questions(read_run(run), asked, run)
-    wanted = _wanted(asked, hits, relevant, settings.depth, (run, qrels))
-    mined = Mined(str(output), len(asked), str(run), settings)
+    inputs = [name for name in (questions, corpus, run, qrels) if isinstance(name, str | Path)]
+    check_file(output, inputs)
+    asked = as_questions(questions, language)
+    relevant = None if qrels is None else as_qrels(qrels)
+    name = _name(run, "the run")
+    hits = _of_questions(as_run(run), asked, name)
+    wanted = _wanted(asked, hits, relevant, settings.depth, (name, _name(qrels, "the qrels")))
+    mined = Mined(str(output), len(asked), name, settings)
     counts: Counter[str] = Counter()
     with writing(output) as file, _spool(output) as spool:
         texts = _Texts(spool, corpus, wanted)
@@ -184,7 +188,7 @@ def mine_negatives(
                 mined.negatives += len(chosen.negatives)
         mined.written, mined.languages = counts.total(), dict(sorted(counts.items()))
         if not mined.written:
-            raise UserError(_nothing(mined))
+            raise UserError(_nothing(mined), ("depth", "negatives", "keep_short"))
     return mined
 
 
@@ -194,33 +198,34 @@ def _spool(output: str | Path) -> Any:
     return tempfile.TemporaryFile(dir=Path(output).resolve().parent if beside else None)
 
 
-def _of_questions(run: Run, asked: Sequence[Question], path: str | Path) -> Run:
+def _name(source: Any, otherwise: str) -> str:
+    """Return how errors call an input: by its path, where it has one."""
+    return str(source) if isinstance(source, str | Path) else otherwise
+
+
+def _of_questions(run: Run, asked: Sequence[Question], name: str) -> Run:
     """Return the part of a run that belongs to the questions; warn about the rest."""
     ids = {question.id for question in asked}
-    hits = {qid: found for qid, found in run.items() if qid in ids}
+    hits = {qid: ranking for qid, ranking in run.items() if qid in ids}
     if not hits:
-        raise UserError(f"{path}: none of its questions is in the questions file")
+        raise UserError(f"{name}: none of its questions is in the questions file")
     if len(hits) < len(run):
         foreign = len(run) - len(hits)
-        warn(f"{path} has {foreign} questions that the questions file does not; left out")
+        warn(f"{name} has {foreign} questions that the questions file does not; left out")
     return hits
 
 
 def _wanted(
-    asked: Iterable[Question],
-    run: Run,
-    relevant: Mapping[str, Mapping[str, int]] | None,
-    depth: int,
-    sources: tuple[Any, Any],
+    asked: Iterable[Question], run: Run, relevant: Qrels | None, depth: int, names: tuple[str, str]
 ) -> dict[str, str]:
-    """Return the passages whose texts are needed, each with the file that names it."""
+    """Return the passages whose texts are needed, each with what names it: the run, the qrels."""
     wanted: dict[str, str] = {}
     for question in asked:
         if question.id in run:
             judged = (relevant or {}).get(question.id, {})
-            some = (docid for docid, relevance in judged.items() if relevance)
-            wanted |= dict.fromkeys(some, str(sources[1]))
-            wanted |= dict.fromkeys(islice(run[question.id], depth), str(sources[0]))
+            positives = (docid for docid, relevance in judged.items() if relevance)
+            wanted |= dict.fromkeys(positives, names[1])
+            wanted |= dict.fromkeys(islice(run[question.id], depth), names[0])
     return wanted
 
 
@@ -322,5 +327,5 @@ def _nothing(mined: Mined) -> str:
         f"none of the {mined.questions} questions can be written: {mined.not_in_run} are not in "
         f"the run, {mined.without_positive} have no positive passage, {mined.without_score} none "
         f"in the run, {mined.short} fewer than {mined.settings.negatives} negatives "
-        "(look deeper, ask for fewer, or --keep-short)"
+        "(look deeper, ask for fewer, or keep short ones)"
     )

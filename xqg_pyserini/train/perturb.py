@@ -2,7 +2,7 @@
 
 `perturb` is a pure function: what it returns depends on its arguments alone, never on the order
 of questions or on Python's hash seed.  What each kind does to which language, and what it leaves
-out, is in docs/perturb.md.  This room knows no models.
+out, is in docs/perturb.md.  This module knows no models.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import random
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,9 +20,10 @@ from typing import Any, NamedTuple
 import regex
 from tqdm import tqdm
 
-from xqg_pyserini.data import LANGUAGE_CODE, Question, check_languages, read_questions
+from xqg_pyserini.data import LANGUAGE_CODE, Question, QuestionsLike, as_questions, check_languages
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import check_file, expand, read_lines, writing
+from xqg_pyserini.settings import check_values, option
 
 KINDS = ("typos", "script", "code-switch")
 MIN_LINKS = 3  # how often two words must have been linked to make an entry of a lexicon
@@ -41,19 +43,46 @@ WITHOUT_SPACES = ("zh", "th", "lo", "km", "my", "bo", "dz")  # words cannot be f
 Lexicon = Mapping[str, str]  # a word (as `fold_word` has it) → an English word
 
 
+@dataclass(frozen=True)
+class Perturbation:
+    """How questions are perturbed; each field's help says what it is.
+
+    Raises:
+        UserError: for an unknown kind, a rate outside 0 to 1, lexicons that are not asked for.
+    """
+
+    kind: str = option(MISSING, "", *KINDS)
+    rate: float = option(
+        help="chance of each place (letter, mark, word) to be changed, from 0 to 1",
+        least=0,
+        most=1,
+        metavar="R",
+    )
+    seed: int = option(42, "of the draws", least=0)
+    parallel: tuple[str, ...] = option(
+        (),
+        "TSV (question, tab, its English) to learn words from; FILE alone for one language",
+        metavar="xx=FILE",
+    )
+    dictionary: tuple[str, ...] = option(
+        (), "TSV (word, tab, English); goes before what is learnt", metavar="xx=FILE"
+    )
+
+    def __post_init__(self) -> None:
+        check_values(self)
+        if self.kind != "code-switch" and (self.parallel or self.dictionary):
+            raise UserError(
+                f"parallel texts and dictionaries belong to code-switch, not to {self.kind}",
+                ("parallel", "dictionary"),
+            )
+
+
 class Place(NamedTuple):
     """A part of a text that can be changed, and what it becomes."""
 
     start: int
     end: int
     new: str
-
-
-class Changes(NamedTuple):
-    """How many questions of a language there were, and how many were changed."""
-
-    questions: int
-    changed: int
 
 
 def perturb(
@@ -81,27 +110,23 @@ def perturb(
         lexicon: For code-switch: words of the language and their English ones.
 
     Raises:
-        UserError: for an unknown kind, a rate outside 0 to 1, code-switch without a lexicon.
+        UserError: as `Perturbation`; for code-switch without a lexicon.
     """
-    check_kind(kind, rate)
+    Perturbation(kind, rate, seed)  # raises for what is off
     if kind == "code-switch" and lexicon is None:
         raise UserError("code-switch takes a lexicon: words of the language and English ones")
-    draws = random.Random(_digest(str(seed), kind, key))
-    base = language.split("-")[0]
+    return _perturbed(Question(key, text, language), kind, rate, seed, lexicon or {})
+
+
+def _perturbed(question: Question, kind: str, rate: float, seed: int, lexicon: Lexicon) -> str:
+    draws = random.Random(_digest(str(seed), kind, question.id))
+    base = str(question.language).split("-")[0]
     rules: list[Rule] = [_capitals, *_HABITS.get(base, ()), *_EVERYWHERE]
     if kind == "typos":
-        rules = [lambda found: _typos(found, base, draws)]
+        rules = [lambda text: _typos(text, base, draws)]
     elif kind == "code-switch":
-        rules = [lambda found: _switches(found, base, lexicon or {})]
-    return _rewrite(text, rate, draws, rules) if rate else text
-
-
-def check_kind(kind: str, rate: float) -> None:
-    """Raise `UserError` unless kind and rate are what `perturb` takes."""
-    if kind not in KINDS:
-        raise UserError(f"kind {kind!r}: expected one of {', '.join(KINDS)}")
-    if not 0 <= rate <= 1:
-        raise UserError(f"rate {rate}: expected a number from 0 to 1")
+        rules = [lambda text: _switches(text, base, lexicon)]
+    return _rewrite(question.text, rate, draws, rules) if rate else question.text
 
 
 def _digest(*parts: str) -> int:
@@ -218,18 +243,18 @@ def _letters(table: Mapping[str, str]) -> Rule:
     ]
 
 
-def _found(pattern: str, new: Callable[[str], str]) -> Rule:
+def _replacing(pattern: str, new: Callable[[str], str]) -> Rule:
     """Return the rule that replaces what a pattern finds."""
     compiled = regex.compile(pattern)
 
     def rule(text: str) -> list[Place]:
-        found = ((m.start(), m.end(), new(m.group())) for m in compiled.finditer(text))
-        return [Place(*place) for place in found if text[place[0] : place[1]] != place[2]]
+        places = (Place(m.start(), m.end(), new(m.group())) for m in compiled.finditer(text))
+        return [place for place in places if text[place.start : place.end] != place.new]
 
     return rule
 
 
-_capitals = _found(r"\p{L}[\p{L}\p{M}]*", str.lower)
+_capitals = _replacing(r"\p{L}[\p{L}\p{M}]*", str.lower)
 _STROKES = {"ß": "ss", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D", "ı": "i"}
 _STROKES |= {"æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe"}
 
@@ -244,7 +269,7 @@ def _both_ways(*pairs: str) -> dict[str, str]:
     return {pair[i]: pair[1 - i] for pair in pairs for i in (0, 1)}
 
 
-_accents = _found(r"(?:(?=[\p{Latin}\p{Greek}])\X)", _plain)
+_accents = _replacing(r"(?:(?=[\p{Latin}\p{Greek}])\X)", _plain)
 _HIRAGANA_TO_KATAKANA = {c: c + 0x60 for c in range(0x3041, 0x3097)}
 _KATAKANA_TO_HIRAGANA = {to: c for c, to in _HIRAGANA_TO_KATAKANA.items()}
 _WIDE = {c: c + 0xFEE0 for c in range(0x21, 0x7F)}
@@ -260,29 +285,29 @@ def _other_kana(run: str) -> str:
 _HABITS: dict[str, tuple[Rule, ...]] = {
     "ar": (
         _letters({**dict.fromkeys("أإآٱ", "ا"), "ى": "ي", "ة": "ه"}),
-        _found(r"[\u064B-\u0652\u0670\u0640]", lambda _: ""),  # tashkeel, tatweel
+        _replacing(r"[\u064B-\u0652\u0670\u0640]", lambda _: ""),  # tashkeel, tatweel
     ),
     "ru": (
         _letters({"ё": "е", "Ё": "Е"}),
-        _found(r"\u0301", lambda _: ""),  # stress, as encyclopaedias mark it
+        _replacing(r"\u0301", lambda _: ""),  # stress, as encyclopaedias mark it
     ),
-    "el": (_found(r"\s*[;\u037e]\s*$", lambda _: ""),),  # the Greek question mark
-    "es": (_found("¿", lambda _: ""),),
+    "el": (_replacing(r"\s*[;\u037e]\s*$", lambda _: ""),),  # the Greek question mark
+    "es": (_replacing("¿", lambda _: ""),),
     "ja": (
-        _found(_WIDTHS, lambda run: run.translate(_NARROW if ord(run[0]) > 0x7F else _WIDE)),
-        _found(r"[ァ-ヺー]{2,}|[ぁ-ゖ][ぁ-ゖー]+", _other_kana),
+        _replacing(_WIDTHS, lambda run: run.translate(_NARROW if ord(run[0]) > 0x7F else _WIDE)),
+        _replacing(r"[ァ-ヺー]{2,}|[ぁ-ゖ][ぁ-ゖー]+", _other_kana),
     ),
-    "ko": (_found(r"(?<=\p{Hangul}) +(?=\p{Hangul})", lambda _: ""),),
+    "ko": (_replacing(r"(?<=\p{Hangul}) +(?=\p{Hangul})", lambda _: ""),),
     "bn": (
-        _found(r"[\u200c\u200d]", lambda _: ""),
+        _replacing(r"[\u200c\u200d]", lambda _: ""),
         _letters({**_both_ways("িী", "ুূ", "নণ"), "ষ": "শ", "শ": "স", "ঁ": ""}),
     ),
     "te": (
-        _found(r"[\u200c\u200d]", lambda _: ""),
+        _replacing(r"[\u200c\u200d]", lambda _: ""),
         _letters({**_both_ways("ిీ", "ుూ", "ెే", "ొో"), "ణ": "న", "ళ": "ల", "శ": "స", "ష": "శ"}),
     ),
 }
-_EVERYWHERE = (_accents, _found(r"\s*[?？؟]+\s*$", lambda _: ""))
+_EVERYWHERE = (_accents, _replacing(r"\s*[?？؟]+\s*$", lambda _: ""))
 
 
 # ---------------------------------------------------------------- code-switch
@@ -355,17 +380,17 @@ def learn_lexicon(pairs: Iterable[tuple[str, str]], language: str) -> dict[str, 
         (_vocabulary(text, base), [w for w in _vocabulary(to, "en") if w not in GRAMMAR_WORDS])
         for text, to in pairs
     ]
-    sources = Counter(s for ours, _ in sentences for s in ours)
-    targets = Counter(t for _, theirs in sentences for t in theirs)
-    together = Counter((s, t) for ours, theirs in sentences for s in ours for t in theirs)
+    sources = Counter(s for words, _ in sentences for s in words)
+    targets = Counter(t for _, english in sentences for t in english)
+    together = Counter((s, t) for words, english in sentences for s in words for t in english)
     strength = {
         (s, t): _likelihood_ratio(n, sources[s], targets[t], len(sentences))
         for (s, t), n in together.items()
         if n * len(sentences) > sources[s] * targets[t] and n >= MIN_LINKS
     }
     links: Counter[tuple[str, str]] = Counter()
-    for ours, theirs in sentences:
-        links.update(_linked(ours, theirs, strength))
+    for words, english in sentences:
+        links.update(_linked(words, english, strength))
     lexicon: dict[str, str] = {}
     for (s, t), n in sorted(links.items(), key=lambda item: (-item[1], item[0])):
         if n >= MIN_LINKS and n >= MIN_SHARE * sources[s] and s not in lexicon:
@@ -379,9 +404,9 @@ def _vocabulary(text: str, language: str) -> list[str]:
 
 
 def _linked(
-    ours: Iterable[str], theirs: Sequence[str], strength: Mapping[tuple[str, str], float]
+    words: Iterable[str], english: Sequence[str], strength: Mapping[tuple[str, str], float]
 ) -> Iterator[tuple[str, str]]:
-    pairs = [(s, t) for s in ours for t in theirs if (s, t) in strength]
+    pairs = [(s, t) for s in words for t in english if (s, t) in strength]
     done: tuple[set[str], set[str]] = set(), set()
     for s, t in sorted(pairs, key=lambda pair: (-strength[pair], pair)):
         if s not in done[0] and t not in done[1]:
@@ -406,27 +431,27 @@ def _likelihood_ratio(both: int, first: int, second: int, n: int) -> float:
 
 def read_pairs(source: str | Path) -> Iterator[tuple[str, str]]:
     """Yield the two cells of each line of a TSV file, or raise `UserError`."""
-    found = False
+    empty = True
     for path in expand(source):
         for line in read_lines(path):
             cells = line.text.split("\t")
             if len(cells) != 2 or not all(cell.strip() for cell in cells):
                 raise line.error("expected a text, a tab and its English")
-            found = True
+            empty = False
             yield cells[0], cells[1]
-    if not found:
+    if empty:
         raise UserError(f"{source}: nothing in it; expected lines of a text, a tab, its English")
 
 
 def read_dictionary(source: str | Path) -> dict[str, str]:
     """Read TSV `word<TAB>english`; of several lines for one word the first holds."""
-    found: dict[str, str] = {}
+    words: dict[str, str] = {}
     for word, english in read_pairs(source):
-        found.setdefault(fold_word(word.strip()), english.strip())
-    return found
+        words.setdefault(fold_word(word.strip()), english.strip())
+    return words
 
 
-def lexicon_files(given: Sequence[str], languages: Sequence[str], flag: str) -> dict[str, str]:
+def lexicon_files(given: Sequence[str], languages: Sequence[str], setting: str) -> dict[str, str]:
     """Return language → file from arguments such as ar=FILE, or FILE for the only language."""
     files: dict[str, str] = {}
     for text in given:
@@ -434,95 +459,82 @@ def lexicon_files(given: Sequence[str], languages: Sequence[str], flag: str) -> 
         if not (equals and LANGUAGE_CODE.fullmatch(language)):
             if len(languages) != 1:
                 raise UserError(
-                    f"{flag} {text}: the questions are in {' '.join(languages)}; "
-                    f"say which this is for, as {languages[0]}={text}"
+                    f"{setting} {text}: the questions are in {' '.join(languages)}; "
+                    f"say which this is for, as {languages[0]}={text}",
+                    setting,
                 )
             language, path = languages[0], text
         else:
             check_languages([language])
         if language in files:
-            raise UserError(f"{flag} is given twice for {language}")
+            raise UserError(f"{setting} is given twice for {language}", setting)
         files[language] = path
     return files
 
 
 def perturb_questions(
-    source: str | Path,
+    questions: QuestionsLike,
     output: str | Path,
-    kind: str,
-    rate: float,
-    seed: int = 42,
+    perturbation: Perturbation,
     *,
     language: str | None = None,
-    parallel: Sequence[str] = (),
-    dictionary: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Write a perturbed copy of a questions file; return what was done, as `--json` prints it.
+    """Write a perturbed copy of questions; return what was done, as `--json` prints it.
 
-    The copy is JSON Lines with the fields of the original (of TSV: id, question, lang); `language`
-    is added where the file names none.  `parallel` and `dictionary` are as for `lexicon_files`.
+    The copy is JSON Lines with the fields of the original (id, question, lang where there are no
+    others); `language` is given to questions that name none.
 
     Raises:
         UserError: for a question without language, a kind without its lexicon, any bad file.
     """
-    check_kind(kind, rate)
-    sources = [text.partition("=")[2] or text for text in (*parallel, *dictionary)]
-    check_file(output, [source, *sources])
-    questions = read_questions(source, language)
-    for question in questions:
+    from_file = isinstance(questions, str | Path)
+    source = questions if from_file or isinstance(questions, Mapping) else list(questions)  # type: ignore[arg-type]
+    how = perturbation
+    lexica = [text.partition("=")[2] or text for text in (*how.parallel, *how.dictionary)]
+    check_file(output, [*([source] if from_file else []), *lexica])
+    asked = as_questions(source, language)
+    for question in asked:
         if question.language is None:
-            raise UserError(f"question {question.id!r} has no language: give --language xx")
-    languages = sorted({str(question.language) for question in questions})
-    lexicons = _lexicons(kind, languages, parallel, dictionary, questions)
+            raise UserError(f"question {question.id!r} has no language: give it", "language")
+    languages = sorted({str(question.language) for question in asked})
+    lexicons = _lexicons(how, languages, asked)
     changed: Counter[str] = Counter()
     with writing(output) as file:
-        bar = tqdm(questions, "perturbing", unit=" questions", disable=None)
+        bar = tqdm(asked, "perturbing", unit=" questions", disable=None)
         for question, record in zip(bar, _records(source), strict=True):
-            text = perturb(
-                question.text,
-                str(question.language),
-                kind,
-                rate,
-                seed,
-                question.id,
-                lexicons.get(str(question.language), {}),
-            )
+            lexicon = lexicons.get(str(question.language), {})
+            text = _perturbed(question, how.kind, how.rate, how.seed, lexicon)
             changed[str(question.language)] += text != question.text
             file.write(json.dumps(_with(record, text, question), ensure_ascii=False) + "\n")
-    counts = Counter(str(question.language) for question in questions)
-    report: dict[str, Any] = {"output": str(output), "kind": kind, "rate": rate, "seed": seed}
-    report |= {"questions": len(questions), "changed": changed.total()}
-    report["languages"] = {l: Changes(counts[l], changed[l])._asdict() for l in languages}
-    if kind == "code-switch":
+    counts = Counter(str(question.language) for question in asked)
+    report = {"output": str(output), "kind": how.kind, "rate": how.rate, "seed": how.seed}
+    report |= {"questions": len(asked), "changed": changed.total()}
+    report["languages"] = {l: {"questions": counts[l], "changed": changed[l]} for l in languages}
+    if how.kind == "code-switch":
         report["lexicon"] = {l: len(lexicons.get(l, {})) for l in languages}
     return report
 
 
-def perturb_text(report: Mapping[str, Any]) -> str:
-    """Return the summary line of `perturb_questions`."""
-    each = " ".join(f"{l} {n['changed']}/{n['questions']}" for l, n in report["languages"].items())
-    text = f"{report['output']}: {report['changed']} of {report['questions']} questions changed "
-    text += f"({each}), {report['kind']}, rate {report['rate']}, seed {report['seed']}"
-    if "lexicon" in report:
-        sizes = " ".join(f"{language} {n}" for language, n in report["lexicon"].items())
-        text += f"; words in the lexicon: {sizes}"
-    return text
+def _records(source: Any) -> Iterator[dict[str, Any]]:
+    """Yield the records of questions that have been read before; empty for those that are none."""
+    if isinstance(source, str | Path):
+        for path in expand(source):
+            as_json: bool | None = None
+            for line in read_lines(path):
+                if as_json is None:
+                    as_json = line.text.lstrip()[0] in "{["
+                yield json.loads(line.text) if as_json else {}
+        return
+    for value in source:
+        answers = {"answers": list(value.answers)} if isinstance(value, Question) else {}
+        yield value if isinstance(value, dict) else answers
 
 
-def _records(source: str | Path) -> Iterator[dict[str, Any] | None]:
-    """Yield the records of a questions file that has been read before; None for a line of TSV."""
-    for path in expand(source):
-        as_json: bool | None = None
-        for line in read_lines(path):
-            if as_json is None:
-                as_json = line.text.lstrip()[0] in "{["
-            yield json.loads(line.text) if as_json else None
-
-
-def _with(record: dict[str, Any] | None, text: str, question: Question) -> dict[str, Any]:
-    if record is None:
-        return {"id": question.id, "question": text, "lang": question.language}
-    name = next(name for name in ("question", "title", "text") if name in record)
+def _with(record: dict[str, Any], text: str, question: Question) -> dict[str, Any]:
+    """Return a record with another text, and with the question's language."""
+    name = next((name for name in ("question", "title", "text") if name in record), None)
+    if name is None:
+        return {"id": question.id, "question": text, "lang": question.language, **record}
     new = {**record, name: text}
     if record.get("lang", record.get("language")) is None:
         new["lang"] = question.language
@@ -530,25 +542,20 @@ def _with(record: dict[str, Any] | None, text: str, question: Question) -> dict[
 
 
 def _lexicons(
-    kind: str,
-    languages: Sequence[str],
-    parallel: Sequence[str],
-    dictionary: Sequence[str],
-    questions: Sequence[Question],
+    how: Perturbation, languages: Sequence[str], questions: Sequence[Question]
 ) -> dict[str, dict[str, str]]:
     """Return language → lexicon, and warn about what cannot be switched or would leak."""
-    if kind != "code-switch":
-        if parallel or dictionary:
-            raise UserError("--parallel and --dictionary belong to --kind code-switch")
+    if how.kind != "code-switch":
         return {}
-    if not (parallel or dictionary):
+    if not (how.parallel or how.dictionary):
         raise UserError(
-            "code-switch takes --parallel FILE (text, tab, English) or --dictionary FILE "
-            "(word, tab, English)"
+            "code-switch takes parallel texts (text, tab, English) or a dictionary "
+            "(word, tab, English)",
+            ("parallel", "dictionary"),
         )
     lexicons: dict[str, dict[str, str]] = {}
     asked = {question.text.strip() for question in questions}
-    for language, path in lexicon_files(parallel, languages, "--parallel").items():
+    for language, path in lexicon_files(how.parallel, languages, "parallel").items():
         pairs = list(read_pairs(path))
         leaks = len(asked & {text.strip() for text, _ in pairs})
         if leaks:
@@ -557,7 +564,7 @@ def _lexicons(
                 "translations; learn from other questions"
             )
         lexicons[language] = learn_lexicon(pairs, language)
-    for language, path in lexicon_files(dictionary, languages, "--dictionary").items():
+    for language, path in lexicon_files(how.dictionary, languages, "dictionary").items():
         # what a person wrote goes before what was learnt
         lexicons[language] = lexicons.get(language, {}) | read_dictionary(path)
     for language in languages:

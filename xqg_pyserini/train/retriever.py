@@ -40,14 +40,15 @@ from xqg_pyserini.models.registry import EncoderSettings
 from xqg_pyserini.models.tuning.robust import collect_statistics
 from xqg_pyserini.stores import Job
 from xqg_pyserini.train import job
-from xqg_pyserini.train.data import Drawable, Drawn, Examples, Joined, read_examples
+from xqg_pyserini.train.data import Drawable, Drawn, Draws, Examples, read_examples
 from xqg_pyserini.train.settings import RetrieverSettings
 from xqg_pyserini.train.synthetic import Synthetic
-from xqg_pyserini.train.trainer import WARM_UP_BATCHES, Trainer, some_batches
+from xqg_pyserini.train.trainer import WARM_UP_BATCHES, Trainer, sample_batches
 from xqg_pyserini.train.validation import Validation
 
 WELL_ANSWERED = 2048  # questions looked at for robust prefix-tuning
 ROLES = ("query", "passage")
+_MODULES = "sentence_transformers.models"
 
 
 # ---------------------------------------------------------------- the loss
@@ -98,8 +99,8 @@ def distillation_loss(
         return queries.sum() * 0
     own, scores = own[scored], scores[scored]
     absent = own < 0
-    theirs = passages.float()[own.clamp(min=0)]
-    similarities = (queries.float()[scored, None] * theirs).sum(2) / temperature
+    candidates = passages.float()[own.clamp(min=0)]
+    similarities = (queries.float()[scored, None] * candidates).sum(2) / temperature
     student = similarities.masked_fill(absent, -torch.inf).log_softmax(1)
     teacher = (scores.nan_to_num() / scores_temperature).masked_fill(absent, -torch.inf)
     terms = teacher.softmax(1) * (teacher.log_softmax(1) - student)
@@ -109,26 +110,7 @@ def distillation_loss(
 # ---------------------------------------------------------------- batches
 
 
-class Dataset(torch.utils.data.Dataset[Drawn]):
-    """What each epoch uses of the examples."""
-
-    def __init__(self, examples: Drawable, negatives: int, seed: int) -> None:
-        self._examples, self._negatives, self._seed = examples, negatives, seed
-        self.lengths = examples.lengths
-        self._epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, by which positives and negatives are drawn."""
-        self._epoch = epoch
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def __getitem__(self, number: int) -> Drawn:
-        return self._examples.draw(number, self._negatives, self._seed, self._epoch)
-
-
-class Collator:
+class RetrieverCollator:
     """Makes a batch: tokens of questions and passages, and what belongs to what."""
 
     def __init__(self, tokenizer: Any, encoder: EncoderSettings, longest: int) -> None:
@@ -228,7 +210,7 @@ class RetrieverTrainer(Trainer):
         chunks = [
             (role, chunk)
             for role, key in zip(ROLES, ("queries", "passages"), strict=True)
-            for chunk in split(inputs[key], self.settings.chunk_size)
+            for chunk in token_chunks(inputs[key], self.settings.chunk_size)
         ]
         states, vectors = [], []
         with torch.no_grad():
@@ -251,7 +233,7 @@ class RetrieverTrainer(Trainer):
         return loss.detach()
 
 
-def split(tokens: dict[str, torch.Tensor], size: int) -> Iterator[dict[str, torch.Tensor]]:
+def token_chunks(tokens: dict[str, torch.Tensor], size: int) -> Iterator[dict[str, torch.Tensor]]:
     """Yield the rows of tokenised texts in chunks, without the columns that are padding in all."""
     mask = tokens["attention_mask"]
     for start in range(0, len(mask), size):
@@ -287,8 +269,8 @@ def train_retriever(settings: RetrieverSettings, overwrite: bool = False) -> dic
     if settings.validation is not None:
         held = [example for _, example in read_examples(settings.validation)]
         validation = Validation(held, settings.metric)
-    if examples is not None:
-        _check_scores(settings, examples)
+    if examples is not None and settings.distill:
+        _check_scores(examples)
     config = read_config(encoder.model)
     base = fingerprint(encoder.model, config)
 
@@ -297,15 +279,15 @@ def train_retriever(settings: RetrieverSettings, overwrite: bool = False) -> dic
         copies = folder.path / "synthetic"
         if settings.corpus is not None:
             parts.append(Synthetic(settings.synthetic, settings.corpus, copies))
-        joined = Joined(parts)
-        report = _Training(settings, encoder, joined, base).run(folder, validation)
-        joined.close()
+        draws = Draws(parts, settings.negatives, settings.seed)
+        report = _RetrieverTraining(settings, encoder, draws, base).run(folder, validation)
+        draws.close()
         shutil.rmtree(copies, ignore_errors=True)
         return report
 
     parts = {"encoder": asdict(encoder), "base": base}
     sources = [*settings.trains_on, settings.corpus, settings.validation]
-    return job.run(settings, parts, sources, [encoder.model], overwrite, train)
+    return job.run_training(settings, parts, sources, [encoder.model], overwrite, train)
 
 
 def _encoder(settings: RetrieverSettings) -> EncoderSettings:
@@ -322,34 +304,32 @@ def _encoder(settings: RetrieverSettings) -> EncoderSettings:
     return encoder
 
 
-def _check_scores(settings: RetrieverSettings, examples: Examples) -> None:
-    if settings.distill and all(
-        examples[i].scores is None for i in range(min(len(examples), 1000))
-    ):
+def _check_scores(examples: Examples) -> None:
+    if all(examples[i].scores is None for i in range(min(len(examples), 1000))):
         raise UserError(
-            f"{examples.files[0]}: no scores in its first examples; --distill needs them"
+            f"{examples.files[0]}: no scores in its first examples; distillation needs them",
+            "distill",
         )
 
 
-class _Training:
+class _RetrieverTraining:
     """A training's parts, made in one order so that all that is drawn is drawn the same."""
 
     def __init__(
-        self, settings: RetrieverSettings, encoder: EncoderSettings, examples: Drawable, base: str
+        self, settings: RetrieverSettings, encoder: EncoderSettings, draws: Draws, base: str
     ) -> None:
         import transformers
 
-        self.settings, self.encoder, self._base = settings, encoder, base
+        self.settings, self.encoder, self.draws, self._base = settings, encoder, draws, base
         transformers.set_seed(settings.seed)
         self.device = torch_device(settings.device)
         self.tokenizer = load_tokenizer(encoder.model)
-        self.data = Dataset(examples, settings.negatives, settings.seed)
         config = read_config(encoder.model)
         longest = min(
             self.tokenizer.model_max_length,
             getattr(config, "max_position_embeddings", None) or 1 << 30,
         )
-        self.collate = Collator(self.tokenizer, encoder, longest)
+        self.collate = RetrieverCollator(self.tokenizer, encoder, longest)
         roles = ROLES if settings.untied else ("passage",)
         self.tuned = {role: self._tuned() for role in roles}
         query = self.tuned.get("query", self.tuned["passage"])
@@ -373,7 +353,7 @@ class _Training:
             ).backward()
 
     def _batches(self, n: int) -> Iterator[dict[str, Any]]:
-        for drawn in some_batches(self.data, self.settings.batch_size, self.settings.seed, n):
+        for drawn in sample_batches(self.draws, self.settings.batch_size, self.settings.seed, n):
             yield job.to_device(self.collate(drawn), self.device)
 
     def encode(self, texts: Sequence[str], role: str) -> np.ndarray:
@@ -383,10 +363,10 @@ class _Training:
         for start in range(0, len(order), 64):
             part = order[start : start + 64]
             tokens = self.collate.tokens([texts[i] for i in part], role)
-            found = self.model(job.to_device(tokens, self.device), role).float().cpu().numpy()
+            batch = self.model(job.to_device(tokens, self.device), role).float().cpu().numpy()
             if vectors is None:
-                vectors = np.empty((len(texts), found.shape[1]), np.float32)
-            vectors[part] = found
+                vectors = np.empty((len(texts), batch.shape[1]), np.float32)
+            vectors[part] = batch
         assert vectors is not None
         return vectors
 
@@ -395,22 +375,9 @@ class _Training:
         validate = None if validation is None else lambda: validation(self.encode)
         metric = self.settings.metric
         trainer = RetrieverTrainer(
-            self.settings, self.model, self.data, self.collate, folder, validate, metric, True
+            self.settings, self.model, self.draws, self.collate, folder, validate, metric, True
         )
-        measured = trainer.fit()
-        self.model.eval()
-        modules = tuning.module_table(self.tuned["passage"])
-        report = job.report(self.settings, self.model, measured, modules)
-        if self.settings.tuning.method == "robust-prefix":
-            self._measure_well_answered()
-        self._write(folder.path)
-        trainer.clear()
-        return {**report, "stored_bytes": job.stored_bytes(folder.path)}
-
-    def _measure_well_answered(self) -> None:
-        """Measure the activations that robust prefix-tuning brings new questions close to."""
-        query = self.tuned.get("query", self.tuned["passage"])
-        collect_statistics(query, self._well_answered(), self.encoder.pooling)
+        return job.fit(trainer, self.tuned["passage"], folder, self._write)
 
     def _well_answered(self) -> Iterator[dict[str, torch.Tensor]]:
         """Yield tokens of training questions that rank their positive first in their batch."""
@@ -424,6 +391,11 @@ class _Training:
                 yield {key: value[first] for key, value in inputs["queries"].items()}
 
     def _write(self, folder: Path) -> None:
+        if (
+            self.settings.tuning.method == "robust-prefix"
+        ):  # what new questions are brought close to
+            query = self.tuned.get("query", self.tuned["passage"])
+            collect_statistics(query, self._well_answered(), self.encoder.pooling)
         merged = job.merges(self.settings)
         settings = self.encoder
         for role, module in self.tuned.items():
@@ -450,36 +422,29 @@ def _write_sentence_transformers(folder: Path, settings: EncoderSettings) -> Non
     """Write what sentence-transformers needs to load the folder with pooling and prompts."""
     if settings.pooling == "pooler":
         return  # its Dense module would need the weights a second time
-    modules = ["Transformer", "Pooling"] + ["Normalize"] * settings.normalize
     paths = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}
-    write_json(
-        folder / "modules.json",
-        [
-            {
-                "idx": i,
-                "name": str(i),
-                "path": paths[name],
-                "type": f"sentence_transformers.models.{name}",
-            }
-            for i, name in enumerate(modules)
-        ],
-    )
-    (folder / "1_Pooling").mkdir(exist_ok=True)
+    names = list(paths)[: 2 + settings.normalize]
     config = json.loads((folder / "config.json").read_text("utf-8"))
-    write_json(
-        folder / "1_Pooling" / "config.json",
-        {
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    contents: dict[str, Any] = {
+        "modules.json": [
+            {"idx": i, "name": str(i), "path": paths[name], "type": f"{_MODULES}.{name}"}
+            for i, name in enumerate(names)
+        ],
+        "1_Pooling/config.json": {
             "word_embedding_dimension": config["hidden_size"],
             "pooling_mode_cls_token": settings.pooling == "cls",
             "pooling_mode_mean_tokens": settings.pooling == "mean",
         },
-    )
-    longest = max(settings.query_length, settings.passage_length)
-    write_json(
-        folder / "sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": False}
-    )
-    prompts = {"query": settings.query_prefix, "document": settings.passage_prefix}
-    write_json(
-        folder / "config_sentence_transformers.json",
-        {"prompts": prompts, "default_prompt_name": None, "similarity_fn_name": None},
-    )
+        "sentence_bert_config.json": {
+            "max_seq_length": max(settings.query_length, settings.passage_length),
+            "do_lower_case": False,
+        },
+        "config_sentence_transformers.json": {
+            "prompts": {"query": settings.query_prefix, "document": settings.passage_prefix},
+            "default_prompt_name": None,
+            "similarity_fn_name": None,
+        },
+    }
+    for name, content in contents.items():
+        write_json(folder / name, content)

@@ -5,21 +5,17 @@ command line's help is made from here.
 """
 
 import importlib.resources
-import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.models.tuning.methods import METHODS, UNMERGED, WHOLE, TuningSettings
+from xqg_pyserini.models.tuning.methods import UNMERGED, WHOLE, TuningSettings
+from xqg_pyserini.settings import Option, check_values, option, options, read_yaml
 
-SCHEDULES = ("linear", "cosine", "constant")
-
-
-def _option(default: Any, help: str, *choices: str) -> Any:
-    """Declare a field with the text and the choices that its flag shows."""
-    return field(default=default, metadata={"help": help, "choices": choices})
+# ours → what transformers calls it
+SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,76 +26,64 @@ class TrainingSettings:
         UserError: for a value that no training can have.
     """
 
-    model: str = field(metadata={"help": "the model to begin with: a Hugging Face name or folder"})
-    data: tuple[str, ...] = _option(
+    model: str = option(help="the model to begin with: a Hugging Face name or folder")
+    data: tuple[str, ...] = option(
         (), "training data: JSON Lines as Tevatron's, or TSV question<TAB>passage"
     )
-    output: str = field(metadata={"help": "folder of the trained model"})
-    validation: str | None = _option(None, "validation data, of the same forms")
+    output: str = option(help="folder of the trained model")
+    validation: str | None = option(None, "validation data, of the same forms")
     tuning: TuningSettings = field(default_factory=TuningSettings)
-    learning_rate: float = _option(1e-5, "peak learning rate of AdamW")
-    batch_size: int = _option(32, "questions a batch")
-    accumulation: int = _option(1, "batches whose gradients make one step")
-    epochs: float = _option(3.0, "passes over the data, where max_steps does not say it")
-    max_steps: int | None = _option(None, "steps of the optimiser")
-    warmup: float = _option(0.1, "share of the steps in which the learning rate rises")
-    schedule: str = _option("linear", "how the learning rate falls after that", *SCHEDULES)
-    weight_decay: float = _option(0.0, "decay of the weights that are no biases and no norms")
-    max_grad_norm: float = _option(1.0, "longer gradients are cut to this norm; 0: never")
-    eval_steps: int | None = _option(None, "steps between validations (default: ten in all)")
-    patience: int | None = _option(None, "stop after so many validations without a better one")
-    save_steps: int = _option(500, "steps between checkpoints, where there is no validation")
-    log_steps: int = _option(10, "steps between records for TensorBoard")
-    group_by_length: bool = _option(True, "put questions of like length into one batch")
-    save: str = _option(
+    learning_rate: float = option(1e-5, "peak learning rate of AdamW", above=0)
+    batch_size: int = option(32, "questions a batch", least=1)
+    accumulation: int = option(1, "batches whose gradients make one step", least=1)
+    epochs: float = option(3.0, "passes over the data, where max_steps does not say it", above=0)
+    max_steps: int | None = option(None, "steps of the optimiser", least=1)
+    warmup: float = option(
+        0.1, "share of the steps in which the learning rate rises", least=0, below=1
+    )
+    schedule: str = option("linear", "how the learning rate falls after that", *SCHEDULES)
+    weight_decay: float = option(
+        0.0, "decay of the weights that are no biases and no norms", least=0
+    )
+    max_grad_norm: float = option(1.0, "longer gradients are cut to this norm; 0: never", least=0)
+    eval_steps: int | None = option(
+        None, "steps between validations (default: ten in all)", least=1
+    )
+    patience: int | None = option(
+        None, "stop after so many validations without a better one", least=1
+    )
+    save_steps: int = option(
+        500, "steps between checkpoints, where there is no validation", least=1
+    )
+    log_steps: int = option(10, "steps between records for TensorBoard", least=1)
+    group_by_length: bool = option(True, "put questions of like length into one batch")
+    save: str = option(
         "auto",
         "write the adapter alone or the whole model (auto: the adapter, where there is one)",
         *("auto", "adapter", "merged"),
     )
-    precision: str = _option(
+    precision: str = option(
         "fp32", "bf16 and fp16 are mixed: weights stay fp32", "fp32", "bf16", "fp16"
     )
-    device: str = _option("auto", "auto: cuda where there is one, else cpu", "auto", "cuda", "cpu")
-    seed: int = _option(1, "of all that is drawn")
+    device: str = option("auto", "auto: cuda where there is one, else cpu", "auto", "cuda", "cpu")
+    seed: int = option(1, "of all that is drawn", least=0, below=1 << 32)
 
     def __post_init__(self) -> None:
-        for f in fields(self):
-            value, choices = getattr(self, f.name), f.metadata.get("choices")
-            if choices and value is not None:
-                self._check(f.name, value in choices, ", ".join(choices))
-        for name in (
-            "learning_rate",
-            "batch_size",
-            "accumulation",
-            "epochs",
-            "save_steps",
-            "log_steps",
-        ):
-            self._check(name, getattr(self, name) > 0, "more than 0")
-        for name in ("max_steps", "eval_steps", "patience"):
-            self._check(name, getattr(self, name) is None or getattr(self, name) > 0, "1 or more")
-        for name in ("weight_decay", "max_grad_norm"):
-            self._check(name, getattr(self, name) >= 0, "0 or more")
-        self._check("warmup", 0 <= self.warmup < 1, "a share from 0, below 1")
-        self._check("seed", 0 <= self.seed < 1 << 32, "0 to 4294967295")
+        check_values(self)
         if not self.trains_on:
-            raise UserError("no training data: give --data FILE")
+            raise UserError("no training data: give some", "data")
         method = self.tuning.method
         if self.save == "adapter" and method in WHOLE:
-            raise UserError(f"tuning {method} has no adapter; use --save merged")
+            raise UserError(f"tuning {method} has no adapter; save it merged", "save")
         if self.save == "merged" and method in UNMERGED:
-            raise UserError(f"tuning {method} cannot be merged; use --save adapter")
+            raise UserError(f"tuning {method} cannot be merged; save the adapter", "save")
         if self.validation is None and (self.patience or self.eval_steps):
-            raise UserError("patience and eval_steps need validation data: give --validation FILE")
+            raise UserError("patience and eval_steps need validation data", "validation")
 
     @property
     def trains_on(self) -> tuple[str, ...]:
         """Return all files, folders and patterns that hold training data."""
         return self.data
-
-    def _check(self, name: str, good: bool, expected: str) -> None:
-        if not good:
-            raise UserError(f"{name} is {getattr(self, name)!r}; expected {expected}")
 
     def record(self) -> dict[str, Any]:
         """Return all settings but the output's place, as JSON takes them."""
@@ -111,47 +95,44 @@ class TrainingSettings:
 class RetrieverSettings(TrainingSettings):
     """What the training of a bi-encoder has besides."""
 
-    synthetic: tuple[str, ...] = _option(
+    synthetic: tuple[str, ...] = option(
         (), "generated queries, as xqg generate writes them: questions whose positive is --corpus's"
     )
-    corpus: str | None = _option(None, "the passages that --synthetic's queries were written for")
-    untied: bool = _option(False, "train a second model, for queries, from the same beginning")
-    pooling: str | None = _option(
+    corpus: str | None = option(None, "the passages that --synthetic's queries were written for")
+    untied: bool = option(False, "train a second model, for queries, from the same beginning")
+    pooling: str | None = option(
         None, "how tokens become one vector (default: as the model says)", "cls", "mean", "pooler"
     )
-    normalize: bool | None = _option(
+    normalize: bool | None = option(
         None,
         "compare by cosine, vectors scaled to length 1 (--l2-norm elsewhere); else by dot product",
     )
-    query_prefix: str | None = _option(None, 'put before queries, e.g. "query: "')
-    passage_prefix: str | None = _option(None, "put before passages")
-    query_length: int | None = _option(None, "longest query in tokens")
-    passage_length: int | None = _option(None, "longest passage in tokens")
-    temperature: float = _option(0.05, "similarities are divided by it")
-    negatives: int = _option(7, "hard negatives a question, drawn anew each epoch; 0: none")
-    chunk_size: int | None = _option(
-        None, "texts in memory at once (gradient caching): the same step in less memory"
+    query_prefix: str | None = option(None, 'put before queries, e.g. "query: "')
+    passage_prefix: str | None = option(None, "put before passages")
+    query_length: int | None = option(None, "longest query in tokens", least=3)
+    passage_length: int | None = option(None, "longest passage in tokens", least=3)
+    temperature: float = option(0.05, "similarities are divided by it", above=0)
+    negatives: int = option(7, "hard negatives a question, drawn anew each epoch; 0: none", least=0)
+    chunk_size: int | None = option(
+        None, "texts in memory at once (gradient caching): the same step in less memory", least=1
     )
-    distill: float = _option(0.0, "weight, 0 to 1, of the data's scores (KL divergence)")
-    distill_temperature: float = _option(1.0, "the data's scores are divided by it")
-    metric: str = _option("mrr@10", "what validation measures: mrr@10, or R@2kt (by answers)")
+    distill: float = option(
+        0.0, "weight, 0 to 1, of the data's scores (KL divergence)", least=0, most=1
+    )
+    distill_temperature: float = option(1.0, "the data's scores are divided by it", above=0)
+    metric: str = option("mrr@10", "what validation measures: mrr@10, or R@2kt (by answers)")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("temperature", "distill_temperature"):
-            self._check(name, getattr(self, name) > 0, "more than 0")
-        for name in ("query_length", "passage_length"):
-            value = getattr(self, name)
-            self._check(name, value is None or value >= 3, "3 or more tokens")
-        self._check("negatives", self.negatives >= 0, "0 or more")
-        self._check("distill", 0 <= self.distill <= 1, "0 to 1")
-        self._check("chunk_size", self.chunk_size is None or self.chunk_size > 0, "1 or more")
         if bool(self.synthetic) != (self.corpus is not None):
-            raise UserError("--synthetic QUERIES and --corpus CORPUS go together: give both")
+            raise UserError(
+                "generated queries and their corpus go together: give both", ("synthetic", "corpus")
+            )
         if self.distill and not self.data:
             raise UserError(
-                "--distill compares a question's passages, and generated queries have one each; "
-                "give --data with negative passages and scores"
+                "distillation compares a question's passages, and generated queries have one each; "
+                "give data with negative passages and scores",
+                ("distill", "data"),
             )
 
     @property
@@ -164,86 +145,68 @@ class RetrieverSettings(TrainingSettings):
 class GeneratorTrainingSettings(TrainingSettings):
     """What the training of a query generator has besides."""
 
-    learning_rate: float = _option(1e-4, "peak learning rate of AdamW")
-    batch_size: int = _option(32, "pairs of a passage and a question a batch")
-    prompt: str | None = _option(
+    learning_rate: float = option(1e-4, "peak learning rate of AdamW", above=0)
+    batch_size: int = option(32, "pairs of a passage and a question a batch", least=1)
+    prompt: str | None = option(
         None, "file with a prompt: {language}, {title}, {passage} (default: the published one)"
     )
-    language: str | None = _option(None, "language of the questions that name none, e.g. fi")
-    source_length: int = _option(
-        256, "longest prompt in tokens; of a longer one the passage is cut"
+    language: str | None = option(None, "language of the questions that name none, e.g. fi")
+    source_length: int = option(
+        256, "longest prompt in tokens; of a longer one the passage is cut", least=8
     )
-    target_length: int = _option(32, "longest question in tokens, its end included")
+    target_length: int = option(32, "longest question in tokens, its end included", least=2)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check("source_length", self.source_length >= 8, "8 or more tokens")
-        self._check("target_length", self.target_length >= 2, "2 or more tokens")
         if self.tuning.method in ("prefix", "robust-prefix"):
             raise UserError(
-                f"--tuning {self.tuning.method} is not for generators: xqg generate cannot put "
-                "virtual tokens before what it writes; choose lora or adapter"
+                f"tuning {self.tuning.method} is not for generators: virtual tokens cannot be put "
+                "before what is written; choose lora or adapter",
+                "tuning",
             )
 
 
-KINDS: dict[str, type[TrainingSettings]] = {
+TRAININGS: dict[str, type[TrainingSettings]] = {
     "retriever": RetrieverSettings,
     "generator": GeneratorTrainingSettings,
 }
 
-Settings = typing.TypeVar("Settings", bound=TrainingSettings)
+Settings = TypeVar("Settings", bound=TrainingSettings)
 
 
-class Option(NamedTuple):
-    """A flag, and the YAML key of the same name with _ for -."""
+def training_options(cls: type[TrainingSettings]) -> Iterator[Option]:
+    """Yield what can be set for a kind of training, and then its tuning's settings.
 
-    name: str
-    kind: type
-    many: bool
-    default: Any
-    help: str
-    choices: tuple[str, ...]
-
-
-def options(cls: type[TrainingSettings]) -> Iterator[Option]:
-    """Yield what can be set for a kind of training, the tuning's settings among them."""
-    for f in fields(cls):
-        if f.name == "tuning":
-            yield Option("tuning", str, False, "full", "how the model is tuned", METHODS)
-            for part in fields(TuningSettings):
-                if part.name != "method":
-                    yield _as_option(TuningSettings, part)
-        else:
-            yield _as_option(cls, f)
-
-
-def _as_option(cls: type, f: Field[Any]) -> Option:
-    hint = typing.get_type_hints(cls)[f.name]
-    inner = [kind for kind in typing.get_args(hint) if kind not in (type(None), Ellipsis)]
-    many = typing.get_origin(hint) is tuple
-    default = None if f.default is MISSING else f.default
-    text, choices = f.metadata.get("help", ""), f.metadata.get("choices", ())
-    return Option(f.name, inner[0] if inner else hint, many, default, text, choices)
+    The method is called `tuning`, as a flag and in YAML.
+    """
+    yield from options(cls)
+    for setting in options(TuningSettings):
+        yield setting._replace(name="tuning") if setting.name == "method" else setting
 
 
 def read_settings(
-    cls: type[Settings], config: str | Path | None, flags: Mapping[str, Any]
+    cls: type[Settings], config: str | Path | None, typed: Mapping[str, Any]
 ) -> Settings:
-    """Return the settings of a YAML file and of flags (None: not given); flags win.
+    """Return the settings of a YAML file and of what was typed (None: it was not), which wins.
+
+    Args:
+        cls: the kind of training.
+        config: the file, or the name of a shipped recipe.
+        typed: name of an option → value.
 
     Raises:
         UserError: for a file that is none, an unknown key, a value of a wrong type, or one missing.
     """
-    known = {option.name: option for option in options(cls)}
-    given = {} if config is None else _read_yaml(Path(config))
-    for key in given:
+    known = {setting.name: setting for setting in training_options(cls)}
+    values = {}
+    for key, value in ({} if config is None else _read_config(Path(config))).items():
         if key not in known:
             raise UserError(f"{config}: {key!r} is unknown; expected {', '.join(known)}")
-    given |= {key: value for key, value in flags.items() if value is not None}
-    values = {key: _typed(known[key], value, config) for key, value in given.items()}
-    for f in fields(cls):
-        if f.default is MISSING and f.default_factory is MISSING and values.get(f.name) is None:
-            raise UserError(f"{f.name} is missing: give --{f.name} (or {f.name}: in --config)")
+        values[key] = known[key].read(value, str(config))
+    values |= {key: value for key, value in typed.items() if value is not None}
+    for name, setting in known.items():
+        if setting.required and values.get(name) is None:
+            raise UserError(f"{name} is missing: give it, here or in the configuration file", name)
     names = {f.name for f in fields(TuningSettings)}
     chosen = {key: values.pop(key) for key in names & set(values)}
     if "tuning" in values:
@@ -251,43 +214,11 @@ def read_settings(
     return cls(**values, tuning=TuningSettings(**chosen))
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    recipes = importlib.resources.files("xqg_pyserini.resources").joinpath("recipes")
-    shipped = recipes.joinpath(f"{path}.yaml")
-    if not path.exists() and shipped.is_file():
-        path = Path(str(shipped))
-    try:
-        record = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: broken YAML ({str(error).splitlines()[0]})") from None
-    if not isinstance(record, dict):
-        raise UserError(f"{path}: expected a mapping of settings to values")
-    values = {str(key).replace("-", "_"): value for key, value in record.items()}
-    tuning = values.get("tuning")
-    if isinstance(tuning, dict):  # tuning: {method: lora, rank: 16} for tuning: lora, rank: 16
-        values |= {str(key).replace("-", "_"): value for key, value in tuning.items()}
-        values["tuning"] = values.pop("method", "full")
+def _read_config(path: Path) -> dict[str, Any]:
+    """Read a file or a shipped recipe; tuning: {method: lora, rank: 16} is its parts, flat."""
+    shipped = importlib.resources.files("xqg_pyserini.resources") / "recipes" / f"{path}.yaml"
+    values = read_yaml(Path(str(shipped)) if not path.exists() and shipped.is_file() else path)
+    if isinstance(values.get("tuning"), dict):
+        parts = {str(key).replace("-", "_"): value for key, value in values.pop("tuning").items()}
+        values |= {"tuning": parts.pop("method", "full"), **parts}
     return values
-
-
-def _typed(option: Option, value: Any, config: str | Path | None) -> Any:
-    if option.many:
-        many = value if isinstance(value, list | tuple) else [value]
-        return tuple(_typed(option._replace(many=False), item, config) for item in many)
-    if value is None:
-        return None
-    if option.kind is float and isinstance(value, str):
-        try:  # YAML takes 1e-5, without a point, for text
-            return float(value)
-        except ValueError:
-            pass
-    if option.kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, option.kind) or (option.kind is int and isinstance(value, bool)):
-        names = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-        raise UserError(f"{config}: {option.name} is {value!r}; expected {names[option.kind]}")
-    return value

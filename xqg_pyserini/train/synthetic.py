@@ -52,21 +52,21 @@ class Synthetic:
                             f"passage {record.docid!r} is not in {corpus}; expected the corpus "
                             "that the queries were generated for"
                         )
-                    written = [_written(texts) for texts in record.queries.values()]
-                    written = [texts for texts in written if texts]
-                    if not written:
+                    items = [_lines(texts) for texts in record.queries.values()]
+                    items = [texts for texts in items if texts]
+                    if not items:
                         continue
                     rows.append(row)
                     starts.append(copy.tell())
                     firsts.append(len(lengths))
-                    lengths.extend(len(texts[0]) for texts in written)
-                    # texts are on one line each, without tabs: see `_written`
-                    copy.write(("\n".join("\t".join(texts) for texts in written) + "\n\n").encode())
+                    lengths.extend(len(texts[0]) for texts in items)
+                    # texts are on one line each, without tabs: see `_lines`
+                    copy.write(("\n".join("\t".join(texts) for texts in items) + "\n\n").encode())
         if not rows:
             raise UserError(f"{sources[0]}: no generated query in it that is not blank")
         self._texts.index = None  # type: ignore[assignment]  # 16 bytes a passage
         self._rows, self._starts, self._firsts = (
-            np.frombuffer(some, np.int64) for some in (rows, starts, firsts)
+            np.frombuffer(column, np.int64) for column in (rows, starts, firsts)
         )
         self.lengths = np.frombuffer(lengths, np.int32)  # of the items, in characters
         self._file = open(folder / QUERIES, "rb")  # noqa: SIM115 (open as long as this object is)
@@ -97,6 +97,6 @@ class Synthetic:
         self._file.close()
 
 
-def _written(texts: Sequence[str]) -> list[str]:
+def _lines(texts: Sequence[str]) -> list[str]:
     """Return the queries that say something, each on one line and without tabs."""
     return [" ".join(text.split()) for text in texts if text.strip()]

@@ -1,12 +1,11 @@
 """Training on transformers' Trainer: the same for every kind of model, resumable, measured.
 
 Adds to the Trainer an order of examples that follows from seed and epoch alone, checkpoints that
-hold what is trained and nothing else, and the cost of a step.  This room knows no losses and no
-texts.  transformers and torch are imported here: import this room where a training runs.
+hold what is trained and nothing else, and the cost of a step.  This module knows no losses and no
+texts.  It imports transformers and torch: import it where a training runs.
 """
 
 import contextlib
-import ctypes
 import json
 import logging
 import math
@@ -30,14 +29,14 @@ from xqg_pyserini.errors import UserError, missing_package
 from xqg_pyserini.models.pretrained import torch_device
 from xqg_pyserini.models.tuning import trainable
 from xqg_pyserini.stores import Job
-from xqg_pyserini.train.settings import TrainingSettings
+from xqg_pyserini.train.settings import SCHEDULES, TrainingSettings
 
 WARM_UP_BATCHES = 8  # whose gradients decide what hybrid-lora tunes in full
 RECENT = 10  # steps whose mean loss is reported
 _BLOCK = 50  # batches that are sorted by length together
 
 
-class Order(torch.utils.data.Sampler[int]):
+class EpochOrder(torch.utils.data.Sampler[int]):
     """An epoch's order of the examples, which follows from seed and epoch alone.
 
     With `lengths`, examples of like length stand together: each block of 50 shuffled batches is
@@ -69,20 +68,26 @@ class Order(torch.utils.data.Sampler[int]):
         return iter(order.tolist())
 
 
-def some_batches(data: Any, batch: int, seed: int, n: int) -> Iterator[list[Any]]:
+def sample_batches(data: Any, batch: int, seed: int, n: int) -> Iterator[list[Any]]:
     """Yield n batches from all over the data: a file may have its languages one after another."""
-    order = list(Order(len(data), batch, seed))[: n * batch]
+    order = list(EpochOrder(len(data), batch, seed))[: n * batch]
     for start in range(0, len(order), batch):
         yield [data[i] for i in order[start : start + batch]]
 
 
-class Cost(TrainerCallback):
-    """Measures seconds a step (median; the first is left out) and peak memory."""
+class StepCost(TrainerCallback):
+    """Measures seconds a step (median; the first is left out) and peak memory.
+
+    The memory is the GPU's where there is one, else this process's.
+    """
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
         self._began = 0.0
-        reset_peak_memory()
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak is the present again
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         """Start the clock."""
@@ -95,22 +100,11 @@ class Cost(TrainerCallback):
     def report(self) -> dict[str, Any]:
         """Return median seconds a step and peak memory in bytes."""
         usual = self.seconds[1:] or self.seconds
-        return {
-            "seconds_per_step": statistics.median(usual) if usual else None,
-            "peak_memory_bytes": peak_memory(),
-        }
+        pace = statistics.median(usual) if usual else None
+        return {"seconds_per_step": pace, "peak_memory_bytes": _peak_memory()}
 
 
-def reset_peak_memory() -> None:
-    """Begin a new measurement of peak memory, where the system lets us."""
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak is the present again
-
-
-def peak_memory() -> int:
-    """Return the peak memory in bytes: of the GPU where there is one, else of this process."""
+def _peak_memory() -> int:
     if torch.cuda.is_available():
         return int(torch.cuda.max_memory_allocated())
     try:
@@ -127,18 +121,10 @@ def peak_memory() -> int:
 class _Bar(TrainerCallback):
     """The progress bar, with the last loss and the last validation."""
 
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._shown: dict[str, str] = {}
-
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._bar = tqdm(
-            total=state.max_steps,
-            initial=state.global_step,
-            desc="training",
-            unit=" steps",
-            disable=None,
-        )
+        steps, done = state.max_steps, state.global_step
+        self._bar = tqdm(total=steps, initial=done, desc="training", unit=" steps", disable=None)
+        self._shown: dict[str, str] = {}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._bar.update(state.global_step - self._bar.n)
@@ -182,20 +168,17 @@ class Trainer(transformers.Trainer):
     ) -> None:
         logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
         self.settings, self._job, self._validate = settings, job, validate
-        self._trained, self._examples = model, examples
+        self.tuned, self._examples = model, examples
         on_gpu = torch_device(settings.device) == "cuda"
-        if not on_gpu:
-            _keep_freed_memory()
-        self.cost = Cost()
+        self.cost = StepCost()
         self._losses: deque[torch.Tensor] = deque(maxlen=RECENT * settings.accumulation)
         steps = total_steps(settings, examples)
         every = settings.eval_steps or max(1, steps // 10)
-        log = _tensorboard(job.path / "logs")
-        callbacks = [self.cost, _Bar(), log]
+        callbacks = [self.cost, _Bar(), _tensorboard(job.path / "logs")]
         if settings.patience is not None:
             callbacks.append(EarlyStoppingCallback(settings.patience))
         if on_gpu and settings.precision == "bf16" and not torch.cuda.is_bf16_supported():
-            raise UserError("bf16: this GPU does not compute in it; choose --precision fp16")
+            raise UserError("bf16: this GPU does not compute in it; choose fp16", "precision")
         arguments = TrainingArguments(
             output_dir=str(job.path / "checkpoints"),
             per_device_train_batch_size=settings.batch_size,
@@ -204,9 +187,7 @@ class Trainer(transformers.Trainer):
             max_steps=settings.max_steps or -1,
             learning_rate=settings.learning_rate,
             warmup_steps=round(settings.warmup * steps),
-            lr_scheduler_type=(
-                "constant_with_warmup" if settings.schedule == "constant" else settings.schedule
-            ),
+            lr_scheduler_type=SCHEDULES[settings.schedule],
             weight_decay=settings.weight_decay,
             max_grad_norm=settings.max_grad_norm,
             bf16=settings.precision == "bf16",
@@ -271,17 +252,19 @@ class Trainer(transformers.Trainer):
 
     # ------------------------------------------------------------ what the Trainer calls
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Order:
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
         lengths = self._examples.lengths if self.settings.group_by_length else None
-        return Order(len(self._examples), self.settings.batch_size, self.settings.seed, lengths)
+        return EpochOrder(
+            len(self._examples), self.settings.batch_size, self.settings.seed, lengths
+        )
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """Let gradients stay where they are: giving them back each step costs more."""
-        self._trained.zero_grad = self._zero_grad  # type: ignore[method-assign]
+        self.tuned.zero_grad = self._zero_grad  # type: ignore[method-assign]
         return super().create_optimizer(*args, **kwargs)
 
     def _zero_grad(self, set_to_none: bool = False) -> None:
-        for parameter in self._trained.parameters():
+        for parameter in self.tuned.parameters():
             if parameter.grad is not None:
                 parameter.grad.zero_()
 
@@ -298,10 +281,10 @@ class Trainer(transformers.Trainer):
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Validate; the Trainer keeps the best checkpoint by what this returns."""
         assert self._validate is not None
-        self._trained.eval()
+        self.tuned.eval()
         with torch.inference_mode():
             metrics = {f"eval_{name}": value for name, value in self._validate().items()}
-        self._trained.train()
+        self.tuned.train()
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(
             self.args, self.state, self.control, metrics
@@ -316,15 +299,16 @@ class Trainer(transformers.Trainer):
     def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):
             raise UserError(
-                f"the loss is {loss} at step {self.state.global_step}: lower --learning-rate, or "
-                "use --precision fp32"
+                f"the loss is {loss} at step {self.state.global_step}: lower the learning rate, or "
+                "compute in fp32",
+                ("learning_rate", "precision"),
             )
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         assert output_dir is not None
         folder = Path(output_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        parameters = trainable(self._trained)
+        parameters = trainable(self.tuned)
         tensors = {name: p.detach().contiguous().clone() for name, p in parameters.items()}
         safetensors.torch.save_file(tensors, folder / "trained.safetensors")
 
@@ -335,27 +319,12 @@ class Trainer(transformers.Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         tensors = safetensors.torch.load_file(Path(resume_from_checkpoint) / "trained.safetensors")
         with torch.no_grad():
-            for name, parameter in trainable(self._trained).items():
+            for name, parameter in trainable(self.tuned).items():
                 parameter.copy_(tensors[name])
 
     def _load_best_model(self) -> None:
         assert self.state.best_model_checkpoint is not None
         self._load_from_checkpoint(self.state.best_model_checkpoint)
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library keep what a step frees for the next one, where it is glibc.
-
-    Handing gradients back to the system and getting them again, page by page, was up to a third of
-    a step on two cores.
-    """
-    no_mmap, trim_threshold = -4, -1  # M_MMAP_MAX, M_TRIM_THRESHOLD in malloc.h
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return
-    mallopt(no_mmap, 0)
-    mallopt(trim_threshold, (1 << 31) - 1)
 
 
 def total_steps(settings: TrainingSettings, examples: Sized) -> int:
@@ -368,8 +337,7 @@ def total_steps(settings: TrainingSettings, examples: Sized) -> int:
 
 def _last_checkpoint(folder: Path) -> str | None:
     """Return the last checkpoint that was written to its end: its state is written last."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: -int(path.name.split("-")[-1]))
-    for path in found:
+    for path in sorted(folder.glob("checkpoint-*"), key=lambda p: -int(p.name.split("-")[-1])):
         try:
             json.loads((path / "trainer_state.json").read_text("utf-8"))
         except (OSError, ValueError):

@@ -72,7 +72,7 @@ def tune(
             raise ValueError(f"{settings.method} takes a warm_up")
         model.requires_grad_(False)
         table = hybrid.module_shares(model, settings.rank, warm_up)
-        chosen = hybrid.choose(table, settings, seed)
+        chosen = hybrid.choose_modules(table, settings, seed)
     return attach(model, settings, seed, unused, chosen, table)
 
 

@@ -89,12 +89,9 @@ def _save_peft_config(module: Any, folder: Path, base: str) -> None:
 
     config = copy(module.peft_config["default"])
     config.base_model_name_or_path, config.inference_mode = base, True
-    config.target_modules = sorted(config.target_modules) if _lora(config) else None
+    modules = getattr(config, "target_modules", None)  # LoRA has some
+    config.target_modules = None if modules is None else sorted(modules)
     config.save_pretrained(str(folder))
-
-
-def _lora(config: Any) -> bool:
-    return getattr(config, "target_modules", None) is not None
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
@@ -144,8 +141,8 @@ def load_adapter(model: Any, folder: Path, base_fingerprint: str) -> Any:
     _fill(module, folder)
     if meta.get("statistics"):
         path = folder / STATISTICS
-        tuned(module).statistics = found = _read(path)
-        if sorted(found) != meta["statistics"]:
+        tuned(module).statistics = statistics = _read(path)
+        if sorted(statistics) != meta["statistics"]:
             raise UserError(f"{path}: damaged (it has not what {META} says)")
     return module.to(dtype)
 
@@ -154,26 +151,26 @@ def _fill(module: Any, folder: Path) -> None:
     import torch
 
     path = folder / (PEFT_WEIGHTS if is_peft(module) else WEIGHTS)
-    found, expected = _read(path), _weights(module)
-    missing, foreign = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+    weights, expected = _read(path), _weights(module)
+    missing, foreign = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
     if missing:
         raise UserError(f"{path}: lacks {len(missing)} weights, the first is {missing[0]}")
     if foreign:
         raise UserError(f"{path}: has {len(foreign)} weights too many, the first is {foreign[0]}")
     for name, tensor in expected.items():
-        if found[name].shape != tensor.shape:
+        if weights[name].shape != tensor.shape:
             raise UserError(
-                f"{path}: {name} has the shape {list(found[name].shape)}; "
+                f"{path}: {name} has the shape {list(weights[name].shape)}; "
                 f"expected {list(tensor.shape)}"
             )
     if is_peft(module):
         from peft import set_peft_model_state_dict
 
-        set_peft_model_state_dict(module, found)
+        set_peft_model_state_dict(module, weights)
         return
     with torch.no_grad():
         for name, tensor in expected.items():
-            tensor.copy_(found[name])  # `tensor` shares the parameter's memory
+            tensor.copy_(weights[name])  # `tensor` shares the parameter's memory
 
 
 def _read(path: Path) -> dict[str, Any]:

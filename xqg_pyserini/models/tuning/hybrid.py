@@ -54,7 +54,7 @@ def module_shares(model: Any, rank: int, warm_up: Callable[[Any], None]) -> list
     return table
 
 
-def choose(table: list[dict[str, Any]], settings: TuningSettings, seed: int) -> list[str]:
+def choose_modules(table: list[dict[str, Any]], settings: TuningSettings, seed: int) -> list[str]:
     """Mark the modules that are tuned in full in the table ("chosen"); return their names.
 
     The score's choice: the highest shares, ties by name; `full_share` of the modules, rounded, at

@@ -9,10 +9,11 @@ Knows models; knows no files.  torch, transformers and peft are imported when a 
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from xqg_pyserini.errors import UserError, missing_package
+from xqg_pyserini.settings import check_values, option
 
 METHODS = (
     *("full", "full-frozen-embeddings", "bitfit", "lora", "adapter", "prefix"),
@@ -24,10 +25,6 @@ HYBRID = ("hybrid-lora", "hybrid-lora-random")
 UNUSED = ("pooler",)
 
 
-def _setting(default: float, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
-
-
 @dataclass(frozen=True)
 class TuningSettings:
     """A tuning method and what it takes; a setting of another method is not looked at.
@@ -35,44 +32,33 @@ class TuningSettings:
     Each field's help says what it is.  A step of robust prefix-tuning is `robust_lr` times the
     shorter of two lengths: of the step that would end at a loss of zero if the loss were linear,
     and of the trained prefix.
+
+    Raises:
+        UserError: for a value that the field does not take.
     """
 
-    method: str = "full"
-    rank: int = _setting(8, "rank of LoRA's matrices (lora, hybrid-lora, hybrid-lora-random)")
-    lora_alpha: float = _setting(16.0, "LoRA's update is scaled by this / rank")
-    lora_dropout: float = _setting(0.0, "of LoRA's input")
-    bottleneck: int = _setting(64, "width of an adapter")
-    virtual_tokens: int = _setting(16, "length of a prefix (prefix, robust-prefix)")
-    full_share: float = _setting(0.1, "share of the linear modules tuned in full (hybrid-*)")
-    robust_steps: int = _setting(5, "steps of tuning a question's extra prefix")
-    robust_lr: float = _setting(0.1, "length of such a step, as docs/training-methods.md says")
-    robust_layers: int = _setting(3, "the lowest layers, whose activations are to match")
-    robust_rank: int = _setting(32, "directions that are kept of training questions' activations")
+    method: str = option("full", "how the model is tuned", *METHODS, flag="tuning")
+    rank: int = option(
+        8, "rank of LoRA's matrices (lora, hybrid-lora, hybrid-lora-random)", least=1
+    )
+    lora_alpha: float = option(16.0, "LoRA's update is scaled by this / rank", above=0)
+    lora_dropout: float = option(0.0, "of LoRA's input", least=0, below=1)
+    bottleneck: int = option(64, "width of an adapter", least=1)
+    virtual_tokens: int = option(16, "length of a prefix (prefix, robust-prefix)", least=1)
+    full_share: float = option(
+        0.1, "share of the linear modules tuned in full (hybrid-*)", above=0, below=1
+    )
+    robust_steps: int = option(5, "steps of tuning a question's extra prefix", least=1)
+    robust_lr: float = option(
+        0.1, "length of such a step, as docs/training-methods.md says", above=0, most=1
+    )
+    robust_layers: int = option(3, "the lowest layers, whose activations are to match", least=1)
+    robust_rank: int = option(
+        32, "directions that are kept of training questions' activations", least=1
+    )
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise UserError(f"tuning method {self.method!r}; expected {', '.join(METHODS)}")
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if f.type in (int, "int"):
-                good = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-                expected = "a whole number, 1 or more"
-            elif f.name in _RANGES:
-                expected, test = _RANGES[f.name]
-                number = isinstance(value, int | float) and not isinstance(value, bool)
-                good = number and test(value)
-            else:
-                continue
-            if not good:
-                raise UserError(f"tuning: {f.name} is {value!r}; expected {expected}")
-
-
-_RANGES: dict[str, tuple[str, Callable[[float], bool]]] = {
-    "lora_alpha": ("a number above 0", lambda x: 0 < x < float("inf")),
-    "lora_dropout": ("a number from 0 to below 1", lambda x: 0 <= x < 1),
-    "full_share": ("a number above 0 and below 1", lambda x: 0 < x < 1),
-    "robust_lr": ("a number above 0, at most 1", lambda x: 0 < x <= 1),
-}
+        check_values(self)
 
 
 @dataclass
@@ -142,7 +128,7 @@ def _is_unused(name: str, unused: Sequence[str]) -> bool:
     return any(part in name.split(".") for part in unused)
 
 
-def lacks(model: Any, method: str) -> str | None:
+def why_not(model: Any, method: str) -> str | None:
     """Return why a model cannot take a method, or None where it can."""
     if method == "bitfit" and not biases(model):
         return "it has no biases"
@@ -159,9 +145,9 @@ def lacks(model: Any, method: str) -> str | None:
 
 def check_method(model: Any, method: str) -> None:
     """Raise `UserError` where a model cannot take a method; it names those that it can take."""
-    reason = lacks(model, method)
+    reason = why_not(model, method)
     if reason is not None:
-        others = [other for other in METHODS if lacks(model, other) is None]
+        others = [other for other in METHODS if why_not(model, other) is None]
         raise UserError(
             f"{type(model).__name__} cannot take the tuning method {method}: {reason}; "
             f"it takes {', '.join(others)}"

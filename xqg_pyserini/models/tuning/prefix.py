@@ -12,6 +12,7 @@ Knows attention; knows no settings and no files.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -23,7 +24,8 @@ from transformers.masking_utils import sdpa_mask
 from xqg_pyserini.errors import UserError
 
 ATTENTION = "xqg_prefix"  # the name that transformers knows the attention function by
-_recording: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] | None = None
+Recording = dict[nn.Module, tuple[torch.Tensor, torch.Tensor]]
+_RECORDING: ContextVar[Recording | None] = ContextVar("recording", default=None)
 
 
 class Prefix(nn.Module):
@@ -62,10 +64,11 @@ def _attention(
     attention_mask: torch.Tensor | None,
     **options: Any,
 ) -> Any:
-    if _recording is not None:
+    recording = _RECORDING.get()
+    if recording is not None:
         if getattr(module, "is_causal", False) or options.get("position_bias") is not None:
             raise _NotPlain
-        _recording[module] = (key.detach()[0].clone(), value.detach()[0].clone())
+        recording[module] = (key.detach()[0].clone(), value.detach()[0].clone())
     prefix = getattr(module, "xqg_prefix", None)
     if prefix is not None:
         key, value, attention_mask = prefix.extend(key, value, attention_mask)
@@ -117,14 +120,14 @@ def prefixes(model: nn.Module) -> list[Prefix]:
 
 
 @contextmanager
-def extras(some: Sequence[Prefix], more: Sequence[torch.Tensor]) -> Iterator[None]:
+def extras(extended: Sequence[Prefix], more: Sequence[torch.Tensor]) -> Iterator[None]:
     """Add to prefixes, within the block: for each one (b, 2, heads, tokens, head size)."""
     try:
-        for prefix, extra in zip(some, more, strict=True):
+        for prefix, extra in zip(extended, more, strict=True):
             prefix.extra = (extra[:, 0], extra[:, 1])
         yield
     finally:
-        for prefix in some:
+        for prefix in extended:
             prefix.extra = None
 
 
@@ -157,19 +160,18 @@ def _using(model: Any, keep: bool = False) -> Iterator[None]:
             model.set_attn_implementation(before)
 
 
-def _record(model: Any, ids: torch.Tensor) -> dict[nn.Module, tuple[torch.Tensor, torch.Tensor]]:
+def _record(model: Any, ids: torch.Tensor) -> Recording:
     """Return the keys and values of every attention for one text, (heads, tokens, head size)."""
-    global _recording
     ids = ids.to(next(model.parameters()).device)
-    _recording = {}
+    recorded: Recording = {}
+    token = _RECORDING.set(recorded)
     try:
         with torch.no_grad():
             model(input_ids=ids, attention_mask=torch.ones_like(ids))
-        recorded = _recording
     except _NotPlain:
         raise UserError("its attention looks back only, or adds a bias for positions") from None
     finally:
-        _recording = None
+        _RECORDING.reset(token)
     if not recorded:
         raise UserError("its attention takes no virtual tokens")
     return recorded

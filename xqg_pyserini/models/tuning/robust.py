@@ -27,6 +27,7 @@ Changed against the paper, and why:
 - Everything is computed in float32, with a fixed number of steps and no early stop.
 """
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -49,23 +50,22 @@ def activations(
 
     The forward pass ends there: the layers above do not run.  A model with fewer layers gives all.
     """
-    found: list[torch.Tensor] = []
+    pooled: list[torch.Tensor] = []
 
     def keep(_module: Any, _inputs: Any, output: Any) -> None:
         hidden = output[0] if isinstance(output, tuple) else output
-        found.append(pooled_tokens(hidden, batch["attention_mask"], pooling).float())
-        if len(found) == layers:
+        pooled.append(pooled_tokens(hidden, batch["attention_mask"], pooling).float())
+        if len(pooled) == layers:
             raise _Enough
 
     hooks = [layer.register_forward_hook(keep) for layer in layers_of(module)[:layers]]
     try:
-        module(**batch)
-    except _Enough:
-        pass
+        with contextlib.suppress(_Enough):
+            module(**batch)
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    return pooled
 
 
 def collect_statistics(
@@ -93,8 +93,8 @@ def collect_statistics(
     products: list[torch.Tensor] = []
     with torch.no_grad():
         for batch in batches:
-            found = activations(module, batch, pooling, settings.robust_layers)
-            rows = [h.double().cpu() for h in found]
+            layers = activations(module, batch, pooling, settings.robust_layers)
+            rows = [h.double().cpu() for h in layers]
             count += len(rows[0])
             if not sums:
                 sums = [torch.zeros_like(h[0]) for h in rows]
@@ -144,7 +144,9 @@ class RobustPrefix:
                 "(collect_statistics)"
             )
         if any(p.dtype != torch.float32 for p in module.parameters()):
-            raise UserError("robust-prefix tunes questions in fp32; choose --precision fp32")
+            raise UserError(
+                "robust-prefix tunes questions in fp32; choose that precision", "precision"
+            )
         self._module, self._pooling, self._settings = module, pooling, known.settings
         self._prefixes = prefixes(module)
         device = next(module.parameters()).device
@@ -163,10 +165,10 @@ class RobustPrefix:
         with torch.no_grad(), extras(self._prefixes, extra):
             return self._module(**batch)
 
-    def losses(self, found: list[torch.Tensor]) -> torch.Tensor:
+    def losses(self, pooled: list[torch.Tensor]) -> torch.Tensor:
         """Return each question's loss (b,) for the pooled activations of each layer, (b, d)."""
-        total = found[0].new_zeros(len(found[0]))
-        for h, (mean, vectors, scale) in zip(found, self._layers, strict=True):
+        total = pooled[0].new_zeros(len(pooled[0]))
+        for h, (mean, vectors, scale) in zip(pooled, self._layers, strict=True):
             off = h - mean
             off = off - (off @ vectors) @ vectors.T
             total = total + (off**2).sum(1) / scale.clamp(min=1e-12)
@@ -179,8 +181,8 @@ class RobustPrefix:
         length = _lengths([t[None] for p in self._prefixes for t in (p.keys, p.values)])
         for _ in range(self._settings.robust_steps):
             with extras(self._prefixes, extra):
-                found = activations(self._module, batch, self._pooling, len(self._layers))
-                loss = self.losses(found)
+                pooled = activations(self._module, batch, self._pooling, len(self._layers))
+                loss = self.losses(pooled)
                 # layers above the highest that is looked at have no gradient
                 gradients = torch.autograd.grad(loss.sum(), extra, allow_unused=True)
             pairs = [(e.detach(), g) for e, g in zip(extra, gradients, strict=True)]

@@ -1,0 +1,40 @@
+"""`xqg accumulate`."""
+
+import argparse
+
+from xqg_pyserini.cli import flags, shared
+from xqg_pyserini.cli.flags import Parser
+from xqg_pyserini.retrieve.accumulate import AccumulateSettings, accumulate_queries
+from xqg_pyserini.stores import VectorStore
+
+EPILOG = ""
+
+
+def add_flags(parser: Parser) -> None:
+    """Add the flags of `xqg accumulate`."""
+    shared.add_queries(parser)
+    parser.add_argument("--passages", required=True, metavar="STORE", help="the passage store")
+    parser.add_argument("--encoder", metavar="NAME", help="default: the passage store's")
+    parser.add_argument("--output", required=True, metavar="STORE", help="the query store to write")
+    flags.add_settings(parser, AccumulateSettings)
+    flags.add_overwrite(parser)
+    shared.add_encoder(parser)
+    flags.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run `xqg accumulate`."""
+    passages = VectorStore(args.passages)
+    store = accumulate_queries(
+        args.queries,
+        passages,
+        args.output,
+        flags.settings_of(args, AccumulateSettings),
+        encoder=shared.encoder_for(args, passages),
+        overwrite=args.overwrite,
+    )
+    totals = " ".join(f"{language} {n}" for language, n in store.totals().items())
+    without = int((store.counts.sum(axis=1) == 0).sum())
+    text = f"{args.output}: {store.meta['queries']} queries ({totals})"
+    text += f"; {without} of {store.n} passages have none"
+    flags.show(args, {**store.meta, "totals": store.totals(), "without_queries": without}, text)

@@ -1,0 +1,86 @@
+"""`xqg evaluate`."""
+
+import argparse
+
+from xqg_pyserini import files
+from xqg_pyserini.cli import flags, shared
+from xqg_pyserini.cli.flags import Parser
+from xqg_pyserini.errors import warn
+from xqg_pyserini.evaluation.results import ComparingSettings, Results
+from xqg_pyserini.evaluation.scores import ScoringSettings, evaluate
+from xqg_pyserini.report.results import record_inputs, results_json, write_results
+from xqg_pyserini.report.tables import results_text
+
+EPILOG = """\
+Metrics: R@2kt, R@5kt, R@0.5kt … (an answer within the first 2,000 … tokens retrieved), and ranx's:
+ndcg@10, mrr@10, recall@100, map, precision@5, hit_rate@1, …  The latter use --qrels, or else take
+a passage as relevant if it holds an answer string."""
+
+
+def add_flags(parser: Parser) -> None:
+    """Add the flags of `xqg evaluate`."""
+    shared.add_questions(parser)
+    parser.add_argument(
+        "--runs", required=True, nargs="+", action="extend", metavar="RUN", help="TREC runs"
+    )
+    add_scoring(parser)
+    flags.add_settings(parser, ScoringSettings)
+    flags.add_settings(parser, ComparingSettings)
+    parser.add_argument(
+        "--per-language", action="store_true", help="print scores by language as well"
+    )
+    parser.add_argument("--output", metavar="DIR", help="write table.md, table.tex, scores.json, …")
+    flags.add_overwrite(parser)
+    flags.add_json(parser)
+
+
+def add_scoring(parser: Parser) -> None:
+    """Add what runs are scored by."""
+    parser.add_argument(
+        "--corpus", metavar="PATH", help="texts, for R@kt and relevance from answers"
+    )
+    parser.add_argument("--qrels", metavar="FILE", help="TREC qrels for ranx's metrics")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run `xqg evaluate`."""
+    scoring = flags.settings_of(args, ScoringSettings)
+    comparing = flags.settings_of(args, ComparingSettings)
+    recorded = None
+    if args.output is not None:
+        inputs = [args.questions, args.corpus, args.qrels, *args.runs]
+        files.check_output(args.output, args.overwrite, inputs)
+    comparing.check(scoring.metrics)
+    if args.output is not None:
+        recorded = record_inputs(
+            args.output,
+            questions=args.questions,
+            runs=args.runs,
+            corpus=args.corpus,
+            qrels=args.qrels,
+            language=args.language,
+            official=scoring.official,
+            with_title=scoring.with_title,
+        )
+    scores = evaluate(
+        args.runs,
+        shared.questions_of(args),
+        scoring.metrics,
+        corpus=args.corpus,
+        qrels=args.qrels,
+        official=scoring.official,
+        with_title=scoring.with_title,
+    )
+    compared = scores.compare(comparing.test, comparing.correction, comparing.level)
+    results = Results(compared, inputs=recorded)
+    if args.output is not None:
+        write_results(results, args.output, overwrite=args.overwrite)
+    show_results(args, results, results_text(results, args.per_language))
+
+
+def show_results(args: argparse.Namespace, results: Results, text: str) -> None:
+    """Print results; beside JSON, their notes are warnings."""
+    if args.json:
+        for note in results.scores.notes:
+            warn(note)
+    flags.show(args, results_json(results), text)

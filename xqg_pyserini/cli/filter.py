@@ -1,0 +1,99 @@
+"""`xqg filter`."""
+
+import argparse
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from xqg_pyserini.cli import flags, shared
+from xqg_pyserini.cli.flags import Parser
+from xqg_pyserini.generate.filter import FilterReport, FilterSettings, filter_queries
+from xqg_pyserini.generate.rules import TextRules
+from xqg_pyserini.settings import options
+from xqg_pyserini.stores import VectorStore
+
+EPILOG = """\
+Rules: duplicates (within a passage, over its languages; NFKC, case and white space apart), script
+(fewer than half of the letters are in the language's script), copies (the query stands verbatim in
+the passage), length (characters).  Blank queries are always dropped.  --min-quantile encodes the
+queries that pass and drops the share Q of each language that its own passage scores lowest
+(Doc2Query--).  --within compares every query with every passage: N queries and n passages of d
+dimensions cost 2·N·n·d operations.  See docs/quality.md."""
+
+
+def add_flags(parser: Parser) -> None:
+    """Add the flags of `xqg filter`."""
+    shared.add_queries(parser)
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="the folder to write, of the same file names"
+    )
+    add_rules(parser, "rules")
+    parser.add_argument("--corpus", metavar="PATH", help="the passages' texts, for the rule copies")
+    parser.add_argument(
+        "--passages", metavar="STORE", help="the passage store, for --min-quantile and --within"
+    )
+    flags.add_settings(parser, FilterSettings)
+    parser.add_argument("--encoder", metavar="NAME", help="default: the passage store's")
+    flags.add_overwrite(parser)
+    shared.add_encoder(parser)
+    flags.add_json(parser)
+
+
+def add_rules(parser: Parser, flag: str) -> None:
+    """Add the rules, whose flag is `flag`, and what they take."""
+    group = parser.add_argument_group("text rules")
+    for option in options(TextRules):
+        flags.add_setting(group, option, flag if option.name == "rules" else None)
+
+
+def rules_of(args: argparse.Namespace) -> TextRules:
+    """Return the rules that were typed."""
+    if "length" not in (args.rules or ()):
+        why = "belongs to the rule length"
+        flags.refuse(why, min_length=args.min_length, max_length=args.max_length)
+    return flags.settings_of(args, TextRules)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run `xqg filter`."""
+    rules, store, encoder = rules_of(args), None, None
+    if args.passages is None:
+        flags.refuse("encodes queries beside --passages: give that too", encoder=args.encoder)
+    else:
+        store = VectorStore(args.passages)
+        encoder = shared.encoder_for(args, store)
+    report = filter_queries(
+        args.queries,
+        args.output,
+        rules,
+        flags.settings_of(args, FilterSettings),
+        corpus=args.corpus,
+        passages=store,
+        encoder=encoder,
+        overwrite=args.overwrite,
+    )
+    flags.show(args, report.as_json(), filter_text(report, args.output))
+
+
+def filter_text(report: FilterReport, output: str | Path) -> str:
+    """Return the report for people: by language, how many queries each rule dropped of how many."""
+    rows: list[dict[str, Any]] = [{"language": l, **n} for l, n in report.languages.items()]
+    totals = Counter[str]()
+    for counts in report.languages.values():
+        totals.update(counts)
+    if len(rows) > 1:
+        rows.append({"language": "all", **totals})
+    if report.thresholds:
+        for row in rows:
+            score = report.thresholds.get(row["language"])
+            row["lowest score"] = "" if score is None else f"{score:.4f}"
+    skipped = f" ({report.skipped} dropped)" if report.skipped else ""
+    head = f"{output}: {totals['kept']} of {totals['queries']} queries kept, "
+    return f"{head}{report.records} records{skipped}\n\n{table_of(rows)}"
+
+
+def table_of(rows: list[dict[str, Any]]) -> str:
+    """Return a table for people, all of its columns right-aligned."""
+    from tabulate import tabulate
+
+    return tabulate(rows, "keys", disable_numparse=True, stralign="right", numalign="right")

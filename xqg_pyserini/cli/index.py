@@ -1,0 +1,61 @@
+"""`xqg index`."""
+
+import argparse
+import sys
+
+from xqg_pyserini.cli import flags, shared
+from xqg_pyserini.cli.flags import Parser
+from xqg_pyserini.retrieve.index import IndexSettings, write_index
+
+EPILOG = shared.FUSION
+
+
+def add_flags(parser: Parser) -> None:
+    """Add the flags of `xqg index`."""
+    parser.add_argument("--passages", required=True, metavar="STORE")
+    parser.add_argument(
+        "--queries", metavar="STORE", help="without it: the baseline, passages alone"
+    )
+    flags.add_settings(parser, IndexSettings)
+    parser.add_argument(
+        "--language-aware",
+        action="store_true",
+        help="write an index for each language's own queries, and one for all languages",
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="the index to write")
+    flags.add_overwrite(parser)
+    shared.add_fusion(parser)
+    flags.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run `xqg index`."""
+    kind = flags.settings_of(args, IndexSettings).kind
+    if args.queries is None:
+        shared.refuse_fusion(args, "mixes in --queries", but=("normalize",))
+        index = write_index(
+            args.passages,
+            args.output,
+            kind,
+            normalize=bool(args.normalize),
+            overwrite=args.overwrite,
+        )
+        flags.show(args, index.meta, f"{args.output}: {index.n} passages ({kind}), passages alone")
+        return
+    fused = shared.fused_of(args)
+    index = fused.write_index(args.output, kind, overwrite=args.overwrite, announce=_announce)
+    what = f"{fused.fusion} over {' '.join(fused.languages)}"
+    if args.language_aware:
+        what = f"{fused.fusion}, one index each for {' '.join(fused.languages)} and one for all"
+    text = f"{args.output}: {index.n} passages ({kind}), {what}"
+    if fused.fusion.center:
+        where = f"{args.output}/xx" if args.language_aware else args.output
+        text += (
+            "\nIt is centred: xqg search centres the questions too; in Pyserini, search each "
+            f"language by itself with XQG_CENTER={where} XQG_LANGUAGE=xx"
+        )
+    flags.show(args, index.meta, text)
+
+
+def _announce(text: str) -> None:
+    print(f"xqg index: {text}", file=sys.stderr)

@@ -1,0 +1,58 @@
+"""`xqg mine`."""
+
+import argparse
+
+from xqg_pyserini.cli import flags, shared
+from xqg_pyserini.cli.flags import Parser
+from xqg_pyserini.train.mine import Mined, Mining, mine_negatives
+
+EPILOG = """\
+A line a question: {"query_id", "query", "language", "answers", "positive_passages",
+"negative_passages"}, passages as {"docid", "title", "text"}: what xqg train retriever and Tevatron
+read.  Positives are the relevant passages of --qrels, wherever they are in the corpus; without
+--qrels, the hits within --depth that hold an answer string as it stands.  Negatives are the other
+hits within --depth; where answers are known, hits that hold one are none.  See docs/mining.md."""
+
+
+def add_flags(parser: Parser) -> None:
+    """Add the flags of `xqg mine`."""
+    shared.add_questions(parser)
+    parser.add_argument("--corpus", required=True, metavar="PATH", help="where the texts come from")
+    parser.add_argument(
+        "--run", required=True, metavar="RUN", help="a TREC run for these questions"
+    )
+    parser.add_argument("--qrels", metavar="FILE", help="TREC qrels: their relevant passages")
+    parser.add_argument("--output", required=True, metavar="FILE", help="the JSON Lines to write")
+    group = parser.add_argument_group("choosing")
+    flags.add_settings(group, Mining)
+    flags.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run `xqg mine`."""
+    mined = mine_negatives(
+        args.questions,
+        args.corpus,
+        args.run,
+        args.output,
+        flags.settings_of(args, Mining),
+        qrels=args.qrels,
+        language=args.language,
+    )
+    flags.show(args, mined.as_json(), mining_text(mined))
+
+
+def mining_text(mined: Mined) -> str:
+    """Return the summary for people."""
+    each = " ".join(f"{language} {n}" for language, n in mined.languages.items())
+    text = f"{mined.output}: {mined.written} of {mined.questions} questions ({each}), "
+    text += f"{mined.positives} positive and {mined.negatives} negative passages"
+    short = "kept" if mined.settings.keep_short else "left out (--keep-short keeps them)"
+    reasons = (
+        (mined.not_in_run, "not in the run, left out"),
+        (mined.without_positive, "without a positive passage, left out"),
+        (mined.without_score, "without a positive passage in the run, left out"),
+        (mined.short, f"with fewer than {mined.settings.negatives} negatives, {short}"),
+    )
+    lines = [f"questions {what}: {number}" for number, what in reasons if number]
+    return "\n".join([text, *lines])

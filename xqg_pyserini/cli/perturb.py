@@ -1,0 +1,46 @@
+"""`xqg perturb`."""
+
+import argparse
+from collections.abc import Mapping
+from typing import Any
+
+from xqg_pyserini.cli import flags, shared
+from xqg_pyserini.cli.flags import Parser
+from xqg_pyserini.train.perturb import Perturbation, perturb_questions
+
+LEXICON = ("parallel", "dictionary")
+EPILOG = """\
+typos: letters swapped, dropped, doubled, hit beside the right key.  script: careless writing (no
+accents, hamza, capitals, spaces, question mark, …), language by language.  code-switch: words in
+English, from a lexicon that is learnt from --parallel or given as --dictionary; learn it from
+training questions only, lest translations of test questions leak.  A rate above 0 changes at least
+one place of a question that has any.  See docs/perturb.md."""
+
+
+def add_flags(parser: Parser) -> None:
+    """Add the flags of `xqg perturb`."""
+    shared.add_questions(parser)
+    flags.add_settings(parser, Perturbation, skip=LEXICON)
+    parser.add_argument("--output", required=True, metavar="FILE", help="the JSON Lines to write")
+    flags.add_settings(
+        parser.add_argument_group("code-switch"), Perturbation, only=LEXICON, extend=True
+    )
+    flags.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run `xqg perturb`."""
+    perturbation = flags.settings_of(args, Perturbation)
+    done = perturb_questions(args.questions, args.output, perturbation, language=args.language)
+    flags.show(args, done, perturb_text(done))
+
+
+def perturb_text(report: Mapping[str, Any]) -> str:
+    """Return the summary line of `perturb_questions`."""
+    each = " ".join(f"{l} {n['changed']}/{n['questions']}" for l, n in report["languages"].items())
+    text = f"{report['output']}: {report['changed']} of {report['questions']} questions changed "
+    text += f"({each}), {report['kind']}, rate {report['rate']}, seed {report['seed']}"
+    if "lexicon" in report:
+        sizes = " ".join(f"{language} {n}" for language, n in report["lexicon"].items())
+        text += f"; words in the lexicon: {sizes}"
+    return text

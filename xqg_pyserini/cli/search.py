@@ -1,0 +1,67 @@
+"""`xqg search`."""
+
+import argparse
+import re
+from pathlib import Path
+
+from xqg_pyserini import data, files
+from xqg_pyserini.cli import flags, shared
+from xqg_pyserini.cli.flags import Parser
+from xqg_pyserini.errors import UserError
+from xqg_pyserini.retrieve.search import Index, SearchSettings
+
+EPILOG = shared.FUSION
+
+
+def add_flags(parser: Parser) -> None:
+    """Add the flags of `xqg search`."""
+    parser.add_argument(
+        "--index",
+        nargs="+",
+        action="extend",
+        metavar="DIR",
+        help="an index of ours or any Faiss index of Pyserini's; or a language-aware one, whole "
+        "or some of its folders: then each question goes to its own language's",
+    )
+    parser.add_argument("--passages", metavar="STORE", help="search the stores instead of an index")
+    parser.add_argument("--queries", metavar="STORE")
+    parser.add_argument(
+        "--language-aware",
+        action="store_true",
+        help="mix in only the queries of each question's own language (takes the stores)",
+    )
+    shared.add_questions(parser, "--topics")
+    parser.add_argument(
+        "--encoder", metavar="NAME", help="default: what the index or store was made with"
+    )
+    flags.add_settings(parser, SearchSettings)
+    parser.add_argument("--output", required=True, metavar="RUN", help="the TREC run to write")
+    shared.add_encoder(parser)
+    shared.add_fusion(parser)
+    flags.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run `xqg search`."""
+    if (args.index is None) == (args.passages is None):
+        raise UserError("give --index DIR, or --passages STORE --queries STORE")
+    inputs = [args.questions, *(args.index or ()), args.passages, args.queries]
+    files.check_file(args.output, inputs)
+    hits = flags.settings_of(args, SearchSettings).hits
+    questions = shared.questions_of(args)
+    if args.index is not None:
+        why = "takes --passages and --queries; an index is fused already"
+        shared.refuse_fusion(args, why)
+        flags.refuse(why, queries=args.queries)
+        index = Index(args.index)
+        run = index.search(questions, hits, encoder=shared.encoder_for(args, index))
+    else:
+        if args.queries is None:
+            raise UserError("searching the stores takes --queries STORE beside --passages")
+        fused = shared.fused_of(args)
+        run = fused.search(questions, hits, encoder=shared.encoder_for(args, fused.passages))
+    tag = "xqg-" + re.sub(r"\s+", "-", Path(args.output).stem)
+    data.write_run(args.output, run, tag)
+    total = sum(map(len, run.values()))
+    summary = {"run": str(args.output), "questions": len(run), "hits": total, "tag": tag}
+    flags.show(args, summary, f"{args.output}: {len(run)} questions, {total} hits")

@@ -1,0 +1,206 @@
+"""Grids of fusions: which points a sweep searches, each a value that is named by its settings."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from xqg_pyserini.data import check_languages
+from xqg_pyserini.errors import UserError
+from xqg_pyserini.evaluation.results import PointSettings
+from xqg_pyserini.fusion.formula import Fusion, FusionSettings
+from xqg_pyserini.settings import option
+
+BASELINE = "baseline"
+WEIGHTS = {"sum": (0.005, 0.01, 0.02, 0.05), "mean": (0.1, 0.2, 0.3, 0.4, 0.5)}  # the default
+
+Languages = tuple[str, ...]
+Scope = Literal["all", "own", "others"]
+
+
+@dataclass(frozen=True)
+class GridSettings:
+    """A grid: every form and weight × languages × numbers of queries × norms × centrings.
+
+    What is empty is left open: the forms whose weights are given, or else the mean; `WEIGHTS`; as
+    the encoder normalises; no centring.
+    """
+
+    fusion: tuple[str, ...] = option((), "how queries are mixed in", "sum", "mean")
+    alpha: tuple[float, ...] = option((), "weights of the sum", metavar="A")
+    beta: tuple[float, ...] = option((), "weights of the mean", metavar="B")
+    languages: tuple[str, ...] = option(
+        ("all",),
+        "all, own (the question's), others (all but its own), each (one point a language), or "
+        "codes joined by +, as ar+ru",
+        metavar="SET",
+    )
+    num_queries: tuple[str | int, ...] = option(
+        ("all",), "queries a language: all, or numbers that accumulate kept", metavar="K"
+    )
+    normalize: tuple[bool, ...] = option((), "scale to length 1")
+    center: tuple[bool, ...] = option((), "centre")
+
+    def fusions(self, normalized_encoder: bool) -> list[Fusion]:
+        """Return the forms, weights, norms and centrings, in the order given.
+
+        Raises:
+            UserError: a weight that is none, or of a form that is left out.
+        """
+        weights = {"sum": self.alpha, "mean": self.beta}
+        forms = self.fusion or [form for form, given in weights.items() if given] or ["mean"]
+        for form, name in (("sum", "alpha"), ("mean", "beta")):
+            if weights[form] and form not in forms:
+                raise UserError(
+                    f"{name} is the weight of the {form}, which fusion leaves out",
+                    about=(name, "fusion"),
+                )
+        return [
+            FusionSettings(
+                form,
+                weight if form == "sum" else None,
+                weight if form == "mean" else None,
+                None,
+                normalize,
+                center,
+            ).complete(normalized_encoder)
+            for form in dict.fromkeys(forms)
+            for weight in weights[form] or WEIGHTS[form]
+            for normalize in dict.fromkeys(self.normalize or (None,))
+            for center in dict.fromkeys(self.center or (False,))
+        ]
+
+    def numbers(self) -> list[int | None]:
+        """Return the numbers of queries, None for all."""
+        return [None if number == "all" else _number(number) for number in self.num_queries]
+
+    def check_languages(self) -> None:
+        """Raise `UserError` for a code of no known language."""
+        for name in self.languages:
+            if name not in ("all", "own", "others", "each"):
+                check_languages(name.split("+"))
+
+
+def _number(value: str | int) -> int:
+    text = str(value)
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(
+            f"num_queries {text}: expected all, or a number from 1", about="num_queries"
+        )
+    return int(text)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One fusion of the grid: a value, named by its settings.
+
+    Attributes:
+        fusion: how queries are mixed in; None for the passages alone.
+        scope: which of the fusion's languages a question meets: all, its own (as in
+            language-aware search), or the others.  A question whose own language is not among
+            them meets all.
+        first: only the first so many queries of each language; None for all.
+    """
+
+    fusion: Fusion | None = None
+    scope: Scope = "all"
+    first: int | None = None
+
+    @property
+    def languages(self) -> str:
+        """Return `all`, `own`, `others`, or codes joined by `+`; nothing for the baseline."""
+        if self.fusion is None:
+            return ""
+        named = self.fusion.languages
+        return self.scope if named is None else "+".join(named)
+
+    @property
+    def name(self) -> str:
+        """Return what the point is called: unique in a grid, and fit for a file."""
+        if self.fusion is None:
+            return BASELINE
+        letter = "a" if self.fusion.form == "sum" else "b"
+        parts = [
+            self.fusion.form,
+            letter + str(self.fusion.weight).removesuffix(".0"),
+            self.languages,
+        ]
+        parts += [f"n{self.first}"] if self.first is not None else []
+        parts += ["norm"] if self.fusion.normalize else []
+        parts += ["cent"] if self.fusion.center else []
+        return "-".join(parts)
+
+    def settings(self) -> PointSettings:
+        """Return the settings as `sweep.csv` and `sweep.json` name them (docs/formats.md)."""
+        fusion = self.fusion
+        if fusion is None:
+            return PointSettings(self.name, "none", None, None, None, None, None)
+        return PointSettings(
+            self.name,
+            fusion.form,
+            fusion.weight,
+            self.languages,
+            self.first or "all",
+            fusion.normalize,
+            fusion.center,
+        )
+
+    def meets(self, language: str | None, chosen: Languages) -> Languages:
+        """Return which of the chosen languages a question in `language` meets."""
+        if self.scope == "all" or language not in chosen:
+            return chosen
+        own = (str(language),)
+        return own if self.scope == "own" else tuple(l for l in chosen if l != language)
+
+
+def grid(
+    fusions: Iterable[Fusion],
+    languages: Sequence[str],
+    num_queries: Sequence[int | None],
+    held: Languages,
+) -> list[Point]:
+    """Return the points of all fusions × sets of languages × numbers of queries.
+
+    `languages` are `all`, `own`, `others`, `each` (one set for each language of `held`), or codes
+    joined by `+`; `num_queries` numbers of queries a language, None for all.
+    Raises `UserError` where a point comes twice or there is none.
+    """
+    scopes: list[tuple[Scope, Languages | None]] = []
+    for name in languages:
+        if name == "each":
+            scopes += [("all", (language,)) for language in held]
+        elif name in ("all", "own", "others"):
+            scopes.append((name, None))  # type: ignore[arg-type]
+        else:
+            scopes.append(("all", tuple(name.split("+"))))
+    points = [
+        Point(replace(fusion, languages=named), scope, first)
+        for fusion in fusions
+        for scope, named in scopes
+        for first in num_queries
+    ]
+    check_points(points)
+    return points
+
+
+def check_points(points: Sequence[Point], chosen: Mapping[Point, Languages] | None = None) -> None:
+    """Raise `UserError` for a grid without points, or one that holds a point twice.
+
+    Points are compared by value; `chosen` are the languages of each where the stores are known.
+    """
+    if not any(point.fusion for point in points):
+        raise UserError("the grid is empty: give at least one weight, set of languages and number")
+    names: dict[Point, str] = {}
+    for point in points:
+        same = point
+        languages = point.fusion.languages if point.fusion else None
+        if chosen and point.fusion:
+            languages = chosen.get(point, languages)
+        if point.fusion and languages:  # the sum of their queries has no order
+            ordered = replace(point.fusion, languages=tuple(sorted(languages)))
+            same = replace(point, fusion=ordered)
+        if same in names:
+            again = "" if names[same] == point.name else f", again as {point.name}"
+            raise UserError(
+                f"the grid holds the point {names[same]} twice{again}; give each value once"
+            )
+        names[same] = point.name

@@ -1,0 +1,383 @@
+"""One pass over the stores that gives every point of a grid its run.
+
+Scores are inner products, so that ⟨q, E(p)⟩ and ⟨q, Σ S_l(p)⟩ serve every weight, form and norm
+(`formula.mixing_weights`).  Block by block, each of these products is computed once for every
+set of languages, and each point of the grid keeps its questions' best passages.  No augmented
+vector is made, no index is written, and memory is that of a block and of the hits.
+"""
+
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from xqg_pyserini.data import Question, Run
+from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.fusion.formula import Fusion, Gram, gram, mixing_weights, pooled
+from xqg_pyserini.fusion.fused import FusedStores, Liberties
+from xqg_pyserini.retrieve.grid import Languages, Point, check_points
+from xqg_pyserini.retrieve.search import (
+    centered,
+    check_hits,
+    check_question_languages,
+    make_run,
+    warn_fallback,
+)
+from xqg_pyserini.retrieve.topk import Best
+from xqg_pyserini.stores import Block, QueryStore, VectorStore, block_rows, ids_at
+
+BATCH = 512  # questions scored together
+ROWS = 1024  # passages scored together, at most: what a batch makes of them stays near the cores
+PIECE = 128  # questions that one thread multiplies at a time
+
+
+class _Mix(NamedTuple):
+    """What is added up of a passage's queries: T, as `mixing_weights` calls it."""
+
+    first: int | None
+    languages: Languages
+    center: bool
+
+
+class _Part(NamedTuple):
+    """Questions start … stop-1 of a batch that meet one mix at a point."""
+
+    start: int
+    stop: int
+    mix: _Mix | None
+
+
+class _Space(NamedTuple):
+    """How questions' vectors are taken: as they are, or less the means of some queries."""
+
+    center: bool
+    first: int | None
+
+
+class _Tile(NamedTuple):
+    """Passages start … stop-1 with all that the points need of them."""
+
+    start: int
+    stop: int
+    passages: dict[bool, np.ndarray]  # centred or not → (b, d) float32
+    sums: dict[_Mix, np.ndarray]  # → (b, d) float32
+    weights: dict[tuple[Point, _Mix], tuple[np.ndarray, np.ndarray]]  # → (b,) float32 each
+
+
+class _Batch:
+    """Some questions, sorted by language, and which mixes each point makes them meet."""
+
+    def __init__(
+        self, start: int, questions: Sequence[Question], chosen: Mapping[Point, Languages]
+    ) -> None:
+        self.members = np.arange(start, start + len(questions))
+        self.parts: dict[Point, list[_Part]] = {}
+        self.spans: dict[_Mix, tuple[int, int]] = {}  # the questions that a mix is wanted for
+        for point, languages in chosen.items():
+            parts: list[_Part] = []
+            for i, question in enumerate(questions):
+                mix = None
+                if point.fusion:
+                    met = point.meets(question.language, languages)
+                    mix = _Mix(point.first, met, point.fusion.center)
+                    low, high = self.spans.get(mix, (i, i))
+                    self.spans[mix] = min(low, i), max(high, i + 1)
+                if parts and parts[-1].mix == mix:
+                    parts[-1] = parts[-1]._replace(stop=i + 1)
+                else:
+                    parts.append(_Part(i, i + 1, mix))
+            self.parts[point] = parts
+
+    def offer(
+        self,
+        tile: _Tile,
+        spaces: Mapping[_Space, np.ndarray],
+        best: Mapping[Point, Best],
+        pool: ThreadPoolExecutor,
+        memory: "_Memory",
+    ) -> None:
+        """Score the passages of a tile at all points."""
+        rows = slice(self.members[0], self.members[-1] + 1)
+        factors: dict[Any, tuple[np.ndarray, np.ndarray]] = {
+            space: (vectors[rows], tile.passages[space.center]) for space, vectors in spaces.items()
+        }
+        for mix, (low, high) in self.spans.items():
+            factors[mix] = spaces[_space(mix)][rows][low:high], tile.sums[mix]
+        products = _products(factors, pool, memory)
+
+        def score(point: Point) -> None:
+            for start, stop, mix in self.parts[point]:
+                scores = products[_space(mix)][start:stop]
+                if mix is not None:
+                    low = self.spans[mix][0]
+                    queries = products[mix][start - low : stop - low]
+                    scores = _mixed(scores, queries, tile.weights[point, mix], memory)
+                best[point].offer(self.members[start:stop], scores, tile.start)
+
+        list(pool.map(score, self.parts))
+
+
+class _Memory(threading.local):
+    """Arrays that are used again, of each thread its own; fresh ones cost more than a product."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[Any, np.ndarray] = {}
+
+    def take(self, key: Any, shape: tuple[int, ...]) -> np.ndarray:
+        """Return an array of this shape, whatever it holds: what was last taken by the key."""
+        size = shape[0] * shape[1]
+        if key not in self._arrays or self._arrays[key].size < size:
+            self._arrays[key] = np.empty(size, dtype=np.float32)
+        return self._arrays[key][:size].reshape(shape)
+
+
+def _products(
+    factors: Mapping[Any, tuple[np.ndarray, np.ndarray]], pool: ThreadPoolExecutor, memory: _Memory
+) -> dict[Any, np.ndarray]:
+    """Return questions · passagesᵀ for pairs of both, cut into pieces for the threads."""
+    products = {}
+    pieces = []
+    for key, (questions, passages) in factors.items():
+        products[key] = memory.take(key, (len(questions), len(passages)))
+        for low in range(0, len(questions), PIECE):
+            piece = slice(low, low + PIECE)
+            pieces.append((questions[piece], passages.T, products[key][piece]))
+    list(pool.map(lambda piece: np.matmul(piece[0], piece[1], out=piece[2]), pieces))
+    return products
+
+
+def _mixed(
+    scores: np.ndarray, queries: np.ndarray, weights: tuple[np.ndarray, np.ndarray], memory: _Memory
+) -> np.ndarray:
+    """Return a · scores + b · queries, (m, b) each, in memory of this thread."""
+    a, b = weights
+    out = np.multiply(scores, a, out=memory.take("passages", scores.shape))
+    out += np.multiply(queries, b, out=memory.take("queries", scores.shape))
+    return out
+
+
+def _space(mix: _Mix | None) -> _Space:
+    return _Space(True, mix.first) if mix is not None and mix.center else _Space(False, None)
+
+
+class SweepRuns(Mapping[str, Run]):
+    """The runs of a sweep, point by point; each is made when it is asked for."""
+
+    def __init__(
+        self,
+        questions: Sequence[Question],
+        places: np.ndarray,
+        best: Mapping[str, Best],
+        ids_path: Path,
+    ) -> None:
+        self._questions = questions
+        self._hits: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        named: set[int] = set()
+        for name, one in best.items():
+            scores, rows = one.ranked()
+            self._hits[name] = scores[places], rows[places]
+            named |= set(np.unique(rows).tolist())
+        self._names = ids_at(ids_path, named)
+
+    def __getitem__(self, point: str) -> Run:
+        return make_run(self._questions, *self._hits[point], self._names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._hits)
+
+    def __len__(self) -> int:
+        return len(self._hits)
+
+
+class Sweep:
+    """A grid over two stores, checked: every point can be searched.
+
+    Args:
+        passages, queries: the stores' folders; aligned by id.
+        points: the grid; the baseline is put before it where it is missing.
+        questions: who will ask: which languages are needed depends on theirs.
+        liberties: what is let pass, as for `FusedStores`.
+
+    Raises:
+        UserError: for a grid that is empty or holds a point twice, a language without queries,
+            more queries than were kept, a sum over unequal numbers of queries, a question without
+            language where a point depends on it.
+    """
+
+    def __init__(
+        self,
+        passages: str | Path | VectorStore,
+        queries: str | Path,
+        points: Sequence[Point],
+        questions: Sequence[Question],
+        liberties: Liberties | None = None,
+    ) -> None:
+        check_points(points)
+        self.points = list(points) if Point() in points else [Point(), *points]
+        self.questions = questions
+        self.passages = passages if isinstance(passages, VectorStore) else VectorStore(passages)
+        anything = Fusion("mean", beta=0.0)
+        self.fused = {
+            first: FusedStores(self.passages, QueryStore(queries, first), anything, liberties)
+            for first in dict.fromkeys(point.first for point in points if point.fusion)
+        }
+        allow_unequal = liberties is not None and liberties.allow_unequal
+        self.unequal = False  # whether some sum is over unequal numbers of queries
+        self._chosen = {point: self._choose(point, allow_unequal) for point in self.points}
+        check_points(self.points, self._chosen)
+        for point in self.points:
+            if point.fusion and (point.scope != "all" or point.fusion.center):
+                check_question_languages(questions, f"{point.name} depends on the language")
+
+    def _choose(self, point: Point, allow_unequal: bool) -> Languages:
+        if point.fusion is None:
+            return ()
+        fused = self.fused[point.first]
+        chosen = fused.choose_languages(point.fusion.languages)
+        met = {point.meets(question.language, chosen) for question in self.questions}
+        if () in met:
+            raise UserError(
+                f"{point.name}: {fused.queries.path} has queries in {' '.join(chosen)} alone, so "
+                "that there are no others"
+            )
+        if point.fusion.form == "sum":
+            every = [(one,) for one in chosen] if point.scope == "own" else [chosen]
+            for languages in dict.fromkeys([*every, *sorted(met)]):
+                try:
+                    fused.refuse_unequal(languages)
+                except UserError:
+                    if not allow_unequal:
+                        raise
+                    self.unequal = True
+        return chosen
+
+    def search(self, vectors: np.ndarray, hits: int = 100, threads: int | None = None) -> SweepRuns:
+        """Search all points in one pass; `vectors` (q, d) float32 are the questions' embeddings.
+
+        `threads` share the work; as many as there are cores by default.
+        A point's run is that of the index or language-aware search with its fusion, up to the
+        order of hits whose scores differ by rounding.  Memory: the hits (36 bytes for each of
+        points × questions × `hits`) and a block.
+        """
+        from threadpoolctl import threadpool_limits
+
+        check_hits(hits)
+        self._warn()
+        order = sorted(range(len(vectors)), key=lambda i: str(self.questions[i].language))
+        k = min(hits, self.passages.n)
+        best = {point: Best(len(order), k) for point in self.points}
+        batches = [
+            _Batch(start, [self.questions[i] for i in order[start : start + BATCH]], self._chosen)
+            for start in range(0, len(order), BATCH)
+        ]
+        spaces = {space: each[order] for space, each in self._spaces(vectors).items()}
+        memory = _Memory()
+        tiles = self._tiles(batches)
+        with (
+            tqdm(total=self.passages.n, desc="sweeping", unit=" passages", disable=None) as bar,
+            # our threads share the products out; BLAS's own would wait beside them, spinning
+            threadpool_limits(1, user_api="blas"),
+            ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool,
+        ):
+            ahead = pool.submit(next, tiles, None)
+            while (tile := ahead.result()) is not None:
+                ahead = pool.submit(next, tiles, None)
+                for batch in batches:
+                    batch.offer(tile, spaces, best, pool, memory)
+                bar.update(tile.stop - tile.start)
+        ranked = {point.name: best[point] for point in self.points}
+        return SweepRuns(self.questions, np.argsort(order), ranked, self.passages.ids_path)
+
+    def _warn(self) -> None:
+        """Say which questions and passages no queries fit, once for all points."""
+        self._warn_without()
+        for fused in list(self.fused.values())[:1]:
+            if any(point.scope != "all" for point in self.points):
+                where = f"{' '.join(fused.languages)} are mixed in for them at own and others"
+                warn_fallback(self.questions, fused.languages, where)
+
+    def _warn_without(self) -> None:
+        """Count the passages that keep their own embedding, for each set of languages met."""
+        without: dict[Languages, int] = {}
+        asked = {question.language for question in self.questions}
+        for point, chosen in self._chosen.items():
+            if point.fusion:
+                for met in dict.fromkeys(point.meets(l, chosen) for l in sorted(asked, key=str)):
+                    if met not in without:  # the first k queries are none where all are none
+                        without[met] = self.fused[point.first].without_queries(met)
+        counts = [f"{' '.join(languages)} {n}" for languages, n in without.items() if n]
+        if counts:
+            warn(
+                f"passages without queries, of {self.passages.n}, keep their own embedding: "
+                f"{', '.join(counts)}"
+            )
+
+    def _spaces(self, vectors: np.ndarray) -> dict[_Space, np.ndarray]:
+        """Return the questions' vectors as they are, and centred where a point wants that."""
+        spaces = {_Space(False, None): vectors}
+        for point in self.points:
+            if point.fusion and point.fusion.center:
+                space = _Space(True, point.first)
+                if space not in spaces:
+                    centers = self.fused[point.first].centers
+                    spaces[space] = centered(vectors, self.questions, centers)
+        return spaces
+
+    def _tiles(self, batches: Sequence[_Batch]) -> Iterator[_Tile]:
+        """Yield the passages, block by block, with all that the batches ask of them."""
+        wanted = dict.fromkeys(
+            (point, part.mix)
+            for batch in batches
+            for point, parts in batch.parts.items()
+            for part in parts
+        )
+        mixes = dict.fromkeys(mix for _, mix in wanted if mix is not None)
+        needed: dict[int | None, dict[str, None]] = {}
+        for mix in mixes:
+            needed.setdefault(mix.first, {}).update(dict.fromkeys(mix.languages))
+        matrices = 3 + len(mixes) + sum(map(len, needed.values()))
+        size = min(ROWS, block_rows(self.passages.d + BATCH, matrices))
+        for start in range(0, self.passages.n, size):
+            stop = min(start + size, self.passages.n)
+            blocks = {
+                first: self.fused[first].pair.take(range(start, stop), tuple(languages))
+                for first, languages in needed.items()
+            }
+            yield self._tile(blocks, wanted, mixes)
+
+    def _tile(
+        self,
+        blocks: Mapping[int | None, Block],
+        wanted: Iterable[tuple[Point, _Mix | None]],
+        mixes: Iterable[_Mix],
+    ) -> _Tile:
+        block = next(iter(blocks.values()))
+        passages = {False: block.passages}
+        for mix in mixes:
+            if mix.center and True not in passages:  # the passages' mean is the same for all
+                passages[True] = block.passages - self.fused[mix.first].centers.passages
+        tile = _Tile(block.start, block.start + len(block.passages), passages, {}, {})
+        plain: dict[_Mix, tuple[np.ndarray, np.ndarray]] = {}
+        products: dict[_Mix, tuple[np.ndarray, Gram]] = {}
+        for mix in mixes:
+            counts = {l: blocks[mix.first].counts[l] for l in mix.languages}
+            uncentred = mix._replace(center=False)
+            if uncentred not in plain:
+                sums = {l: blocks[mix.first].sums[l] for l in mix.languages}
+                plain[uncentred] = pooled(block.passages, sums, counts)
+            tile.sums[mix], total = plain[uncentred]
+            if mix.center:  # Σ (S_l - n_l·μ_l) = Σ S_l - Σ n_l·μ_l
+                centers = self.fused[mix.first].centers
+                means = np.stack([centers.of(l) for l in mix.languages])
+                shift = np.stack(list(counts.values()), axis=1).astype(np.float32) @ means
+                tile.sums[mix] = np.subtract(tile.sums[mix], shift, out=shift)
+            products[mix] = total, gram(passages[mix.center], tile.sums[mix])
+        for point, met in wanted:
+            if point.fusion and met is not None:
+                tile.weights[point, met] = mixing_weights(point.fusion, *products[met])
+        return tile

@@ -1,0 +1,140 @@
+"""Tables as values: built once, written as text, Markdown, LaTeX or HTML.
+
+Knows cells, marks and the four notations; it refuses to know scores and files.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import NamedTuple
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+RAISED = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖ𐞥ʳˢᵗᵘᵛʷˣʸᶻ"
+
+
+class Cell(NamedTuple):
+    """A cell: its text, and what some notations can show beside it.
+
+    Attributes:
+        text: what all notations show.
+        raised: places (0 for a, 1 for b …) whose letters are raised after the text.
+        blank: places whose letters LaTeX leaves space for, so that figures stay aligned; None for
+            a cell that takes no letters.
+        bold: LaTeX sets the text in bold.
+        detail: HTML shows it, small, after the text.
+        name: the text is a user's; HTML keeps its direction from spoiling the line.
+    """
+
+    text: str
+    raised: Sequence[int] = ()
+    blank: Sequence[int] | None = None
+    bold: bool = False
+    detail: str = ""
+    name: bool = False
+
+
+def letter(place: int, letters: str = LETTERS) -> str:
+    """Return the letter of a place; its number in brackets where the letters end."""
+    return letters[place] if place < len(letters) else f"({place + 1})"
+
+
+Row = Sequence[str | int | Cell]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Headers and rows; `print` shows it as text.
+
+    Attributes:
+        headers: one for each column.
+        rows: cells, or what becomes the text of one.
+        caption: shown by LaTeX and HTML.
+        texts: how many columns, from the left, hold text and not figures.
+        latex_headers: where LaTeX calls the columns something else.
+    """
+
+    headers: Sequence[str | Cell]
+    rows: Sequence[Row]
+    caption: str = ""
+    texts: int = 1
+    latex_headers: Sequence[str] | None = None
+
+    def cells(self) -> Iterator[list[Cell]]:
+        """Yield the rows, every cell a `Cell`."""
+        for row in self.rows:
+            yield [_cell(value) for value in row]
+
+    def text(self, style: str = "simple") -> str:
+        """Return the table for a terminal (`simple`), or as Markdown (`github`)."""
+        from tabulate import tabulate
+
+        rows = [
+            [cell.text + "".join(letter(place, RAISED) for place in cell.raised) for cell in row]
+            for row in self.cells()
+        ]
+        headers = [_cell(header).text for header in self.headers]
+        return tabulate(rows, headers, tablefmt=style, disable_numparse=True)
+
+    __str__ = text
+
+    def markdown(self) -> str:
+        """Return the table as Markdown."""
+        return self.text("github")
+
+    def latex(self) -> str:
+        """Return the table in the layout of ranx's reports; it needs booktabs and graphicx."""
+        headers = self.latex_headers or [_latex(_cell(header).text) for header in self.headers]
+        columns = "c|l" + "|c" * (len(headers) - 2)
+        head = "\n& ".join(f"\\textbf{{{header}}}" for header in headers)
+        body = "\n".join(" &\n".join(map(_latex_cell, row)) + " \\\\" for row in self.cells())
+        return (
+            "% To change the table size, act on the resizebox argument `0.8`.\n"
+            f"\\begin{{table*}}[ht]\n\\centering\n\\caption{{\n{self.caption}\n}}\n"
+            f"\\resizebox{{0.8\\textwidth}}{{!}}{{\n\\begin{{tabular}}{{{columns}}}\n\\toprule\n"
+            f"{head} \\\\ \n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}\n}}\n"
+            "\\label{tab:results}\n\\end{table*}"
+        )
+
+    def html(self) -> str:
+        """Return the table as HTML, in a box that scrolls; whatever it holds is escaped."""
+
+        def cells(tag: str, row: Sequence[Cell]) -> str:
+            scope = ' scope="col"' if tag == "th" else ""
+            kinds = [' class="text"' if i < self.texts else "" for i in range(len(row))]
+            return "".join(
+                f"<{tag}{scope}{kind}>{_html(cell)}</{tag}>"
+                for kind, cell in zip(kinds, row, strict=True)
+            )
+
+        body = "".join(f"<tr>{cells('td', row)}</tr>" for row in self.cells())
+        head = cells("th", [_cell(header) for header in self.headers])
+        return (
+            f'<div class="scroll"><table><caption>{escape(self.caption)}</caption><thead><tr>'
+            f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        )
+
+
+def _cell(value: str | int | Cell) -> Cell:
+    return value if isinstance(value, Cell) else Cell(str(value))
+
+
+def _latex(text: str) -> str:
+    return re.sub(r"([%&#$_])", r"\\\1", text)
+
+
+def _latex_cell(cell: Cell) -> str:
+    text = f"\\textbf{{{cell.text}}}" if cell.bold else _latex(cell.text)
+    if cell.raised:
+        text += f"$^{{{''.join(map(letter, cell.raised))}}}$"
+    if cell.blank is not None:
+        blank = f"$^{{{''.join(map(letter, cell.blank))}}}$" if cell.blank else ""
+        text += f"\\hphantom{{{blank}}}"
+    return text
+
+
+def _html(cell: Cell) -> str:
+    text = f"<bdi>{escape(cell.text)}</bdi>" if cell.name else escape(cell.text)
+    if cell.raised:
+        text += f"<sup>{''.join(map(letter, cell.raised))}</sup>"
+    return f"{text} <small>{escape(cell.detail)}</small>" if cell.detail else text
