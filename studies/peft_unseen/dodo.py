@@ -12,8 +12,7 @@ from typing import Any
 from doit import get_initial_workdir, get_var
 from doit.exceptions import InvalidDodoFile, TaskFailed
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import xqg_pyserini as xqg
 from peft_unseen.cells import work
@@ -22,6 +21,7 @@ from peft_unseen.outcomes import collect
 from peft_unseen.plan import RECORD, Cell, Study
 from peft_unseen.tables import write_tables
 
+HERE = Path(__file__).resolve().parent
 PUBLISHED = HERE.parents[1] / "docs" / "studies" / "peft-unseen"
 # cells know by themselves whether they are done, so that doit's own memory need not survive a kill
 DOIT_CONFIG = {"backend": "sqlite3", "dep_file": ":memory:", "par_type": "thread"}

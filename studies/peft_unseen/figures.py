@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
+import xqg_pyserini as xqg
 from peft_unseen.matrix import UNTUNED, Matrix, Tables, Task, Xquad
 from peft_unseen.ranking import CUT, Ranks
 from peft_unseen.texts import CLEAN
-from xqg_pyserini.evaluation.significance import Interval, correct, fisher
 
 METRICS = ("R@1", "MRR@10")
 ADDED = ("centred", "fused", "fused-centred")  # compared with plain, seed by seed
@@ -91,30 +91,32 @@ class Design:
         """Return the macro mean."""
         return float(scores[:, self.rows].mean(axis=0) @ self._shares(np.ones(len(self.rows))))
 
-    def figure(self, scores: np.ndarray) -> Interval:
+    def figure(self, scores: np.ndarray) -> xqg.Interval:
         """Return the macro mean with its interval."""
-        return Interval(self.mean(scores), *_percentiles(self._resampled(scores, 0)))
+        return xqg.Interval(self.mean(scores), *_percentiles(self._resampled(scores, 0)))
 
-    def difference(self, first: np.ndarray, second: np.ndarray, paired: bool = False) -> Interval:
+    def difference(
+        self, first: np.ndarray, second: np.ndarray, paired: bool = False
+    ) -> xqg.Interval:
         """Return the first's mean less the second's; `paired`: the same seeds of one method."""
         if paired:
             return self.figure(first - second)
         draws = self._resampled(first, 1) - self._resampled(second, 2)
-        return Interval(self.mean(first) - self.mean(second), *_percentiles(draws))
+        return xqg.Interval(self.mean(first) - self.mean(second), *_percentiles(draws))
 
     def p_value(self, first: np.ndarray, second: np.ndarray) -> float:
         """Return Fisher's p-value over units, the scores averaged over seeds."""
         sums = [np.bincount(self._at, s[:, self.rows].mean(axis=0)) for s in (first, second)]
         sides = [of_units / np.bincount(self._at) for of_units in sums]
         draws, seed = self.settings.draws, self.settings.seed
-        return fisher(*sides, self._strata.tolist(), draws=draws, seed=seed)
+        return xqg.fisher(*sides, self._strata.tolist(), draws=draws, seed=seed)
 
 
 def _percentiles(draws: np.ndarray) -> list[float]:
     return np.percentile(draws, [2.5, 97.5]).tolist()
 
 
-def _rounded(figure: Interval) -> Record:
+def _rounded(figure: xqg.Interval) -> Record:
     return {name: round(value, 3) + 0.0 for name, value in figure._asdict().items()}  # no -0.0
 
 
@@ -172,7 +174,7 @@ class Section:
         for key, against in families.items():
             pairs = {m: (scores[m], b) for m, b in against.items() if m in scores and b is not None}
             p_values = [design.p_value(*pair) for pair in pairs.values()]
-            for m, p, p_holm in zip(pairs, p_values, correct(p_values, "holm"), strict=True):
+            for m, p, p_holm in zip(pairs, p_values, xqg.correct(p_values, "holm"), strict=True):
                 tested = {"p": round(p, 5), "p_holm": round(float(p_holm), 5)}
                 difference = design.difference(*pairs[m], paired=key == "plain")
                 rows[m][f"minus_{key}"] = _rounded(difference) | tested

@@ -18,7 +18,6 @@ import numpy as np
 import xqg_pyserini as xqg
 from peft_unseen.matrix import Task, Translations, Xquad
 from peft_unseen.texts import CLEAN, Questions
-from xqg_pyserini.fusion.formula import Centers, augment
 
 CUT = 10  # of MRR@10
 Ranks = dict[str, np.ndarray]  # view → (questions,)
@@ -75,7 +74,7 @@ def rank_views(questions: Questions, vectors: Vectors, task: Task) -> Ranks:
     languages, own = np.array(questions.languages), np.array(questions.relevant)
     neighbours = np.array(questions.neighbours, dtype=int).reshape(len(own), -1)
     means = {l: part.mean(axis=0) for l, part in vectors.others.items()}
-    centers = Centers(vectors.candidates.mean(axis=0), means, np.zeros(0))
+    centers = xqg.Centers(vectors.candidates.mean(axis=0), means, np.zeros(0))
     ways = {"plain": (0.0, False), "centred": (0.0, True)}
     if isinstance(task, Xquad):
         ways |= {"fused": (task.beta, False), "fused-centred": (task.beta_centered, True)}
@@ -96,7 +95,9 @@ def rank_views(questions: Questions, vectors: Vectors, task: Task) -> Ranks:
                 placed = rank(asked[mine], candidates, own[mine], neighbours[mine])
                 ranks[f"{variant}/{way}"][mine] = placed
             if vectors.pool is not None:
-                pool = augment(fusion, vectors.pool, {}, {}, centers) if center else vectors.pool
+                pool = (
+                    xqg.augment(fusion, vectors.pool, {}, {}, centers) if center else vectors.pool
+                )
                 placed = rank(asked, pool, questions.own, group=questions.pool_groups)
                 among_all[f"{variant}/all-{way}"] = placed
         if isinstance(task, Translations):
@@ -106,14 +107,14 @@ def rank_views(questions: Questions, vectors: Vectors, task: Task) -> Ranks:
 
 
 def _fused(
-    fusion: xqg.Fusion, questions: Questions, vectors: Vectors, centers: Centers, language: str
+    fusion: xqg.Fusion, questions: Questions, vectors: Vectors, centers: xqg.Centers, language: str
 ) -> np.ndarray:
     """Return the candidates as a language's questions search them, fused with its stand-ins."""
     asked, sums = np.array(questions.asked[language]), np.zeros_like(vectors.candidates)
     mixed = asked >= 0
     np.add.at(sums, asked[mixed], vectors.others[language][mixed])
     counts = np.bincount(asked[mixed], minlength=len(sums))
-    return augment(fusion, vectors.candidates, {language: sums}, {language: counts}, centers)
+    return xqg.augment(fusion, vectors.candidates, {language: sums}, {language: counts}, centers)
 
 
 def mean_reciprocal_rank(questions: Questions, vectors: Vectors) -> float:

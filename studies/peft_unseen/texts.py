@@ -18,7 +18,6 @@ from xquad import Asked, read_xquad, training_record
 
 import xqg_pyserini as xqg
 from peft_unseen.matrix import Perturbation, Task, Translations, Xquad
-from xqg_pyserini.train.perturb import learn_lexicon, perturb
 
 CLEAN = "clean"
 Parallel = dict[str, list[tuple[str, str]]]  # language → pairs to learn a lexicon from, none tested
@@ -64,10 +63,10 @@ def prepare(
     train, test, validation, parallel = texts
     lexicons: dict[str, Any] = defaultdict(dict)
     if any(part.kind == "code-switch" for part in spoil.values()):
-        lexicons |= {l: learn_lexicon(pairs, l) for l, pairs in parallel.items()}
+        lexicons |= {l: xqg.learn_lexicon(pairs, l) for l, pairs in parallel.items()}
     for name, part in spoil.items():
         test.variants[name] = [
-            perturb(text, l, part.kind, part.rate, task.seed, id_, lexicons[l])
+            xqg.perturb(text, l, part.kind, part.rate, task.seed, id_, lexicons[l])
             for id_, l, text in zip(test.ids, test.languages, test.variants[CLEAN], strict=True)
         ]
     lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in train]
