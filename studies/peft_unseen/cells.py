@@ -21,35 +21,24 @@ from peft_unseen.texts import Questions, prepare
 
 
 def work(study: Study, cell: Cell, log: Path) -> None:
-    """Do a cell in this process, which is its own, so that its peak memory is its own too.
+    """Do a cell, whose needs are done, and put its folder in place.
 
-    A process whose parent is killed ends: a cell half done leaves nothing that counts.
+    This process is its own, so that its peak memory is too; it ends where its parent is killed.
     """
+    import torch
+
     threading.Thread(target=_die_with_parent, daemon=True).start()
     with open(log, "w", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    try:
-        make(study, cell)
-    except xqg.UserError as error:
-        sys.exit(str(error))
-
-
-def _die_with_parent() -> None:
-    wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
-
-
-def make(study: Study, cell: Cell) -> None:
-    """Do a cell, whose needs are done, and put its folder in place; raises `UserError`."""
-    import torch
-
-    start = time.monotonic()
-    final = study.folder(cell.name)
+    start, final = time.monotonic(), study.folder(cell.name)
     aside = final.with_name(f".{final.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
     aside.mkdir(parents=True)
-    record = {"settings": cell.settings, **_result(study, cell, aside)}
+    try:
+        record = {"settings": cell.settings, **_result(study, cell, aside)}
+    except xqg.UserError as error:
+        sys.exit(str(error))
     if not study.matrix.keep:
         shutil.rmtree(aside / "trained", ignore_errors=True)
     record["seconds"] = round(time.monotonic() - start, 2)
@@ -58,6 +47,11 @@ def make(study: Study, cell: Cell) -> None:
     (aside / RECORD).write_text(json.dumps(record, ensure_ascii=False), "utf-8")
     shutil.rmtree(final, ignore_errors=True)
     aside.rename(final)
+
+
+def _die_with_parent() -> None:
+    wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
 
 
 def _result(study: Study, cell: Cell, folder: Path) -> Record:

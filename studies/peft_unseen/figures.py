@@ -1,16 +1,8 @@
 """What the outcomes add up to: figures, intervals, differences and tests.
 
-Figures are R@1 and MRR@10, 0 to 100.  A figure for several languages is the unweighted mean of
-theirs; for several seeds, the mean of theirs.
-
-An interval is a percentile bootstrap of two levels: seeds are drawn with replacement, and so are
-questions within each language; questions that are translations of one another (XQuAD) are drawn
-together.  Two methods are drawn the same questions, and seeds of their own.  Three seeds say little
-about seeds: such an interval is mostly about questions.
-
-A p-value is Fisher's randomisation test on the macro difference over questions, the scores averaged
-over seeds; it takes the seeds as given.  For each figure, the methods against one other, or those
-with a control against theirs, are one family, corrected by Holm.
+Figures are R@1 and MRR@10, 0 to 100: the unweighted mean over languages, the mean over seeds.  An
+interval is a percentile bootstrap of two levels, seeds and questions; a p-value is Fisher's
+randomisation test over questions, the seeds as given, corrected by Holm (README.md has more).
 """
 
 from collections.abc import Sequence
@@ -22,13 +14,13 @@ import numpy as np
 
 import xqg_pyserini as xqg
 from peft_unseen.matrix import UNTUNED, Matrix, Tables, Task, Xquad
+from peft_unseen.plan import Record
 from peft_unseen.ranking import CUT, Ranks
 from peft_unseen.texts import CLEAN
 
 METRICS = ("R@1", "MRR@10")
 ADDED = ("centred", "fused", "fused-centred")  # compared with plain, seed by seed
 Names = Sequence[str]
-Record = dict[str, Any]
 
 
 def scores_of(ranks: np.ndarray, metric: str) -> np.ndarray:

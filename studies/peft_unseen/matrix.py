@@ -5,7 +5,7 @@ peft-unseen.yaml is one, with comments, and README.md has all keys.
 
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -53,34 +53,31 @@ class Task(Part):
         """All languages that are tested."""
         return self.seen + self.unseen
 
+    @property
+    def files(self) -> list[str]:
+        """The files that it reads, for each language the foreign and the English one."""
+        return [pattern.format(l) for l in self.languages for pattern in self.patterns]
+
 
 class Translations(Task):
     """XOR-TyDi: a question has to find its English translation."""
 
+    folder: ClassVar = "xor-tydi/question-translations"
+    patterns: ClassVar = (folder + "/{0}-en.{0}.txt", folder + "/{0}-en.en.txt")
     kind: Literal["translations"]
     train: int  # pairs a language
     unlabelled: int  # other questions a language, for centring
     neighbours: dict[Literal["backbone", "lexical"], int]
 
-    @property
-    def files(self) -> list[str]:
-        """The files that it reads, for each language the foreign and the English side."""
-        folder = "xor-tydi/question-translations"
-        return [f"{folder}/{l}-en.{side}.txt" for l in self.languages for side in (l, "en")]
-
 
 class Xquad(Task):
     """XQuAD: a question has to find the English passage that it was asked about."""
 
+    patterns: ClassVar = ("xquad/xquad.{}.json", "xquad/xquad.en.json")
     kind: Literal["xquad"]
     validation_share: float = 0.25  # of the training half's articles
     beta: float = 0.3  # own-language fusion without centring
     beta_centered: float = 0.2  # and with it
-
-    @property
-    def files(self) -> list[str]:
-        """The files that it reads, English first."""
-        return [f"xquad/xquad.{l}.json" for l in ("en", *self.languages)]
 
 
 class Condition(Part):

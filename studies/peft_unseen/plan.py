@@ -31,7 +31,6 @@ class Cell:
     needs: tuple[str, ...]
     task: Task | None
     condition: Condition | None
-    method: str
 
 
 def plan(matrix: Matrix, checksums: Mapping[str, str] | None = None) -> dict[str, Cell]:
@@ -43,49 +42,44 @@ def plan(matrix: Matrix, checksums: Mapping[str, str] | None = None) -> dict[str
     """
     cells: dict[str, Cell] = {}
 
-    def add(
-        name: str, own: Record, needs: Sequence[str], task: Any, condition: Any, method: str = ""
-    ) -> str:
+    def add(name: str, kind: str, own: Record, needs: Sequence[str], *of: Any) -> str:
         settings = own | {"needs": [cells[need].settings for need in needs]}
-        kind = settings.pop("kind")
-        cells.setdefault(name, Cell(name, kind, settings, tuple(needs), task, condition, method))
+        cells.setdefault(name, Cell(name, kind, settings, tuple(needs), *of))
         return name
 
     sums = checksums or {}
     model, spoil = sums.get("model"), {n: p.dump() for n, p in matrix.perturbations.items()}
     bases = {}
     for place, (task, condition) in matrix.places.items():
-        own = {"kind": "prepare", "model": model, "data": sums.get(task.name), "spoil": spoil}
+        own = {"model": model, "data": sums.get(task.name), "perturbations": spoil}
         own["task"] = task.dump(exclude=_EVALUATION)
-        bases[place] = [add(f"{task.name}/prepare", own, (), task, None)]
+        bases[place] = [add(f"{task.name}/prepare", "prepare", own, (), task, None)]
         if condition.reinitialise:
-            own = {"kind": "backbone", "model": model} | condition.dump(exclude={"name"})
-            bases[place].append(add(f"backbones/{condition.name}", own, (), None, condition))
+            own = {"model": model} | condition.dump(exclude={"name"})
+            name = f"backbones/{condition.name}"
+            bases[place].append(add(name, "backbone", own, (), None, condition))
     for place, of in matrix.places.items():
-        own = {"kind": "untuned"} | _evaluation(of[0], bool(of[0].all_candidates))
-        add(f"{place}/{UNTUNED}", own, bases[place], *of, UNTUNED)
+        scored = _scored(of[0], bool(of[0].all_candidates))
+        add(f"{place}/{UNTUNED}", "untuned", scored, bases[place], *of)
     for seed, place, method in product(matrix.seeds, matrix.places, matrix.methods):
-        task, condition = matrix.places[place]
-        if any(condition.name not in (p.conditions or (condition.name,)) for p in (task, method)):
+        of, source = matrix.places[place], matrix.search.source.get(place, place)
+        if any(of[1].name not in (part.conditions or (of[1].name,)) for part in (of[0], method)):
             continue
-        source = matrix.search.source.get(place, place)
-        of = matrix.places[source]
-        own = {"kind": "search", "tuning": method.tuning, "seed": matrix.search.seed}
-        own |= {"encoding": of[0].encoding}
-        own["training"] = of[0].training | {"max_steps": matrix.search.max_steps}
-        searches = []
+        at, under = matrix.places[source]
+        own = {"tuning": method.tuning, "encoding": at.encoding, "seed": matrix.search.seed}
+        own["training"] = at.training | {"max_steps": matrix.search.max_steps}
+        needs = list(bases[place])
         for rate in matrix.search.learning_rates:
             name = f"{source}/search/{method.name}/{rate:g}"
-            rest = (own | {"learning_rate": rate}, bases[source], *of, method.name)
-            searches.append(add(name, *rest))
-        own = {"kind": "train", "tuning": method.tuning, "seed": seed, "training": task.training}
-        own |= _evaluation(task, seed in task.all_candidates)
-        needs = [*bases[place], *searches]
-        add(f"{place}/{method.name}/seed-{seed}", own, needs, task, condition, method.name)
+            tried = own | {"learning_rate": rate}
+            needs.append(add(name, "search", tried, bases[source], at, under))
+        own = {"tuning": method.tuning, "training": of[0].training, "seed": seed}
+        own |= _scored(of[0], seed in of[0].all_candidates)
+        add(f"{place}/{method.name}/seed-{seed}", "train", own, needs, *of)
     return cells
 
 
-def _evaluation(task: Task, all_candidates: bool) -> Record:
+def _scored(task: Task, all_candidates: bool) -> Record:
     """Return what decides a cell's ranks, apart from the model and the task's texts."""
     weights = task.dump(include={"beta", "beta_centered"})
     return {"encoding": task.encoding, "all_candidates": all_candidates} | weights
@@ -100,14 +94,13 @@ class Study:
 
     def __init__(self, matrix: Matrix, data: Path, model: Path, output: Path) -> None:
         self.matrix, self.data, self.model, self.output = matrix, data, model, output
-        files = {"model": [model / "config.json"]}
-        files |= {task.name: [data / name for name in task.files] for task in matrix.tasks}
+        files = {task.name: [data / name for name in task.files] for task in matrix.tasks}
+        files["model"] = list(model.glob("[!.]*")) or [model / "config.json"]
         absent = [path for paths in files.values() for path in paths if not path.is_file()]
         if absent:
-            raise xqg.UserError(f"{absent[0]}: no such file; see the study's README for its inputs")
+            raise xqg.UserError(f"{absent[0]}: no such file; README.md says what the study needs")
         if output.exists() and not (output / "cells").is_dir() and any(output.glob("[!.]*")):
             raise xqg.UserError(f"{output}: holds something, but no study; give another folder")
-        files["model"] = [path for path in model.iterdir() if path.is_file()]
         self.cells = plan(matrix, {name: _checksum(paths) for name, paths in files.items()})
 
     def folder(self, name: str) -> Path:
@@ -142,7 +135,7 @@ class Study:
 
 def _checksum(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for path in sorted(paths):
+    for path in sorted(set(paths)):
         with open(path, "rb") as file:
             digest.update(path.name.encode() + hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
