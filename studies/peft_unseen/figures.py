@@ -8,7 +8,6 @@ randomisation test over questions, the seeds as given, corrected by Holm (README
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import product
-from typing import Any
 
 import numpy as np
 

@@ -95,7 +95,8 @@ class Study:
     def __init__(self, matrix: Matrix, data: Path, model: Path, output: Path) -> None:
         self.matrix, self.data, self.model, self.output = matrix, data, model, output
         files = {task.name: [data / name for name in task.files] for task in matrix.tasks}
-        files["model"] = list(model.glob("[!.]*")) or [model / "config.json"]
+        files["model"] = [path for path in model.glob("[!.]*") if path.is_file()]
+        files["model"] = files["model"] or [model / "config.json"]
         absent = [path for paths in files.values() for path in paths if not path.is_file()]
         if absent:
             raise xqg.UserError(f"{absent[0]}: no such file; README.md says what the study needs")

@@ -1,8 +1,7 @@
 """The two tasks: their splits, neighbours and spoilt questions, made once and kept in a folder.
 
-What is on the test side is on no other: no question, right passage or translation, folded, of the
-test or validation side is on another one.  A task's folder holds train.jsonl (what `xqg train
-retriever` takes), test.json and validation.json (`Questions`).
+No question, right passage or translation is on two sides.  A task's folder holds train.jsonl (what
+`xqg train retriever` takes), test.json and validation.json (`Questions`).
 """
 
 import json
@@ -11,9 +10,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from xquad import Asked, read_xquad, training_record
 
 import xqg_pyserini as xqg
@@ -91,15 +91,6 @@ def passage_text(passage: Mapping[str, str]) -> str:
 # ---------------------------------------------------------------- XOR-TyDi's translations
 
 
-class Pair(NamedTuple):
-    """A question and its English translation."""
-
-    id: str
-    language: str
-    text: str
-    english: str
-
-
 def groups(keys: Sequence[Iterable[Any]]) -> list[int]:
     """Number the items so that two have one number if a chain of shared keys joins them."""
     from scipy.sparse import coo_array
@@ -111,8 +102,8 @@ def groups(keys: Sequence[Iterable[Any]]) -> list[int]:
     return connected_components(graph, directed=False)[1].tolist()
 
 
-def _read_pairs(task: Translations, data: Path) -> list[Pair]:
-    """Read the parallel files; pairs without a letter on one side are left out."""
+def _read_pairs(task: Translations, data: Path) -> pd.DataFrame:
+    """Read id, language, text and English; a pair without a letter on one side is left out."""
     pairs = []
     for l, *names in zip(task.languages, task.files[::2], task.files[1::2], strict=True):
         sides = [(data / name).read_bytes().decode().split("\n") for name in names]
@@ -120,19 +111,19 @@ def _read_pairs(task: Translations, data: Path) -> list[Pair]:
             raise xqg.UserError(f"{data / names[0]}: not as many lines as {names[1]}")
         for n, (text, english) in enumerate(zip(*sides, strict=True), 1):
             if fold(text) and fold(english):
-                pairs.append(Pair(f"{l}-{n}", l, text.strip(), english.strip()))
-    return pairs
+                pairs.append((f"{l}-{n}", l, text.strip(), english.strip()))
+    return pd.DataFrame(pairs, columns=["id", "language", "text", "english"])
 
 
 def _translations(task: Translations, data: Path, encoder: Any) -> Sides:
     pairs = _read_pairs(task, data)
-    group = groups([(fold(pair.english), fold(pair.text)) for pair in pairs])
-    sides = _split(task, pairs, group)
-    places: dict[str, int] = {}  # in the pool of English questions that differ after folding
-    place = [places.setdefault(fold(pair.english), len(places)) for pair in pairs]
-    first = np.unique(place, return_index=True)[1]  # of a question's spellings
-    pool, pool_groups = [pairs[i].english for i in first], np.array(group)[first]
-    vectors, letters = encoder.encode_passages(pool), letter_vectors(pool)
+    folded = pairs.english.map(fold)
+    pairs["group"] = groups([*zip(folded, pairs.text.map(fold), strict=True)])
+    pairs["place"] = folded.factorize()[0]  # in the pool of English questions that differ folded
+    sides = _split(task, pairs)
+    pool = pairs.drop_duplicates("place")  # of several spellings the first
+    texts, group = pool.english.tolist(), pool.group.to_numpy()
+    vectors, letters = encoder.encode_passages(texts), letter_vectors(texts)
 
     def neighbours(own: int, free: np.ndarray) -> list[int]:
         """The nearest free questions by vectors, then by letters, where no model has a say."""
@@ -145,77 +136,72 @@ def _translations(task: Translations, data: Path, encoder: Any) -> Sides:
         return near
 
     def questions(side: str, other: str) -> Questions:
-        asked = [pairs[i] for i in sides[side]]
-        own = [place[i] for i in sides[side]]
-        free = ~np.isin(pool_groups, [group[i] for i in (*sides["train"], *sides[other])])
-        wrong = [neighbours(p, free & (pool_groups != pool_groups[p])) for p in own]
+        asked = pairs.loc[sides[side]]
+        own = asked.place.tolist()
+        free = ~np.isin(group, pairs.group[sides["train"] + sides[other]])
+        wrong = [neighbours(p, free & (group != group[p])) for p in own]
         used = sorted({*own, *(p for row in wrong for p in row)})
         at = {p: i for i, p in enumerate(used)}
         return Questions(
-            ids=[pair.id for pair in asked],
-            languages=[pair.language for pair in asked],
-            variants={CLEAN: [pair.text for pair in asked]},
-            candidates=[pool[p] for p in used],
+            ids=asked.id.tolist(),
+            languages=asked.language.tolist(),
+            variants={CLEAN: asked.text.tolist()},
+            candidates=[texts[p] for p in used],
             relevant=[at[p] for p in own],
             neighbours=[[at[p] for p in row] for row in wrong],
             own=own,
         )
 
     test, validation = questions("test", "validation"), questions("validation", "test")
-    test.pool, test.pool_groups = pool, pool_groups.tolist()
-    parallel: Parallel = {l: [] for l in task.languages}
-    for i in sorted((*sides["train"], *sides["unlabelled"], *sides["rest"])):
-        parallel[pairs[i].language].append((pairs[i].text, pairs[i].english))
+    test.pool, test.pool_groups = texts, group.tolist()
+    free = pairs.loc[sorted(sides["train"] + sides["unlabelled"] + sides["rest"])]
+    others, parallel = pairs.loc[sides["unlabelled"]], {}
     for l in task.languages:
-        others = [pairs[i].text for i in sides["unlabelled"] if pairs[i].language == l]
-        test.others[l], test.asked[l] = others, [-1] * len(others)
+        mine = free[free.language == l]
+        parallel[l] = [*zip(mine.text, mine.english, strict=True)]
+        test.others[l] = others.text[others.language == l].tolist()
+        test.asked[l] = [-1] * len(test.others[l])
     train = [
-        training_record(p.id, p.language, p.text, {"docid": f"en-{p.id}", "text": p.english})
-        for p in (pairs[i] for i in sides["train"])
+        training_record(id_, l, text, {"docid": f"en-{id_}", "text": english})
+        for id_, l, text, english, *_ in pairs.loc[sides["train"]].itertuples(index=False)
     ]
     return train, test, validation, parallel
 
 
-def _split(task: Translations, pairs: Sequence[Pair], group: list[int]) -> dict[str, list[int]]:
+def _split(task: Translations, pairs: pd.DataFrame) -> dict[str, list[int]]:
     """Give each group of pairs to one side; of a test or validation group one pair is asked.
 
     Sides: test, validation, train, unlabelled, and the rest, neither trained on nor asked; the
     other pairs of the test and validation groups are dropped.
     """
-    generator = np.random.default_rng(task.seed)
-    languages = np.array([pair.language for pair in pairs])
-    of = {l: np.flatnonzero(languages == l) for l in task.languages}
+    generator, group = np.random.default_rng(task.seed), pairs.group.tolist()
+    of = {l: np.flatnonzero(pairs.language == l) for l in task.languages}
     shuffled = {l: generator.permutation(mine).tolist() for l, mine in of.items()}
     taken: dict[int, str] = {}
     sides: dict[str, list[int]] = defaultdict(list)
-    for side, number, wanted in (
+    for side, number, languages in (
         ("test", task.test, task.languages),
         ("validation", task.validation, task.seen),
         ("train", task.train, task.seen),
         ("unlabelled", task.unlabelled, task.languages),
     ):
         free = (None,) if side in ("test", "validation") else (None, side)
-        for l in wanted:
+        for l in languages:
             chosen: list[int] = []
             for i in shuffled[l]:
                 if len(chosen) < number and taken.get(group[i]) in free:
                     taken[group[i]] = side
                     chosen.append(i)
             if len(chosen) < number:
-                raise xqg.UserError(
-                    f"{task.name}: {number} {side} questions in {l} are wanted, {len(chosen)} are "
-                    "left; set lower numbers in the matrix file"
-                )
+                wanted = f"{number} {side} questions in {l} are wanted"
+                raise xqg.UserError(f"{task.name}: {wanted}, {len(chosen)} are left")
             sides[side] += chosen
     sides["rest"] = [i for i, mine in enumerate(group) if mine not in taken]
     return sides
 
 
 def letter_vectors(pool: Sequence[str]) -> Any:
-    """Return TF-IDF vectors of runs of four characters, sparse, rows of length 1.
-
-    tf is 1 + ln(count), idf ln((1 + n) / (1 + texts with the run)) + 1.
-    """
+    """Return TF-IDF vectors of runs of four characters, sparse, rows of length 1."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     runs = {"analyzer": "char", "ngram_range": (4, 4), "preprocessor": _spaced}
@@ -240,7 +226,15 @@ def _xquad(task: Xquad, data: Path) -> Sides:
         one._replace(texts={l: text.strip() for l, text in one.texts.items()})
         for one in read_xquad(data / "xquad", (*task.languages, "en"))
     ]
-    side = _sides(task, sorted({one.passage["title"] for one in asked}))
+    titles = sorted({one.passage["title"] for one in asked})
+    half = len(titles) // 2  # to be searched; the other half is to train on, a part held out
+    held_out = max(1, round(task.validation_share * half))
+    if len(titles) < 3 or held_out >= half:
+        raise xqg.UserError(f"{task.name}: {len(titles)} articles are too few for three sides")
+    names = ["validation"] * held_out + ["train"] * (half - held_out)
+    names += ["test"] * (len(titles) - half)
+    order = np.random.default_rng(task.seed).permutation(len(titles))
+    side = {titles[i]: name for i, name in zip(order, names, strict=True)}
     of: dict[str, list[Asked]] = defaultdict(list)
     for one in asked:
         of[side[one.passage["title"]]].append(one)
@@ -265,18 +259,6 @@ def _xquad(task: Xquad, data: Path) -> Sides:
     rows = [(l, one) for l in task.seen for one in train]
     records = [training_record(f"{l}-{q.id}", l, q.texts[l], q.passage) for l, q in rows]
     return records, test, validation, parallel
-
-
-def _sides(task: Xquad, titles: Sequence[str]) -> dict[str, str]:
-    """Give half of the articles to the test, by title; part of the other half to validation."""
-    half = len(titles) // 2
-    held_out = max(1, round(task.validation_share * half))
-    if len(titles) < 3 or held_out >= half:
-        raise xqg.UserError(f"{task.name}: {len(titles)} articles are too few for three sides")
-    names = ["validation"] * held_out + ["train"] * (half - held_out)
-    names += ["test"] * (len(titles) - half)
-    order = np.random.default_rng(task.seed).permutation(len(titles))
-    return {titles[i]: name for i, name in zip(order, names, strict=True)}
 
 
 def _drawn(asked: Sequence[Asked], number: int, task: Task) -> list[Asked]:
