@@ -23,41 +23,40 @@ from peft_unseen.tables import write_tables
 
 HERE = Path(__file__).resolve().parent
 PUBLISHED = HERE.parents[1] / "docs" / "studies" / "peft-unseen"
-# cells know by themselves whether they are done, so that doit's own memory need not survive a kill
-DOIT_CONFIG = {"backend": "sqlite3", "dep_file": ":memory:", "par_type": "thread"}
 # Each cell's process is forked off a server that has these imports, but has computed nothing:
 # OpenMP has no threads there yet, and peak memory begins with that of the imports
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["peft", "transformers.trainer", "torch.utils.tensorboard"])
 
 
-def _path(name: str) -> Path:
-    if get_var(name) is None:
+def _path(name: str, default: Any = None) -> Path:
+    if get_var(name, default) is None:
         raise InvalidDodoFile(f"{name} is missing: give {name}=FOLDER")
-    return Path(get_initial_workdir(), get_var(name))
+    return Path(get_initial_workdir(), get_var(name, default))
 
 
 try:
-    OUTPUT = _path("output")
-    MATRIX = read_matrix(Path(get_initial_workdir(), get_var("matrix", HERE / "peft-unseen.yaml")))
+    OUTPUT, MATRIX = _path("output"), read_matrix(_path("matrix", HERE / "peft-unseen.yaml"))
     # the published tables need neither data nor model
     STUDY = Study(MATRIX, _path("data"), _path("model"), OUTPUT) if get_var("data") else None
 except xqg.UserError as error:
     raise InvalidDodoFile(str(error)) from None
-# one worker takes the cells in this order; several run ahead where one waits
-DOIT_CONFIG |= {"default_tasks": [*(STUDY.cells if STUDY else ()), "study"], "continue": True}
+CELLS = STUDY.cells if STUDY else {}
+# one worker takes the cells in this order, several run ahead where one waits; cells know by
+# themselves whether they are done, so that doit's own memory need not survive a kill
+DOIT_CONFIG = {"default_tasks": [*CELLS, "study"] if CELLS else ["published"], "continue": True}
+DOIT_CONFIG |= {"backend": "sqlite3", "dep_file": ":memory:", "par_type": "thread"}
 
 
 def task_cells() -> Iterator[dict[str, Any]]:
     """One cell, by its name."""
-    for cell in STUDY.cells.values() if STUDY else ():
+    for cell in CELLS.values():
         yield {
             "basename": cell.name,
             "actions": [(_run, [cell])],
             "task_dep": list(cell.needs),
             "targets": [STUDY.folder(cell.name) / RECORD],
             "uptodate": [(lambda cell: STUDY.record(cell) is not None, [cell])],
-            "doc": cell.kind,
         }
 
 
@@ -75,19 +74,12 @@ def _run(cell: Cell) -> TaskFailed | None:
 
 def task_study() -> dict[str, Any]:
     """All cells, and then the tables."""
-    return {"actions": [_tables], "task_dep": list(STUDY.cells) if STUDY else []}
+    return task_tables() | {"task_dep": list(CELLS)}
 
 
 def task_tables() -> dict[str, Any]:
     """The tables of what is done."""
-    return {"actions": [_tables]}
-
-
-def _tables() -> TaskFailed | None:
-    if STUDY is None:
-        return TaskFailed("data and model are missing: give data=FOLDER model=FOLDER")
-    collect(STUDY)
-    return write_tables(MATRIX, OUTPUT, OUTPUT)
+    return {"actions": [(collect, [STUDY]), (write_tables, [MATRIX, OUTPUT, OUTPUT])]}
 
 
 def task_published() -> dict[str, Any]:

@@ -153,16 +153,14 @@ class Matrix(Part):
         ):
             for name in set(names) - set(known):
                 raise ValueError(f"{where}: {name!r}; expected one of {', '.join(known)}")
-        place = {"model": "", "data": ("",), "output": ""}
-        tried = [(t, xqg.RetrieverSettings, place | t.encoding | t.training) for t in self.tasks]
-        for part, cls, settings in (
-            *tried,
-            *((m, xqg.TuningSettings, m.tuning) for m in self.methods),
-        ):
-            try:
-                cls(**settings)
-            except (TypeError, xqg.UserError) as error:
-                raise ValueError(f"{part.name}: {error}") from None
+        base = {"model": "", "data": ("",), "output": ""}
+        try:
+            for task in self.tasks:
+                xqg.RetrieverSettings(**base, **task.encoding, **task.training)
+            for method in self.methods:
+                xqg.TuningSettings(**method.tuning)
+        except (TypeError, xqg.UserError) as error:
+            raise ValueError(str(error)) from None
         return self
 
     @property

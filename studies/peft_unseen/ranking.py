@@ -6,9 +6,6 @@ A view is "variant/scoring": clean or spoilt questions, and how they are scored.
     plain-lexical               among its lexical neighbours only (translations)
     fused, fused-centred        each language with its own stand-ins for generated queries (XQuAD)
     all-plain, all-centred      among all English questions (translations)
-
-A wrong candidate with the same score comes first: a model for which all texts are one knows
-nothing.
 """
 
 from typing import Any, NamedTuple
@@ -48,11 +45,11 @@ class Vectors(NamedTuple):
 def rank(
     queries: np.ndarray, candidates: np.ndarray, own: Any, wrong: Any = (), group: Any = None
 ) -> np.ndarray:
-    """Return the rank (n,) of each query's own candidate.
+    """Return the rank (n,) of each query's own candidate; one with the same score is before it.
 
     Of n queries (n, d) and m candidates (m, d), `own` (n,) is the place of the right candidate,
-    `wrong` (n, k) are those of the wrong ones, where they are not all others.  Others of the right
-    one's `group` (m,) do not count.
+    `wrong` (n, k) are those of the wrong ones, where they are not all that are of another `group`
+    (m,).
     """
     own, wrong = np.asarray(own), np.asarray(wrong)
     if wrong.size:
@@ -78,14 +75,11 @@ def rank_views(questions: Questions, vectors: Vectors, task: Task) -> Ranks:
     ways = {"plain": (0.0, False), "centred": (0.0, True)}
     if isinstance(task, Xquad):
         ways |= {"fused": (task.beta, False), "fused-centred": (task.beta_centered, True)}
-    ranks: Ranks = {}
-    among_all: Ranks = {}
+    normalize, ranks, among_all = task.encoding["normalize"], Ranks(), Ranks()
     for variant, queries in vectors.variants.items():
         moved = queries - np.stack([means[l] for l in questions.languages])
         for way, (beta, center) in ways.items():
-            fusion = xqg.Fusion(
-                "mean", beta=beta, normalize=task.encoding["normalize"], center=center
-            )
+            fusion = xqg.Fusion("mean", beta=beta, normalize=normalize, center=center)
             ranks[f"{variant}/{way}"] = np.zeros(len(own), dtype=int)
             asked = moved if center else queries
             for l in means:
@@ -95,9 +89,8 @@ def rank_views(questions: Questions, vectors: Vectors, task: Task) -> Ranks:
                 placed = rank(asked[mine], candidates, own[mine], neighbours[mine])
                 ranks[f"{variant}/{way}"][mine] = placed
             if vectors.pool is not None:
-                pool = (
-                    xqg.augment(fusion, vectors.pool, {}, {}, centers) if center else vectors.pool
-                )
+                pool = vectors.pool
+                pool = xqg.augment(fusion, pool, {}, {}, centers) if center else pool
                 placed = rank(asked, pool, questions.own, group=questions.pool_groups)
                 among_all[f"{variant}/all-{way}"] = placed
         if isinstance(task, Translations):

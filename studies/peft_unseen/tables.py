@@ -74,7 +74,6 @@ class _Tables:
             missing = f" ({len(seeds)} of {wanted} seeds)" if lacks else ""
             self._names |= {method: method + missing} if seeds else {}
         self._added = [way for way in ADDED if way in section.scorings]
-        self._among_all = [way for way in AMONG_ALL if way in section.scorings]
 
     def all(self) -> list[str]:
         """Return all tables, in order."""
@@ -85,7 +84,7 @@ class _Tables:
             *(part for metric in METRICS for part in self._what_is_added(metric)),
             *(part for m in METRICS for way in self._added[-1:] for part in self._main(m, way)),
             *self._other_candidates(),
-            *(part for m in METRICS for way in self._among_all for part in self._main(m, way)),
+            *(part for m, way in product(METRICS, AMONG_ALL) for part in self._main(m, way)),
         ]
 
     def _table(
@@ -166,12 +165,10 @@ class _Tables:
 def _rate(of: Record) -> dict[str, str]:
     rates = [float(rate) for rate in of["mrr"]]
     edge = " (edge of the grid)" if of["learning_rate"] in (min(rates), max(rates)) else ""
-    return {
-        **{key: of[key] for key in ("task", "condition", "method")},
-        "learning rate": f"{of['learning_rate']:g}{edge}",
-        "validation MRR@10": ", ".join(f"{rate}: {value}" for rate, value in of["mrr"].items()),
-        "searched on": of["from"],
-    }
+    row = {key: of[key] for key in ("task", "condition", "method")}
+    row["learning rate"] = f"{of['learning_rate']:g}{edge}"
+    row["validation MRR@10"] = ", ".join(f"{rate}: {value}" for rate, value in of["mrr"].items())
+    return row | {"searched on": of["from"]}
 
 
 def cost_row(of: Record) -> dict[str, str]:
