@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from xquad import Asked, read_xquad, training_record
+from xquad import read_xquad, training_records
 
 import xqg_pyserini as xqg
 from peft_unseen.matrix import Perturbation, Task, Translations, Xquad
@@ -81,11 +81,6 @@ def fold(text: str) -> str:
     """Return what makes two texts the same: letters, marks and digits, NFKC and case apart."""
     plain = unicodedata.normalize("NFKC", text).casefold()
     return "".join(c for c in plain if unicodedata.category(c)[0] in "LNM")
-
-
-def passage_text(passage: Mapping[str, str]) -> str:
-    """Return what is encoded of a passage."""
-    return f"{passage.get('title') or ''} {passage['text']}".lstrip()
 
 
 # ---------------------------------------------------------------- XOR-TyDi's translations
@@ -162,9 +157,11 @@ def _translations(task: Translations, data: Path, encoder: Any) -> Sides:
         test.others[l] = others.text[others.language == l].tolist()
         test.asked[l] = [-1] * len(test.others[l])
     train = [
-        training_record(id_, l, text, {"docid": f"en-{id_}", "text": english})
-        for id_, l, text, english, *_ in pairs.loc[sides["train"]].itertuples(index=False)
-    ]
+        {"query_id": pair.id, "query": pair.text, "language": pair.language,
+         "positive_passages": [{"docid": f"en-{pair.id}", "text": pair.english}],
+         "negative_passages": []}
+        for pair in pairs.loc[sides["train"]].itertuples()
+    ]  # fmt: skip
     return train, test, validation, parallel
 
 
@@ -222,11 +219,11 @@ def _top(scores: np.ndarray, free: np.ndarray, number: int) -> list[int]:
 
 
 def _xquad(task: Xquad, data: Path) -> Sides:
-    asked = [
-        one._replace(texts={l: text.strip() for l, text in one.texts.items()})
-        for one in read_xquad(data / "xquad", (*task.languages, "en"))
-    ]
-    titles = sorted({one.passage["title"] for one in asked})
+    asked = read_xquad(data / "xquad", ("en", *task.languages))
+    asked["passage"] = asked.title + " " + asked.text
+    for l in ("en", *task.languages):
+        asked[l] = asked[l].str.strip()
+    titles = sorted(set(asked.title))
     half = len(titles) // 2  # to be searched; the other half is to train on, a part held out
     held_out = max(1, round(task.validation_share * half))
     if len(titles) < 3 or held_out >= half:
@@ -234,47 +231,41 @@ def _xquad(task: Xquad, data: Path) -> Sides:
     names = ["validation"] * held_out + ["train"] * (half - held_out)
     names += ["test"] * (len(titles) - half)
     order = np.random.default_rng(task.seed).permutation(len(titles))
-    side = {titles[i]: name for i, name in zip(order, names, strict=True)}
-    of: dict[str, list[Asked]] = defaultdict(list)
-    for one in asked:
-        of[side[one.passage["title"]]].append(one)
-    even = [one for one in of["test"] if one.place % 2 == 0]
-    test = _questions(task.languages, _drawn(even, task.test, task), of["test"])
+    side = asked.title.map({titles[i]: name for i, name in zip(order, names, strict=True)})
+    searched, learnt, held = (asked[side == name] for name in ("test", "train", "validation"))
+    even = _drawn(searched[searched.place % 2 == 0], task.test, task)
+    test = _questions(task.languages, even, searched)
     # at odd places stand-ins for generated queries: no translation, no twin, of one that is asked
     folded = {fold(text) for text in test.variants[CLEAN]}
     for l in task.languages:
-        odd = [one for one in of["test"] if one.place % 2 and fold(one.texts[l]) not in folded]
-        test.others[l] = [one.texts[l] for one in odd]
-        test.asked[l] = [test.candidates.index(passage_text(one.passage)) for one in odd]
+        odd = searched[(searched.place % 2 == 1) & ~searched[l].map(fold).isin(folded)]
+        test.others[l] = odd[l].tolist()
+        test.asked[l] = [test.candidates.index(passage) for passage in odd.passage]
     folded |= {fold(text) for part in test.others.values() for text in part}
 
-    def free(side: str) -> list[Asked]:
-        return [one for one in of[side] if not any(fold(one.texts[l]) in folded for l in task.seen)]
+    def free(of: pd.DataFrame) -> pd.DataFrame:
+        return of[~of[list(task.seen)].map(lambda text: fold(text) in folded).any(axis=1)]
 
-    chosen = _drawn(free("validation"), task.validation, task)
-    validation = _questions(task.seen, chosen, of["validation"])
+    validation = _questions(task.seen, _drawn(free(held), task.validation, task), held)
     folded |= {fold(text) for text in validation.variants[CLEAN]}
-    train, learnt = free("train"), of["train"]
-    parallel = {l: [(one.texts[l], one.texts["en"]) for one in learnt] for l in task.languages}
-    rows = [(l, one) for l in task.seen for one in train]
-    records = [training_record(f"{l}-{q.id}", l, q.texts[l], q.passage) for l, q in rows]
-    return records, test, validation, parallel
+    train = [record for l in task.seen for record in training_records(free(learnt), l)]
+    parallel = {l: [*zip(learnt[l], learnt.en, strict=True)] for l in task.languages}
+    return train, test, validation, parallel
 
 
-def _drawn(asked: Sequence[Asked], number: int, task: Task) -> list[Asked]:
+def _drawn(asked: pd.DataFrame, number: int, task: Task) -> pd.DataFrame:
     """Draw at most `number` questions; they stay in order."""
     drawn = np.random.default_rng(task.seed).permutation(len(asked))[:number]
-    return [asked[i] for i in sorted(drawn)]
+    return asked.iloc[np.sort(drawn)]
 
 
-def _questions(languages: Sequence[str], chosen: list[Asked], side: list[Asked]) -> Questions:
+def _questions(languages: Sequence[str], asked: pd.DataFrame, side: pd.DataFrame) -> Questions:
     """Make questions, the same ones in every language, among the passages of their side."""
-    candidates = list(dict.fromkeys(passage_text(one.passage) for one in side))
-    rows = [(l, one) for l in languages for one in chosen]
+    candidates = side.passage.drop_duplicates().tolist()
     return Questions(
-        ids=[f"{l}-{one.id}" for l, one in rows],
-        languages=[l for l, _ in rows],
-        variants={CLEAN: [one.texts[l] for l, one in rows]},
+        ids=[f"{l}-{id_}" for l in languages for id_ in asked.id],
+        languages=[l for l in languages for _ in asked.id],
+        variants={CLEAN: [text for l in languages for text in asked[l]]},
         candidates=candidates,
-        relevant=[candidates.index(passage_text(one.passage)) for _, one in rows],
+        relevant=[candidates.index(passage) for passage in asked.passage] * len(languages),
     )

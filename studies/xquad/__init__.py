@@ -1,54 +1,55 @@
 """XQuAD, read for the studies: the same English passages and questions in every language."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+import pandas as pd
 
 import xqg_pyserini as xqg
 
 
-class Asked(NamedTuple):
-    """A question of a passage, in several languages."""
+def read_xquad(folder: Path, languages: Sequence[str]) -> pd.DataFrame:
+    """Read the questions, in the files' order; raises `UserError` for a file that is not right.
 
-    id: str
-    article: int  # its number, from 0
-    place: int  # the question's number among its passage's, from 0
-    passage: dict[str, str]  # docid (ARTICLE-PARAGRAPH), title and text, in English
-    texts: dict[str, str]  # language → the question
-    answers: list[str]  # in English
-
-
-def training_record(id_: str, language: str, text: str, passage: dict[str, str]) -> dict[str, Any]:
-    """Return a question with its passage as a line of training data, without negative passages."""
-    record = {"query_id": id_, "query": text, "language": language}
-    return record | {"positive_passages": [passage], "negative_passages": []}
-
-
-def read_xquad(folder: Path, languages: Sequence[str]) -> list[Asked]:
-    """Read the questions, in the files' order; raises `UserError` for a file that is not right."""
-    texts = {l: {e["id"]: e["question"] for *_, e in _entries(folder, l)} for l in languages}
-    asked = []
-    for article, place, passage, entry in _entries(folder, "en"):
-        lacking = [l for l in languages if entry["id"] not in texts[l]]
-        if lacking:
-            raise xqg.UserError(f"{folder}/xquad.{lacking[0]}.json: no question {entry['id']}")
-        of_all = {l: texts[l][entry["id"]] for l in languages}
-        answers = [answer["text"] for answer in entry["answers"]]
-        asked.append(Asked(entry["id"], article, place, passage, of_all, answers))
+    Columns: id; article, its number from 0; place, the question's number among its passage's;
+    docid (ARTICLE-PARAGRAPH), title and text of the English passage; answers, in English; and the
+    question in each language, by its code.
+    """
+    asked = _read(folder, "en")
+    for l in languages:
+        texts = _read(folder, l).set_index("id").question
+        asked[l] = asked.id.map(texts)
+        lacking = asked.id[asked[l].isna()]
+        if len(lacking):
+            raise xqg.UserError(f"{folder}/xquad.{l}.json: no question {lacking.iloc[0]}")
     return asked
 
 
-def _entries(folder: Path, language: str) -> Iterator[tuple[int, int, dict[str, str], Any]]:
-    path = folder / f"xquad.{language}.json"
+def _read(folder: Path, language: str) -> pd.DataFrame:
+    path, rows = folder / f"xquad.{language}.json", []
     if not path.is_file():
         raise xqg.UserError(f"{path}: no such file; expected the folder that XQuAD's files lie in")
     try:
         for a, article in enumerate(json.loads(path.read_text("utf-8"))["data"]):
             title = article["title"].replace("_", " ")  # as a person writes it
             for p, paragraph in enumerate(article["paragraphs"]):
-                passage = {"docid": f"{a}-{p}", "title": title, "text": paragraph["context"]}
+                passage = (f"{a}-{p}", title, paragraph["context"])
                 for place, entry in enumerate(paragraph["qas"]):
-                    yield a, place, passage, entry
+                    answers = [answer["text"] for answer in entry["answers"]]
+                    rows.append((entry["id"], a, place, *passage, answers, entry["question"]))
     except (ValueError, KeyError, TypeError) as error:
         raise xqg.UserError(f"{path}: not a file in SQuAD's format ({error!r})") from None
+    columns = ["id", "article", "place", "docid", "title", "text", "answers", "question"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def training_records(asked: pd.DataFrame, language: str) -> list[dict[str, Any]]:
+    """Return questions with their passages as training data, without negative passages."""
+    passages = asked[["docid", "title", "text"]].to_dict("records")
+    return [
+        {"query_id": f"{language}-{id_}", "query": text, "language": language,
+         "positive_passages": [passage], "negative_passages": []}
+        for id_, text, passage in zip(asked.id, asked[language], passages, strict=True)
+    ]  # fmt: skip

@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import xqg_pyserini as xqg
-from xquad import read_xquad, training_record
+from xquad import read_xquad, training_records
 
 LANGUAGES = ("ar", "de", "el", "es", "ro", "ru")
 
@@ -25,25 +25,24 @@ def write_task(data: Path, output: Path, halves: bool = False) -> None:
     asked = read_xquad(data, LANGUAGES)
     output.mkdir(parents=True, exist_ok=True)
     if halves:
-        for name, places in (("train", range(2, 16, 2)), ("validation", (0,))):
-            part = [(l, one) for l in LANGUAGES for one in asked if one.article % 16 in places]
-            of = (training_record(f"{l}-{q.id}", l, q.texts[l], q.passage) for l, q in part)
-            write_jsonl(output / f"{name}.jsonl", of)
-        asked = [one for one in asked if one.article % 2]
-    passages = {one.passage["docid"]: one.passage for one in asked}
-    corpus = ({"id": id_, "title": p["title"], "text": p["text"]} for id_, p in passages.items())
-    write_jsonl(output / "corpus.jsonl", corpus)
+        for name, places in (("train", range(2, 16, 2)), ("validation", [0])):
+            part = asked[(asked.article % 16).isin(places)]
+            records = [record for l in LANGUAGES for record in training_records(part, l)]
+            write_jsonl(output / f"{name}.jsonl", records)
+        asked = asked[asked.article % 2 == 1]
+    corpus = asked.drop_duplicates("docid").rename(columns={"id": "question_id", "docid": "id"})
+    write_jsonl(output / "corpus.jsonl", corpus[["id", "title", "text"]].to_dict("records"))
     questions, qrels = [], ""
     generated: dict[str, dict[str, list[str]]] = {}
     for l in LANGUAGES:
-        for one in asked:
-            id_, docid = f"{l}-{one.id}", one.passage["docid"]
+        for one in asked.rename(columns={l: "asked"}).itertuples():
+            id_ = f"{l}-{one.id}"
             if one.place % 2:
-                generated.setdefault(docid, {}).setdefault(l, []).append(one.texts[l])
+                generated.setdefault(one.docid, {}).setdefault(l, []).append(one.asked)
             else:
-                record = {"id": id_, "question": one.texts[l], "lang": l, "answers": one.answers}
+                record = {"id": id_, "question": one.asked, "lang": l, "answers": one.answers}
                 questions.append(record)
-                qrels += f"{id_} 0 {docid} 1\n"
+                qrels += f"{id_} 0 {one.docid} 1\n"
     write_jsonl(output / "questions.jsonl", questions)
     (output / "qrels.txt").write_text(qrels, "utf-8")
     queries = ({"docid": docid, "generated_queries": of} for docid, of in generated.items())

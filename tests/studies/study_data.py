@@ -5,7 +5,7 @@ from pathlib import Path
 
 from conftest import ROOT
 from generators import make_bert
-from peft_unseen.texts import Questions, fold, passage_text
+from peft_unseen.texts import Questions, fold
 
 STUDY = ROOT / "studies" / "peft_unseen"
 SMOKE = STUDY / "peft-smoke.yaml"
@@ -93,7 +93,8 @@ def overlaps(folder: Path) -> list[str]:
     lines = (folder / "train.jsonl").read_text("utf-8").splitlines()
     trained = set()
     for record in map(json.loads, lines):
-        passages = [passage_text(passage) for passage in record["positive_passages"]]
+        of = record["positive_passages"]
+        passages = [f"{passage.get('title') or ''} {passage['text']}" for passage in of]
         trained |= {fold(text) for text in (record["query"], *passages)}
     sides = {name: Questions.read(folder / f"{name}.json") for name in ("test", "validation")}
     tested, validated = (
