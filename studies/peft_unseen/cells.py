@@ -1,7 +1,7 @@
 """One cell: make it, and keep of it what the tables need.
 
-A cell that is done is a folder with cell.json: its settings, what came out, what it took, on what.
-It appears under its name only when it is whole.
+A cell that is done is a folder, put in place when it is whole, with cell.json: its settings, what
+came out, what it took, on what.
 """
 
 import json
@@ -27,7 +27,8 @@ def work(study: Study, cell: Cell, log: Path) -> None:
     """
     import torch
 
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    parent = multiprocessing.parent_process().sentinel
+    threading.Thread(target=lambda: wait([parent]) and os._exit(1), daemon=True).start()
     with open(log, "w", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -49,15 +50,11 @@ def work(study: Study, cell: Cell, log: Path) -> None:
     aside.rename(final)
 
 
-def _die_with_parent() -> None:
-    wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
-
-
 def _result(study: Study, cell: Cell, folder: Path) -> Record:
     """Return what is recorded of a cell; what else it makes goes into its folder."""
     task, condition, settings = cell.task, cell.condition, cell.settings
-    model, device = study.backbone(cell), study.matrix.device
+    made = [study.folder(need) / "model" for need in cell.needs if need.startswith("backbones/")]
+    model, device = (made or [study.model])[0], study.matrix.device
     texts = study.folder(f"{task.name}/prepare") if task else None
 
     def train(rate: float) -> tuple[Record, xqg.Encoder]:

@@ -14,12 +14,13 @@ import numpy as np
 import xqg_pyserini as xqg
 from peft_unseen.matrix import UNTUNED, Matrix, Tables, Task, Xquad
 from peft_unseen.plan import Record
-from peft_unseen.ranking import CUT, Ranks
+from peft_unseen.ranking import CUT, Array, Ranks
 from peft_unseen.texts import CLEAN
 
 METRICS = ("R@1", "MRR@10")
 ADDED = ("centred", "fused", "fused-centred")  # compared with plain, seed by seed
-Names = Sequence[str]
+TAILS = (2.5, 97.5)  # of 95% intervals, in percent
+Names, Outcomes = Sequence[str], dict[str, dict[int, Ranks]]  # method → seed → view → ranks
 
 
 def scores_of(ranks: np.ndarray, metric: str) -> np.ndarray:
@@ -84,18 +85,16 @@ class Design:
 
     def figure(self, scores: np.ndarray) -> xqg.Interval:
         """Return the macro mean with its interval."""
-        return xqg.Interval(self.mean(scores), *_percentiles(self._resampled(scores, 0)))
+        return xqg.Interval(self.mean(scores), *np.percentile(self._resampled(scores, 0), TAILS))
 
-    def difference(
-        self, first: np.ndarray, second: np.ndarray, paired: bool = False
-    ) -> xqg.Interval:
+    def difference(self, first: Array, second: Array, paired: bool = False) -> xqg.Interval:
         """Return the first's mean less the second's; `paired`: the same seeds of one method."""
         if paired:
             return self.figure(first - second)
         draws = self._resampled(first, 1) - self._resampled(second, 2)
-        return xqg.Interval(self.mean(first) - self.mean(second), *_percentiles(draws))
+        return xqg.Interval(self.mean(first) - self.mean(second), *np.percentile(draws, TAILS))
 
-    def p_value(self, first: np.ndarray, second: np.ndarray) -> float:
+    def p_value(self, first: Array, second: Array) -> float:
         """Return Fisher's p-value over units, the scores averaged over seeds."""
         sums = [np.bincount(self._at, s[:, self.rows].mean(axis=0)) for s in (first, second)]
         sides = [of_units / np.bincount(self._at) for of_units in sums]
@@ -103,34 +102,26 @@ class Design:
         return xqg.fisher(*sides, self._strata.tolist(), draws=draws, seed=seed)
 
 
-def _percentiles(draws: np.ndarray) -> list[float]:
-    return np.percentile(draws, [2.5, 97.5]).tolist()
-
-
 def _rounded(figure: xqg.Interval) -> Record:
-    return {name: round(value, 3) + 0.0 for name, value in figure._asdict().items()}  # no -0.0
+    return {
+        name: round(float(value), 3) + 0.0 for name, value in figure._asdict().items()
+    }  # no -0.0
 
 
 class Section:
-    """The outcomes of one task under one condition, and the figures that follow.
+    """The outcomes of one task, whose questions are `asked`, under one condition; what follows."""
 
-    `asked` has ids and languages of the questions; `ranks` are method → seed → view → ranks.
-    """
-
-    def __init__(
-        self, matrix: Matrix, task: Task, asked: Record, ranks: dict[str, dict[int, Ranks]]
-    ) -> None:
-        self.ranks, self._settings = ranks, matrix.tables
+    def __init__(self, matrix: Matrix, task: Task, asked: Record, ranks: Outcomes) -> None:
+        self.ranks, self._settings, languages = ranks, matrix.tables, asked["languages"]
         self.sets = {"seen": task.seen} | ({"unseen": task.unseen} if task.unseen else {})
         self.places = list(product(self.sets, (CLEAN, *matrix.perturbations)))
         views = {v for seeds in ranks.values() for of_seed in seeds.values() for v in of_seed}
         self.scorings = {view.split("/")[1] for view in views}
-        languages = asked["languages"]
-        self._languages = np.array(languages)
         parallel = isinstance(task, Xquad)  # LANGUAGE-ID, the same id in every language
         units = [id_.split("-", 1)[1] if parallel else id_ for id_ in asked["ids"]]
         designs = {n: Design(languages, units, of, matrix.tables) for n, of in self.sets.items()}
-        self._designs, self.known = designs, dict[tuple[str, ...], dict[str, Record]]()
+        self._languages, self._designs = np.array(languages), designs
+        self.known: dict[tuple[str, ...], dict[str, Record]] = {}
 
     def rows(self, variant: str, scoring: str, metric: str, name: str) -> dict[str, Record]:
         """Return each method's figure for a set of languages, and what it is compared with."""

@@ -1,7 +1,4 @@
-"""A study's matrix: its tasks, conditions, methods and seeds, read strictly from a YAML file.
-
-peft-unseen.yaml is one, with comments, and README.md has all keys.
-"""
+"""A study's matrix, read strictly from a YAML file; README.md has all keys."""
 
 from itertools import product
 from pathlib import Path

@@ -1,8 +1,7 @@
 """The two files that hold all that a study's tables need, and how they are made of its cells.
 
-outcomes.jsonl.gz has the ids of each task's questions and, for every cell and view, their ranks: a
-digit a question, 0 for 10 and . for more.  training.json has what the searches chose, what the
-trainings cost, and which cells are missing.
+outcomes.jsonl.gz has each task's questions and, for every cell and view, their ranks (a digit each,
+0 for 10, . for more); training.json what was chosen, what it cost, and which cells are missing.
 """
 
 import gzip
@@ -10,6 +9,7 @@ import json
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -24,9 +24,9 @@ OUTCOMES, TRAINING = "outcomes.jsonl.gz", "training.json"
 
 def collect(study: Study) -> None:
     """Write both files, of the cells that are as the matrix now says."""
+    study.output.mkdir(parents=True, exist_ok=True)
     records = {name: study.record(cell) for name, cell in study.cells.items()}
-    lines: list[Record] = []
-    rates, costs = [], []
+    lines, rates, costs = [], [], []
     for place, method in product(study.matrix.places, _methods(study.matrix)):
         task, condition = (part.name for part in study.matrix.places[place])
         where = {"task": task, "condition": condition, "method": method}
@@ -40,7 +40,7 @@ def collect(study: Study) -> None:
             of = where | {"seed": cell.settings.get("seed", 0)}
             for view, ranks in record["ranks"].items():
                 digits = "".join(str(r % 10) if r <= CUT else "." for r in ranks)
-                lines.append(of | {"view": view, "ranks": digits})
+                lines.append({**of, "view": view, "ranks": digits})
         if done and method != UNTUNED:
             costs.append(where | cost([record for _, record in done]))
         searches = study.searches(cells[0]) if cells else {}
@@ -66,20 +66,20 @@ def cost(records: Sequence[Record]) -> Record:
     """Return what a method's cells took; of times that with the least: other work only adds."""
     trainings = [record["training"] for record in records]
 
-    def known(key: str, unit: float = 1) -> list[float]:
-        return [training[key] / unit for training in trainings if training.get(key) is not None]
+    def of_all(key: str, summary: Any, unit: float = 1) -> float | None:
+        known = [training[key] / unit for training in trainings if training.get(key) is not None]
+        return summary(known) if known else None
 
-    memory, stored = known("peak_memory_bytes", 1e6), known("stored_bytes", 1e6)
     hosts = {r["host"]["gpu"] or f"CPU, threads: {r['host']['threads']}" for r in records}
-    trained, parameters = (trainings[0][key] for key in ("trainable_parameters", "parameters"))
+    trained = trainings[0]["trainable_parameters"]
     return {
-        "trainable_parameters": trained,
-        "share": trained / parameters,
-        "peak_memory_mb": sum(memory) / len(memory) if memory else None,
-        "seconds_per_step": min(known("seconds_per_step"), default=None),
-        "stored_mb": sum(stored) / len(stored) if stored else None,
-        "seconds_per_cell": min(record["seconds"] for record in records),
-        "ran_on": ", ".join(sorted(hosts)),
+        "trainable parameters": trained,
+        "share": trained / trainings[0]["parameters"],
+        "peak memory, MB": of_all("peak_memory_bytes", fmean, 1e6),
+        "s/step, least": of_all("seconds_per_step", min),
+        "stored, MB": of_all("stored_bytes", fmean, 1e6),
+        "s/cell, least": min(record["seconds"] for record in records),
+        "ran on": ", ".join(sorted(hosts)),
     }
 
 

@@ -13,20 +13,17 @@ from peft_unseen.matrix import UNTUNED, Condition, Matrix, Task
 
 Record = dict[str, Any]
 RECORD = "cell.json"
-# what a task has that decides no text and no neighbour
-_EVALUATION = {"conditions", "training", "all_candidates", "beta", "beta_centered"}
 
 
 @dataclass(frozen=True)
 class Cell:
     """A piece of work: done, it is a folder of its own.
 
-    `settings` are all that decides its result, those of the cells that it needs included; `kind`
-    is prepare, backbone, untuned, search or train.
+    `settings` are all that decides its result, those of the cells that it needs included.
     """
 
     name: str
-    kind: str
+    kind: str  # prepare, backbone, untuned, search or train
     settings: Record
     needs: tuple[str, ...]
     task: Task | None
@@ -37,8 +34,7 @@ def plan(matrix: Matrix, checksums: Mapping[str, str] | None = None) -> dict[str
     """Return the cells by name, in the order in which they are done.
 
     The untuned backbones come first; then one seed after the other, so that every table has
-    something once the first seed is through.  A search comes right before its first use.
-    `checksums` of the model ("model") and of each task's data become parts of the settings.
+    something once the first seed is through.  Checksums are of the model and each task's data.
     """
     cells: dict[str, Cell] = {}
 
@@ -52,7 +48,8 @@ def plan(matrix: Matrix, checksums: Mapping[str, str] | None = None) -> dict[str
     bases = {}
     for place, (task, condition) in matrix.places.items():
         own = {"model": model, "data": sums.get(task.name), "perturbations": spoil}
-        own["task"] = task.dump(exclude=_EVALUATION)
+        later = {"conditions", "training", "all_candidates", "beta", "beta_centered"}
+        own["task"] = task.dump(exclude=later)
         bases[place] = [add(f"{task.name}/prepare", "prepare", own, (), task, None)]
         if condition.reinitialise:
             own = {"model": model} | condition.dump(exclude={"name"})
@@ -88,15 +85,14 @@ def _scored(task: Task, all_candidates: bool) -> Record:
 class Study:
     """A matrix on its data and model, and what is done of it in its folder `output`.
 
-    `data` has xor-tydi/ and xquad/ in it, `model` is the backbone, a Hugging Face folder.  Raises
-    `UserError` for inputs that are not there, and for an output that is something else.
+    `model` is a Hugging Face folder.  Raises `UserError` for inputs that are not there.
     """
 
     def __init__(self, matrix: Matrix, data: Path, model: Path, output: Path) -> None:
         self.matrix, self.data, self.model, self.output = matrix, data, model, output
         files = {task.name: [data / name for name in task.files] for task in matrix.tasks}
-        files["model"] = [path for path in model.glob("[!.]*") if path.is_file()]
-        files["model"] = files["model"] or [model / "config.json"]
+        of_model = [path for path in model.glob("[!.]*") if path.is_file()]
+        files["model"] = of_model or [model / "config.json"]
         absent = [path for paths in files.values() for path in paths if not path.is_file()]
         if absent:
             raise xqg.UserError(f"{absent[0]}: no such file; README.md says what the study needs")
@@ -107,11 +103,6 @@ class Study:
     def folder(self, name: str) -> Path:
         """Return the folder of a cell."""
         return self.output / "cells" / name
-
-    def backbone(self, cell: Cell) -> Path:
-        """Return the model that a cell tunes or scores."""
-        made = [need for need in cell.needs if need.startswith("backbones/")]
-        return self.folder(made[0]) / "model" if made else self.model
 
     def record(self, cell: Cell) -> Record | None:
         """Return what a cell recorded; None where it is not done, or not as the matrix now says."""

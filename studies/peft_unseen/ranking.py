@@ -17,16 +17,17 @@ from peft_unseen.matrix import Task, Translations, Xquad
 from peft_unseen.texts import CLEAN, Questions
 
 CUT = 10  # of MRR@10
-Ranks = dict[str, np.ndarray]  # view → (questions,)
+Array = np.ndarray
+Ranks = dict[str, Array]  # view → (questions,)
 
 
 class Vectors(NamedTuple):
     """What a model makes of `Questions`: arrays (texts, d)."""
 
-    variants: dict[str, np.ndarray]
-    candidates: np.ndarray
-    others: dict[str, np.ndarray]
-    pool: np.ndarray | None = None
+    variants: dict[str, Array]
+    candidates: Array
+    others: dict[str, Array]
+    pool: Array | None = None
 
     @classmethod
     def of(cls, questions: Questions, encoder: xqg.Encoder, with_pool: bool = False) -> "Vectors":
@@ -42,14 +43,11 @@ class Vectors(NamedTuple):
         return cls(variants, candidates, {l: vectors[l] for l in questions.others}, pool)
 
 
-def rank(
-    queries: np.ndarray, candidates: np.ndarray, own: Any, wrong: Any = (), group: Any = None
-) -> np.ndarray:
+def rank(queries: Array, candidates: Array, own: Any, wrong: Any = (), group: Any = None) -> Array:
     """Return the rank (n,) of each query's own candidate; one with the same score is before it.
 
     Of n queries (n, d) and m candidates (m, d), `own` (n,) is the place of the right candidate,
-    `wrong` (n, k) are those of the wrong ones, where they are not all that are of another `group`
-    (m,).
+    `wrong` (n, k) of the wrong ones, where they are not all that are of another `group` (m,).
     """
     own, wrong = np.asarray(own), np.asarray(wrong)
     if wrong.size:

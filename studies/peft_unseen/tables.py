@@ -14,16 +14,8 @@ from peft_unseen.plan import Record, plan
 from peft_unseen.texts import CLEAN
 
 COST_TITLE = "## Cost, measured where it ran"
-COSTS = {  # column → key and format
-    **{key: (key, "") for key in ("task", "condition", "method")},
-    "trainable parameters": ("trainable_parameters", ","),
-    "share": ("share", ".2%"),
-    "peak memory, MB": ("peak_memory_mb", ",.0f"),
-    "s/step, least": ("seconds_per_step", ".3f"),
-    "stored, MB": ("stored_mb", ",.2f"),
-    "s/cell, least": ("seconds_per_cell", ".0f"),
-    "ran on": ("ran_on", ""),
-}
+FORMATS = {"trainable parameters": ",", "share": ".2%", "peak memory, MB": ",.0f"}
+FORMATS |= {"s/step, least": ".3f", "stored, MB": ",.2f", "s/cell, least": ".0f"}
 AMONG_ALL = ("all-plain", "all-centred")
 
 
@@ -59,10 +51,6 @@ def _grid(title: str, rows: Sequence[Mapping[str, str]]) -> list[str]:
     return [title, table] if rows else []
 
 
-def _interval(figure: Record) -> str:
-    return f"{figure['mean']:.1f} [{figure['low']:.1f}, {figure['high']:.1f}]" if figure else "–"
-
-
 class _Tables:
     """The tables of one task under one condition; each method makes one or more, with titles."""
 
@@ -87,12 +75,10 @@ class _Tables:
             *(part for m, way in product(METRICS, AMONG_ALL) for part in self._main(m, way)),
         ]
 
-    def _table(
-        self, title: str, columns: Mapping[str, Sequence[str]], of: Mapping[str, str] | None = None
-    ) -> list[str]:
+    def _table(self, title: str, columns: Mapping, names: Mapping | None = None) -> list[str]:
         """Make a table of the columns' texts (arguments of `_text`), a row for each method."""
         rows = []
-        for method, label in (self._names if of is None else of).items():
+        for method, label in (self._names if names is None else names).items():
             row = {column: self._text(method, *asked) for column, asked in columns.items()}
             rows += [{"method": label, **row}] if set(row.values()) != {"–"} else []
         return _grid(title, rows if columns else [])
@@ -100,10 +86,14 @@ class _Tables:
     def _text(self, method: str, part: str, *place: str) -> str:
         """Return a figure's interval, mean, number of seeds, a language's, or a difference."""
         figure = self._of.rows(*place).get(method, {})
-        if part == "interval":
-            return _interval(figure)
         if part == "seeds":
             return str(figure.get("seeds", 0))
+        if not figure:
+            return "–"
+        if part == "interval":
+            return f"{figure['mean']:.1f} [{figure['low']:.1f}, {figure['high']:.1f}]"
+        if part == "headroom":
+            return f"{100 - figure['mean']:.1f}"
         if not part.startswith("minus"):
             return f"{figure['mean'] if part == 'mean' else figure['each'][part]:.1f}"
         if part not in figure:
@@ -114,12 +104,13 @@ class _Tables:
 
     def _headroom(self) -> list[str]:
         rows = []
-        for name, variant in self._of.places:
-            of = {m: self._of.rows(variant, "plain", m, name).get(UNTUNED) for m in METRICS}
-            if all(of.values()):
-                left = {f"headroom {m}": f"{100 - f['mean']:.1f}" for m, f in of.items()}
-                figures = {m: _interval(figure) for m, figure in of.items()}
-                rows.append({"languages": name, "questions": variant} | figures | left)
+        for name, variant in self._of.places if UNTUNED in self._names else ():
+            row = {"languages": name, "questions": variant}
+            for part, title in (("interval", ""), ("headroom", "headroom ")):
+                for metric in METRICS:
+                    text = self._text(UNTUNED, part, variant, "plain", metric, name)
+                    row[title + metric] = text
+            rows.append(row)
         return _grid("### Untuned, and the headroom", rows)
 
     def _main(self, metric: str, scoring: str) -> list[str]:
@@ -173,4 +164,4 @@ def _rate(of: Record) -> dict[str, str]:
 
 def cost_row(of: Record) -> dict[str, str]:
     """Return what a method's cells took as a row of the table of costs."""
-    return {c: "–" if of[key] is None else f"{of[key]:{form}}" for c, (key, form) in COSTS.items()}
+    return {c: "–" if v is None else f"{v:{FORMATS.get(c, '')}}" for c, v in of.items()}

@@ -20,7 +20,8 @@ import xqg_pyserini as xqg
 from peft_unseen.matrix import Perturbation, Task, Translations, Xquad
 
 CLEAN = "clean"
-Parallel = dict[str, list[tuple[str, str]]]  # language → pairs to learn a lexicon from, none tested
+# train, test, validation, and by language pairs to learn a lexicon from, of which none is tested
+Sides = tuple[list[dict[str, Any]], "Questions", "Questions", dict[str, list[tuple[str, str]]]]
 
 
 @dataclass
@@ -49,16 +50,10 @@ class Questions:
         return cls(**json.loads(path.read_text("utf-8")))
 
 
-Sides = tuple[list[dict[str, Any]], Questions, Questions, Parallel]  # train, test, validation
-
-
 def prepare(
     task: Task, data: Path, folder: Path, spoil: Mapping[str, Perturbation], encoder: Any
 ) -> dict[str, int]:
-    """Write a task's folder; return how many texts there are.
-
-    Raises `UserError` where the data is damaged, or too small for the settings.
-    """
+    """Write a task's folder, return how many texts there are; raises `UserError` for bad data."""
     texts = _xquad(task, data) if isinstance(task, Xquad) else _translations(task, data, encoder)
     train, test, validation, parallel = texts
     lexicons: dict[str, Any] = defaultdict(dict)
@@ -81,9 +76,6 @@ def fold(text: str) -> str:
     """Return what makes two texts the same: letters, marks and digits, NFKC and case apart."""
     plain = unicodedata.normalize("NFKC", text).casefold()
     return "".join(c for c in plain if unicodedata.category(c)[0] in "LNM")
-
-
-# ---------------------------------------------------------------- XOR-TyDi's translations
 
 
 def groups(keys: Sequence[Iterable[Any]]) -> list[int]:
@@ -201,21 +193,15 @@ def letter_vectors(pool: Sequence[str]) -> Any:
     """Return TF-IDF vectors of runs of four characters, sparse, rows of length 1."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    runs = {"analyzer": "char", "ngram_range": (4, 4), "preprocessor": _spaced}
-    return TfidfVectorizer(**runs, sublinear_tf=True).fit_transform(pool)
-
-
-def _spaced(text: str) -> str:
-    return f" {' '.join(unicodedata.normalize('NFKC', text).casefold().split())} "
+    plain = [unicodedata.normalize("NFKC", text).casefold().split() for text in pool]
+    runs = TfidfVectorizer(analyzer="char", ngram_range=(4, 4), sublinear_tf=True, lowercase=False)
+    return runs.fit_transform(f" {' '.join(words)} " for words in plain)
 
 
 def _top(scores: np.ndarray, free: np.ndarray, number: int) -> list[int]:
     """Return the places of the highest scores that are free; of equals the first."""
     order = np.argsort(-np.where(free, scores, -np.inf).round(9), kind="stable")[:number]
     return [int(i) for i in order if free[i]]
-
-
-# ---------------------------------------------------------------- XQuAD
 
 
 def _xquad(task: Xquad, data: Path) -> Sides:
