@@ -37,7 +37,6 @@ def _path(name: str, default: Any = None) -> Path:
 
 try:
     OUTPUT, MATRIX = _path("output"), read_matrix(_path("matrix", HERE / "peft-unseen.yaml"))
-    # the published tables need neither data nor model
     STUDY = Study(MATRIX, _path("data"), _path("model"), OUTPUT) if get_var("data") else None
 except xqg.UserError as error:
     raise InvalidDodoFile(str(error)) from None

@@ -36,7 +36,8 @@ def write_tables(matrix: Matrix, source: Path, output: Path) -> None:
         if task.name in asked:
             section = Section(matrix, task, asked[task.name], ranks[place])
             parts += [f"## {task.name}, {condition.name}", *_Tables(matrix, section).all()]
-            scores += [{"place": [place, *of], "methods": m} for of, m in section.known.items()]
+            known = ((of, rows) for of, rows in section.known.items() if rows)
+            scores += [{"place": [place, *of], "methods": rows} for of, rows in known]
     rates = list(map(_rate, training["learning_rates"]))
     parts += _grid("## Learning rates, chosen on held-out questions of trained languages", rates)
     parts += _grid(COST_TITLE, list(map(cost_row, training["costs"])))

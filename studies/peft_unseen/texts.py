@@ -1,7 +1,6 @@
 """The two tasks: their splits, neighbours and spoilt questions, made once and kept in a folder.
 
-No question, right passage or translation is on two sides.  A task's folder holds train.jsonl (what
-`xqg train retriever` takes), test.json and validation.json (`Questions`).
+No question, right passage or translation is on two sides: train.jsonl, test.json, validation.json.
 """
 
 import json
@@ -64,8 +63,8 @@ def prepare(
             xqg.perturb(text, l, part.kind, part.rate, task.seed, id_, lexicons[l])
             for id_, l, text in zip(test.ids, test.languages, test.variants[CLEAN], strict=True)
         ]
-    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in train]
-    (folder / "train.jsonl").write_text("".join(lines), "utf-8")
+    lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in train)
+    (folder / "train.jsonl").write_text(lines, "utf-8")
     for name, questions in (("test", test), ("validation", validation)):
         text = json.dumps(asdict(questions), ensure_ascii=False)
         (folder / f"{name}.json").write_text(text, "utf-8")
