@@ -11,10 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, run_xqg, write_jsonl
 
-PAGES = [
-    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"),
-    *sorted((ROOT / "docs").rglob("*.md")),
-]
+PAGES = [*(ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"), *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PYTHON = {page: blocks for page in PAGES if (blocks := BLOCK.findall(page.read_text("utf-8")))}
 

@@ -57,13 +57,7 @@ def shipped() -> dict:
 
 def report(cwd: Path, **env) -> dict:
     clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "XQG_ENCODERS")}
-    done = subprocess.run(
-        [sys.executable, "-c", REPORT],
-        cwd=cwd,
-        env={**clean, **env},
-        capture_output=True,
-        text=True,
-    )
+    done = subprocess.run([sys.executable, "-c", REPORT], cwd=cwd, env={**clean, **env}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -109,9 +103,7 @@ def test_a_plain_install_finds_every_resource_and_nothing_but_its_own_code(insta
 
 def test_a_plain_install_brings_every_module_and_no_tests(installed):
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "xqg_pyserini").rglob("*.py")}
-    brought = {
-        str(path.relative_to(installed)) for path in (installed / "xqg_pyserini").rglob("*.py")
-    }
+    brought = {str(path.relative_to(installed)) for path in (installed / "xqg_pyserini").rglob("*.py")}
     assert brought - {"xqg_pyserini/resources/__init__.py"} == modules
     assert (installed / "xqg_pyserini" / "py.typed").is_file()
     top = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
@@ -283,7 +275,5 @@ for name in {names!r}:
         os._exit(0)
     os.waitpid(child, 0)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -124,9 +124,7 @@ class Section:
     `asked` has ids and languages of the questions; `ranks` are method → seed → view → ranks.
     """
 
-    def __init__(
-        self, matrix: Matrix, task: Task, asked: Record, ranks: dict[str, dict[int, Ranks]]
-    ) -> None:
+    def __init__(self, matrix: Matrix, task: Task, asked: Record, ranks: dict[str, dict[int, Ranks]]) -> None:
         self.ranks, self._settings = ranks, matrix.tables
         self.sets = {"seen": task.seen} | ({"unseen": task.unseen} if task.unseen else {})
         self.places = list(product(self.sets, (CLEAN, *matrix.perturbations)))

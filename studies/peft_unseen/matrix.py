@@ -158,10 +158,7 @@ class Matrix(Part):
                 raise ValueError(f"{where}: {name!r}; expected one of {', '.join(known)}")
         place = {"model": "", "data": ("",), "output": ""}
         tried = [(t, xqg.RetrieverSettings, place | t.encoding | t.training) for t in self.tasks]
-        for part, cls, settings in (
-            *tried,
-            *((m, xqg.TuningSettings, m.tuning) for m in self.methods),
-        ):
+        for part, cls, settings in (*tried, *((m, xqg.TuningSettings, m.tuning) for m in self.methods)):
             try:
                 cls(**settings)
             except (TypeError, xqg.UserError) as error:

@@ -43,9 +43,7 @@ def plan(matrix: Matrix, checksums: Mapping[str, str] | None = None) -> dict[str
     """
     cells: dict[str, Cell] = {}
 
-    def add(
-        name: str, own: Record, needs: Sequence[str], task: Any, condition: Any, method: str = ""
-    ) -> str:
+    def add(name: str, own: Record, needs: Sequence[str], task: Any, condition: Any, method: str = "") -> str:
         settings = own | {"needs": [cells[need].settings for need in needs]}
         kind = settings.pop("kind")
         cells.setdefault(name, Cell(name, kind, settings, tuple(needs), task, condition, method))

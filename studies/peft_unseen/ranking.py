@@ -46,9 +46,7 @@ class Vectors(NamedTuple):
         return cls(variants, candidates, {l: vectors[l] for l in questions.others}, pool)
 
 
-def rank(
-    queries: np.ndarray, candidates: np.ndarray, own: Any, wrong: Any = (), group: Any = None
-) -> np.ndarray:
+def rank(queries: np.ndarray, candidates: np.ndarray, own: Any, wrong: Any = (), group: Any = None) -> np.ndarray:
     """Return the rank (n,) of each query's own candidate.
 
     Of n queries (n, d) and m candidates (m, d), `own` (n,) is the place of the right candidate,
@@ -84,9 +82,7 @@ def rank_views(questions: Questions, vectors: Vectors, task: Task) -> Ranks:
     for variant, queries in vectors.variants.items():
         moved = queries - np.stack([means[l] for l in questions.languages])
         for way, (beta, center) in ways.items():
-            fusion = xqg.Fusion(
-                "mean", beta=beta, normalize=task.encoding["normalize"], center=center
-            )
+            fusion = xqg.Fusion("mean", beta=beta, normalize=task.encoding["normalize"], center=center)
             ranks[f"{variant}/{way}"] = np.zeros(len(own), dtype=int)
             asked = moved if center else queries
             for l in means:
@@ -105,9 +101,7 @@ def rank_views(questions: Questions, vectors: Vectors, task: Task) -> Ranks:
     return ranks | among_all
 
 
-def _fused(
-    fusion: xqg.Fusion, questions: Questions, vectors: Vectors, centers: Centers, language: str
-) -> np.ndarray:
+def _fused(fusion: xqg.Fusion, questions: Questions, vectors: Vectors, centers: Centers, language: str) -> np.ndarray:
     """Return the candidates as a language's questions search them, fused with its stand-ins."""
     asked, sums = np.array(questions.asked[language]), np.zeros_like(vectors.candidates)
     mixed = asked >= 0

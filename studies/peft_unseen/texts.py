@@ -53,9 +53,7 @@ class Questions:
 Sides = tuple[list[dict[str, Any]], Questions, Questions, Parallel]  # train, test, validation
 
 
-def prepare(
-    task: Task, data: Path, folder: Path, spoil: Mapping[str, Perturbation], encoder: Any
-) -> dict[str, int]:
+def prepare(task: Task, data: Path, folder: Path, spoil: Mapping[str, Perturbation], encoder: Any) -> dict[str, int]:
     """Write a task's folder; return how many texts there are.
 
     Raises `UserError` where the data is damaged, or too small for the settings.

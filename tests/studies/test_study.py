@@ -120,9 +120,7 @@ def test_killed_in_the_middle_it_goes_on_to_the_same_tables(world, whole, tmp_pa
     tables = (output / "tables.md").read_text("utf-8")
     assert "**Not complete: 19 of 23 cells are missing.**" in tables
     assert "### Untuned, and the headroom" in tables
-    process = subprocess.Popen(
-        command(world, output), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen(command(world, output), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wanted = output / "cells" / "translations" / "as-is" / "full" / "seed-1" / "cell.json"
     until = time.monotonic() + 120
     while not wanted.exists() and time.monotonic() < until:
@@ -165,9 +163,7 @@ def test_a_cell_whose_settings_changed_is_done_again_and_no_other(world, whole, 
     done = reproduce(world, output, "--only", one, matrix=matrix)
     assert done.stderr == f"xqg reproduce: {one}: its settings changed; done again\n"
     after = {path: path.stat().st_mtime_ns for path in output.rglob("cell.json")}
-    assert [
-        str(p.parent.relative_to(output / "cells")) for p in after if after[p] != before[p]
-    ] == [one]
+    assert [str(p.parent.relative_to(output / "cells")) for p in after if after[p] != before[p]] == [one]
     record = json.loads((output / "cells" / one / "cell.json").read_text("utf-8"))
     assert record["result"]["training"]["steps"] == 3
     tables = (output / "tables.md").read_text("utf-8")
@@ -216,9 +212,7 @@ def test_bad_input_is_one_line(world, tmp_path, refused):
     assert "neither a file nor a shipped matrix (peft-smoke, peft-unseen)" in call("peft-smok")
     assert "no such folder; expected xor-tydi/ and xquad/" in call(data=tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    assert "no such file; --data names a folder with xor-tydi/ and xquad/" in call(
-        data=tmp_path / "empty"
-    )
+    assert "no such file; --data names a folder with xor-tydi/ and xquad/" in call(data=tmp_path / "empty")
     assert "no such folder; expected a Hugging Face model" in call(model=tmp_path / "none")
     assert "no cell has such a name; see --list" in call(more=("--only", "transaltions/*"))
     assert "holds something, but no study" in call(output=data)
@@ -231,9 +225,7 @@ def test_a_task_too_large_for_its_data_is_a_failed_cell(world, tmp_path):
     line = command(world, tmp_path / "out", "--only", "translations/prepare", matrix=matrix)
     done = subprocess.run(line, capture_output=True, text=True, timeout=300)
     assert done.returncode == 2
-    assert (
-        "cell translations/prepare failed: translations: 1000 train questions in ar" in done.stderr
-    )
+    assert "cell translations/prepare failed: translations: 1000 train questions in ar" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -277,9 +269,7 @@ def test_all_candidates_are_for_the_untuned_and_the_seeds_that_are_named(tmp_pat
     cells = [c for c in plan(read_matrix(str(path))) if c.kind in ("untuned", "train")]
     assert all(cell.settings["all_candidates"] == cell.all_candidates for cell in cells)
     scored = {cell.name for cell in cells if cell.all_candidates}
-    assert scored == {
-        cell.name for cell in cells if cell.task == "translations" and cell.seed in (0, 1)
-    }
+    assert scored == {cell.name for cell in cells if cell.task == "translations" and cell.seed in (0, 1)}
     assert {"translations/as-is/untuned", "translations/top-1-reinitialised/lora/seed-1"} <= scored
 
 
@@ -301,8 +291,6 @@ def test_only_the_last_layers_are_initialised_anew_by_the_models_own_rule(world,
     weight = "encoder.layer.1.intermediate.dense.weight"
     first, third = (dict(models[name].named_parameters())[weight] for name in "ac")
     assert not first.equal(third)
-    assert float(first.detach().std()) == pytest.approx(
-        models["a"].config.initializer_range, rel=0.1
-    )
+    assert float(first.detach().std()) == pytest.approx(models["a"].config.initializer_range, rel=0.1)
     text = message(reinitialise, world / "model", tmp_path / "d", 3, 1)
     assert text.endswith("has 2 layers; 3 cannot be initialised anew")

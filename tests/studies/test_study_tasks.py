@@ -3,23 +3,8 @@
 import numpy as np
 import pytest
 from peft_unseen.cells import rank, rank_in_pool, rank_variants
-from peft_unseen.matrix import (
-    Neighbours,
-    Perturbation,
-    Translations,
-    Xquad,
-    read_matrix,
-)
-from peft_unseen.tasks import (
-    LetterVectors,
-    Questions,
-    fold,
-    groups,
-    overlaps,
-    prepare,
-    read_questions,
-    read_train,
-)
+from peft_unseen.matrix import Neighbours, Perturbation, Translations, Xquad, read_matrix
+from peft_unseen.tasks import LetterVectors, Questions, fold, groups, overlaps, prepare, read_questions, read_train
 from study_data import foreign, write_translations, write_xquad
 
 
@@ -107,9 +92,7 @@ def test_an_overlap_is_found(texts, tmp_path):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_xquad_is_split_by_articles_and_fuses_no_asked_question(texts, tmp_path, seed):
-    task = Xquad(
-        name="x", kind="xquad", seen=("ar",), unseen=("el",), test=7, validation=4, seed=seed
-    )
+    task = Xquad(name="x", kind="xquad", seen=("ar",), unseen=("el",), test=7, validation=4, seed=seed)
     report = prepare(task, texts, tmp_path, {}, vectors_of)
     test = read_questions(tmp_path / "test.json")
     validation = read_questions(tmp_path / "validation.json")
@@ -123,11 +106,7 @@ def test_xquad_is_split_by_articles_and_fuses_no_asked_question(texts, tmp_path,
     assert report["test"] == {"ar": 7, "el": 7}
     assert test.units[:7] == test.units[7:]
     for language in ("ar", "el"):
-        asked = {
-            fold(text)
-            for text, l in zip(test.variants["clean"], test.languages, strict=True)
-            if l == language
-        }
+        asked = {fold(text) for text, l in zip(test.variants["clean"], test.languages, strict=True) if l == language}
         assert not asked & {fold(text) for text in test.others[language]}
         assert len(test.others[language]) == len(test.asked[language]) > 0
     for i, unit in enumerate(test.units):
@@ -187,14 +166,10 @@ def test_centred_ranks_take_away_the_means():
         assert ranks["clean/centred"][i] == expected
     # lexical: without the first neighbour, which is near by vectors
     assert ranks["clean/plain-lexical"].tolist() == [1, 2]
-    found = rank_in_pool(
-        questions, _Vectors(queries, candidates, others), candidates, [0, 1, 2, 3], False
-    )
+    found = rank_in_pool(questions, _Vectors(queries, candidates, others), candidates, [0, 1, 2, 3], False)
     assert found["clean/all-plain"].tolist() == [2, 3]
     # the decoy as another translation of the same question counts no more
-    found = rank_in_pool(
-        questions, _Vectors(queries, candidates, others), candidates, [0, 1, 2, 0], False
-    )
+    found = rank_in_pool(questions, _Vectors(queries, candidates, others), candidates, [0, 1, 2, 0], False)
     assert found["clean/all-plain"].tolist() == [1, 3]
 
 

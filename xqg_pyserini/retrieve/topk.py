@@ -66,9 +66,7 @@ class Best:
         if np.count_nonzero(keep) > k * len(members):  # of those that tie with the k-th, the first
             above = scores > floor[:, None]
             ties = keep & ~above
-            keep = above | ties & (
-                np.cumsum(ties, axis=1) <= k - np.count_nonzero(above, axis=1)[:, None]
-            )
+            keep = above | ties & (np.cumsum(ties, axis=1) <= k - np.count_nonzero(above, axis=1)[:, None])
         for matrix, nothing in ((self._scores, -np.inf), (self._rows, -1)):
             kept = matrix[members][keep].reshape(-1, k)
             matrix[members] = nothing

@@ -59,9 +59,7 @@ def _open_matrix(path: Path, shape: tuple[int, int], dtypes: Sequence[str]) -> n
     try:
         matrix = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise UserError(
-            f"{path}: truncated or no NumPy matrix ({error}); make the store again"
-        ) from None
+        raise UserError(f"{path}: truncated or no NumPy matrix ({error}); make the store again") from None
     if matrix.shape != shape or matrix.dtype.name not in dtypes:
         raise UserError(
             f"{path}: holds {matrix.shape} of {matrix.dtype}, expected {shape} of "
@@ -107,9 +105,7 @@ class _Store:
         try:
             meta = json.loads(file.read_text("utf-8"))
         except FileNotFoundError:
-            raise UserError(
-                f"{self.path}: not a store, or not a whole one ({META} is missing)"
-            ) from None
+            raise UserError(f"{self.path}: not a store, or not a whole one ({META} is missing)") from None
         except ValueError as error:
             raise UserError(f"{file}: broken JSON ({error}); make the store again") from None
         if not isinstance(meta, dict) or meta.get("kind") not in (PASSAGES, QUERY_SUMS):
@@ -131,10 +127,7 @@ class _Store:
         if not finite.all():
             row = int(rows[int(np.argmin(finite))])
             docid = ids_at(self.ids_path, [row])[row]
-            raise UserError(
-                f"{self.path / file}: row {row} (passage {docid!r}) holds NaN or infinity; "
-                "encode it again"
-            )
+            raise UserError(f"{self.path / file}: row {row} (passage {docid!r}) holds NaN or infinity; encode it again")
         return block
 
 
