@@ -179,7 +179,7 @@ class Torch(Engine):
         self._longest = min(
             self._tokenizer.model_max_length, getattr(self._model.config, "max_position_embeddings", None) or 1 << 30
         )
-        self._robust: Callable[..., Any] | None = None  # robust prefix-tuning, for queries
+        self._method: str | None = None  # of the adapter
         self._adapt()
 
     def _infer(self, **batch: Any) -> Any:
@@ -198,10 +198,15 @@ class Torch(Engine):
 
         module = load_adapter(self._model, Path(folder), self._base_fingerprint())
         self._model = module.requires_grad_(False).eval().to(self._device)
-        if tuned(module).settings.method == "robust-prefix":
-            from xqg_pyserini.models.tuning.robust import RobustPrefix
+        self._method = tuned(module).settings.method
 
-            self._robust = RobustPrefix(module, self.settings.pooling)
+    @functools.cached_property
+    def _infer_query(self) -> Callable[..., Any]:
+        if self._method != "robust-prefix":
+            return self._infer
+        from xqg_pyserini.models.tuning.robust import RobustPrefix
+
+        return RobustPrefix(self._model, self.settings.pooling)
 
     @property
     def dimension(self) -> int:
@@ -215,7 +220,7 @@ class Torch(Engine):
         if not texts:
             return
         length = min(self.settings.length_for(role), self._longest)
-        forward = self._robust if self._robust and role == "query" else self._infer
+        forward = self._infer_query if role == "query" else self._infer
         tokens = self._tokenizer(texts, truncation=True, max_length=length)
         lengths = [len(ids) for ids in tokens["input_ids"]]
         for part in _token_batches(lengths, self.computing.batch_size * length):
