@@ -81,8 +81,6 @@ def test_the_readme_has_python():
     assert ROOT / "README.md" in PYTHON
 
 
-# the mark goes when the names that the pages use are all there
-@pytest.mark.xfail(strict=False, reason="some names of the public interface are still to come")
 @pytest.mark.parametrize("page", PYTHON, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_in_the_pages_runs_as_it_stands(page, ready, tmp_path):
     """A page's blocks, one after another, in a process of its own: some start Java."""

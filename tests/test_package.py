@@ -16,6 +16,7 @@ import textwrap
 import typing
 from pathlib import Path
 
+import numpy.typing
 import pytest
 from conftest import ROOT
 
@@ -162,7 +163,7 @@ def is_alias(value) -> bool:
 def is_ours(name: str, value) -> bool:
     if inspect.isclass(value):
         return value.__module__.split(".")[0] == "xqg_pyserini"
-    return is_alias(value) and not hasattr(typing, name)
+    return is_alias(value) and not hasattr(typing, name) and not hasattr(numpy.typing, name)
 
 
 def annotations(node: ast.AST):
@@ -219,7 +220,6 @@ def public_parts(name: str):
                 yield f"{name}.{method}", member
 
 
-@pytest.mark.xfail(strict=False, reason="not all names are exported yet")
 def test_whatever_a_public_signature_names_is_public():
     hidden = {
         f"{named} (in {place})"
@@ -247,7 +247,7 @@ def test_the_walk_of_signatures_sees_what_is_named():
 
 def test_public_names_are_sorted_and_a_name_that_is_none_is_an_attribute_error():
     assert sorted(xqg_pyserini.__all__) == xqg_pyserini.__all__
-    with pytest.raises(AttributeError, match="module 'xqg_pyserini' has no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match="xqg_pyserini.*nothing"):
         _ = xqg_pyserini.nothing
 
 
