@@ -247,7 +247,7 @@ def test_the_walk_of_signatures_sees_what_is_named():
 
 def test_public_names_are_sorted_and_a_name_that_is_none_is_an_attribute_error():
     assert sorted(xqg_pyserini.__all__) == xqg_pyserini.__all__
-    with pytest.raises(AttributeError, match="xqg_pyserini.*nothing"):
+    with pytest.raises(AttributeError, match=r"xqg_pyserini.*nothing"):
         _ = xqg_pyserini.nothing
 
 

@@ -22,6 +22,7 @@ from .errors import UserError as UserError
 from .errors import XqgWarning as XqgWarning
 from .evaluation.choosing import ChoosingSettings as ChoosingSettings
 from .evaluation.ir_measure import RAtKt as RAtKt
+from .evaluation.results import ByLanguage as ByLanguage
 from .evaluation.results import ComparingSettings as ComparingSettings
 from .evaluation.results import Comparison as Comparison
 from .evaluation.results import Comparisons as Comparisons
@@ -32,6 +33,7 @@ from .evaluation.results import Scores as Scores
 from .evaluation.scores import ScoringSettings as ScoringSettings
 from .evaluation.scores import evaluate as evaluate
 from .evaluation.scores import r_at_kt as r_at_kt
+from .evaluation.significance import Correction as Correction
 from .evaluation.significance import Interval as Interval
 from .evaluation.significance import correct as correct
 from .evaluation.significance import fisher as fisher
@@ -61,6 +63,7 @@ from .generate.job import GenerationJob as GenerationJob
 from .generate.job import GenerationSummary as GenerationSummary
 from .generate.job import generate_queries as generate_queries
 from .generate.prompts import PromptTemplate as PromptTemplate
+from .generate.rules import Sifted as Sifted
 from .generate.rules import TextRules as TextRules
 from .generate.settings import GeneratorSettings as GeneratorSettings
 from .generate.settings import JobSettings as JobSettings
@@ -97,6 +100,7 @@ from .retrieve.sweep import SweepSettings as SweepSettings
 from .retrieve.sweep import run_sweep as run_sweep
 from .retrieve.through import generate_and_accumulate as generate_and_accumulate
 from .stores import Block as Block
+from .stores import IdIndex as IdIndex
 from .stores import QueryStore as QueryStore
 from .stores import VectorStore as VectorStore
 from .train.generator import train_generator as train_generator
