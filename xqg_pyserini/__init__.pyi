@@ -26,6 +26,7 @@ from .evaluation.results import ByLanguage as ByLanguage
 from .evaluation.results import ComparingSettings as ComparingSettings
 from .evaluation.results import Comparison as Comparison
 from .evaluation.results import Comparisons as Comparisons
+from .evaluation.results import LanguageScore as LanguageScore
 from .evaluation.results import PointSettings as PointSettings
 from .evaluation.results import Results as Results
 from .evaluation.results import RunScores as RunScores
@@ -50,7 +51,11 @@ from .fusion.formula import FusionSettings as FusionSettings
 from .fusion.formula import augment as augment
 from .fusion.fused import Languages as Languages
 from .fusion.fused import Liberties as Liberties
+from .fusion.geometry import Counts as Counts
 from .fusion.geometry import Geometry as Geometry
+from .fusion.geometry import Language as Language
+from .fusion.geometry import Lengths as Lengths
+from .fusion.geometry import Separation as Separation
 from .fusion.geometry import examine_stores as examine_stores
 from .generate.check import Coverage as Coverage
 from .generate.check import LanguageCheck as LanguageCheck
@@ -92,6 +97,7 @@ from .retrieve.encode import encode_passages as encode_passages
 from .retrieve.fused import Fused as Fused
 from .retrieve.grid import GridSettings as GridSettings
 from .retrieve.grid import Point as Point
+from .retrieve.grid import Scope as Scope
 from .retrieve.index import IndexSettings as IndexSettings
 from .retrieve.index import write_index as write_index
 from .retrieve.search import Index as Index
