@@ -83,6 +83,7 @@ from .models.registry import Role as Role
 from .models.tuning.methods import TuningSettings as TuningSettings
 from .report.explorer import Similarities as Similarities
 from .report.explorer import similarities as similarities
+from .report.page import Written as Written
 from .report.page import write_page as write_page
 from .report.page_inputs import ExploreSettings as ExploreSettings
 from .report.results import read_results as read_results
@@ -113,6 +114,7 @@ from .train.generator import train_generator as train_generator
 from .train.mine import Mined as Mined
 from .train.mine import Mining as Mining
 from .train.mine import mine_negatives as mine_negatives
+from .train.perturb import Lexicon as Lexicon
 from .train.perturb import Perturbation as Perturbation
 from .train.perturb import learn_lexicon as learn_lexicon
 from .train.perturb import perturb as perturb
