@@ -282,7 +282,7 @@ def test_a_report_reads_the_questions_as_the_sweep_did_and_sees_that_they_change
         (["--power", "inf"], "argument --power: inf: expected a number from 0.001 to 100"),
         (["--power", "101"], "argument --power: 101: expected a number from 0.001 to 100"),
         (["--power", "1e-7"], "argument --power: 1e-7: expected a number from 0.001 to 100"),
-        (["--seed", "-1"], "argument --seed: -1: expected 0 or more"),
+        (["--seed", "-1"], "seed is -1; expected 0 or more"),
         (["--metrics", "map"], "relevance derived from the answers needs the passages"),
     ],
 )
