@@ -2,7 +2,6 @@
 
 What is read is UTF-8 (with or without a byte-order mark), plain or gzip whatever the file is
 called, with Unix or Windows line ends.  What is written is written aside, hidden, and renamed.
-This room knows no records.
 """
 
 import glob
@@ -266,8 +265,7 @@ def check_file(path: str | Path, inputs: Iterable[Any] = ()) -> None:
 def _existing(inputs: Iterable[Any]) -> Iterator[Path]:
     for name in inputs:
         if name is not None:
-            found = [str(name)] if Path(name).exists() else glob.glob(str(name))
-            yield from map(Path, found)
+            yield from map(Path, [str(name)] if Path(name).exists() else glob.glob(str(name)))
 
 
 def publish(aside: Path, path: str | Path) -> None:

@@ -67,7 +67,7 @@ def _records(
     source: str | Path, from_json: Callable[[Line], Any] | None, from_tsv: Callable[[Line, int], Any] | None, what: str
 ) -> Iterator[tuple[Line, Any]]:
     """Yield the records of all files of `source`; raise `UserError` if there is none."""
-    found = False
+    empty = True
     for path in expand(source):
         as_json: bool | None = None
         for position, line in enumerate(read_lines(path)):
@@ -80,9 +80,9 @@ def _records(
                     )
             record = from_json(line) if as_json else from_tsv(line, position)  # type: ignore[misc]
             if record is not None:
-                found = True
+                empty = False
                 yield line, record
-    if not found:
+    if empty:
         raise UserError(f"{source}: no {what} in it; expected at least one")
 
 

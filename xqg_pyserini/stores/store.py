@@ -1,15 +1,13 @@
 """The on-disk matrices that every stage reads and writes, and jobs that can be killed.
 
-This room declares the layout of both kinds of store once:
+The layout of both kinds of store, declared once:
 
     passages        vectors.npy (n, d)           ids.txt  meta.json
     query sums      sum-ar.npy (n, d), …, counts.npy (n, languages) int32   ids.txt  meta.json
                     and, where asked for, sum-ar-first-2.npy (n, d), …: of the first 2 queries alone
 
 `ids.txt` has one id a line in the order of the rows; `meta.json` is written last, so that its
-presence means that the rest is whole.  Nothing here holds a corpus's ids, texts or vectors:
-matrices are memory-mapped, ids are hashed (16 bytes a passage) or read past.
-It knows no encoder and no fusion.
+presence means that the rest is whole.
 """
 
 import json
