@@ -17,13 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
-from transformers import (
-    AutoModel,
-    AutoTokenizer,
-    BertConfig,
-    BertModel,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from xqg_pyserini.models.encoder import Encoder
@@ -51,9 +45,9 @@ def make_model(folder: str, texts: list[str], words: int | None = None) -> None:
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     names = dict(zip(("pad", "unk", "cls", "sep", "mask"), special, strict=True))
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, **{f"{k}_token": v for k, v in names.items()}
-    ).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **{f"{k}_token": v for k, v in names.items()}).save_pretrained(
+        folder
+    )
     torch.manual_seed(0)
     shape = BertConfig(
         vocab_size=words or tokenizer.get_vocab_size(), hidden_size=384, num_hidden_layers=12,

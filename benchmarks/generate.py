@@ -84,9 +84,7 @@ def plain(folder: str, number: int, batch: int, device: str, precision: str):
     def run() -> None:
         for language in LANGUAGES:
             name = languages()[language]["name"]
-            prompts = [
-                f"Generate a {name} question for this passage: {p.title} {p.text}" for p in some
-            ]
+            prompts = [f"Generate a {name} question for this passage: {p.title} {p.text}" for p in some]
             for start in range(0, len(prompts), batch):
                 inputs = tokenizer(
                     prompts[start : start + batch], padding="max_length", truncation=True,
@@ -125,9 +123,7 @@ def measure(way: str, folder: str, args: argparse.Namespace, connection) -> None
     run = {
         "plain": lambda: plain(*how, half),
         "ours, transformers": lambda: ours(*how, half, "transformers"),
-        "ours, CTranslate2": lambda: ours(
-            *how, "bf16" if half == "bf16" else "int8", "ctranslate2"
-        ),
+        "ours, CTranslate2": lambda: ours(*how, "bf16" if half == "bf16" else "int8", "ctranslate2"),
     }[way]()
     best = float("inf")
     for _ in range(2):

@@ -130,10 +130,7 @@ def distinct_cases(questions: int) -> Iterator[Case]:
     vocabulary = ["".join(chance.choices(_LETTERS, k=chance.randint(2, 10))) for _ in range(5000)]
     popularity = list(accumulate(1 / (rank + 3) for rank in range(len(vocabulary))))
     for question in range(questions):
-        texts = [
-            _passage(chance.choices(vocabulary, cum_weights=popularity, k=WORDS), chance)
-            for _ in range(PASSAGES)
-        ]
+        texts = [_passage(chance.choices(vocabulary, cum_weights=popularity, k=WORDS), chance) for _ in range(PASSAGES)]
         answer = f"Zx{question} Qj"
         if question % 2:
             rank = chance.randrange(PASSAGES)

@@ -130,16 +130,11 @@ def main() -> None:
         make_stores(Path(name), args.passages, args.dimension)
         for way in (ours, plain, ours, plain):
             results = spawn.Queue()
-            process = spawn.Process(
-                target=_measured, args=(way, Path(name), args.dimension, results)
-            )
+            process = spawn.Process(target=_measured, args=(way, Path(name), args.dimension, results))
             process.start()
             seconds, cpu, memory, lists[way.__name__] = results.get()
             process.join()
-            print(
-                f"{way.__name__:<6} {seconds:6.2f} s, {cpu:6.2f} s of CPU, {memory:7.0f} MB",
-                flush=True,
-            )
+            print(f"{way.__name__:<6} {seconds:6.2f} s, {cpu:6.2f} s of CPU, {memory:7.0f} MB", flush=True)
             before = best.get(way.__name__, (seconds, cpu, memory))
             best[way.__name__] = (
                 min(before[0], seconds), min(before[1], cpu), max(before[2], memory)

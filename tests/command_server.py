@@ -48,14 +48,10 @@ COMMANDS = {
     "accumulate": "accumulate --queries queries.jsonl --passages P --output out",
     "index": "index --passages P --queries Q --output out",
     "search": "search --index I --topics questions.jsonl --output out",
-    "aware": "search --passages P --queries Q --language-aware --topics questions.jsonl "
-    "--output out",
-    "evaluate": "evaluate --questions questions.jsonl --corpus corpus.jsonl --runs run.trec "
-    "--output out",
-    "submit": "submit --run run.trec --questions questions.jsonl --corpus corpus.jsonl "
-    "--output out",
-    "mine": "mine --questions questions.jsonl --corpus corpus.jsonl --run run.trec --keep-short "
-    "--output out",
+    "aware": "search --passages P --queries Q --language-aware --topics questions.jsonl --output out",
+    "evaluate": "evaluate --questions questions.jsonl --corpus corpus.jsonl --runs run.trec --output out",
+    "submit": "submit --run run.trec --questions questions.jsonl --corpus corpus.jsonl --output out",
+    "mine": "mine --questions questions.jsonl --corpus corpus.jsonl --run run.trec --keep-short --output out",
     "perturb": "perturb --questions questions.jsonl --kind typos --rate 0.5 --output out",
     "report": "report E --output out",
     "inspect": "inspect P Q",
@@ -75,10 +71,7 @@ class Server:
     def __init__(self, logs: Path, imports: str = "") -> None:
         self.logs = logs
         self.process = subprocess.Popen(
-            [sys.executable, "-c", imports + SERVER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
+            [sys.executable, "-c", imports + SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def __call__(self, argv, cwd, largest_file=0):
@@ -99,9 +92,7 @@ class Server:
 def tree(folder: Path) -> dict:
     """Every path below a folder, hidden ones too, with a checksum of each file."""
     return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
-        if path.is_file()
-        else "folder"
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
         for path in folder.rglob("*")
     }
 

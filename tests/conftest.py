@@ -33,12 +33,7 @@ QUERIES = {
 }
 QUESTIONS = [
     {"id": "01", "question": "في أي اتجاه يجري النيل؟", "lang": "ar", "answers": ["north"]},
-    {
-        "id": "-9223372036854775807",
-        "question": "Что делают дрожжи?",
-        "lang": "ru",
-        "answers": ["gas"],
-    },
+    {"id": "-9223372036854775807", "question": "Что делают дрожжи?", "lang": "ru", "answers": ["gas"]},
     {"id": "q3", "question": "كم يوما يستغرق القمر؟ 🌙", "lang": "ar", "answers": ["27 days"]},
 ]
 
@@ -178,8 +173,7 @@ def pristine(task, tmp_path_factory) -> Path:
     (folder / "run.trec").write_text(RUN)
     for arguments in (
         "index --passages P --queries Q --output I",
-        "submit --run run.trec --questions questions.jsonl --corpus corpus.jsonl "
-        "--output submission.json",
+        "submit --run run.trec --questions questions.jsonl --corpus corpus.jsonl --output submission.json",
         "evaluate --questions questions.jsonl --corpus corpus.jsonl --runs run.trec --output E",
     ):
         done = run_xqg(*arguments.split(), cwd=folder)

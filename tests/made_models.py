@@ -37,11 +37,7 @@ def make_model(folder: Path, seed: int = 7) -> Path:
         special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])],
     )
     PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]"
     ).save_pretrained(folder)
     torch.manual_seed(seed)
     config = BertConfig(
@@ -75,11 +71,7 @@ def plain(tiny):
             with torch.no_grad():
                 output = model(**tokens)
             hidden = output.last_hidden_state[0].numpy()
-            pooled = {
-                "cls": hidden[0],
-                "mean": hidden.mean(axis=0),
-                "pooler": output.pooler_output[0].numpy(),
-            }
+            pooled = {"cls": hidden[0], "mean": hidden.mean(axis=0), "pooler": output.pooler_output[0].numpy()}
             rows.append(pooled[pooling])
         return np.stack(rows)
 

@@ -17,11 +17,7 @@ from xqg_pyserini.report.results import record_inputs, write_results
 
 EVIL = "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
 CORPUS = [
-    {
-        "id": "d1",
-        "title": f"One {EVIL}",
-        "text": f"🐈 In 1912 it sank, in 1912. {EVIL} & <b>ice</b>",
-    },
+    {"id": "d1", "title": f"One {EVIL}", "text": f"🐈 In 1912 it sank, in 1912. {EVIL} & <b>ice</b>"},
     {"id": "d2", "title": "النيل", "text": "يجري نهر النيل شمالا عبر مصر."},
     {"id": "d3", "title": "二", "text": "ナイル川は北へ流れる。"},
     {"id": "d4", "title": "", "text": "Nothing is asked of this passage."},
@@ -35,13 +31,7 @@ QUESTIONS = [
     {"id": "j1", "question": "ナイル川はどこへ流れますか？", "lang": "ja", "answers": ["北"]},
     {"id": "j2", "question": "何もない？", "lang": "ja", "answers": ["Nothing"]},
 ]
-ONE = {
-    "a1": ["d4", "d2", "d1"],
-    "a2": ["d2", "d1"],
-    "a3": ["d4", "d3"],
-    "j1": ["d4", "d1", "d3"],
-    "j2": ["d4"],
-}
+ONE = {"a1": ["d4", "d2", "d1"], "a2": ["d2", "d1"], "a3": ["d4", "d3"], "j1": ["d4", "d1", "d3"], "j2": ["d4"]}
 TWO = {**ONE, "a1": ["d1", "d4"], "j1": ["d3", "d2"]}
 EVIL_RUN = "<img src=x onerror=window.hacked=3>"
 METRICS = ["R@0.005kt", "mrr@10"]  # five tokens: about one passage
@@ -126,9 +116,7 @@ GRID = {
 BASE = {"ar": 40.0, "fi": 60.0}
 
 
-def write_sweep(
-    folder, cross_validation=None, inputs=None, rows=None, power=None, grid=None, half=2
-):
+def write_sweep(folder, cross_validation=None, inputs=None, rows=None, power=None, grid=None, half=2):
     folder.mkdir()
     points = []
     with open(folder / "sweep.csv", "w", newline="", encoding="utf-8") as file:
@@ -165,8 +153,6 @@ VALIDATION = {
     "select_by": "R@2kt",
     "group_by": None,
     "chosen": [{"fold": 0, "language": None, "point": "own"}],
-    "held_out": [
-        {"metric": "R@2kt", "score": 54.5, "difference": 4.5, "ci_low": 1, "ci_high": 8, "p": 0.03}
-    ],
+    "held_out": [{"metric": "R@2kt", "score": 54.5, "difference": 4.5, "ci_low": 1, "ci_high": 8, "p": 0.03}],
     "tuned": [{"metric": "R@2kt", "point": "own", "score": 56.0}],
 }

@@ -57,9 +57,7 @@ def small(tmp_path_factory):
 
 def evaluate(folder, runs, metrics, corpus="corpus.jsonl", **options):
     """Evaluate and compare files of a folder; a name stands for the run file of that name."""
-    tested = {
-        name: options.pop(name) for name in ("test", "correction", "level") if name in options
-    }
+    tested = {name: options.pop(name) for name in ("test", "correction", "level") if name in options}
     ComparingSettings(**tested).check(metrics)
     scores = score(
         [folder / f"{run}.trec" for run in runs],

@@ -26,10 +26,7 @@ COUNTS = {
     "ar": [ar for ar, _ in PAIRS], "ja": [0] * N, "ru": [1] * N, "te": [te for _, te in PAIRS],
 }  # fmt: skip
 E = RANDOM.integers(-4, 5, (N, D)).astype(np.float32)
-SUMS = {
-    l: (RANDOM.integers(-4, 5, (N, D)) * np.array(n)[:, None]).astype(np.float32)
-    for l, n in COUNTS.items()
-}
+SUMS = {l: (RANDOM.integers(-4, 5, (N, D)) * np.array(n)[:, None]).astype(np.float32) for l, n in COUNTS.items()}
 E[4] = [8, 8, -8, 8]
 for matrix in [E, *SUMS.values()]:
     matrix[12] = matrix[28] = matrix[4]
@@ -75,8 +72,7 @@ def brute(fusion: Fusion, aware: bool, normalize=False) -> list[np.ndarray]:
         for i in range(N):
             m = sum(COUNTS[l][i] for l in languages)
             total = sum(
-                SUMS[l][i].astype(float) - (COUNTS[l][i] * query_means[l] if fusion.center else 0)
-                for l in languages
+                SUMS[l][i].astype(float) - (COUNTS[l][i] * query_means[l] if fusion.center else 0) for l in languages
             )
             if m and fusion.form == "sum":
                 mixed[i] = (1 - fusion.alpha) * passages[i] + fusion.alpha * total

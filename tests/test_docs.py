@@ -11,10 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, run_xqg, write_jsonl
 
-PAGES = [
-    *(ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"),
-    *sorted((ROOT / "docs").rglob("*.md")),
-]
+PAGES = [*(ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"), *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PYTHON = {page: blocks for page in PAGES if (blocks := BLOCK.findall(page.read_text("utf-8")))}
 
@@ -84,8 +81,6 @@ def test_the_readme_has_python():
     assert ROOT / "README.md" in PYTHON
 
 
-# the mark goes when the names that the pages use are all there
-@pytest.mark.xfail(strict=False, reason="some names of the public interface are still to come")
 @pytest.mark.parametrize("page", PYTHON, ids=lambda page: str(page.relative_to(ROOT)))
 def test_python_in_the_pages_runs_as_it_stands(page, ready, tmp_path):
     """A page's blocks, one after another, in a process of its own: some start Java."""

@@ -14,10 +14,7 @@ from xqg_pyserini.errors import UserError
 
 def tree(folder: Path) -> dict[str, bytes | None]:
     """Everything under a folder, hidden files too: path → content, None for a folder."""
-    return {
-        str(p.relative_to(folder)): None if p.is_dir() else p.read_bytes()
-        for p in folder.rglob("*")
-    }
+    return {str(p.relative_to(folder)): None if p.is_dir() else p.read_bytes() for p in folder.rglob("*")}
 
 
 class Stop(BaseException):
@@ -125,8 +122,7 @@ def test_a_folder_that_holds_something_is_replaced_only_on_demand(tmp_path):
     (tmp_path / "out").mkdir()
     fill(tmp_path / "out", False)  # it was empty
     assert refusal(fill, tmp_path / "out", False) == (
-        f"{tmp_path / 'out'}: the folder already holds something; "
-        "give another name, or overwrite it",
+        f"{tmp_path / 'out'}: the folder already holds something; give another name, or overwrite it",
         ("overwrite",),
     )
     put(tmp_path / "file", "x")

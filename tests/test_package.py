@@ -16,6 +16,7 @@ import textwrap
 import typing
 from pathlib import Path
 
+import numpy.typing
 import pytest
 from conftest import ROOT
 
@@ -57,13 +58,7 @@ def shipped() -> dict:
 
 def report(cwd: Path, **env) -> dict:
     clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "XQG_ENCODERS")}
-    done = subprocess.run(
-        [sys.executable, "-c", REPORT],
-        cwd=cwd,
-        env={**clean, **env},
-        capture_output=True,
-        text=True,
-    )
+    done = subprocess.run([sys.executable, "-c", REPORT], cwd=cwd, env={**clean, **env}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -109,9 +104,7 @@ def test_a_plain_install_finds_every_resource_and_nothing_but_its_own_code(insta
 
 def test_a_plain_install_brings_every_module_and_no_tests(installed):
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "xqg_pyserini").rglob("*.py")}
-    brought = {
-        str(path.relative_to(installed)) for path in (installed / "xqg_pyserini").rglob("*.py")
-    }
+    brought = {str(path.relative_to(installed)) for path in (installed / "xqg_pyserini").rglob("*.py")}
     assert brought - {"xqg_pyserini/resources/__init__.py"} == modules
     assert (installed / "xqg_pyserini" / "py.typed").is_file()
     top = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
@@ -170,7 +163,7 @@ def is_alias(value) -> bool:
 def is_ours(name: str, value) -> bool:
     if inspect.isclass(value):
         return value.__module__.split(".")[0] == "xqg_pyserini"
-    return is_alias(value) and not hasattr(typing, name)
+    return is_alias(value) and not hasattr(typing, name) and not hasattr(numpy.typing, name)
 
 
 def annotations(node: ast.AST):
@@ -227,7 +220,6 @@ def public_parts(name: str):
                 yield f"{name}.{method}", member
 
 
-@pytest.mark.xfail(strict=False, reason="not all names are exported yet")
 def test_whatever_a_public_signature_names_is_public():
     hidden = {
         f"{named} (in {place})"
@@ -255,7 +247,7 @@ def test_the_walk_of_signatures_sees_what_is_named():
 
 def test_public_names_are_sorted_and_a_name_that_is_none_is_an_attribute_error():
     assert sorted(xqg_pyserini.__all__) == xqg_pyserini.__all__
-    with pytest.raises(AttributeError, match="module 'xqg_pyserini' has no attribute 'nothing'"):
+    with pytest.raises(AttributeError, match=r"xqg_pyserini.*nothing"):
         _ = xqg_pyserini.nothing
 
 
@@ -283,7 +275,5 @@ for name in {names!r}:
         os._exit(0)
     os.waitpid(child, 0)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -14,11 +14,7 @@ TABLE = Table(
 
 
 def test_text_and_markdown_raise_the_letters_of_marks():
-    assert str(TABLE).splitlines()[2:] == [
-        "a_b & c<i>  58.33ᵇ",
-        "x           7.00",
-        "y           3",
-    ]
+    assert str(TABLE).splitlines()[2:] == ["a_b & c<i>  58.33ᵇ", "x           7.00", "y           3"]
     assert TABLE.markdown().splitlines()[0] == "| run        | R@2kt   |"
     assert TABLE.markdown().splitlines()[2] == "| a_b & c<i> | 58.33ᵇ  |"
 

@@ -31,6 +31,4 @@ def warn(message: str) -> None:
 
 def missing_package(package: str, extra: str) -> UserError:
     """Return the error for an optional package that is not installed."""
-    return UserError(
-        f"the package {package} is not installed: run pip install 'xqg_pyserini[{extra}]'"
-    )
+    return UserError(f"the package {package} is not installed: run pip install 'xqg_pyserini[{extra}]'")

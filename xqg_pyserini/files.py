@@ -2,7 +2,6 @@
 
 What is read is UTF-8 (with or without a byte-order mark), plain or gzip whatever the file is
 called, with Unix or Windows line ends.  What is written is written aside, hidden, and renamed.
-This room knows no records.
 """
 
 import glob
@@ -66,10 +65,7 @@ def expand(source: str | Path) -> list[Path]:
         files = sorted(
             p
             for p in path.iterdir()
-            if p.is_file()
-            and p.name.endswith(SUFFIXES)
-            and not p.name.startswith(".")
-            and p.name != "meta.json"
+            if p.is_file() and p.name.endswith(SUFFIXES) and not p.name.startswith(".") and p.name != "meta.json"
         )
         if not files:
             raise UserError(f"{path}: no file in this directory ends in {', '.join(SUFFIXES)}")
@@ -106,13 +102,10 @@ def read_lines(path: Path) -> Iterator[Line]:
                 if text and not text.isspace():
                     yield Line(path, number, text)
     except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}, line {number}: not UTF-8 (byte {error.start + 1} of the line); convert it"
-        ) from None
+        raise UserError(f"{path}, line {number}: not UTF-8 (byte {error.start + 1} of the line); convert it") from None
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise UserError(
-            f"{path}, after line {number}: the gzip stream is damaged or ends early; "
-            "make or download the file again"
+            f"{path}, after line {number}: the gzip stream is damaged or ends early; make or download the file again"
         ) from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
@@ -170,8 +163,7 @@ def _locked(aside: Path, path: Path) -> Iterator[IO[bytes]]:
                     fcntl.flock(raw, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
                     raise UserError(
-                        f"{path}: another process is writing it; wait for that, or give another "
-                        "output"
+                        f"{path}: another process is writing it; wait for that, or give another output"
                     ) from None
                 except OSError:  # a file system without locks
                     pass
@@ -252,8 +244,7 @@ def check_output(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()) 
     if path.is_dir():
         if any(path.iterdir()) and not overwrite:
             raise UserError(
-                f"{path}: the folder already holds something; give another name, or overwrite it",
-                "overwrite",
+                f"{path}: the folder already holds something; give another name, or overwrite it", "overwrite"
             )
         for other in [Path.cwd(), Path.home(), *_existing(inputs)]:
             if other.resolve().is_relative_to(path.resolve()):
@@ -274,8 +265,7 @@ def check_file(path: str | Path, inputs: Iterable[Any] = ()) -> None:
 def _existing(inputs: Iterable[Any]) -> Iterator[Path]:
     for name in inputs:
         if name is not None:
-            found = [str(name)] if Path(name).exists() else glob.glob(str(name))
-            yield from map(Path, found)
+            yield from map(Path, [str(name)] if Path(name).exists() else glob.glob(str(name)))
 
 
 def publish(aside: Path, path: str | Path) -> None:
@@ -309,7 +299,4 @@ def file_sha256(path: str | Path) -> str:
 
 def describe_sources(source: str | Path) -> list[dict[str, Any]]:
     """Return name, size and checksum of each file of an input, for `meta.json`."""
-    return [
-        {"name": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
-        for path in expand(source)
-    ]
+    return [{"name": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in expand(source)]

@@ -14,9 +14,7 @@ from typing import Any, NamedTuple
 
 from xqg_pyserini.errors import UserError
 
-BOUNDS: dict[
-    str, tuple[Callable[[Any, Any], bool], str]
-] = {  # name → its test, and how errors say it
+BOUNDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {  # name → its test, and how errors say it
     "least": (operator.ge, "{} or more"),
     "above": (operator.gt, "above {}"),
     "most": (operator.le, "at most {}"),
@@ -82,9 +80,7 @@ class Option(NamedTuple):
             with contextlib.suppress(ValueError):
                 value = float(value)
         if value is not None and not self.takes(value):
-            raise UserError(
-                f"{where}: {self.name} is {value!r}; expected {self.expected}", self.name
-            )
+            raise UserError(f"{where}: {self.name} is {value!r}; expected {self.expected}", self.name)
         return value
 
 

@@ -102,10 +102,7 @@ class Table:
         def cells(tag: str, row: Sequence[Cell]) -> str:
             scope = ' scope="col"' if tag == "th" else ""
             kinds = [' class="text"' if i < self.texts else "" for i in range(len(row))]
-            return "".join(
-                f"<{tag}{scope}{kind}>{_html(cell)}</{tag}>"
-                for kind, cell in zip(kinds, row, strict=True)
-            )
+            return "".join(f"<{tag}{scope}{kind}>{_html(cell)}</{tag}>" for kind, cell in zip(kinds, row, strict=True))
 
         body = "".join(f"<tr>{cells('td', row)}</tr>" for row in self.cells())
         head = cells("th", [_cell(header) for header in self.headers])

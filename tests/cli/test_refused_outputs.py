@@ -66,8 +66,7 @@ def test_a_folder_that_holds_an_input_is_never_replaced(command, inputs, scene, 
 
 
 @pytest.mark.parametrize(
-    ("command", "output"),
-    [("accumulate", "P"), ("index", "Q"), ("encode", "."), ("encode", "..")],
+    ("command", "output"), [("accumulate", "P"), ("index", "Q"), ("encode", "."), ("encode", "..")]
 )
 def test_an_input_or_the_working_directory_is_never_replaced(command, output, refuse):
     error = refuse(command, "--overwrite", swap={"out": output})
@@ -88,9 +87,7 @@ def test_an_input_or_the_working_directory_is_never_replaced(command, output, re
     ],
 )
 def test_an_input_file_is_never_replaced_by_an_output_file(command, output, refuse):
-    assert refuse(command, swap={"out": output}) == (
-        f"{output}: is one of the inputs; give the output another name"
-    )
+    assert refuse(command, swap={"out": output}) == (f"{output}: is one of the inputs; give the output another name")
 
 
 def test_a_file_of_a_corpus_directory_is_never_replaced_by_an_output_file(scene, refuse):
@@ -109,17 +106,12 @@ def test_nothing_is_made_for_an_output_in_a_new_folder_either(scene, refuse):
 def test_two_runs_with_one_name_are_refused(other, scene, refuse):
     (scene / "more").mkdir()
     (scene / other).write_text(RUN)
-    error = refuse(
-        "evaluate --questions questions.jsonl --corpus corpus.jsonl --output out --runs",
-        "run.trec",
-        other,
-    )
+    error = refuse("evaluate --questions questions.jsonl --corpus corpus.jsonl --output out --runs", "run.trec", other)
     assert error == f"run.trec and {other} are both the run 'run'; rename one"
 
 
 @pytest.mark.parametrize(
-    "command",
-    ["encode", "filter", "accumulate", "index", "search", "submit", "report", "mine", "perturb"],
+    "command", ["encode", "filter", "accumulate", "index", "search", "submit", "report", "mine", "perturb"]
 )
 def test_a_full_disk_is_an_error_that_says_where_and_leaves_nothing(command, scene, refuse):
     largest = {"encode": 4096, "accumulate": 4096, "index": 4096, "search": 100, "submit": 100}

@@ -19,27 +19,15 @@ def test_every_command_succeeds_on_the_scene_before_it_is_spoilt(command, accept
 ANY_JSON_LINES = {
     "missing": (Path.unlink, "{file}: no such file or directory"),
     "empty": (content(b""), "{file}: no {what} in it; expected at least one"),
-    "nothing but a BOM": (
-        content(b"\xef\xbb\xbf"),
-        "{file}: no {what} in it; expected at least one",
-    ),
+    "nothing but a BOM": (content(b"\xef\xbb\xbf"), "{file}: no {what} in it; expected at least one"),
     "blank lines": (content(b"\n \r\n\t\n"), "{file}: no {what} in it; expected at least one"),
     "broken JSON": (line(3, '{"id": "x", '), "{file}, line 3: broken JSON ("),
     "NUL bytes": (line(3, b"{\x00\x00}"), "{file}, line 3: broken JSON ("),
     "no object": (line(2, '["id", "x"]'), "{file}, line 2: expected a JSON object, found list"),
-    "no id": (
-        change(2, drop=("id", "docid")),
-        "{file}, line 2: a record without id (expected one of ",
-    ),
-    "id is null": (
-        change(2, drop=("id", "docid"), _id=None),
-        "{file}, line 2: _id is missing or not a string",
-    ),
+    "no id": (change(2, drop=("id", "docid")), "{file}, line 2: a record without id (expected one of "),
+    "id is null": (change(2, drop=("id", "docid"), _id=None), "{file}, line 2: _id is missing or not a string"),
     "id is empty": (change(2, drop=("id", "docid"), _id=""), "{file}, line 2: _id is empty"),
-    "id is a fraction": (
-        change(2, drop=("id", "docid"), _id=7.0),
-        "{file}, line 2: _id is missing or not a string",
-    ),
+    "id is a fraction": (change(2, drop=("id", "docid"), _id=7.0), "{file}, line 2: _id is missing or not a string"),
     "id with a space": (
         change(2, drop=("id", "docid"), _id="a b"),
         "{file}, line 2: _id 'a b' holds white space, which run files cannot carry",
@@ -52,10 +40,7 @@ ANY_JSON_LINES = {
         change(2, drop=("id", "docid"), _id="a\n"),
         "{file}, line 2: _id 'a\\n' holds white space, which run files cannot carry",
     ),
-    "not UTF-8": (
-        line(2, b'{"id": "\xff"}'),
-        "{file}, line 2: not UTF-8 (byte 9 of the line); convert it",
-    ),
+    "not UTF-8": (line(2, b'{"id": "\xff"}'), "{file}, line 2: not UTF-8 (byte 9 of the line); convert it"),
     "gzip without its last bytes": (zipped(4), "{file}, after line {last}: " + GZIP),
     "gzip cut in half": (zipped(90), GZIP),
     "half a surrogate pair": (
@@ -64,12 +49,7 @@ ANY_JSON_LINES = {
     ),
 }
 KINDS = {
-    "corpus": (
-        "corpus.jsonl",
-        "passage",
-        5,
-        ("encode", "filter", "evaluate", "submit", "check", "mine"),
-    ),
+    "corpus": ("corpus.jsonl", "passage", 5, ("encode", "filter", "evaluate", "submit", "check", "mine")),
     "questions": (
         "questions.jsonl",
         "question",
@@ -81,9 +61,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("fault", ANY_JSON_LINES)
-@pytest.mark.parametrize(
-    ("kind", "command"), [(kind, command) for kind in KINDS for command in KINDS[kind][3]]
-)
+@pytest.mark.parametrize(("kind", "command"), [(kind, command) for kind in KINDS for command in KINDS[kind][3]])
 def test_a_spoilt_file_is_named_with_its_line(kind, command, fault, scene, refuse):
     name, what, last, _ = KINDS[kind]
     spoil, message = ANY_JSON_LINES[fault]
@@ -95,16 +73,11 @@ def test_a_spoilt_file_is_named_with_its_line(kind, command, fault, scene, refus
 
 
 PARTICULAR = {
-    "passage twice": (
-        "corpus",
-        again,
-        "corpus.jsonl, line 6: passage id '007' again",
-    ),
+    "passage twice": ("corpus", again, "corpus.jsonl, line 6: passage id '007' again"),
     "passage without text": (
         "corpus",
         change(2, text="  ", title=""),
-        "corpus.jsonl, line 2: passage '-1234567890123456789' has no text "
-        "(expected contents, or title and text)",
+        "corpus.jsonl, line 2: passage '-1234567890123456789' has no text (expected contents, or title and text)",
     ),
     "text is a number": ("corpus", change(3, text=3), "corpus.jsonl, line 3: text is not a string"),
     "question twice": (
@@ -120,8 +93,7 @@ PARTICULAR = {
     "question without text": (
         "questions",
         change(2, drop=("question",)),
-        "questions.jsonl, line 2: question '-9223372036854775807' has no text "
-        "(expected question or title)",
+        "questions.jsonl, line 2: question '-9223372036854775807' has no text (expected question or title)",
     ),
     "language by name": (
         "questions",
@@ -131,36 +103,22 @@ PARTICULAR = {
     "answers are numbers": (
         "questions",
         change(2, answers=[1]),
-        "questions.jsonl, line 2: the answers of question '-9223372036854775807' are not a list "
-        "of strings",
+        "questions.jsonl, line 2: the answers of question '-9223372036854775807' are not a list of strings",
     ),
     "topics with three columns": (
         "questions",
         content(b"1\tone\n2\ttwo\tmore\n"),
         "questions.jsonl, line 2: 3 columns; expected an id, a tab and the question",
     ),
-    "topic without text": (
-        "questions",
-        content(b"1\tone\n2\t \n"),
-        "line 2: question '2' is empty",
-    ),
+    "topic without text": ("questions", content(b"1\tone\n2\t \n"), "line 2: question '2' is empty"),
     "topic without id": ("questions", content(b"1\tone\n\ttwo\n"), "line 2: id is empty"),
-    "topic id with a space": (
-        "questions",
-        content(b"1\tone\n2 3\ttwo\n"),
-        "line 2: id '2 3' holds white space",
-    ),
+    "topic id with a space": ("questions", content(b"1\tone\n2 3\ttwo\n"), "line 2: id '2 3' holds white space"),
     "queries for a passage that is nowhere": (
         "queries",
         change(2, docid="d4x"),
-        "queries.jsonl, line 2: passage 'd4x' is not in P; skip_unknown leaves such queries out "
-        "(--skip-unknown)",
+        "queries.jsonl, line 2: passage 'd4x' is not in P; skip_unknown leaves such queries out (--skip-unknown)",
     ),
-    "queries for a passage twice": (
-        "queries",
-        again,
-        "queries.jsonl, line 6: passage '007' has ar queries twice",
-    ),
+    "queries for a passage twice": ("queries", again, "queries.jsonl, line 6: passage '007' has ar queries twice"),
     "no generated_queries": (
         "queries",
         change(2, drop=("generated_queries",)),
@@ -215,9 +173,7 @@ def test_an_id_twice_in_a_directory_names_both_files_and_lines(scene, refuse):
     write_jsonl(scene / "C" / "b.jsonl", [{"id": "07", "contents": "x"}])  # another id
     write_jsonl(scene / "C" / "c.jsonl", [{"id": "9", "contents": "z"}, {"id": "8", "text": "y"}])
     error = refuse("encode", swap={"corpus.jsonl": "C"})
-    assert error == (
-        "C/c.jsonl, line 2: passage id '8' again (first in C/a.jsonl, line 2); ids must be unique"
-    )
+    assert error == ("C/c.jsonl, line 2: passage id '8' again (first in C/a.jsonl, line 2); ids must be unique")
 
 
 @pytest.mark.parametrize("command", ["accumulate", "filter"])
@@ -235,6 +191,4 @@ def test_a_directory_without_data_files_is_refused(scene, refuse):
     (scene / "C" / ".hidden.jsonl").write_text('{"id": "1", "contents": "x"}\n')
     (scene / "C" / "readme.txt").write_text("x")
     error = refuse("encode", swap={"corpus.jsonl": "C"})
-    assert error == (
-        "C: no file in this directory ends in .jsonl, .json, .tsv, .jsonl.gz, .json.gz, .tsv.gz"
-    )
+    assert error == ("C: no file in this directory ends in .jsonl, .json, .tsv, .jsonl.gz, .json.gz, .tsv.gz")

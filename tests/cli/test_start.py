@@ -51,9 +51,7 @@ def test_help_is_there_within_three_tenths_of_a_second():
     best = 9.0
     for _ in range(5):
         start = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-m", "xqg_pyserini", "--help"], capture_output=True, text=True
-        )
+        done = subprocess.run([sys.executable, "-m", "xqg_pyserini", "--help"], capture_output=True, text=True)
         best = min(best, time.perf_counter() - start)
         assert (done.returncode, done.stderr) == (0, "")
     assert best < 0.3
@@ -115,8 +113,7 @@ def test_threads_are_set_before_a_command_loads_numpy(arguments, expected, monke
 
 
 @pytest.mark.parametrize(
-    "line",
-    ["", "peft-unseen --data d --model m --output o", "--list", "x --only a/* --workers 2"],
+    "line", ["", "peft-unseen --data d --model m --output o", "--list", "x --only a/* --workers 2"]
 )
 def test_reproduce_says_where_the_study_is(line, refused):
     assert refused("reproduce", *line.split()) == (
@@ -149,8 +146,7 @@ def test_every_command_has_help_for_which_nothing_heavy_is_imported(name):
         (["indx"], "xqg: error: argument COMMAND: invalid choice: 'indx' (choose from "),
         (
             ["index", "--output", "x"],
-            "xqg index: error: the following arguments are required: --passages "
-            "(see xqg index --help)\n",
+            "xqg index: error: the following arguments are required: --passages (see xqg index --help)\n",
         ),
         (
             ["index", "--passages", "P", "--output", "x", "--type", "ivf"],

@@ -18,16 +18,10 @@ IDS = ["007", "-1234567890123456789", "0", "قطة", "🐈‍⬛", "a/b:c", "1e5
 
 CORPORA = {
     "contents": ('{"id": "1", "contents": "Text."}', ("1", "", "Text.", "Text.")),
-    "title and text": (
-        '{"id": "1", "title": "T", "text": "Text."}',
-        ("1", "T", "Text.", "T Text."),
-    ),
+    "title and text": ('{"id": "1", "title": "T", "text": "Text."}', ("1", "T", "Text.", "T Text.")),
     "no title": ('{"id": "1", "text": "Text."}', ("1", "", "Text.", "Text.")),
     "null title": ('{"id": "1", "title": null, "text": "x"}', ("1", "", "x", "x")),
-    "text before contents": (
-        '{"id": "1", "contents": "decoy", "title": "T", "text": "x"}',
-        ("1", "T", "x", "T x"),
-    ),
+    "text before contents": ('{"id": "1", "contents": "decoy", "title": "T", "text": "x"}', ("1", "T", "x", "T x")),
     "contents without text leave the title out": (
         '{"id": "1", "title": "decoy", "contents": "x"}',
         ("1", "", "x", "x"),
@@ -56,9 +50,7 @@ CORPORA = {
 @pytest.mark.parametrize(("content", "expected"), CORPORA.values(), ids=CORPORA)
 @pytest.mark.parametrize("ending", [b"", b"\n", b"\r\n", b"\n\n \r\n"])
 @pytest.mark.parametrize("start", [b"", BOM, BOM + b"\n\n"])
-def test_one_passage_is_read_alike_whatever_stands_around_it(
-    tmp_path, content, expected, ending, start
-):
+def test_one_passage_is_read_alike_whatever_stands_around_it(tmp_path, content, expected, ending, start):
     """Byte-order mark, Windows line ends and blank lines change nothing, gzip neither."""
     text = content.replace("\n", "\r\n") if ending.startswith(b"\r") else content
     raw = start + text.encode() + ending
@@ -133,9 +125,7 @@ def test_ids_and_text_of_every_script_pass_unchanged(tmp_path, docid):
     assert passages(tsv) == [Passage(docid, "T", text)]
     questions = write_jsonl(tmp_path / "q.jsonl", [{"id": docid, "question": text, "lang": "ar"}])
     assert data.read_questions(questions) == [Question(docid, text, "ar", ())]
-    queries = write_jsonl(
-        tmp_path / "g.jsonl", [{"docid": docid, "generated_queries": {"he": [text]}}]
-    )
+    queries = write_jsonl(tmp_path / "g.jsonl", [{"docid": docid, "generated_queries": {"he": [text]}}])
     assert generated(queries) == [(docid, {"he": (text,)})]
     run = {docid: {docid: 1.0}}
     data.write_run(tmp_path / "r.trec", run, "xqg-t")
@@ -151,25 +141,13 @@ QUESTIONS = {
         '{"id": "007", "question": "Q?", "lang": "ja", "answers": ["a", "b"], "split": "dev"}',
         Question("007", "Q?", "ja", ("a", "b")),
     ),
-    "XOR without answers": (
-        '{"id": "1", "question": "Q?", "lang": "ja"}',
-        Question("1", "Q?", "ja", ()),
-    ),
-    "answers null": (
-        '{"id": "1", "question": "Q?", "lang": "ja", "answers": null}',
-        Question("1", "Q?", "ja", ()),
-    ),
+    "XOR without answers": ('{"id": "1", "question": "Q?", "lang": "ja"}', Question("1", "Q?", "ja", ())),
+    "answers null": ('{"id": "1", "question": "Q?", "lang": "ja", "answers": null}', Question("1", "Q?", "ja", ())),
     "Pyserini JSONL": ('{"id": "1", "title": "Q?"}', Question("1", "Q?", None, ())),
     "number as id": ('{"id": 7, "title": "Q?"}', Question("7", "Q?", None, ())),
-    "question before title": (
-        '{"qid": "1", "title": "decoy", "question": "Q?"}',
-        Question("1", "Q?", None, ()),
-    ),
+    "question before title": ('{"qid": "1", "title": "decoy", "question": "Q?"}', Question("1", "Q?", None, ())),
     "Pyserini TSV": ("007\tQ  ", Question("007", "Q  ", None, ())),
-    "language": (
-        '{"_id": "1", "text": "Q?", "language": "zh-Hans"}',
-        Question("1", "Q?", "zh-Hans", ()),
-    ),
+    "language": ('{"_id": "1", "text": "Q?", "language": "zh-Hans"}', Question("1", "Q?", "zh-Hans", ())),
 }
 
 
@@ -250,8 +228,7 @@ INCOMPLETE = [
     ),
     (
         ["q-00000-of-00001.jsonl", "q-00000-of-00001.jsonl.gz"],
-        "{0}: q-00000-of-00001.jsonl and q-00000-of-00001.jsonl.gz are one shard; "
-        "remove one of them",
+        "{0}: q-00000-of-00001.jsonl and q-00000-of-00001.jsonl.gz are one shard; remove one of them",
     ),
     (
         ["q-00001-of-00002.jsonl", "q-00002-of-00002.jsonl"],
@@ -278,9 +255,7 @@ def test_shards_that_are_named_by_a_pattern_or_one_by_one_are_read_as_they_are(t
 
 @pytest.mark.parametrize("first", [0, 1, -3, 100])
 @pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [2, 0, 3, 1]])
-def test_a_run_is_ordered_by_rank_whatever_the_order_of_its_lines_and_first_rank(
-    tmp_path, first, order
-):
+def test_a_run_is_ordered_by_rank_whatever_the_order_of_its_lines_and_first_rank(tmp_path, first, order):
     lines = [
         f"q1 Q0 d9 {first} 3.5 t", f"q1 Q0 d1 {first + 1} 3.5 t", f"q1 Q0 d5 {first + 9} -1e-3 t",
         f"q2\tQ0\td1\t{first}\t7\tt",
@@ -329,10 +304,7 @@ def test_every_code_of_iso_639_1_is_known_by_name_and_script():
         (["xx"], "unknown language code 'xx': expected ISO 639-1, e.g. ar bn fi"),
         (["AR"], "unknown language code 'AR': expected ISO 639-1, e.g. ar bn fi"),
         ([""], "unknown language code '': expected ISO 639-1, e.g. ar bn fi"),
-        (
-            ["ru", "arabic"],
-            "unknown language code 'arabic' (do you mean ar?): expected ISO 639-1, e.g. ar bn fi",
-        ),
+        (["ru", "arabic"], "unknown language code 'arabic' (do you mean ar?): expected ISO 639-1, e.g. ar bn fi"),
         (["ar", "ru", "ar"], "language 'ar' is given twice"),
     ],
 )

@@ -28,37 +28,17 @@ BAD = [
     ("qrels", "\n", ": no judgement in it; expected TREC qrels"),
     ("corpus", OK_P + "\n[1]", ", line 3: expected a JSON object, found list"),
     ("corpus", OK_P + '"id"', ", line 2: expected a JSON object, found str"),
-    (
-        "corpus",
-        OK_P + '{"text": "x"}',
-        ", line 2: a record without id (expected one of id, docid, _id)",
-    ),
-    (
-        "questions",
-        '{"question": "x"}',
-        ", line 1: a record without id (expected one of id, qid, _id)",
-    ),
-    (
-        "generated",
-        OK_G + '{"generated_queries": {}}',
-        ", line 2: a record without id (expected one of docid, id, _id)",
-    ),
+    ("corpus", OK_P + '{"text": "x"}', ", line 2: a record without id (expected one of id, docid, _id)"),
+    ("questions", '{"question": "x"}', ", line 1: a record without id (expected one of id, qid, _id)"),
+    ("generated", OK_G + '{"generated_queries": {}}', ", line 2: a record without id (expected one of docid, id, _id)"),
     ("corpus", '{"id": null, "text": "x"}', ", line 1: id is missing or not a string"),
     ("corpus", '{"docid": 1.5, "text": "x"}', ", line 1: docid is missing or not a string"),
     ("corpus", '{"id": true, "text": "x"}', ", line 1: id is missing or not a string"),
     ("corpus", '{"id": ["1"], "text": "x"}', ", line 1: id is missing or not a string"),
     ("corpus", '{"id": "", "text": "x"}', ", line 1: id is empty"),
     ("corpus", "1\tx\tT\n\tx\tT", ", line 2: id is empty"),
-    (
-        "corpus",
-        '{"id": "a b", "text": "x"}',
-        ", line 1: id 'a b' holds white space, which run files cannot carry",
-    ),
-    (
-        "questions",
-        "1\tx\n\u00a02\ty",
-        ", line 2: id '\\xa02' holds white space, which run files cannot carry",
-    ),
+    ("corpus", '{"id": "a b", "text": "x"}', ", line 1: id 'a b' holds white space, which run files cannot carry"),
+    ("questions", "1\tx\n\u00a02\ty", ", line 2: id '\\xa02' holds white space, which run files cannot carry"),
     (
         "generated",
         '{"docid": "a\\n", "generated_queries": {}}',
@@ -69,20 +49,12 @@ BAD = [
         '{"id": "1", "text": " \\t"}',
         ", line 1: passage '1' has no text (expected contents, or title and text)",
     ),
-    (
-        "corpus",
-        '{"id": "1"}',
-        ", line 1: passage '1' has no text (expected contents, or title and text)",
-    ),
+    ("corpus", '{"id": "1"}', ", line 1: passage '1' has no text (expected contents, or title and text)"),
     ("corpus", '{"id": "1", "contents": ["x"]}', ", line 1: contents is not a string"),
     ("corpus", '{"id": "1", "title": 3, "text": "x"}', ", line 1: title is not a string"),
     ("corpus", "1\n", ", line 1: 1 columns; expected id, text, title"),
     ("corpus", "1\tx\tT\n2\tx\tT\tU", ", line 2: 4 columns; expected id, text, title"),
-    (
-        "corpus",
-        '{"id": "1", "text": "\\ud83d"}',
-        ", line 1: holds half a surrogate pair (\\ud800-\\udfff), not text",
-    ),
+    ("corpus", '{"id": "1", "text": "\\ud83d"}', ", line 1: holds half a surrogate pair (\\ud800-\\udfff), not text"),
     (
         "corpus",
         OK_P.encode() + b'{"id": "2", "text": "caf\xe9"}',
@@ -92,31 +64,19 @@ BAD = [
     ("questions", "q\ta\tb", ", line 1: 3 columns; expected an id, a tab and the question"),
     ("questions", "1\t \u2003", ", line 1: question '1' is empty"),
     ("questions", OK_Q + '{"id": "2", "question": ""}', ", line 2: question '2' is empty"),
-    (
-        "questions",
-        '{"id": "1", "lang": "ar"}',
-        ", line 1: question '1' has no text (expected question or title)",
-    ),
+    ("questions", '{"id": "1", "lang": "ar"}', ", line 1: question '1' has no text (expected question or title)"),
     (
         "questions",
         '{"id": "1", "question": "x", "lang": "Arabic"}',
         ", line 1: 'Arabic' is not a language code such as ar or ja",
     ),
-    (
-        "questions",
-        '{"id": "1", "question": "x", "lang": 5}',
-        ", line 1: 5 is not a language code such as ar or ja",
-    ),
+    ("questions", '{"id": "1", "question": "x", "lang": 5}', ", line 1: 5 is not a language code such as ar or ja"),
     (
         "questions",
         '{"id": "1", "question": "x", "answers": ["a", 5]}',
         ", line 1: the answers of question '1' are not a list of strings",
     ),
-    (
-        "generated",
-        "1\tx",
-        ", line 1: expected JSON Lines, found '1\\tx'",
-    ),
+    ("generated", "1\tx", ", line 1: expected JSON Lines, found '1\\tx'"),
     (
         "generated",
         '{"docid": "1", "queries": {}}',
@@ -138,30 +98,14 @@ BAD = [
         '{"docid": "1", "generated_queries": {"../x": ["x"]}}',
         ", line 1: '../x' is not a language code such as ar or ja",
     ),
-    (
-        "run",
-        "q Q0 d 1 0.5 t\nq Q0 e 2 0.5",
-        ", line 2: 5 columns; expected six: qid Q0 docid rank score tag",
-    ),
+    ("run", "q Q0 d 1 0.5 t\nq Q0 e 2 0.5", ", line 2: 5 columns; expected six: qid Q0 docid rank score tag"),
     ("run", "q Q0 d one 0.5 t", ", line 1: rank 'one' or score '0.5' is not a number"),
     ("run", "q Q0 d 1 high t", ", line 1: rank '1' or score 'high' is not a number"),
     ("run", "q Q0 d 1 nan t", ", line 1: score 'nan' is not a finite number"),
     ("run", "q Q0 d 1 -inf t", ", line 1: score '-inf' is not a finite number"),
-    (
-        "run",
-        "q Q0 d 1 0.5 t\np Q0 d 1 9 t\nq Q0 e 1 0.5 t",
-        ", line 3: rank 1 of question 'q' comes twice",
-    ),
-    (
-        "run",
-        "q Q0 d 2 0.6 t\nq Q0 e 1 0.5 t",
-        ", line 1: the score of question 'q' rises at rank 2",
-    ),
-    (
-        "run",
-        "q Q0 d 1 0.5 t\nq Q0 e 2 0.5 t\nq Q0 d 3 0.4 t",
-        ", line 3: passage 'd' comes twice for question 'q'",
-    ),
+    ("run", "q Q0 d 1 0.5 t\np Q0 d 1 9 t\nq Q0 e 1 0.5 t", ", line 3: rank 1 of question 'q' comes twice"),
+    ("run", "q Q0 d 2 0.6 t\nq Q0 e 1 0.5 t", ", line 1: the score of question 'q' rises at rank 2"),
+    ("run", "q Q0 d 1 0.5 t\nq Q0 e 2 0.5 t\nq Q0 d 3 0.4 t", ", line 3: passage 'd' comes twice for question 'q'"),
     ("qrels", "q 0 d", ", line 1: 3 columns; expected four: qid 0 docid relevance"),
     ("qrels", "q 0 d 1\nq 0 e 0.5", ", line 2: relevance '0.5' is not a whole number"),
     ("qrels", "q 0 d 1\nq 0 d 0", ", line 2: passage 'd' is judged twice for question 'q'"),
@@ -202,12 +146,9 @@ def test_a_missing_file_is_named(tmp_path, reader):
 def test_a_directory_without_a_file_to_read_is_an_error_that_lists_the_endings(tmp_path):
     put(tmp_path / "corpus.txt", OK_P)
     assert message(passages, tmp_path) == (
-        f"{tmp_path}: no file in this directory ends in "
-        ".jsonl, .json, .tsv, .jsonl.gz, .json.gz, .tsv.gz"
+        f"{tmp_path}: no file in this directory ends in .jsonl, .json, .tsv, .jsonl.gz, .json.gz, .tsv.gz"
     )
-    assert (
-        message(passages, f"{tmp_path}/*.jsonl") == f"{tmp_path}/*.jsonl: no such file or directory"
-    )
+    assert message(passages, f"{tmp_path}/*.jsonl") == f"{tmp_path}/*.jsonl: no such file or directory"
     assert message(data.read_qrels, tmp_path) == f"{tmp_path}: Is a directory"
 
 
@@ -225,9 +166,7 @@ def test_a_gzip_stream_that_ends_early_or_is_damaged_is_an_error(tmp_path, reade
     put(path, {"cut": whole[: len(whole) // 2], "flipped": flipped, "header": whole[:7]}[damage])
     text = message(READERS[reader], path)
     assert text.startswith(f"{path}, after line ")
-    assert text.endswith(
-        ": the gzip stream is damaged or ends early; make or download the file again"
-    )
+    assert text.endswith(": the gzip stream is damaged or ends early; make or download the file again")
 
 
 def test_a_question_id_that_comes_twice_is_named_with_both_places(tmp_path):

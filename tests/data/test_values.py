@@ -82,10 +82,7 @@ def test_the_given_run_is_left_as_it_is():
         ([("q", "d", np.float32("inf"))], "run: the score of 'd' for 'q' is not a finite number"),
         ({"q": {"d": "0.5"}}, "run: the score of 'd' for question 'q' is '0.5'"),
         ({"q": {"d": None}}, "run: the score of 'd' for question 'q' is None"),
-        (
-            [("q", "d", 1.0), ("p", "d", 1.0), ("q", "d", 0.5)],
-            "run: passage 'd' comes twice for question 'q'",
-        ),
+        ([("q", "d", 1.0), ("p", "d", 1.0), ("q", "d", 0.5)], "run: passage 'd' comes twice for question 'q'"),
         ({"q": [("d", 1.0)]}, "'q': expected {docid: score}, not [('d', 1.0)]"),
         ({"q": {7: 1.0}}, "id 7: expected text"),
         ({7: {"d": 1.0}}, "id 7: expected text"),
@@ -139,10 +136,7 @@ def test_qrels_of_any_kind_are_the_same(given, tmp_path):
         ({"q": {}}, "qrels: no judgement; expected {qid: {docid: relevance}} or such rows"),
         ([], "qrels: no judgement; expected {qid: {docid: relevance}} or such rows"),
         ({"q": ["d"]}, "'q': expected {docid: relevance}, not ['d']"),
-        (
-            [("q", "d", 1), ("q", "d", 0)],
-            "qrels: passage 'd' is judged twice for question 'q'",
-        ),
+        ([("q", "d", 1), ("q", "d", 0)], "qrels: passage 'd' is judged twice for question 'q'"),
     ],
 )
 def test_qrels_that_are_none_are_refused(given, expected):
@@ -152,23 +146,12 @@ def test_qrels_that_are_none_are_refused(given, expected):
 # --- questions ------------------------------------------------------------------------------------
 
 ASKED = [Question("007", "Q?", "ja", ("a", "b")), Question("-1", "R?", None, ())]
-RECORDS = [
-    {"id": "007", "question": "Q?", "lang": "ja", "answers": ["a", "b"]},
-    {"id": -1, "title": "R?"},
-]
+RECORDS = [{"id": "007", "question": "Q?", "lang": "ja", "answers": ["a", "b"]}, {"id": -1, "title": "R?"}]
 
 
 def test_questions_of_a_file_or_of_values_are_the_same(tmp_path):
     path = write_jsonl(tmp_path / "q.jsonl", RECORDS)
-    for given in (
-        path,
-        str(path),
-        ASKED,
-        iter(ASKED),
-        tuple(ASKED),
-        RECORDS,
-        [ASKED[0], RECORDS[1]],
-    ):
+    for given in (path, str(path), ASKED, iter(ASKED), tuple(ASKED), RECORDS, [ASKED[0], RECORDS[1]]):
         assert data.as_questions(given) == ASKED
     short = [Question("007", "Q?"), Question("-1", "R?")]
     pairs = [("007", "Q?"), ("-1", "R?")]
@@ -191,22 +174,10 @@ def test_a_language_is_given_to_the_values_that_name_none():
         ({"1": ""}, "questions, line 1: question '1' is empty"),
         ({"": "Q?"}, "questions, line 1: id is empty"),
         ({"a b": "Q?"}, "questions, line 1: id 'a b' holds white space, which run files cannot"),
-        (
-            [("1", "Q?"), ("1", "R?")],
-            "questions, line 2: question id '1' again (first in questions",
-        ),
-        (
-            [*ASKED, ASKED[0]],
-            "questions, line 3: question id '007' again (first in questions, line 1)",
-        ),
-        (
-            [("1", "Q?", "ar", (), 5)],
-            "questions, line 1: expected a question, a record or (id, text)",
-        ),
-        (
-            [("1", 5)],
-            "questions, line 1: expected a question, a record or (id, text), not ('1', 5)",
-        ),
+        ([("1", "Q?"), ("1", "R?")], "questions, line 2: question id '1' again (first in questions"),
+        ([*ASKED, ASKED[0]], "questions, line 3: question id '007' again (first in questions, line 1)"),
+        ([("1", "Q?", "ar", (), 5)], "questions, line 1: expected a question, a record or (id, text)"),
+        ([("1", 5)], "questions, line 1: expected a question, a record or (id, text), not ('1', 5)"),
         (["1"], "questions, line 1: expected a question, a record or (id, text), not '1'"),
         ([{"id": "1"}], "questions, line 1: question '1' has no text"),
         ([Question("1", "Q?", "Arabic")], "questions, line 1: 'Arabic' is not a language code"),

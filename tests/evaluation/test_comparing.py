@@ -12,12 +12,7 @@ from made_results import (
 )
 
 from xqg_pyserini.evaluation import significance
-from xqg_pyserini.evaluation.tables import (
-    comparison_table,
-    language_table,
-    macro_table,
-    results_tables,
-)
+from xqg_pyserini.evaluation.tables import comparison_table, language_table, macro_table, results_tables
 from xqg_pyserini.tables import LETTERS, RAISED
 
 
@@ -57,18 +52,17 @@ def test_mcnemar_by_hand_and_one_family_for_each_metric(bits):
         "bh": [3 * ab, 3 / 2 * ac, bc],
     }
     for correction, expected in corrected.items():
-        evaluation = evaluate(
-            bits, list(BITS), ["R@2kt", "R@5kt"], test="mcnemar", correction=correction
-        )
+        evaluation = evaluate(bits, list(BITS), ["R@2kt", "R@5kt"], test="mcnemar", correction=correction)
         assert [(t.metric, t.a, t.b) for t in evaluation.tests] == [
             (metric, a, b) for metric in ("R@2kt", "R@5kt") for a, b in combinations("abc", 2)
         ]
         for test in evaluation.tests:
             pair = test.a, test.b
             assert test.p == pytest.approx(by_hand[pair], rel=1e-12)
-            assert test.p_corrected == pytest.approx(
-                dict(zip(by_hand, expected, strict=True))[pair], rel=1e-12
-            ), (correction, pair)
+            assert test.p_corrected == pytest.approx(dict(zip(by_hand, expected, strict=True))[pair], rel=1e-12), (
+                correction,
+                pair,
+            )
             assert test.significant == (pair == ("a", "b"))
 
 
@@ -81,9 +75,7 @@ def test_significance_is_decided_by_the_corrected_p_at_the_level_given(bits):
         (0.0078125, "none", True),  # at the level is within it
         (0.0078, "none", False),
     ]:
-        evaluation = evaluate(
-            bits, list(BITS), ["R@2kt"], test="mcnemar", correction=correction, level=level
-        )
+        evaluation = evaluate(bits, list(BITS), ["R@2kt"], test="mcnemar", correction=correction, level=level)
         assert evaluation.tests[0].significant is expected, (level, correction)
 
 
@@ -101,14 +93,8 @@ def test_equal_runs_have_p_1_and_no_mark(bits, tmp_path):
 def test_marks_stand_at_the_better_run_and_name_the_beaten_one(bits):
     evaluation = evaluate(bits, list(BITS), ["R@2kt", "R@5kt"], test="mcnemar")
     # macro: a (16/24 + 2/4) / 2, b (8/24 + 2/4) / 2, c (10/24 + 2/4) / 2
-    rows = [
-        line.split() for line in macro_table(evaluation.scores, evaluation).text().splitlines()[2:]
-    ]
-    assert rows == [
-        ["a", "a", "58.33ᵇ", "58.33ᵇ"],
-        ["b", "b", "41.67", "41.67"],
-        ["c", "c", "45.83", "45.83"],
-    ]
+    rows = [line.split() for line in macro_table(evaluation.scores, evaluation).text().splitlines()[2:]]
+    assert rows == [["a", "a", "58.33ᵇ", "58.33ᵇ"], ["b", "b", "41.67", "41.67"], ["c", "c", "45.83", "45.83"]]
     marked = [line for line in comparison_table(evaluation).text().splitlines() if "*" in line]
     assert len(marked) == 2
     assert marked[0].split() == [

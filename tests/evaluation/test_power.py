@@ -22,9 +22,7 @@ def test_the_interval_of_two_languages_by_hand():
     """d = 1, 0 in ar and 0, 0, 3 in ru: means 1/2 and 1, variances 1/2 and 3."""
     from scipy import stats
 
-    difference = power.macro_difference(
-        [1, 0, 0, 0, 3], [0, 0, 0, 0, 0], ["ar", "ar", "ru", "ru", "ru"]
-    )
+    difference = power.macro_difference([1, 0, 0, 0, 3], [0, 0, 0, 0, 0], ["ar", "ar", "ru", "ru", "ru"])
     assert difference.mean == pytest.approx(0.75)
     v = 0.5 / 2, 3 / 3
     assert difference.error == pytest.approx(math.sqrt(sum(v)) / 2)

@@ -14,9 +14,7 @@ from xqg_pyserini.data import span_answers
 from xqg_pyserini.evaluation import r_at_kt
 from xqg_pyserini.evaluation.r_at_kt import RecallAtTokens, tokenize
 
-GOLDEN = (
-    Path(os.environ.get("XQG_SHARED", Path(__file__).parents[2] / "shared")) / "data/xor-golden"
-)
+GOLDEN = Path(os.environ.get("XQG_SHARED", Path(__file__).parents[2] / "shared")) / "data/xor-golden"
 
 # White space of every kind, quotes of every kind, what NLTK cuts at, what looks like it, scripts,
 # marks, controls, half a surrogate pair; and spaces and words, so that it looks a bit like text.
@@ -217,8 +215,7 @@ def test_mistakes_are_named():
     with pytest.raises(LookupError) as missing:
         recall.hits(["a", "b"], ["two"], [5])
     assert str(missing.value) == (
-        "passage 'b' is in the ranking but not in the corpus; "
-        "score a run with the corpus it was retrieved from"
+        "passage 'b' is in the ranking but not in the corpus; score a run with the corpus it was retrieved from"
     )
     with pytest.raises(TypeError, match="answers must be a list of strings, got the string 'two'"):
         recall.hits(["a"], "two", [5])
@@ -315,9 +312,7 @@ def test_importing_it_loads_no_tokeniser():
         "print([m for m in ('nltk', 'punkt', 'ranx', 'scipy') if m in sys.modules])"
     )
     root = Path(__file__).parents[1]
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 
@@ -329,9 +324,7 @@ def json_lines(name):
         return [json.loads(line) for line in lines]
 
 
-@pytest.mark.skipif(
-    not GOLDEN.is_dir(), reason=f"the official outcomes are not here: {GOLDEN} (set XQG_SHARED)"
-)
+@pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"the official outcomes are not here: {GOLDEN} (set XQG_SHARED)")
 def test_official_outcomes():
     passages = json_lines("passages.jsonl")
     recall = RecallAtTokens({passage["id"]: passage["contents"] for passage in passages})

@@ -27,10 +27,7 @@ def ranx_scores(qrels, rankings, metric):
     import ranx
 
     # a question without hits is a miss for ranx too if nothing relevant is retrieved
-    run = {
-        q: {d: 1.0 / i for i, d in enumerate(rankings.get(q, ["nothing"]), 1)}
-        for q in sorted(qrels)
-    }
+    run = {q: {d: 1.0 / i for i, d in enumerate(rankings.get(q, ["nothing"]), 1)} for q in sorted(qrels)}
     values = ranx.evaluate(ranx.Qrels(qrels), ranx.Run(run), metric, return_mean=False)
     return dict(zip(sorted(qrels), values.tolist(), strict=True))
 
@@ -76,9 +73,7 @@ def test_a_question_missing_from_a_run_is_a_miss_and_is_reported(small):
     assert evaluation.scores["two"]["R@2kt"].by_question["007"] == 1
     assert "run one lacks 1 of 7 questions, counted as misses" in evaluation.scores.notes
     assert not any("run two" in note for note in evaluation.scores.notes)
-    assert "Note: run one lacks 1 of 7 questions, counted as misses." in results_tables(
-        evaluation, False
-    )
+    assert "Note: run one lacks 1 of 7 questions, counted as misses." in results_tables(evaluation, False)
 
 
 def test_official_leaves_out_what_a_run_lacks(small):
@@ -115,9 +110,7 @@ def test_answers_are_looked_for_in_titles_only_when_asked(small, tmp_path):
     shutil.copy(small / "corpus.jsonl", tmp_path)
     write_run(tmp_path / "run.trec", {"q": ["d5"], "p": ["d5"]})
     plain = evaluate(tmp_path, ["run"], ["R@2kt", "R@0.001kt", "recall@10"]).scores["run"]
-    titled = evaluate(
-        tmp_path, ["run"], ["R@2kt", "R@0.001kt", "recall@10"], with_title=True
-    ).scores["run"]
+    titled = evaluate(tmp_path, ["run"], ["R@2kt", "R@0.001kt", "recall@10"], with_title=True).scores["run"]
     assert plain["R@2kt"].by_question == {"q": 0, "p": 1}
     assert plain["R@0.001kt"].by_question == {"q": 0, "p": 1}
     assert plain["recall@10"].by_question == {"p": 1.0}  # nothing is relevant for q
@@ -151,9 +144,7 @@ def test_qrels_take_the_place_of_answers(small, tmp_path):
     qrels.write_text("a1 0 d1 1\nn1 0 d1 2\na2 0 d2 0\nx 0 d1 1\n007 0 d5 1\n")
     evaluation = evaluate(small, ["one"], ["recall@10"], corpus=None, qrels=qrels)
     assert evaluation.scores["one"]["recall@10"].by_question == {"a1": 1.0, "n1": 1.0, "007": 0.0}
-    assert (
-        evaluation.scores.relevance == f"qrels {qrels} (3 of 7 questions have a relevant passage)"
-    )
+    assert evaluation.scores.relevance == f"qrels {qrels} (3 of 7 questions have a relevant passage)"
     assert "Relevance: qrels " in explanation(evaluation.scores)
 
 
@@ -267,9 +258,7 @@ def test_questions_that_the_file_lacks_are_left_out_with_a_warning(small, tmp_pa
     for name in ("corpus.jsonl", "questions.jsonl"):
         shutil.copy(small / name, tmp_path)
     write_run(tmp_path / "more.trec", {**ONE, "zz": ["d1"], "yy": ["d2"]})
-    with pytest.warns(
-        XqgWarning, match="^run more has 2 questions that the questions file does not; left out$"
-    ):
+    with pytest.warns(XqgWarning, match="^run more has 2 questions that the questions file does not; left out$"):
         more = evaluate(tmp_path, ["more"], ["R@2kt", "mrr"])
     plain = evaluate(small, ["one"], ["R@2kt", "mrr"])
     for metric in ("R@2kt", "mrr"):
@@ -328,16 +317,14 @@ def test_two_runs_of_one_name_are_refused(small, tmp_path):
         (
             ["mrr"],
             {"corpus": None},
-            "relevance derived from the answers needs the passages' texts: give the corpus, or "
-            "qrels",
+            "relevance derived from the answers needs the passages' texts: give the corpus, or qrels",
         ),
         (["R@2kt", "R@2kt"], {}, "give each metric once, and at least one"),
         ([], {}, "give each metric once, and at least one"),
         (
             ["R@2kt", "mrr"],
             {"test": "mcnemar"},
-            "mcnemar takes measures of hit or miss (R@kt, hit_rate@k), not mrr; "
-            "choose student or fisher",
+            "mcnemar takes measures of hit or miss (R@kt, hit_rate@k), not mrr; choose student or fisher",
         ),
         (["R@2kt"], {"level": 0}, "level 0; expected a number between 0 and 1"),
         (["R@2kt"], {"level": math.nan}, "level nan; expected a number between 0 and 1"),
@@ -370,10 +357,7 @@ def test_questions_of_which_none_has_an_answer_are_refused(small, tmp_path, metr
     shutil.copy(small / "corpus.jsonl", tmp_path)
     shutil.copy(small / "one.trec", tmp_path)
     write_jsonl(tmp_path / "questions.jsonl", [QUESTIONS[2], QUESTIONS[6]])
-    with (
-        pytest.warns(XqgWarning, match="run one has 4 questions"),
-        pytest.raises(UserError) as refusal,
-    ):
+    with pytest.warns(XqgWarning, match="run one has 4 questions"), pytest.raises(UserError) as refusal:
         evaluate(tmp_path, ["one"], [metric])
     assert str(refusal.value) == (
         "no question has an answer to look for (answers, other than yes and no): "
@@ -400,9 +384,7 @@ def test_a_passage_that_the_corpus_holds_twice_is_refused(small, tmp_path):
     write_jsonl(tmp_path / "corpus.jsonl", [*CORPUS, {"id": "d2", "text": "other"}])
     with pytest.raises(UserError) as refusal:
         evaluate(tmp_path, ["one"], ["R@2kt"])
-    assert str(refusal.value) == (
-        f"{tmp_path / 'corpus.jsonl'}, line 6: passage id 'd2' again; ids must be unique"
-    )
+    assert str(refusal.value) == (f"{tmp_path / 'corpus.jsonl'}, line 6: passage id 'd2' again; ids must be unique")
 
 
 def test_relevant_passages_that_no_run_retrieved_are_counted_and_no_more_than_matter(tmp_path):

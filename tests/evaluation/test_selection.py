@@ -28,9 +28,7 @@ def test_folds_divide_no_group_and_spread_the_languages():
     assert sorted(list(folds.values()).count(f) for f in range(5)) == [12] * 5
     alone = selection.deal({qid: qid for qid in languages}, languages, 4)
     for language in ("ar", "ru"):
-        sizes = [
-            sum(alone[q] == f for q in languages if languages[q] == language) for f in range(4)
-        ]
+        sizes = [sum(alone[q] == f for q in languages if languages[q] == language) for f in range(4)]
         assert sorted(sizes) == [7, 7, 8, 8]
     assert alone == selection.deal({qid: qid for qid in languages}, languages, 4)
     assert alone != selection.deal({qid: qid for qid in languages}, languages, 4, seed=1)
@@ -59,10 +57,7 @@ def test_a_run_is_chosen_by_the_other_folds_and_scores_on_its_own():
 def test_a_run_is_chosen_for_each_language_by_its_own_questions():
     languages = {"a1": "ar", "a2": "ar", "r1": "ru", "r2": "ru"}
     folds = {"a1": 0, "a2": 1, "r1": 0, "r2": 1}
-    scores = {
-        "for ar": {"a1": 1, "a2": 1, "r1": 0, "r2": 0},
-        "for ru": {"a1": 0, "a2": 0, "r1": 1, "r2": 1},
-    }
+    scores = {"for ar": {"a1": 1, "a2": 1, "r1": 0, "r2": 0}, "for ru": {"a1": 0, "a2": 0, "r1": 1, "r2": 1}}
     choices = selection.choose(scores, languages, folds, per_language=True)
     assert choices == [(f, l, f"for {l}") for f in (0, 1) for l in ("ar", "ru")]
     assert set(selection.held_out(scores, languages, folds, choices).values()) == {1}

@@ -101,8 +101,7 @@ def test_mcnemar_takes_bools_and_refuses_grades():
     with pytest.raises(ValueError) as graded:
         mcnemar([1, 0, 0.5], [1, 0, 1])
     assert str(graded.value) == (
-        "McNemar's test compares hits and misses, 1 or 0, but a score is 0.5; "
-        "use student or fisher for graded measures"
+        "McNemar's test compares hits and misses, 1 or 0, but a score is 0.5; use student or fisher for graded measures"
     )
 
 
@@ -168,10 +167,7 @@ def test_fisher_counts_every_draw_of_every_chunk(monkeypatch):
 
 @pytest.mark.parametrize(
     ("groups", "draws", "message"),
-    [
-        ("aa", 10, "3 scores, but 2 groups; give one a question"),
-        ("aaa", 0, "draws must be at least 1, got 0"),
-    ],
+    [("aa", 10, "3 scores, but 2 groups; give one a question"), ("aaa", 0, "draws must be at least 1, got 0")],
 )
 def test_fisher_refuses(groups, draws, message):
     with pytest.raises(ValueError, match=message):
@@ -223,9 +219,7 @@ def test_correct_leaves_its_input_alone_and_refuses():
     for method in ("none", "bonferroni", "holm", "bh"):
         correct(given, method)[:] = 7
     assert given.tolist() == [0.9, 0.1]
-    with pytest.raises(
-        ValueError, match="unknown correction 'fdr'; there are none, bonferroni, holm, bh"
-    ):
+    with pytest.raises(ValueError, match="unknown correction 'fdr'; there are none, bonferroni, holm, bh"):
         correct(given, "fdr")
     for wrong in ([-0.1], [1.1], [float("nan")], [[0.1]]):
         with pytest.raises(ValueError, match="p-values must"):

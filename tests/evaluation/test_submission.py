@@ -35,10 +35,7 @@ WRITTEN = [  # questions in the order of their file, texts by rank
     {"id": "-9223372036854775807", "lang": "ru", "ctxs": ["It flows north."]},
     {"id": "007", "lang": "ar", "ctxs": ["Volga is\nlong.", "27 days"]},
 ]
-SHORT = (
-    "{} of {} questions have fewer than 5000 tokens of text; "
-    "R@5kt looks at as many (search with more --hits)"
-)
+SHORT = "{} of {} questions have fewer than 5000 tokens of text; R@5kt looks at as many (search with more --hits)"
 
 
 @pytest.fixture
@@ -69,9 +66,7 @@ def check(folder, entries, corpus=None, questions="questions.jsonl"):
     (folder / "file.json").write_text(text, encoding="utf-8")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", XqgWarning)
-        summary = check_submission(
-            folder / "file.json", read_questions(folder / questions), corpus and folder / corpus
-        )
+        summary = check_submission(folder / "file.json", read_questions(folder / questions), corpus and folder / corpus)
     return summary, [str(warning.message) for warning in caught]
 
 
@@ -193,10 +188,7 @@ def changed(place, **values):
         ([], ': expected a list of {"id", "lang", "ctxs"}'),
         ({"q2": ["text"]}, ': expected a list of {"id", "lang", "ctxs"}'),
         ([*WRITTEN[:2], "007"], ", entry 3: expected an object with id, lang and ctxs"),
-        (
-            [WRITTEN[0], {"id": "007", "lang": "ar"}],
-            ", entry 2: expected an object with id, lang and ctxs",
-        ),
+        ([WRITTEN[0], {"id": "007", "lang": "ar"}], ", entry 2: expected an object with id, lang and ctxs"),
         (changed(1, id="q9"), ", entry 2: 'q9' is not an id of the questions file"),
         (changed(2, id=7), ", entry 3: 7 is not an id of the questions file"),
         (changed(2, id="7"), ", entry 3: '7' is not an id of the questions file"),
@@ -220,16 +212,14 @@ def test_the_first_thing_wrong_is_named_with_its_place(folder, entries, message)
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["Not of this corpus.", "It flows north", " It flows north.", "not this", "Volga is long.", ""],
+    "text", ["Not of this corpus.", "It flows north", " It flows north.", "not this", "Volga is long.", ""]
 )
 def test_a_text_that_is_no_passage_is_named_by_its_question(folder, text):
     entries = changed(1, ctxs=["It flows north.", text])
     with pytest.raises(UserError) as refusal:
         check(folder, entries, "corpus.jsonl")
     assert str(refusal.value) == (
-        f"{folder / 'file.json'}: a text of question '-9223372036854775807' is no passage of "
-        f"{folder / 'corpus.jsonl'}"
+        f"{folder / 'file.json'}: a text of question '-9223372036854775807' is no passage of {folder / 'corpus.jsonl'}"
     )
     check(folder, entries)  # without a corpus nobody can tell
 
@@ -291,10 +281,7 @@ def test_the_command_refuses_half_a_request(folder, refused):
     for arguments, message in [
         ([], "give --run (or --check FILE to validate one)"),
         (["--run", run], "give --corpus (or --check FILE to validate one)"),
-        (
-            ["--run", run, "--corpus", folder / "corpus.jsonl"],
-            "give --output (or --check FILE to validate one)",
-        ),
+        (["--run", run, "--corpus", folder / "corpus.jsonl"], "give --output (or --check FILE to validate one)"),
         (["--check", out, "--run", run], "--run writes a file; --check reads one"),
         (["--check", out], f"{out}: No such file or directory"),
     ]:

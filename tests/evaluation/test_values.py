@@ -22,10 +22,7 @@ METRICS = ["R@0.005kt", "recall@10"]
 
 
 def run(rankings):
-    return {
-        qid: {docid: -float(i) for i, docid in enumerate(docids)}
-        for qid, docids in rankings.items()
-    }
+    return {qid: {docid: -float(i) for i, docid in enumerate(docids)} for qid, docids in rankings.items()}
 
 
 def rows(rankings):
@@ -117,9 +114,7 @@ def test_scores_are_numbers_a_table_and_a_frame(from_files):
     means = table.groupby(["run", "metric", "language"])["value"].mean()
     assert 100 * means["one", "R@0.005kt", "ar"] == one.by_language["ar"].score
     chosen = table[(table.run == "two") & (table.metric == "R@0.005kt")]
-    assert dict(zip(chosen.question, chosen.value, strict=True)) == (
-        from_files["two"]["R@0.005kt"].by_question
-    )
+    assert dict(zip(chosen.question, chosen.value, strict=True)) == (from_files["two"]["R@0.005kt"].by_question)
 
 
 def test_comparisons_are_values_and_a_table(bits):
@@ -175,16 +170,11 @@ def test_ir_measures_takes_r_at_kt_beside_its_own(small):
     )["run"]["ndcg@10"].by_question  # fmt: skip
     assert found[ir_measures.nDCG @ 10] == pytest.approx(sum(ndcg.values()) / 2)
     assert [str(one) for one in wanted] == ["R@0.005kt", "R@0.01kt", "nDCG@10"]
-    by_query = {
-        metric.query_id: metric.value
-        for metric in ir_measures.iter_calc([measure @ 10], qrels, run(ONE))
-    }
+    by_query = {metric.query_id: metric.value for metric in ir_measures.iter_calc([measure @ 10], qrels, run(ONE))}
     assert by_query.pop("n1") != by_query.get("n1")  # NaN: judged, but without an answer
     assert by_query == {"a1": 1, "a2": 1, "a3": 0, "007": 0, "f1": 1}
     frame_of_it = frame(ONE)
-    again = ir_measures.calc_aggregate(
-        [RAtKt(QUESTIONS, TEXTS) @ 10, ir_measures.nDCG @ 10], qrels, frame_of_it
-    )
+    again = ir_measures.calc_aggregate([RAtKt(QUESTIONS, TEXTS) @ 10, ir_measures.nDCG @ 10], qrels, frame_of_it)
     assert again[measure @ 10] == 0.75
 
 
@@ -197,6 +187,5 @@ def test_without_ir_measures_its_extra_is_named():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == (
-        "UserError the package ir_measures is not installed: run pip install "
-        "'xqg_pyserini[ir_measures]'\n"
+        "UserError the package ir_measures is not installed: run pip install 'xqg_pyserini[ir_measures]'\n"
     )

@@ -26,49 +26,25 @@ COUNTS = {"ar": i32([3, 0, 0]), "ru": i32([1, 2, 0])}
 # (fusion, languages, rows by hand)
 BY_HAND = {
     # E + S, with α = ½: half of the total; the third row is not halved
-    "sum of all": (
-        Fusion("sum", alpha=0.5),
-        ("ar", "ru"),
-        [[6, 4, 8], [2, 6, 0], [12, 4, 0]],
-    ),
+    "sum of all": (Fusion("sum", alpha=0.5), ("ar", "ru"), [[6, 4, 8], [2, 6, 0], [12, 4, 0]]),
     "sum of one": (Fusion("sum", alpha=0.5), ("ru",), [[2, 2, 8], [2, 6, 0], [12, 4, 0]]),
-    "sum of one that few have": (
-        Fusion("sum", alpha=0.25),
-        ("ar",),
-        [[5, 1, 6], [0, 8, -4], [12, 4, 0]],
-    ),
+    "sum of one that few have": (Fusion("sum", alpha=0.25), ("ar",), [[5, 1, 6], [0, 8, -4], [12, 4, 0]]),
     # pooled: (8, 8, 8) / 4 = (2, 2, 2), where the mean of the languages' means is (4/3, 8/3, 4)
     "mean of all": (Fusion("mean", beta=0.5), ("ar", "ru"), [[3, 1, 5], [1, 5, -1], [12, 4, 0]]),
     "mean of one": (Fusion("mean", beta=0.25), ("ru",), [[3, 1, 8], [0.5, 6.5, -2.5], [12, 4, 0]]),
     # ¼ · (4, 0, 8) + ¾ · (8, 4, 0) / 3
-    "mean of one that few have": (
-        Fusion("mean", beta=0.75),
-        ("ar",),
-        [[3, 1, 2], [0, 8, -4], [12, 4, 0]],
-    ),
+    "mean of one that few have": (Fusion("mean", beta=0.75), ("ar",), [[3, 1, 2], [0, 8, -4], [12, 4, 0]]),
     "no weight for the queries, sum": (Fusion("sum", alpha=0), ("ar", "ru"), E.tolist()),
     "no weight for the queries, mean": (Fusion("mean", beta=0), ("ar", "ru"), E.tolist()),
-    "queries alone, sum": (
-        Fusion("sum", alpha=1),
-        ("ar", "ru"),
-        [[8, 8, 8], [4, 4, 4], [12, 4, 0]],
-    ),
-    "queries alone, mean": (
-        Fusion("mean", beta=1),
-        ("ar", "ru"),
-        [[2, 2, 2], [2, 2, 2], [12, 4, 0]],
-    ),
+    "queries alone, sum": (Fusion("sum", alpha=1), ("ar", "ru"), [[8, 8, 8], [4, 4, 4], [12, 4, 0]]),
+    "queries alone, mean": (Fusion("mean", beta=1), ("ar", "ru"), [[2, 2, 2], [2, 2, 2], [12, 4, 0]]),
     "no language": (Fusion("mean", beta=0.5), (), E.tolist()),
 }
 
 
 def run(fusion, languages, centers=None, rows=slice(None)):
     return augment(
-        fusion,
-        E[rows],
-        {l: SUMS[l][rows] for l in languages},
-        {l: COUNTS[l][rows] for l in languages},
-        centers,
+        fusion, E[rows], {l: SUMS[l][rows] for l in languages}, {l: COUNTS[l][rows] for l in languages}, centers
     )
 
 
@@ -201,9 +177,7 @@ def test_rows_do_not_see_each_other_and_languages_have_no_order(fusion):
     whole = run(fusion, ("ar", "ru"), CENTERS)
     assert run(fusion, ("ru", "ar"), CENTERS).tolist() == whole.tolist()
     for order in permutations(range(3)):
-        assert (
-            run(fusion, ("ar", "ru"), CENTERS, list(order)).tolist() == whole[list(order)].tolist()
-        )
+        assert run(fusion, ("ar", "ru"), CENTERS, list(order)).tolist() == whole[list(order)].tolist()
     parts = [run(fusion, ("ar", "ru"), CENTERS, slice(i, i + 1))[0] for i in range(3)]
     assert np.array(parts).tolist() == whole.tolist()
 
@@ -224,9 +198,7 @@ def test_for_equal_counts_the_sum_points_where_the_mean_with_beta_points(alpha, 
 
 
 def test_with_35_queries_and_the_published_alpha_the_queries_hold_26_percent():
-    out = augment(
-        Fusion("sum", alpha=0.01), f32([[1, 0]]), {"ar": f32([[0, 35]])}, {"ar": i32([35])}
-    )
+    out = augment(Fusion("sum", alpha=0.01), f32([[1, 0]]), {"ar": f32([[0, 35]])}, {"ar": i32([35])})
     assert out[0, 1] / out.sum() == pytest.approx(0.261, abs=5e-4)
 
 
@@ -266,10 +238,7 @@ def test_fusions_with_other_settings_differ():
         ({"form": "max", "alpha": 0.1}, "fusion 'max': expected sum or mean"),
         ({"form": "sum"}, "alpha is None; expected a number from 0 to 1"),
         ({"form": "mean"}, "beta is None; expected a number from 0 to 1"),
-        (
-            {"form": "sum", "beta": 0.3},
-            "the sum takes alpha only (alpha implies the sum, beta the mean)",
-        ),
+        ({"form": "sum", "beta": 0.3}, "the sum takes alpha only (alpha implies the sum, beta the mean)"),
         (
             {"form": "mean", "alpha": 0.3, "beta": 0.3},
             "the mean takes beta only (alpha implies the sum, beta the mean)",

@@ -53,10 +53,7 @@ def test_lengths_and_the_mean_s_share(passages):
 
 
 def test_the_share_of_the_mean_lies_between_nothing_and_all(tmp_path):
-    for name, vectors, share in (
-        ("opposite", [[1.0, 0], [-1, 0]], 0),
-        ("equal", [[0.0, 3], [0, 3]], 1),
-    ):
+    for name, vectors, share in (("opposite", [[1.0, 0], [-1, 0]], 0), ("equal", [[0.0, 3], [0, 3]], 1)):
         some = write_passages(tmp_path / name, ["a", "b"], np.array(vectors, dtype=np.float32))
         assert examine_stores(some).share == pytest.approx(share)
 
@@ -165,9 +162,7 @@ def words(tmp_path, vectors, counts=None, normalized=False):
     passages = write_passages(tmp_path / "P", ids, vectors, normalize=normalized)
     queries = None
     if counts is not None:
-        queries = write_sums(
-            tmp_path / "Q", ids, {"ar": vectors}, {"ar": counts}, normalize=normalized
-        )
+        queries = write_sums(tmp_path / "Q", ids, {"ar": vectors}, {"ar": counts}, normalize=normalized)
     return advice(examine_stores(passages, queries))
 
 
@@ -182,10 +177,7 @@ def test_unequal_counts_speak_against_a_sum(tmp_path):
 def test_equal_counts_make_a_sum_fair(tmp_path):
     said = words(tmp_path, [[1.0, 0], [0, 1]], [35, 35])
     # docs/method.md: 0.26 for the published 35 queries
-    assert (
-        "every passage has 35 queries: a sum is fair, and α = 0.01 weighs them as β = 0.26 does"
-        in said
-    )
+    assert "every passage has 35 queries: a sum is fair, and α = 0.01 weighs them as β = 0.26 does" in said
 
 
 def test_passages_without_queries_are_counted(tmp_path):
@@ -329,9 +321,7 @@ def test_the_command_prints_numbers_and_words(task, xqg):
     assert set(value["languages"]["ar"]["plain"]) == {
         "own", "others", "gap", "deviations", "first",
     }  # fmt: skip
-    assert [f"→ {sentence}." in printed for sentence in value["advice"]] == [True] * len(
-        value["advice"]
-    )
+    assert [f"→ {sentence}." in printed for sentence in value["advice"]] == [True] * len(value["advice"])
 
 
 def test_passages_alone_have_no_table_of_languages(passages):

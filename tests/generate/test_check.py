@@ -54,8 +54,7 @@ def test_a_check_s_report_for_people(corpus, records, tmp_path):
     assert lines[0] == f"{records}: 4 records, 3 passages"
     table = [line.split() for line in lines[2:7]]
     assert " ".join(table[0]) == (
-        "language passages of corpus queries min mean max "
-        "blank script copies length duplicates under 2"
+        "language passages of corpus queries min mean max blank script copies length duplicates under 2"
     )
     assert " ".join(table[3]) == "fi 2 50.0% 5 0 1.67 4 0 0 2 1 1 3"
     assert lines[8:] == [
@@ -79,9 +78,7 @@ def test_what_makes_query_files_useless_is_an_error(corpus, tmp_path):
     assert message(check_queries, path, corpus) == expected
     path.write_text('{"docid": "1"}\n')
     assert message(check_queries, path).startswith(f"{path}, line 1: passage '1' has no generated_")
-    assert message(check_queries, path, num_queries=0) == (
-        "0 queries a passage; expected 1 or more"
-    )
+    assert message(check_queries, path, num_queries=0) == ("0 queries a passage; expected 1 or more")
     write_jsonl(tmp_path / "twice.jsonl", [CORPUS[0], CORPUS[0]])
     assert message(check_queries, path, tmp_path / "twice.jsonl").startswith(
         f"{tmp_path / 'twice.jsonl'}, line 2: passage id '007' again"

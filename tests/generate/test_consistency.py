@@ -8,13 +8,7 @@ from conftest import message
 from made_stores import f32, write_passages
 
 from xqg_pyserini.generate import consistency
-from xqg_pyserini.generate.consistency import (
-    QUANTILE,
-    WITHIN,
-    ScoreFiles,
-    better_passages,
-    own_scores,
-)
+from xqg_pyserini.generate.consistency import QUANTILE, WITHIN, ScoreFiles, better_passages, own_scores
 from xqg_pyserini.stores import VectorStore, store
 
 

@@ -7,16 +7,7 @@ import warnings
 
 import pytest
 from conftest import message, write_jsonl
-from made_queries import (  # noqa: F401 (fixtures)
-    RECORDS,
-    SCORED,
-    axes,
-    corpus,
-    filtered,
-    queries_of,
-    records,
-    scored,
-)
+from made_queries import RECORDS, SCORED, axes, corpus, filtered, queries_of, records, scored  # noqa: F401 (fixtures)
 from made_stores import FakeEncoder, engine, fake, files  # noqa: F401 (fixtures)
 
 from xqg_pyserini.cli.filter import filter_text
@@ -107,13 +98,8 @@ def test_a_check_and_a_filter_count_alike(corpus, records, tmp_path):
         assert counts["kept"] == counts["queries"] - sum(found.dropped.values())
 
 
-def test_a_passage_in_several_records_is_warned_of_where_duplicates_are_looked_for(
-    records, tmp_path
-):
-    text = (
-        "1 records continue a passage of an earlier one; duplicates were looked for within each "
-        "record only"
-    )
+def test_a_passage_in_several_records_is_warned_of_where_duplicates_are_looked_for(records, tmp_path):
+    text = "1 records continue a passage of an earlier one; duplicates were looked for within each record only"
     with pytest.warns(XqgWarning) as caught:
         filtered(records, tmp_path / "out", TextRules(("duplicates",)))
     assert [str(warning.message) for warning in caught] == [text]
@@ -137,10 +123,7 @@ def test_an_older_output_is_replaced_on_demand_alone(records, tmp_path):
     filtered(records, tmp_path / "out", TextRules(("length",)))
     (tmp_path / "out" / "decoy").write_text("x")
     text = message(filtered, records, tmp_path / "out", TextRules(("script",)))
-    assert text == (
-        f"{tmp_path / 'out'}: the folder already holds something; "
-        "give another name, or overwrite it"
-    )
+    assert text == (f"{tmp_path / 'out'}: the folder already holds something; give another name, or overwrite it")
     filtered(records, tmp_path / "out", TextRules(("script",)), overwrite=True)
     assert set(files(tmp_path / "out")) == {"queries.jsonl", "meta.json"}
 
@@ -152,12 +135,7 @@ def test_the_report_for_people_has_every_rule_and_their_sum(corpus, records, tmp
     assert lines[0] == "out: 3 of 10 queries kept, 4 records"
     table = [" ".join(line.split()) for line in lines[2:]]
     assert table[0] == "language queries blank script copies length duplicates kept"
-    assert table[2:] == [
-        "ar 4 2 1 0 0 0 1",
-        "fi 5 0 0 2 1 1 1",
-        "ru 1 0 0 0 0 0 1",
-        "all 10 2 1 2 1 1 3",
-    ]
+    assert table[2:] == ["ar 4 2 1 0 0 0 1", "fi 5 0 0 2 1 1 1", "ru 1 0 0 0 0 0 1", "all 10 2 1 2 1 1 3"]
 
 
 # --- filtering by consistency ---------------------------------------------------------------------
@@ -177,9 +155,7 @@ def test_queries_below_the_quantile_of_their_language_are_dropped(axes, scored, 
     meta = json.loads((tmp_path / "out" / "meta.json").read_text())
     assert (meta["min_quantile"], meta["within"]) == (0.4, None)
     assert meta["encoder"] == VectorStore(axes).meta["encoder"]
-    assert meta["passages"] == {
-        key: VectorStore(axes).meta[key] for key in ("ids_sha256", "vectors_sha256")
-    }
+    assert meta["passages"] == {key: VectorStore(axes).meta[key] for key in ("ids_sha256", "vectors_sha256")}
     assert meta["report"]["thresholds"] == report.thresholds
     assert all(text.startswith("q: ") for text in FakeEncoder.seen)
     lines = filter_text(report, "out").splitlines()
@@ -249,9 +225,9 @@ def test_passages_that_are_not_there_are_refused_or_dropped(axes, scored, tmp_pa
     corpus = write_jsonl(tmp_path / "corpus.jsonl", [{"id": i, "text": "x"} for i in "acd"])
     rules = TextRules(("copies",))
     for some in ({}, options):
-        assert message(
-            filtered, scored, tmp_path / "out2", rules, corpus=corpus, **some
-        ).startswith(f"{scored}, line 2: passage 'b' is not in {corpus}; skip_unknown leaves")
+        assert message(filtered, scored, tmp_path / "out2", rules, corpus=corpus, **some).startswith(
+            f"{scored}, line 2: passage 'b' is not in {corpus}; skip_unknown leaves"
+        )
     write_jsonl(path, [strange])
     assert (
         message(filtered, path, tmp_path / "out2", **options, skip_unknown=True)
@@ -287,9 +263,7 @@ def test_a_task_that_makes_no_sense_is_refused(axes, scored, tmp_path):
             f"min_quantile is {share}; expected a number, above 0, below 1"
         )
     assert text(passages=axes, within=0) == "within is 0; expected a whole number, 1 or more"
-    assert text(TextRules(("copies",))) == (
-        "the rule 'copies' needs the passages' texts: give the corpus"
-    )
+    assert text(TextRules(("copies",))) == ("the rule 'copies' needs the passages' texts: give the corpus")
     assert text(TextRules(("script",)), corpus=scored) == (
         "the corpus serves the rule 'copies' alone; give that, or leave it out"
     )

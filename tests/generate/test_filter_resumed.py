@@ -81,9 +81,7 @@ def killed(at, call) -> bool:
 
 
 @pytest.mark.parametrize("consistent", [True, False], ids=["consistency", "text rules alone"])
-def test_a_filter_that_is_killed_anywhere_ends_in_the_same_bytes(
-    axes, sharded, tmp_path, consistent
-):
+def test_a_filter_that_is_killed_anywhere_ends_in_the_same_bytes(axes, sharded, tmp_path, consistent):
     options = dict(corpus=tmp_path / "corpus.jsonl")
     if consistent:
         options |= dict(passages=axes, min_quantile=0.4, within=2)

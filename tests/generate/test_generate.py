@@ -87,9 +87,7 @@ def chi_square(counts, probabilities):
 def test_tokens_are_drawn_by_the_softmax_of_their_logits(temperature):
     logits, tokens = np.array([2.0, 1.0, 0.0, -1.0]), np.array([40, 7, 0, 12])
     keys = sample_keys(5, "passage", "fi", 20000)
-    drawn = choose_tokens(
-        np.tile(logits, (20000, 1)), np.tile(tokens, (20000, 1)), keys, 2, temperature
-    )
+    drawn = choose_tokens(np.tile(logits, (20000, 1)), np.tile(tokens, (20000, 1)), keys, 2, temperature)
     p = np.exp(logits / temperature)
     counts = [int((drawn == t).sum()) for t in tokens]
     assert sum(counts) == 20000
@@ -112,9 +110,7 @@ def test_the_published_prompt():
     assert prompt.fill(untitled, "te") == (
         "Generate a Telugu question for this passage: The {river} flows {title} north."
     )
-    assert prompt.fill(NILE, "fi", "Cut.") == (
-        "Generate a Finnish question for this passage: Nile Cut."
-    )
+    assert prompt.fill(NILE, "fi", "Cut.") == ("Generate a Finnish question for this passage: Nile Cut.")
 
 
 def test_a_prompt_of_the_user_s(tmp_path):
@@ -209,8 +205,7 @@ def forced(made, prompt_tokens, start, written):
             ids = torch.tensor([prompt_tokens + written])
             return made.model(input_ids=ids).logits[0, len(prompt_tokens) - 1 : -1]
         output = made.model(
-            input_ids=torch.tensor([prompt_tokens]),
-            decoder_input_ids=torch.tensor([start + written[:-1]]),
+            input_ids=torch.tensor([prompt_tokens]), decoder_input_ids=torch.tensor([start + written[:-1]])
         )
         return output.logits[0, len(start) - 1 :]
 
@@ -267,10 +262,7 @@ def test_first_tokens_are_distributed_as_the_model_says(models):
 
 
 def test_all_tokens_can_be_drawn_without_top_k(models):
-    few, many = (
-        generator(models("mt5"), languages=["fi"], num_queries=300, max_new_tokens=1, top_k=k)
-        for k in (3, 0)
-    )
+    few, many = (generator(models("mt5"), languages=["fi"], num_queries=300, max_new_tokens=1, top_k=k) for k in (3, 0))
     drawn = [{q[0] for _, rows in decoded(g, [NILE]) for q in rows} for g in (few, many)]
     assert len(drawn[0]) == 3 < len(drawn[1])
 
@@ -430,16 +422,13 @@ def test_settings_that_are_off(options, why, models):
 def test_a_model_that_writes_nothing_is_refused(models):
     text = message(generator, models("bert"))
     assert text.endswith(
-        "is no generator (BertModel): expected an encoder-decoder such as mT5, or a causal "
-        "language model"
+        "is no generator (BertModel): expected an encoder-decoder such as mT5, or a causal language model"
     )
 
 
 def test_more_tokens_than_the_model_has_positions_are_refused(models):
     text = message(generator, models("gpt2"), max_input_tokens=1000, max_new_tokens=25)
-    assert text.endswith(
-        "has 1024 positions; max_input_tokens 1000 and max_new_tokens 25 take 1025: choose less"
-    )
+    assert text.endswith("has 1024 positions; max_input_tokens 1000 and max_new_tokens 25 take 1025: choose less")
     text = message(generator, models("nllb"), max_input_tokens=513)
     assert text.endswith("513 and max_new_tokens 10 take 513: choose less")
     # two tokens are given to begin with: end of text, and the language's
@@ -471,8 +460,7 @@ def test_a_title_that_fills_the_prompt_is_left_out(models, monkeypatch):
     made.generate([Passage("long", "word " * 100, "The Nile flows north.")])
     texts = [made.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in seen]
     assert sorted(texts) == [
-        f"Generate a {name} question for this passage: The Nile flows north."
-        for name in ("Arabic", "Finnish")
+        f"Generate a {name} question for this passage: The Nile flows north." for name in ("Arabic", "Finnish")
     ]
 
 

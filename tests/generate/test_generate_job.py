@@ -13,18 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import message
-from made_jobs import (  # noqa: F401 - fixtures
-    NUMBER,
-    contents,
-    place,
-    records,
-    refused,
-    run_xqg,
-    shards,
-    small,
-    words,
-    xqg,
-)
+from made_jobs import NUMBER, contents, place, records, refused, run_xqg, shards, small, words, xqg  # noqa: F401 - fixtures
 
 from xqg_pyserini.data import read_corpus, read_generated
 from xqg_pyserini.generate.base import load_generator
@@ -92,14 +81,10 @@ def test_shards_cover_the_corpus_once_and_differ_by_one_at_most(passages, number
 def test_names_of_shards_sort_in_their_order():
     assert Shards(9, 8).name(7) == "queries-00007-of-00008.jsonl.gz"
     many = Shards(10**6, 123456)
-    assert sorted(map(many.name, range(0, 123456, 999))) == list(
-        map(many.name, range(0, 123456, 999))
-    )
+    assert sorted(map(many.name, range(0, 123456, 999))) == list(map(many.name, range(0, 123456, 999)))
 
 
-@pytest.mark.parametrize(
-    ("passages", "number"), [(1, 1), (64, 1), (65, 2), (240, 4), (18_000_000, 4096)]
-)
+@pytest.mark.parametrize(("passages", "number"), [(1, 1), (64, 1), (65, 2), (240, 4), (18_000_000, 4096)])
 def test_shards_by_default(passages, number):
     assert default_shards(passages) == number
 
@@ -280,9 +265,7 @@ def test_out_of_memory_says_what_to_do(place):
     command = [sys.executable, "-c", OUT_OF_MEMORY, *map(str, words("memory"))]
     done = subprocess.run(command, cwd=place, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == (
-        "xqg generate: error: out of memory; use smaller batches (--batch-size)\n"
-    )
+    assert done.stderr == ("xqg generate: error: out of memory; use smaller batches (--batch-size)\n")
 
 
 OUT_OF_MEMORY = """
@@ -346,9 +329,7 @@ def test_an_estimate_writes_nothing_and_counts_what_is_left(place, xqg, tmp_path
 def test_cut_passages_are_reported(place, run_xqg):
     done = run_xqg(*words("cut"), "--max-input-tokens", 40, cwd=place)
     assert done.returncode == 0
-    assert done.stderr == (
-        "xqg generate: warning: 20 passages were cut to fit --max-input-tokens 40\n"
-    )
+    assert done.stderr == ("xqg generate: warning: 20 passages were cut to fit --max-input-tokens 40\n")
 
 
 def test_one_worker_a_gpu(monkeypatch):

@@ -7,15 +7,7 @@ import sys
 
 import pytest
 from conftest import message, write_jsonl
-from made_jobs import (  # noqa: F401 - fixtures
-    contents,
-    place,
-    refused,
-    run_xqg,
-    shards,
-    small,
-    words,
-)
+from made_jobs import contents, place, refused, run_xqg, shards, small, words  # noqa: F401 - fixtures
 
 from xqg_pyserini.generate import workers
 from xqg_pyserini.generate.job import GenerationJob
@@ -174,9 +166,7 @@ def test_shards_of_another_process_are_left_to_it(place, tmp_path):
     settings = small(place)
     how = JobSettings(num_shards=2, devices="cpu")
     job = GenerationJob(place / "corpus.jsonl", settings, tmp_path / "out", how)
-    task = workers.Task(
-        str(place / "corpus.jsonl"), settings, tmp_path / "out", job.plan, [0], 64, None, None
-    )
+    task = workers.Task(str(place / "corpus.jsonl"), settings, tmp_path / "out", job.plan, [0], 64, None, None)
     (tmp_path / "out").mkdir()
     with workers.writing(job.shard_path(0), zipped=True):
         text = message(list, workers.write_shards(task, ["cpu"], lambda n: None))

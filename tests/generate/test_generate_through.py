@@ -6,16 +6,7 @@ import subprocess
 import sys
 import time
 
-from made_jobs import (  # noqa: F401 - fixtures
-    THROUGH,
-    contents,
-    place,
-    refused,
-    run_xqg,
-    stores,
-    words,
-    xqg,
-)
+from made_jobs import THROUGH, contents, place, refused, run_xqg, stores, words, xqg  # noqa: F401 - fixtures
 
 
 def test_straight_through_is_both_commands_byte_for_byte(stores, xqg):

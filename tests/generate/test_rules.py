@@ -178,9 +178,7 @@ def test_blank_queries_go_without_any_rule_and_nothing_else_does():
 def test_rules_are_values():
     assert TextRules(("copies",)) == TextRules(("copies",), 4, 250)
     assert hash(TextRules()) == hash(TextRules())
-    assert repr(TextRules(["script"])) == (
-        "TextRules(rules=('script',), min_length=4, max_length=250)"
-    )
+    assert repr(TextRules(["script"])) == ("TextRules(rules=('script',), min_length=4, max_length=250)")
 
 
 def test_rules_that_make_no_sense_are_refused():

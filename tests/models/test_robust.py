@@ -10,12 +10,7 @@ from transformers import AlbertConfig, AlbertModel, AutoModel
 
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.models.pretrained import folder_fingerprint
-from xqg_pyserini.models.tuning import (
-    TuningSettings,
-    load_adapter,
-    save_adapter,
-    tune,
-)
+from xqg_pyserini.models.tuning import TuningSettings, load_adapter, save_adapter, tune
 from xqg_pyserini.models.tuning.robust import RobustPrefix, activations, collect_statistics
 
 
@@ -62,9 +57,7 @@ def test_statistics_are_the_mean_and_the_singular_vectors(pooling):
         for hidden, mask in zip(output, inputs["attention_mask"], strict=True):
             rows.append(hidden[0] if pooling == "cls" else hidden[mask.bool()].mean(0))
     h = torch.stack(rows).double()
-    assert set(known) == {"count"} | {
-        f"{n}.{j}" for n in ("mean", "vectors", "scale") for j in "01"
-    }
+    assert set(known) == {"count"} | {f"{n}.{j}" for n in ("mean", "vectors", "scale") for j in "01"}
     assert int(known["count"]) == 40
     torch.testing.assert_close(known["mean.1"], h.mean(0).float())
     _, values, vectors = torch.linalg.svd(h - h.mean(0))

@@ -99,9 +99,7 @@ def test_full_tuning_leaves_out_the_pooler_that_no_loss_reaches():
 def test_frozen_embeddings_are_those_of_words_positions_and_types_alone():
     every, some = trainable(start(bert(), "full")), start(bert(), "full-frozen-embeddings")
     frozen = set(every) - set(trainable(some))
-    assert frozen == {
-        f"embeddings.{kind}_embeddings.weight" for kind in ("word", "position", "token_type")
-    }
+    assert frozen == {f"embeddings.{kind}_embeddings.weight" for kind in ("word", "position", "token_type")}
 
 
 def test_a_tied_output_head_is_frozen_with_its_embeddings_and_an_untied_one_is_not():
@@ -248,9 +246,7 @@ def test_a_model_keeps_its_attention_when_it_cannot_take_a_prefix():
     before = model.config._attn_implementation
     assert "looks back only" in message(start, model, "prefix")
     assert model.config._attn_implementation == before
-    assert "virtual_tokens is 23; this model takes 1 to 22" in message(
-        start, bert(), "prefix", virtual_tokens=23
-    )
+    assert "virtual_tokens is 23; this model takes 1 to 22" in message(start, bert(), "prefix", virtual_tokens=23)
 
 
 # ---------------------------------------------------------------- merged, stored, loaded
@@ -300,9 +296,7 @@ def test_an_adapter_comes_back_as_it_was(method, make, tmp_path):
         assert loss_of(loaded) != loss_of(base.eval())
     assert list(trainable(loaded)) == names
     stored = sum(
-        tensor.numel()
-        for path in (tmp_path / "a").glob("*.safetensors")
-        for tensor in load_file(path).values()
+        tensor.numel() for path in (tmp_path / "a").glob("*.safetensors") for tensor in load_file(path).values()
     )
     assert stored == sum(p.numel() for p in trainable(loaded).values())
     assert not list((tmp_path / "a").glob("*.bin"))
@@ -313,8 +307,7 @@ def test_an_adapter_comes_back_as_it_was(method, make, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("make", "method"),
-    [(bert, "lora"), (bert, "hybrid-lora"), (mt5, "lora"), (mt5, "prefix"), (gpt2, "prefix")],
+    ("make", "method"), [(bert, "lora"), (bert, "hybrid-lora"), (mt5, "lora"), (mt5, "prefix"), (gpt2, "prefix")]
 )
 def test_peft_reads_what_peft_has_a_format_for(make, method, tmp_path):
     from peft import PeftModel
@@ -456,9 +449,7 @@ def test_the_highest_shares_are_chosen_and_ties_go_by_name():
 
 def test_the_control_draws_within_the_same_shapes():
     settings = TuningSettings("hybrid-lora-random", full_share=0.4)
-    drawn = {
-        tuple(hybrid.choose_modules(rows(0.1, 0.9, 0.5, 0.4, 0.2), settings, s)) for s in range(40)
-    }
+    drawn = {tuple(hybrid.choose_modules(rows(0.1, 0.9, 0.5, 0.4, 0.2), settings, s)) for s in range(40)}
     assert drawn == {(one, two) for one in "ed" for two in "cba"}
 
 

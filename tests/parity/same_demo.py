@@ -37,9 +37,7 @@ def demo(tree: Path, output: Path) -> str:
 
 def checkout(revision: str, folder: Path) -> Path:
     """Write a revision's files into a folder, its resources where the package looks for them."""
-    archive = subprocess.run(
-        ["git", "-C", str(ROOT), "archive", revision], capture_output=True, check=True
-    )
+    archive = subprocess.run(["git", "-C", str(ROOT), "archive", revision], capture_output=True, check=True)
     folder.mkdir()
     subprocess.run(["tar", "-x", "-C", str(folder)], input=archive.stdout, check=True)
     (folder / "xqg_pyserini" / "resources").symlink_to(folder / "resources")
@@ -66,15 +64,10 @@ def main(revision: str) -> int:
         folder = Path(name)
         before, after = folder / "before", folder / "after"
         said = [demo(checkout(revision, folder / "tree"), before), demo(ROOT, after)]
-        files = {
-            tree: {p.relative_to(tree) for p in tree.rglob("*") if p.is_file()}
-            for tree in (before, after)
-        }
+        files = {tree: {p.relative_to(tree) for p in tree.rglob("*") if p.is_file()} for tree in (before, after)}
         differing = [f"only one has {name}" for name in sorted(files[before] ^ files[after])]
         both = sorted(files[before] & files[after])
-        differing += [
-            f"{name} differs" for name in both if content(before / name) != content(after / name)
-        ]
+        differing += [f"{name} differs" for name in both if content(before / name) != content(after / name)]
         if said[0] != said[1]:
             differing.append("what is printed differs")
     print("\n".join(differing) or f"{len(both)} files and what is printed are the same")

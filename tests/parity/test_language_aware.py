@@ -31,9 +31,7 @@ print(json.dumps(found))
 """
 
 
-def test_stock_pyserini_finds_in_each_languages_index_what_language_aware_search_finds(
-    task, tmp_path
-):
+def test_stock_pyserini_finds_in_each_languages_index_what_language_aware_search_finds(task, tmp_path):
     stores = ["--passages", task / "passages", "--queries", task / "queries"]
     topics = ["--topics", task / "questions.jsonl"]
     for arguments in (
@@ -55,6 +53,4 @@ def test_stock_pyserini_finds_in_each_languages_index_what_language_aware_search
     assert len(stock) == len(QUESTIONS)
     for qid, hits in stock.items():
         assert dict(by_index[qid]) == pytest.approx(dict(by_stores[qid]), abs=2e-6)
-        assert {docid: score for docid, score in hits} == pytest.approx(
-            dict(by_index[qid]), abs=1e-5
-        )
+        assert {docid: score for docid, score in hits} == pytest.approx(dict(by_index[qid]), abs=1e-5)

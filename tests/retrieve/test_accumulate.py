@@ -101,8 +101,7 @@ def test_a_process_killed_while_summing_is_resumed_to_the_same_bytes(encoded, tm
 def test_weights_that_changed_are_refused_beside_the_passages(encoded, tmp_path):
     FakeEncoder.weights = "w2"
     assert message(summed, tmp_path) == (
-        f"encoder fake (w2) is not the one that {encoded} was made with (fake, w1); "
-        "use that, or encode again"
+        f"encoder fake (w2) is not the one that {encoded} was made with (fake, w1); use that, or encode again"
     )
     assert not (tmp_path / "out").exists() and not (tmp_path / ".out.partial").exists()
 
@@ -110,16 +109,14 @@ def test_weights_that_changed_are_refused_beside_the_passages(encoded, tmp_path)
 def test_an_encoder_of_another_width_is_refused(encoded, tmp_path):
     FakeEncoder.width = 5
     assert message(summed, tmp_path) == (
-        f"encoder fake gives 6 dimensions, but {encoded} has 4; "
-        "use the encoder that it was made with"
+        f"encoder fake gives 6 dimensions, but {encoded} has 4; use the encoder that it was made with"
     )
 
 
 def test_an_encoder_with_other_settings_is_refused(encoded, tmp_path):
     text = message(summed, tmp_path, encoder=Encoder(FAKE, query_prefix="query: "))
     assert text == (
-        f"encoder fake: query_prefix is 'query: ', but {encoded} was made with 'q: '; "
-        "use one encoder for both"
+        f"encoder fake: query_prefix is 'query: ', but {encoded} was made with 'q: '; use one encoder for both"
     )
     assert FakeEncoder.seen == []
 
@@ -129,8 +126,7 @@ def test_an_encoder_with_other_settings_is_refused(encoded, tmp_path):
     [
         (
             [*GENERATED, {"docid": "7", "generated_queries": {"ar": ["1 1 1"]}}],
-            "{queries}, line 6: passage '7' is not in {passages}; "
-            "skip_unknown leaves such queries out",
+            "{queries}, line 6: passage '7' is not in {passages}; skip_unknown leaves such queries out",
         ),
         (
             [*GENERATED, {"docid": "e", "generated_queries": {"ja": ["1 1 1"], "ru": ["1 1 1"]}}],
@@ -211,12 +207,9 @@ def test_the_sums_of_the_first_few_queries_are_kept_beside_those_of_all(encoded,
     assert all(files(sums.path)[name] == plain[name] for name in plain if name != "meta.json")
     assert sums.kept == (1, 2) and QueryStore(tmp_path / "plain").kept == ()
     assert sums.meta["kept"] == {
-        k: {l: file_sha256(sums.path / f"sum-{l}-first-{k}.npy") for l in ("ar", "fi", "ru")}
-        for k in ("1", "2")
+        k: {l: file_sha256(sums.path / f"sum-{l}-first-{k}.npy") for l in ("ar", "fi", "ru")} for k in ("1", "2")
     }
-    assert {key: v for key, v in sums.meta.items() if key != "kept"} == json.loads(
-        plain["meta.json"]
-    )
+    assert {key: v for key, v in sums.meta.items() if key != "kept"} == json.loads(plain["meta.json"])
     queries: dict = {}  # docid → language → the vectors of its queries, blanks left out
     for record in GENERATED:
         for language, texts in record["generated_queries"].items():
@@ -263,6 +256,4 @@ def test_a_kept_sum_that_is_missing_is_named(encoded, tmp_path):
     path = summed(tmp_path, keep_counts=[1]).path
     (path / "sum-ar-first-1.npy").unlink()
     QueryStore(path)
-    assert message(QueryStore, path, 1) == (
-        f"{path / 'sum-ar-first-1.npy'}: missing; make the store again"
-    )
+    assert message(QueryStore, path, 1) == (f"{path / 'sum-ar-first-1.npy'}: missing; make the store again")

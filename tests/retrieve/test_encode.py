@@ -143,9 +143,7 @@ def test_vectors_too_large_for_halves_are_refused(fake, corpus, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "int8", "half a float"])
-def test_a_dtype_that_no_store_has_is_refused_before_anything_is_encoded(
-    fake, corpus, tmp_path, dtype
-):
+def test_a_dtype_that_no_store_has_is_refused_before_anything_is_encoded(fake, corpus, tmp_path, dtype):
     assert repr(dtype) in message(encode_passages, corpus, fake, tmp_path / "out", dtype=dtype)
     assert FakeEncoder.seen == []
     assert os.listdir(tmp_path) == ["corpus.jsonl"]
@@ -154,8 +152,7 @@ def test_a_dtype_that_no_store_has_is_refused_before_anything_is_encoded(
 def test_a_store_is_replaced_only_on_demand_and_never_with_its_own_corpus(fake, corpus, tmp_path):
     encode_passages(corpus, fake, tmp_path / "out")
     assert refusal(encode_passages, corpus, fake, tmp_path / "out") == (
-        f"{tmp_path / 'out'}: the folder already holds something; "
-        "give another name, or overwrite it",
+        f"{tmp_path / 'out'}: the folder already holds something; give another name, or overwrite it",
         ("overwrite",),
     )
     write_jsonl(corpus, CORPUS[:2])

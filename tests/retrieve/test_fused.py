@@ -74,9 +74,7 @@ def test_search_of_renormalised_stores_is_brute_force(fused, monkeypatch, form, 
 
 @pytest.mark.parametrize("block_bytes", [1, 4 * D * 5 * 5, 1 << 20])
 @pytest.mark.parametrize("hits", [1, 2, 3, 5, N - 1, N, N + 1, 1000])
-def test_of_passages_that_tie_the_first_comes_first_however_few_hits(
-    fused, monkeypatch, hits, block_bytes
-):
+def test_of_passages_that_tie_the_first_comes_first_however_few_hits(fused, monkeypatch, hits, block_bytes):
     monkeypatch.setattr(store, "BLOCK_BYTES", block_bytes)
     run = quietly(search_stores, fused(FUSIONS["mean"]), QUESTIONS, vectors=VECTORS, hits=hits)
     assert_same_run(run, brute(FUSIONS["mean"], True), hits)
@@ -119,9 +117,7 @@ def test_questions_in_any_order_or_alone_get_the_same_hits(fused):
     )  # fmt: skip
     assert list(shuffled) == [QUESTIONS[i].id for i in order]
     for i, question in enumerate(QUESTIONS):
-        alone = quietly(
-            search_stores, fused(FUSIONS["centred mean"]), [question], vectors=VECTORS[i : i + 1]
-        )
+        alone = quietly(search_stores, fused(FUSIONS["centred mean"]), [question], vectors=VECTORS[i : i + 1])
         for other in (shuffled[question.id], alone[question.id]):
             expected = list(whole[question.id].values())
             assert list(other.values()) == pytest.approx(expected, abs=1e-5)
@@ -140,8 +136,7 @@ def test_questions_in_languages_without_queries_fall_back_to_all_and_are_counted
     pair = fused(FUSIONS["mean"])
     said = told(search_stores, pair, questions, vectors=vectors)
     assert said == [
-        "4 questions are in a language without generated queries to use (fi (1), ja (1), ko (2)): "
-        "ar ru te are mixed in"
+        "4 questions are in a language without generated queries to use (fi (1), ja (1), ko (2)): ar ru te are mixed in"
     ]
     run = quietly(search_stores, pair, questions, vectors=vectors)
     everything = search_stores(pair, questions, vectors=vectors, aware=False)
@@ -161,9 +156,7 @@ def test_passages_without_queries_are_counted_for_each_language_that_is_searched
     everywhere = sum(1 for each in zip(*COUNTS.values(), strict=True) if not any(each))
     said += [f"ar ru te {everywhere}"] if everywhere else []
     (message,) = [str(w.message) for w in caught if "without queries" in str(w.message)]
-    assert message == (
-        f"passages without queries, of {N}, keep their own embedding: {', '.join(said)}"
-    )
+    assert message == (f"passages without queries, of {N}, keep their own embedding: {', '.join(said)}")
 
 
 def test_a_centred_search_says_so_too_and_uses_the_mean_of_all_queries(fused):
@@ -172,8 +165,7 @@ def test_a_centred_search_says_so_too_and_uses_the_mean_of_all_queries(fused):
     assert told(search_stores, pair, questions, vectors=VECTORS[:1]) == [
         "1 questions are in a language without generated queries to use (ko (1)): "
         "they are centred by the mean of all queries",
-        "1 questions are in a language without generated queries to use (ko (1)): "
-        "ar ru te are mixed in",
+        "1 questions are in a language without generated queries to use (ko (1)): ar ru te are mixed in",
     ]
     run = quietly(search_stores, pair, questions, vectors=VECTORS[:1], hits=N)
     pooled = means()[2]
@@ -192,14 +184,11 @@ def test_a_language_that_is_not_chosen_falls_back_to_the_chosen_ones(fused):
     vectors = np.tile(VECTORS[1], (2, 1))
     run = quietly(search_stores, pair, questions, vectors=vectors)
     assert list(run["q0"].items()) == list(run["q1"].items())
-    assert told(search_stores, pair, questions, vectors=vectors)[0].endswith(
-        "(ru (1)): ar are mixed in"
-    )
+    assert told(search_stores, pair, questions, vectors=vectors)[0].endswith("(ru (1)): ar are mixed in")
 
 
 @pytest.mark.parametrize(
-    ("fusion", "aware"),
-    [("mean", True), ("centred mean", True), ("centred mean", False), ("centred sum", False)],
+    ("fusion", "aware"), [("mean", True), ("centred mean", True), ("centred mean", False), ("centred sum", False)]
 )
 def test_a_question_without_language_is_refused_where_its_language_matters(fused, fusion, aware):
     questions = [*QUESTIONS[:2], Question("007", "?", None, ())]
@@ -224,10 +213,7 @@ def test_a_language_aware_sum_takes_equal_counts_in_each_language(passages, tmp_
     queries = write_sums(tmp_path / "Q", IDS, {l: SUMS[l] for l in counts}, counts)
     fusion = Fusion("sum", alpha=0.01)
     together = Fused(passages, queries, fusion)  # 3 in total
-    for refused in (
-        refusal(together.own_language),
-        refusal(Fused, passages, queries, fusion, own=True),
-    ):
+    for refused in (refusal(together.own_language), refusal(Fused, passages, queries, fusion, own=True)):
         assert refused == (
             "a sum over unequal numbers of queries (1 to 2 a passage in ar) favours the passages "
             "that have more; use the mean (beta), or force it with allow_unequal",

@@ -122,12 +122,7 @@ def test_scores_are_those_of_the_vectors_within_what_the_type_loses(passages, tm
     np.testing.assert_array_equal(rows, own_rows)
     truth = np.take_along_axis(questions @ E.T, rows, axis=1)
     steps = (E.max(axis=0) - E.min(axis=0)) / 255
-    loss = {
-        "flat": 1e-5,
-        "hnsw": 1e-5,
-        "fp16": 0.02,
-        "sq8": np.abs(questions).sum(1).max() * steps.max(),
-    }
+    loss = {"flat": 1e-5, "hnsw": 1e-5, "fp16": 0.02, "sq8": np.abs(questions).sum(1).max() * steps.max()}
     assert np.abs(scores - truth).max() <= loss[kind]
     best = np.argmax(questions @ E.T, axis=1)
     assert kind in ("fp16", "sq8") or rows[:, 0].tolist() == best.tolist()
@@ -173,9 +168,7 @@ def test_a_fused_index_is_faiss_own_of_the_fused_vectors(passages, queries, tmp_
     own = faiss_own(kind, fused.astype(np.float32))
     built = faiss.read_index(str(tmp_path / "out" / "index"))
     loss = {"flat": 1e-6, "fp16": 2e-3, "sq8": 0.02}[kind]
-    np.testing.assert_allclose(
-        built.reconstruct_n(0, N), own.reconstruct_n(0, N), rtol=0, atol=loss
-    )
+    np.testing.assert_allclose(built.reconstruct_n(0, N), own.reconstruct_n(0, N), rtol=0, atol=loss)
 
 
 def test_chosen_languages_alone_are_mixed_in(passages, queries, tmp_path):
@@ -187,9 +180,7 @@ def test_chosen_languages_alone_are_mixed_in(passages, queries, tmp_path):
 
 def test_queries_in_another_order_are_mixed_in_by_id(passages, queries, tmp_path):
     order = RANDOM.permutation(N)
-    shuffled = write_sums(
-        tmp_path / "S", [IDS[i] for i in order], {l: s[order] for l, s in SUMS.items()}, COUNTS
-    )
+    shuffled = write_sums(tmp_path / "S", [IDS[i] for i in order], {l: s[order] for l, s in SUMS.items()}, COUNTS)
     quiet(passages, tmp_path / "a", queries=queries, fusion=MEAN)
     quiet(passages, tmp_path / "b", queries=shuffled, fusion=MEAN)
     assert (tmp_path / "a" / "index").read_bytes() == (tmp_path / "b" / "index").read_bytes()
@@ -220,16 +211,13 @@ def test_unknown_passages_are_refused_or_left_out_and_counted(passages, tmp_path
     more = write_sums(tmp_path / "Q", ids, grown, {"ar": [1] * 41, "ru": [1] * 41})
     options = {"queries": more, "fusion": MEAN}
     assert refusal(build, passages, tmp_path / "out", **options) == (
-        f"{more}: queries for passage 'unknown', which {passages} does not hold; "
-        "skip_unknown leaves such queries out",
+        f"{more}: queries for passage 'unknown', which {passages} does not hold; skip_unknown leaves such queries out",
         ("skip_unknown",),
     )
     assert not (tmp_path / "out").exists()
     with pytest.warns(XqgWarning) as caught:
         build(passages, tmp_path / "out", liberties=Liberties(skip_unknown=True), **options)
-    assert str(caught[0].message) == (
-        f"1 passages with queries in {more} are not in {passages} and were skipped"
-    )
+    assert str(caught[0].message) == (f"1 passages with queries in {more} are not in {passages} and were skipped")
     exact = write_sums(tmp_path / "Q2", IDS, SUMS, {"ar": [1] * N, "ru": [1] * N})
     quiet(passages, tmp_path / "exact", queries=exact, fusion=MEAN)
     assert stored(tmp_path / "out").tolist() == stored(tmp_path / "exact").tolist()
@@ -259,9 +247,7 @@ ZERO = {"ar": [2] * 39 + [0], "ru": [3] * 39 + [0]}
         (COUNTS, ("ru", "ar"), None),
     ],
 )
-def test_a_sum_over_unequal_counts_is_refused_unless_forced(
-    passages, tmp_path, counts, languages, expected, normalize
-):
+def test_a_sum_over_unequal_counts_is_refused_unless_forced(passages, tmp_path, counts, languages, expected, normalize):
     queries = write_sums(tmp_path / "Q", IDS, SUMS, counts)
     fusion = Fusion("sum", alpha=0.01, languages=languages, normalize=normalize)
     options = {"queries": queries, "fusion": fusion}
@@ -283,9 +269,7 @@ def test_a_mean_over_unequal_counts_is_taken(passages, tmp_path):
 
 def test_a_passage_that_the_query_store_lacks_makes_a_sum_unequal(passages, tmp_path):
     queries = write_sums(tmp_path / "Q", IDS[1:], {"ar": SUMS["ar"][1:]}, {"ar": [2] * 39})
-    text = message(
-        build, passages, tmp_path / "out", queries=queries, fusion=Fusion("sum", alpha=0.5)
-    )
+    text = message(build, passages, tmp_path / "out", queries=queries, fusion=Fusion("sum", alpha=0.5))
     assert text == UNEQUAL.format(0, 2, "ar")
 
 
@@ -307,8 +291,7 @@ def test_a_language_without_queries_is_refused_by_name_and_left_out_of_all(passa
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
-    [("fingerprint", "w2"), ("backend", "torch"), ("pooling", "mean"), ("normalize", True)],
+    ("key", "value"), [("fingerprint", "w2"), ("backend", "torch"), ("pooling", "mean"), ("normalize", True)]
 )
 def test_stores_of_two_encoders_are_not_mixed(passages, queries, tmp_path, key, value):
     edit_meta(queries, encoder={**describe(), key: value})
@@ -373,9 +356,7 @@ def test_the_centres_are_kept_beside_a_centred_index(tmp_path):
     np.testing.assert_allclose(centers.pooled, [1, 9 / 5], rtol=1e-6)
     assert np.load(tmp_path / "out" / "centers.npy").shape == (4, 2)
     # a: ½ (-1, -1) + ½ ((2, 0) - (1, 2)); b: ½ (1, 1) + ½ ((2, 8) - 3 (1, 2)) / 3
-    np.testing.assert_allclose(
-        stored(tmp_path / "out"), [[0, -1.5], [0.5 - 1 / 6, 0.5 + 1 / 3]], rtol=1e-6
-    )
+    np.testing.assert_allclose(stored(tmp_path / "out"), [[0, -1.5], [0.5 - 1 / 6, 0.5 + 1 / 3]], rtol=1e-6)
     assert Index(tmp_path / "out").centers.of("ru").tolist() == [1, 1]
 
 
@@ -468,13 +449,10 @@ def test_a_vector_that_is_not_finite_stops_the_index_and_leaves_nothing(tmp_path
     assert os.listdir(tmp_path) == ["P"]
 
 
-def test_an_index_replaces_a_folder_only_on_demand_and_never_its_own_stores(
-    passages, queries, tmp_path
-):
+def test_an_index_replaces_a_folder_only_on_demand_and_never_its_own_stores(passages, queries, tmp_path):
     quiet(passages, tmp_path / "out")
     assert message(build, passages, tmp_path / "out") == (
-        f"{tmp_path / 'out'}: the folder already holds something; "
-        "give another name, or overwrite it"
+        f"{tmp_path / 'out'}: the folder already holds something; give another name, or overwrite it"
     )
     options = {"queries": queries, "fusion": MEAN, "overwrite": True}
     for output, named in [(passages, passages), (queries, queries), (tmp_path, passages)]:

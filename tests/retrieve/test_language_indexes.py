@@ -5,19 +5,7 @@ from dataclasses import replace
 
 import pytest
 from conftest import message, refusal
-from made_search import (  # noqa: F401 - some are fixtures
-    FUSIONS,
-    QUESTIONS,
-    VECTORS,
-    D,
-    N,
-    fused,
-    in_order,
-    passages,
-    queries,
-    search_stores,
-    told,
-)
+from made_search import FUSIONS, QUESTIONS, VECTORS, D, N, fused, in_order, passages, queries, search_stores, told  # noqa: F401 - some are fixtures
 from made_stores import quietly
 
 from xqg_pyserini.bridge import run_module
@@ -33,9 +21,7 @@ def languages_index(fused, tmp_path, fusion, **options) -> Index:
 
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("fusion", FUSIONS.values(), ids=FUSIONS)
-def test_a_language_aware_index_gives_the_run_of_language_aware_search(
-    fused, tmp_path, fusion, normalize
-):
+def test_a_language_aware_index_gives_the_run_of_language_aware_search(fused, tmp_path, fusion, normalize):
     fusion = replace(fusion, normalize=normalize)
     index = languages_index(fused, tmp_path, fusion)
     chosen = fusion.languages or ("ar", "ru", "te")
@@ -65,8 +51,7 @@ def test_questions_in_a_language_without_an_index_go_to_that_of_all_or_are_refus
     ]
     three = Index([tmp_path / "L" / l for l in ("ar", "ru", "te")])
     assert message(three.search, QUESTIONS, vectors=VECTORS) == (
-        "no index for questions in 'ja': there are ar ru te; give that of all languages as well "
-        "(all-languages)"
+        "no index for questions in 'ja': there are ar ru te; give that of all languages as well (all-languages)"
     )
     known = [i for i, question in enumerate(QUESTIONS) if question.language != "ja"]
     run = three.search([QUESTIONS[i] for i in known], vectors=VECTORS[known])
@@ -103,9 +88,7 @@ def test_a_language_aware_folder_is_no_single_index_and_stands_alone(fused, tmp_
     )
     meta = json.loads((parent / "xqg.json").read_text("utf-8"))
     (parent / "xqg.json").write_text(json.dumps({**meta, "languages": []}), "utf-8")
-    assert message(Index, parent) == (
-        f"{parent / 'xqg.json'}: damaged (it names no languages); build the index again"
-    )
+    assert message(Index, parent) == (f"{parent / 'xqg.json'}: damaged (it names no languages); build the index again")
 
 
 def test_what_it_takes_is_said_before_anything_is_written(fused, tmp_path):
@@ -134,7 +117,4 @@ def test_no_index_at_all_and_indexes_of_two_encoders_are_refused(fused, tmp_path
     for given in (tmp_path / "L", [tmp_path / "L" / "ar", tmp_path / "L" / "ru"]):
         questions = [q for q in QUESTIONS if q.language in ("ar", "ru")]
         text = message(Index(given).search, questions, vectors=VECTORS[: len(questions)])
-        assert text == (
-            f"{tmp_path / 'L' / 'ru'} was made with another encoder than {tmp_path / 'L' / 'ar'}; "
-            "use one"
-        )
+        assert text == (f"{tmp_path / 'L' / 'ru'} was made with another encoder than {tmp_path / 'L' / 'ar'}; use one")

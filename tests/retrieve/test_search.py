@@ -25,16 +25,7 @@ from made_search import (  # noqa: F401 - some are fixtures, some for test_sweep
     search_stores,
     told,
 )
-from made_stores import (  # noqa: F401 - some are fixtures
-    CORPUS,
-    FAKE,
-    GENERATED,
-    FakeEncoder,
-    engine,
-    f32,
-    fake,
-    quietly,
-)
+from made_stores import CORPUS, FAKE, GENERATED, FakeEncoder, engine, f32, fake, quietly  # noqa: F401 - some are fixtures
 
 from xqg_pyserini import data
 from xqg_pyserini.data import Question
@@ -67,18 +58,14 @@ def test_search_of_an_index_is_faiss_own_search(passages, tmp_path, monkeypatch,
     scores, rows = index.search(VECTORS, 10)
     truth = np.sort(VECTORS @ E.T, axis=1)[:, ::-1][:, :10]
     for i, question in enumerate(QUESTIONS):
-        assert run[question.id] == [
-            (IDS[row], score) for row, score in zip(rows[i], scores[i].tolist(), strict=True)
-        ]
+        assert run[question.id] == [(IDS[row], score) for row, score in zip(rows[i], scores[i].tolist(), strict=True)]
         assert [score for _, score in run[question.id]] == truth[i].tolist()
 
 
 @pytest.mark.parametrize("kind", ["flat", "hnsw"])
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("fusion", FUSIONS.values(), ids=FUSIONS)
-def test_an_index_and_the_stores_give_one_run(
-    passages, queries, fused, tmp_path, fusion, normalize, kind
-):
+def test_an_index_and_the_stores_give_one_run(passages, queries, fused, tmp_path, fusion, normalize, kind):
     """Hits may change places only among scores within 1e-6 of each other (and of rounding)."""
     fusion = replace(fusion, normalize=normalize)
     index = built(passages, queries, tmp_path, fusion, kind)
@@ -107,8 +94,7 @@ def test_a_centred_index_centres_each_question_by_its_language(passages, queries
     ]
     questions = [q._replace(language=None) for q in QUESTIONS]
     assert refusal(index.search, questions, vectors=VECTORS) == (
-        f"question '00' has no language, and {index.path} is centred: "
-        "give one for all, or questions with lang",
+        f"question '00' has no language, and {index.path} is centred: give one for all, or questions with lang",
         ("language",),
     )
     plain = built(passages, queries, tmp_path, FUSIONS["mean"])
@@ -171,27 +157,22 @@ def test_an_encoder_that_is_not_the_stores_is_refused(encoded):
     ]
     for where, call in places:
         assert message(call, encoder=Encoder(FAKE, query_prefix="p: ")) == (
-            f"encoder fake: query_prefix is 'p: ', but {where} was made with 'q: '; "
-            "use one encoder for both"
+            f"encoder fake: query_prefix is 'p: ', but {where} was made with 'q: '; use one encoder for both"
         )
         FakeEncoder.weights = "w2"
         for options in ({}, {"encoder": Encoder(FAKE)}):
             assert message(call, **options) == (
-                f"encoder fake (w2) is not the one that {where} was made with (fake, w1); "
-                "use that, or encode again"
+                f"encoder fake (w2) is not the one that {where} was made with (fake, w1); use that, or encode again"
             )
         FakeEncoder.width = 6
         assert message(call) == (
-            f"encoder fake gives 7 dimensions, but {where} has 4; "
-            "use the encoder that it was made with"
+            f"encoder fake gives 7 dimensions, but {where} has 4; use the encoder that it was made with"
         )
         FakeEncoder.weights, FakeEncoder.width = "w1", 3
         assert len(call()) == 2
 
 
-def test_an_index_that_names_no_encoder_is_searched_with_the_one_that_is_given(
-    encoded, monkeypatch
-):
+def test_an_index_that_names_no_encoder_is_searched_with_the_one_that_is_given(encoded, monkeypatch):
     expected = write_index(encoded / "passages", encoded / "I").search(ASKED)
     (encoded / "I" / "xqg.json").unlink()
     index = Index(encoded / "I")
@@ -207,8 +188,7 @@ def test_an_index_that_names_no_encoder_is_searched_with_the_one_that_is_given(
     assert in_order(named) == in_order(expected)
     FakeEncoder.width = 5
     assert message(index.search, ASKED, encoder=Encoder("mine")) == (
-        f"encoder mine gives 6 dimensions, but {encoded / 'I'} has 4; "
-        "use the encoder that it was made with"
+        f"encoder mine gives 6 dimensions, but {encoded / 'I'} has 4; use the encoder that it was made with"
     )
 
 
@@ -243,8 +223,7 @@ def test_vectors_of_a_wrong_shape_are_refused(passages, fused, tmp_path, shape):
     index = write_index(passages, tmp_path / "I")
     for searched, path in ((index, tmp_path / "I"), (fused(FUSIONS["mean"]), passages)):
         assert message(searched.search, QUESTIONS, vectors=vectors) == (
-            f"vectors of shape {shape} for {len(QUESTIONS)} questions and {path} "
-            f"with {D} dimensions"
+            f"vectors of shape {shape} for {len(QUESTIONS)} questions and {path} with {D} dimensions"
         )
 
 

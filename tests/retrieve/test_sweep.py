@@ -120,9 +120,7 @@ def test_sweep_json_has_exactly_the_promised_form(tmp_path, judged):
         {"metric", "score", "difference", "ci_low", "ci_high", "p"}
     ] * 2
     assert crossed["tuned"][0]["score"] >= crossed["held_out"][0]["score"]
-    assert found["notes"][-1] == (
-        "folds: 9 groups of questions that share a relevant passage, the largest of 2"
-    )
+    assert found["notes"][-1] == ("folds: 9 groups of questions that share a relevant passage, the largest of 2")
     assert found["power"]["level"] == pytest.approx(0.05 / 8)
     assert len(found["power"]["rows"]) == 16
 
@@ -141,10 +139,7 @@ def test_the_text_says_which_figures_were_tuned(tmp_path, judged):
     assert "HELD OUT: a point is chosen for each language by mrr@10 on 1 of 2 folds" in text
 
 
-FORCED = (
-    "sums over unequal numbers of queries were forced (--allow-unequal): passages with more "
-    "queries are favoured"
-)
+FORCED = "sums over unequal numbers of queries were forced (--allow-unequal): passages with more queries are favoured"
 
 
 def test_a_forced_sum_is_noted_wherever_figures_are_read(tmp_path, judged):
@@ -182,10 +177,7 @@ def test_too_many_folds_for_the_groups_are_refused_before_anything_is_encoded(ju
         ({"cross_validate": 1}, "cross_validate 1: expected from 2 folds"),
         ({"cross_validate": 19}, "cross_validate 19: expected from 2 folds"),
         ({"cross_validate": 10}, "cross_validate 10, group_by relevant"),
-        (
-            {"cross_validate": 2, "select_by": "map"},
-            "select_by 'map': expected one of the metrics mrr@10 hit_rate@5",
-        ),
+        ({"cross_validate": 2, "select_by": "map"}, "select_by 'map': expected one of the metrics mrr@10 hit_rate@5"),
         ({"select_by": "mrr@10"}, "select_by says how a point is chosen: give cross_validate"),
         ({"hits": 0}, "hits is 0"),
         ({"metrics": ("R@2kt",)}, "no question has an answer to look for"),
@@ -239,9 +231,7 @@ def test_the_command_sweeps_and_its_runs_are_those_of_index_and_search(task, xqg
         assert_same_lists(run, read_run(tmp_path / f"{theirs}.trec"))
 
 
-def test_a_report_reads_the_questions_as_the_sweep_did_and_sees_that_they_changed(
-    task, xqg, tmp_path
-):
+def test_a_report_reads_the_questions_as_the_sweep_did_and_sees_that_they_changed(task, xqg, tmp_path):
     questions = [json.loads(l) for l in (task / "questions.jsonl").read_text("utf-8").splitlines()]
     file = tmp_path / "topics.tsv"
     file.write_text("".join(f"{q['id']}\t{q['question']}\n" for q in questions), "utf-8")
@@ -278,10 +268,7 @@ def test_a_report_reads_the_questions_as_the_sweep_did_and_sees_that_they_change
     ("flags", "expected"),
     [
         (["--beta"], "argument --beta: expected at least one argument"),
-        (
-            ["--fusion", "sum", "--beta", "0.1"],
-            "beta is the weight of the mean, which fusion",
-        ),
+        (["--fusion", "sum", "--beta", "0.1"], "beta is the weight of the mean, which fusion"),
         (["--beta", "0.3", "0.3"], "the grid holds the point mean-b0.3-all-norm twice"),
         (["--beta", "2"], "beta is 2.0; expected a number from 0 to 1"),
         (["--languages", "fi"], "has no queries in 'fi'; it has ar ru"),
@@ -295,7 +282,7 @@ def test_a_report_reads_the_questions_as_the_sweep_did_and_sees_that_they_change
         (["--power", "inf"], "argument --power: inf: expected a number from 0.001 to 100"),
         (["--power", "101"], "argument --power: 101: expected a number from 0.001 to 100"),
         (["--power", "1e-7"], "argument --power: 1e-7: expected a number from 0.001 to 100"),
-        (["--seed", "-1"], "argument --seed: -1: expected 0 or more"),
+        (["--seed", "-1"], "seed is -1; expected 0 or more"),
         (["--metrics", "map"], "relevance derived from the answers needs the passages"),
     ],
 )

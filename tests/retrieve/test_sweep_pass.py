@@ -114,9 +114,7 @@ def points(passages, queries):
 def test_a_grid_holds_every_combination_under_a_name_of_its_own(points):
     names = [point.name for point in points]
     assert len(names) == len(set(names)) == 6 * (4 + 3)
-    assert names[:7] == [
-        f"mean-b0.25-{s}" for s in ("all", "own", "others", "ar", "ru", "te", "te+ru")
-    ]
+    assert names[:7] == [f"mean-b0.25-{s}" for s in ("all", "own", "others", "ar", "ru", "te", "te+ru")]
     assert "mean-b0.2-own-norm-cent" in names and "sum-a0.05-ar-norm-cent" in names
     assert Point(Fusion("mean", beta=0.3, normalize=True), first=5).name == "mean-b0.3-all-n5-norm"
     assert Point().name == "baseline"
@@ -156,9 +154,7 @@ def test_planted_ties_come_in_the_order_of_the_passages(tmp_path, points):
 
 
 @pytest.mark.parametrize(("rows", "batch", "block"), [(1, 2, 1 << 26), (5, 3, 1 << 26), (99, 1, 1)])
-def test_blocks_and_batches_of_any_size_give_one_result(
-    tmp_path, points, monkeypatch, rows, batch, block
-):
+def test_blocks_and_batches_of_any_size_give_one_result(tmp_path, points, monkeypatch, rows, batch, block):
     whole = swept(tmp_path, points, hits=7)
     monkeypatch.setattr(sweep_pass, "ROWS", rows)
     monkeypatch.setattr(sweep_pass, "BATCH", batch)
@@ -200,10 +196,7 @@ def test_each_point_sees_its_own_queries_and_no_decoy(tmp_path):
     questions = [Question("a", "?", "ar", ()), Question("r", "?", "ru", ())]
     some = grid([Fusion("mean", beta=0.5)], ["own", "others", "all", "ar"], [None], ())
     runs = swept(tmp_path, some, questions, f32([[1, 1], [1, 1]]), hits=3)
-    own = {
-        "a": {"p1": 1.5, "p0": 1, "p2": -49.5},
-        "r": {"p2": 1.5, "p0": 1, "p1": -49.5},
-    }
+    own = {"a": {"p1": 1.5, "p0": 1, "p2": -49.5}, "r": {"p2": 1.5, "p0": 1, "p1": -49.5}}
     assert runs["mean-b0.5-own"] == own
     assert list(runs["mean-b0.5-own"]["a"]) == ["p1", "p0", "p2"]
     assert runs["mean-b0.5-others"] == {"a": own["r"], "r": own["a"]}
@@ -270,9 +263,7 @@ def test_more_queries_than_were_kept_are_refused(tmp_path, points):
         f"{path} has no sums of the first 3 queries a language (it has those of the first 1 2 and "
         "of all); accumulate again and keep 3 too"
     )
-    assert QueryStore(path, 2).totals() == {
-        l: int(np.minimum(n, 2).sum()) for l, n in COUNTS.items()
-    }
+    assert QueryStore(path, 2).totals() == {l: int(np.minimum(n, 2).sum()) for l, n in COUNTS.items()}
 
 
 # --- grids that cannot be searched ----------------------------------------------------------------
@@ -311,8 +302,7 @@ def test_weights_that_differ_far_behind_the_point_are_two_points():
 def test_all_languages_by_their_codes_are_all(tmp_path, points):
     twice = grid([B3], ["all", "te+ru+ar"], [None], ())
     assert message(Sweep, tmp_path / "P", tmp_path / "Q", twice, QUESTIONS) == (
-        "the grid holds the point mean-b0.3-all twice, again as mean-b0.3-te+ru+ar; give each "
-        "value once"
+        "the grid holds the point mean-b0.3-all twice, again as mean-b0.3-te+ru+ar; give each value once"
     )
 
 

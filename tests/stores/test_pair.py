@@ -57,9 +57,7 @@ def test_stores_in_one_order_are_read_side_by_side(passages, queries, monkeypatc
 
 @pytest.mark.parametrize("block_bytes", [1, 1 << 20])
 @pytest.mark.parametrize("order", [[2, 1, 0], [1, 2, 0], [0, 2, 1]])
-def test_stores_are_aligned_by_id_whatever_their_order(
-    passages, tmp_path, monkeypatch, order, block_bytes
-):
+def test_stores_are_aligned_by_id_whatever_their_order(passages, tmp_path, monkeypatch, order, block_bytes):
     monkeypatch.setattr(store, "BLOCK_BYTES", block_bytes)
     shuffled = write_sums(
         tmp_path / "Q", [IDS[i] for i in order], {l: s[order] for l, s in SUMS.items()},
@@ -167,17 +165,11 @@ def test_rows_that_are_taken_are_those_of_the_blocks(passages, queries, tmp_path
     pair = StorePair(VectorStore(passages), QueryStore(queries))
     for rows in ([0], [1], [0, 2], [0, 1, 2], []):
         block = pair.take(np.array(rows, dtype=np.int64), ("ru", "ar"))
-        assert (block.start, list(block.sums), list(block.counts)) == (
-            0,
-            ["ru", "ar"],
-            ["ru", "ar"],
-        )
+        assert (block.start, list(block.sums), list(block.counts)) == (0, ["ru", "ar"], ["ru", "ar"])
         assert block.passages.tolist() == E[rows].tolist()
         for language in ("ar", "ru"):
             held = [known or row != 1 for row in rows]
-            sums = [
-                SUMS[language][r].tolist() if h else [0, 0] for r, h in zip(rows, held, strict=True)
-            ]
+            sums = [SUMS[language][r].tolist() if h else [0, 0] for r, h in zip(rows, held, strict=True)]
             counts = [COUNTS[language][r] if h else 0 for r, h in zip(rows, held, strict=True)]
             assert block.sums[language].tolist() == sums
             assert block.counts[language].tolist() == counts
@@ -185,8 +177,7 @@ def test_rows_that_are_taken_are_those_of_the_blocks(passages, queries, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("d", "matrices", "rows"),
-    [(4, 1, 62), (4, 0, 62), (4, 3, 20), (1000, 1, 1), (250, 1, 1), (125, 1, 2)],
+    ("d", "matrices", "rows"), [(4, 1, 62), (4, 0, 62), (4, 3, 20), (1000, 1, 1), (250, 1, 1), (125, 1, 2)]
 )
 def test_a_block_takes_the_memory_that_it_may(monkeypatch, d, matrices, rows):
     monkeypatch.setattr(store, "BLOCK_BYTES", 1000)

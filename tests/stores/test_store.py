@@ -5,16 +5,7 @@ import os
 import numpy as np
 import pytest
 from conftest import message, put
-from made_stores import (  # noqa: F401 - some for test_sweep, test_report and test_quality
-    FakeEncoder,
-    edit_meta,
-    engine,
-    f32,
-    fake,
-    files,
-    write_passages,
-    write_sums,
-)
+from made_stores import FakeEncoder, edit_meta, engine, f32, fake, files, write_passages, write_sums  # noqa: F401 - some for test_sweep, test_report and test_quality
 
 from xqg_pyserini.stores import QueryStore, StorePair, VectorStore, store
 
@@ -145,9 +136,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize(("damage", "file", "expected"), DAMAGED.values(), ids=DAMAGED)
-def test_a_damaged_passage_store_does_not_open_and_the_file_is_named(
-    passages, damage, file, expected
-):
+def test_a_damaged_passage_store_does_not_open_and_the_file_is_named(passages, damage, file, expected):
     damage(passages)
     text = message(VectorStore, passages)
     where = passages / file if file else passages
@@ -199,9 +188,7 @@ def test_a_vector_that_is_not_finite_is_named_by_its_passage(tmp_path, monkeypat
     path = write_passages(tmp_path / "P", IDS, vectors)
     expected = f"row {row} (passage {IDS[row]!r}) holds NaN or infinity; encode it again"
     assert message(VectorStore(path).block, 0, 3) == f"{path / 'vectors.npy'}: {expected}"
-    assert message(list, StorePair(VectorStore(path), None).blocks()) == (
-        f"{path / 'vectors.npy'}: {expected}"
-    )
+    assert message(list, StorePair(VectorStore(path), None).blocks()) == (f"{path / 'vectors.npy'}: {expected}")
     good = VectorStore(write_passages(tmp_path / "good", IDS, E))
     bad_sums = write_sums(tmp_path / "Q", IDS, sums, COUNTS)
     pair = StorePair(good, QueryStore(bad_sums))
@@ -212,9 +199,7 @@ def test_a_vector_that_is_not_finite_is_named_by_its_passage(tmp_path, monkeypat
 def test_a_vector_that_is_not_finite_is_named_by_its_passage_in_another_order_too(tmp_path):
     sums = {"ar": f32([[1, 1], [1, np.nan], [1, 1]])}
     path = write_sums(tmp_path / "Q", ["c", "b", "a"], sums, {"ar": [1, 1, 1]})
-    pair = StorePair(
-        VectorStore(write_passages(tmp_path / "P", ["a", "c", "b"], E)), QueryStore(path)
-    )
+    pair = StorePair(VectorStore(write_passages(tmp_path / "P", ["a", "c", "b"], E)), QueryStore(path))
     assert message(list, pair.blocks(("ar",))) == (
         f"{path / 'sum-ar.npy'}: row 1 (passage 'b') holds NaN or infinity; encode it again"
     )

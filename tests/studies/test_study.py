@@ -219,11 +219,7 @@ def edited(tmp_path: Path, old: str, new: str) -> Path:
     ("old", "new", "expected"),
     [
         ("train: 16", "trian: 16", "tasks: 0: translations: train: Field required"),
-        (
-            "temperature: 0",
-            "temprature: 0",
-            "RetrieverSettings.__init__() got an unexpected keyword",
-        ),
+        ("temperature: 0", "temprature: 0", "RetrieverSettings.__init__() got an unexpected keyword"),
         ("full: {}", "ful: {}", "expected one of ful, lora, bitfit"),
         ("lora: {rank: 2}", "lora: {method: lroa}", "lroa"),
         ("rank: 2", "rnak: 2", "TuningSettings.__init__() got an unexpected keyword"),
@@ -287,9 +283,7 @@ def test_all_candidates_are_for_the_untuned_and_the_seeds_that_are_named(tmp_pat
     cells = [c for c in plan(read_matrix(path)).values() if c.kind in ("untuned", "train")]
     scored = {cell.name for cell in cells if cell.settings["all_candidates"]}
     assert scored == {
-        cell.name
-        for cell in cells
-        if cell.task.name == "translations" and not cell.name.endswith("seed-2")
+        cell.name for cell in cells if cell.task.name == "translations" and not cell.name.endswith("seed-2")
     }
     assert {"translations/as-is/untuned", "translations/top-1-reinitialised/lora/seed-1"} <= scored
 
@@ -312,8 +306,6 @@ def test_only_the_last_layers_are_initialised_anew_by_the_models_own_rule(world,
     weight = "encoder.layer.1.intermediate.dense.weight"
     first, third = (dict(models[name].named_parameters())[weight] for name in "ac")
     assert not first.equal(third)
-    assert float(first.detach().std()) == pytest.approx(
-        models["a"].config.initializer_range, rel=0.1
-    )
+    assert float(first.detach().std()) == pytest.approx(models["a"].config.initializer_range, rel=0.1)
     text = message(reinitialise, world / "model", tmp_path / "d", 3, 1)
     assert text.endswith("has 2 layers; 3 cannot be new")

@@ -128,11 +128,7 @@ def test_xquad_is_split_by_articles_and_fuses_no_asked_question(texts, tmp_path,
     assert test.languages == ["ar"] * 7 + ["el"] * 7
     assert [i.split("-", 1)[1] for i in test.ids[:7]] == [i.split("-", 1)[1] for i in test.ids[7:]]
     for language in ("ar", "el"):
-        asked = {
-            fold(text)
-            for text, l in zip(test.variants["clean"], test.languages, strict=True)
-            if l == language
-        }
+        asked = {fold(text) for text, l in zip(test.variants["clean"], test.languages, strict=True) if l == language}
         assert not asked & {fold(text) for text in test.others[language]}
         assert len(test.others[language]) == len(test.asked[language]) > 0
     for i, id_ in enumerate(test.ids):
@@ -188,9 +184,7 @@ def test_centred_ranks_take_away_the_means():
     vectors = Vectors(queries, candidates, others, candidates)
     task = translations(neighbours={"backbone": 1, "lexical": 1})
     ranks = rank_views(questions, vectors, task)
-    assert list(ranks) == [
-        f"clean/{way}" for way in ("plain", "centred", "plain-lexical", "all-plain", "all-centred")
-    ]
+    assert list(ranks) == [f"clean/{way}" for way in ("plain", "centred", "plain-lexical", "all-plain", "all-centred")]
     moved = candidates - candidates.mean(axis=0)
     for i, language in enumerate(questions.languages):
         query = queries["clean"][i] - others[language][0]

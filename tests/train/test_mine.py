@@ -70,8 +70,7 @@ def mine(folder, questions="questions.jsonl", qrels=None, **settings):
     found = {}
     for record in lines(folder / "out.jsonl"):
         ids = [
-            " ".join(passage["docid"] for passage in record[f"{name}_passages"])
-            for name in ("positive", "negative")
+            " ".join(passage["docid"] for passage in record[f"{name}_passages"]) for name in ("positive", "negative")
         ]
         found[record["query_id"]] = (*ids, record.get("scores"))
     return mined, found
@@ -130,9 +129,7 @@ def test_without_answers_nothing_but_the_qrels_bars(folder):
     _, found = mine(folder, "bare.jsonl", "qrels", negatives=4, sample="top")
     assert found == {"01": ("p0", "p1 p3 p2 p5", None)}
     (record,) = lines(folder / "out.jsonl")
-    assert list(record) == [
-        *("query_id", "query", "answers", "positive_passages", "negative_passages")
-    ]
+    assert list(record) == [*("query_id", "query", "answers", "positive_passages", "negative_passages")]
 
 
 def test_titles_are_looked_into_on_demand(folder):
@@ -152,15 +149,12 @@ def test_values_give_the_same_bytes_as_files(folder):
     mine(folder, qrels="qrels", negatives=2, scores=True)
     expected = (folder / "out.jsonl").read_bytes()
     run = {
-        qid: {docid: 10.0 - rank for rank, docid in enumerate(docids.split(), 1)}
-        for qid, docids in RANKINGS.items()
+        qid: {docid: 10.0 - rank for rank, docid in enumerate(docids.split(), 1)} for qid, docids in RANKINGS.items()
     }
     qrels = {"01": {"p6": 1}, "-5": {"p7": 1}}
     questions = (Question(q["id"], q["question"], q["lang"], (*q["answers"],)) for q in QUESTIONS)
     settings = Mining(negatives=2, scores=True)
-    mined = mine_negatives(
-        questions, iter(CORPUS), run, folder / "values.jsonl", settings, qrels=qrels
-    )
+    mined = mine_negatives(questions, iter(CORPUS), run, folder / "values.jsonl", settings, qrels=qrels)
     assert (folder / "values.jsonl").read_bytes() == expected
     assert mined.run == "the run"
     lost = {"01": {"zz": 1.0}}
@@ -285,9 +279,7 @@ def test_the_command_writes_texts_and_says_how_many(folder):
         "out.jsonl: 1 of 2 questions (ar 1), 2 positive and 5 negative passages\n"
         "questions with fewer than 5 negatives, left out (--keep-short keeps them): 1\n"
     )
-    assert done.stderr == (
-        "xqg mine: warning: run.trec has 1 questions that the questions file does not; left out\n"
-    )
+    assert done.stderr == ("xqg mine: warning: run.trec has 1 questions that the questions file does not; left out\n")
     (first,) = lines(folder / "out.jsonl")
     assert first == {
         "query_id": "01",
@@ -299,29 +291,15 @@ def test_the_command_writes_texts_and_says_how_many(folder):
             {"docid": "p0", "title": "T0", "text": TEXTS["p0"]},
         ],
         "negative_passages": [
-            {"docid": docid, "title": f"T{docid[1:]}", "text": TEXTS[docid]}
-            for docid in ("p1", "p2", "p5", "p6", "p7")
+            {"docid": docid, "title": f"T{docid[1:]}", "text": TEXTS[docid]} for docid in ("p1", "p2", "p5", "p6", "p7")
         ],
     }
-    assert sorted(os.listdir(folder)) == [
-        "corpus.jsonl",
-        "out.jsonl",
-        "questions.jsonl",
-        "run.trec",
-    ]
+    assert sorted(os.listdir(folder)) == ["corpus.jsonl", "out.jsonl", "questions.jsonl", "run.trec"]
 
 
 def test_with_json_the_report_and_the_settings_are_printed(folder, xqg):
     out = xqg(
-        *(
-            "mine",
-            "--questions",
-            "questions.jsonl",
-            "--corpus",
-            "corpus.jsonl",
-            "--run",
-            "run.trec",
-        ),
+        *("mine", "--questions", "questions.jsonl", "--corpus", "corpus.jsonl", "--run", "run.trec"),
         *("--negatives", "2", "--scores", "--seed", "7", "--output", "new/out.jsonl", "--json"),
         cwd=folder,
     )

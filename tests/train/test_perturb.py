@@ -196,9 +196,7 @@ def test_seed_key_and_kind_decide_and_nothing_else_does(kind):
 
 def test_pythons_hash_seed_does_not_matter():
     code = "from xqg_pyserini.train.perturb import perturb, learn_lexicon\n"
-    code += (
-        "lexicon = learn_lexicon([('a b c', 'x y z'), ('a b', 'x y'), ('b c', 'y z')] * 3, 'fi')\n"
-    )
+    code += "lexicon = learn_lexicon([('a b c', 'x y z'), ('a b', 'x y'), ('b c', 'y z')] * 3, 'fi')\n"
     code += f"texts = {TEXTS!r}\n"
     code += "print(ascii([perturb(t, l, k, 0.3, 5, 'q', lexicon) for l, t in texts.items() "
     code += f"for k in {KINDS!r}]), lexicon)"
@@ -218,22 +216,8 @@ def test_pythons_hash_seed_does_not_matter():
 @pytest.mark.parametrize(
     ("language", "expected"),
     [
-        (
-            "fi",
-            [
-                "Missä Väinnmöinne syntyi 1912?",
-                "Missä Vainamöinen syntyi 1912?",
-                "where Väinämöinen syntyi 1912?",
-            ],
-        ),
-        (
-            "te",
-            [
-                "గుంటూర జల్లాలో మొక్కజొన్న పంట దిఏ ?",
-                "గుంటూరు జీల్లాలొ మొక్కజొన్న పంట ఏది",
-                "గుంటూరు జిల్లాలో మొక్కజొన్న crop ఏది ?",
-            ],
-        ),
+        ("fi", ["Missä Väinnmöinne syntyi 1912?", "Missä Vainamöinen syntyi 1912?", "where Väinämöinen syntyi 1912?"]),
+        ("te", ["గుంటూర జల్లాలో మొక్కజొన్న పంట దిఏ ?", "గుంటూరు జీల్లాలొ మొక్కజొన్న పంట ఏది", "గుంటూరు జిల్లాలో మొక్కజొన్న crop ఏది ?"]),
     ],
 )
 def test_what_is_written_today_is_written_tomorrow(language, expected):
@@ -256,9 +240,7 @@ def test_japanese_words_are_runs_of_kanji_and_of_katakana():
     assert found == ["東京", "タワー", "nasa", "2", "倍"]
     lexicon = {"東京": "tokyo", "タワー": "tower"}
     # words of Latin letters run together neither with each other nor with digits
-    switched = perturb(
-        "東京タワーは2倍？", "ja", "code-switch", 1.0, 1, "q", lexicon | {"倍": "times"}
-    )
+    switched = perturb("東京タワーは2倍？", "ja", "code-switch", 1.0, 1, "q", lexicon | {"倍": "times"})
     assert switched == "tokyo towerは2 times？"
 
 
@@ -303,21 +285,13 @@ def test_a_lexicon_does_not_depend_on_the_order_of_pairs():
 
 
 def test_words_that_were_seen_together_twice_only_are_not_learnt():
-    pairs = [
-        ("kissa", "cat"),
-        ("kissa", "cat"),
-        ("koira", "dog"),
-        ("koira", "dog"),
-        ("koira", "dog"),
-    ]
+    pairs = [("kissa", "cat"), ("kissa", "cat"), ("koira", "dog"), ("koira", "dog"), ("koira", "dog")]
     assert learn_lexicon(pairs, "fi") == {"koira": "dog"}
 
 
 def test_learnt_words_are_good_on_real_translations(shared):
     folder = shared / "data/xor-tydi/question-translations"
-    ours, theirs = (
-        (folder / f"fi-en.{code}.txt").read_text("utf-8").splitlines() for code in ("fi", "en")
-    )
+    ours, theirs = ((folder / f"fi-en.{code}.txt").read_text("utf-8").splitlines() for code in ("fi", "en"))
     learnt = learn_lexicon(list(zip(ours, theirs, strict=True))[:3000], "fi")
     expected = {"kaupunki": "city", "kirjan": "book", "pienin": "smallest", "toinen": "second"}
     assert {word: learnt.get(word) for word in expected} == expected
@@ -352,9 +326,7 @@ def test_fields_ids_and_answers_are_kept(folder, xqg):
 def test_the_same_bytes_again_and_the_same_questions_in_another_order(folder):
     write_jsonl(folder / "back.jsonl", [{**q, "split": "dev"} for q in reversed(QUESTIONS)])
     for source, output in (("questions", "a"), ("questions", "b"), ("back", "c")):
-        perturb_questions(
-            folder / f"{source}.jsonl", folder / output, Perturbation("script", 0.5, 1)
-        )
+        perturb_questions(folder / f"{source}.jsonl", folder / output, Perturbation("script", 0.5, 1))
     assert (folder / "a").read_bytes() == (folder / "b").read_bytes()
     assert lines(folder / "c") == lines(folder / "a")[::-1]
 
@@ -407,15 +379,10 @@ def test_code_switching_with_json_says_how_many_words_it_knew(folder):
         "seed": 42,
         "questions": 2,
         "changed": 1,
-        "languages": {
-            "fi": {"questions": 1, "changed": 1},
-            "ru": {"questions": 1, "changed": 0},
-        },
+        "languages": {"fi": {"questions": 1, "changed": 1}, "ru": {"questions": 1, "changed": 0}},
         "lexicon": {"fi": len(learnt), "ru": 0},
     }
-    assert done.stderr == (
-        "xqg perturb: warning: no word of ru is in a lexicon: its questions are left as they are\n"
-    )
+    assert done.stderr == ("xqg perturb: warning: no word of ru is in a lexicon: its questions are left as they are\n")
     new = [record["question"] for record in lines(folder / "out")]
     assert new == [f"whereabouts king {learnt['asuu']}?", "Кто это?"]
 
@@ -442,8 +409,7 @@ def test_questions_that_the_lexicon_was_learnt_from_are_counted(folder, xqg):
         ("--kind typos --rate nan", "rate is nan; expected a number, 0 or more, at most 1"),
         (
             "--kind code-switch --rate 0.5",
-            "code-switch takes parallel texts (text, tab, English) or a dictionary "
-            "(word, tab, English)",
+            "code-switch takes parallel texts (text, tab, English) or a dictionary (word, tab, English)",
         ),
         (
             "--kind typos --rate 0.5 --dictionary ar=bad.tsv",
@@ -457,26 +423,17 @@ def test_questions_that_the_lexicon_was_learnt_from_are_counted(folder, xqg):
             "--kind code-switch --rate 0.5 --parallel ar=bad.tsv",
             "bad.tsv, line 2: expected a text, a tab and its English",
         ),
-        (
-            "--kind code-switch --rate 0.5 --dictionary ar=bad.tsv ar=bad.tsv",
-            "dictionary is given twice for ar",
-        ),
+        ("--kind code-switch --rate 0.5 --dictionary ar=bad.tsv ar=bad.tsv", "dictionary is given twice for ar"),
         (
             "--kind code-switch --rate 0.5 --dictionary qq=bad.tsv",
             "unknown language code 'qq': expected ISO 639-1, e.g. ar bn fi",
         ),
-        (
-            "--kind code-switch --rate 0.5 --dictionary ar=none.tsv",
-            "none.tsv: no such file or directory",
-        ),
+        ("--kind code-switch --rate 0.5 --dictionary ar=none.tsv", "none.tsv: no such file or directory"),
         (
             "--kind code-switch --rate 0.5 --dictionary ar=empty.tsv",
             "empty.tsv: nothing in it; expected lines of a text, a tab, its English",
         ),
-        (
-            "--kind typos --rate 0.5 --questions q.tsv",
-            "question '007' has no language: give it",
-        ),
+        ("--kind typos --rate 0.5 --questions q.tsv", "question '007' has no language: give it"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(arguments, expected, folder, refused):
@@ -484,23 +441,13 @@ def test_bad_input_is_one_line_and_leaves_nothing(arguments, expected, folder, r
     (folder / "empty.tsv").write_text("\n")
     (folder / "q.tsv").write_text("007\tMissä?\n", "utf-8")
     before = sorted(os.listdir(folder))
-    error = refused(
-        "perturb",
-        "--questions",
-        "questions.jsonl",
-        "--output",
-        "out",
-        *arguments.split(),
-        cwd=folder,
-    )
+    error = refused("perturb", "--questions", "questions.jsonl", "--output", "out", *arguments.split(), cwd=folder)
     assert error.startswith(f"xqg perturb: error: {expected}")
     assert sorted(os.listdir(folder)) == before
 
 
 def test_the_function_refuses_what_it_cannot_do():
-    assert message(perturb, "a", "fi", "noise", 0.5, 1, "q") == (
-        "kind is 'noise'; expected typos, script, code-switch"
-    )
+    assert message(perturb, "a", "fi", "noise", 0.5, 1, "q") == ("kind is 'noise'; expected typos, script, code-switch")
     assert message(perturb, "a", "fi", "code-switch", 0.5, 1, "q") == (
         "code-switch takes a lexicon: words of the language and English ones"
     )

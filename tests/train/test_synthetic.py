@@ -31,11 +31,7 @@ def test_an_item_is_a_passage_and_a_language(tmp_path, corpus):
     made = Synthetic([source], corpus, tmp_path / "copies")
     assert len(made) == 10
     drawn = [made.draw(i, 7, 1, 0) for i in range(len(made))]
-    expected = [
-        (text, (TEXTS[docid],))
-        for docid, some in reversed(QUERIES.items())
-        for (text,) in some.values()
-    ]
+    expected = [(text, (TEXTS[docid],)) for docid, some in reversed(QUERIES.items()) for (text,) in some.values()]
     assert [(one.query, one.passages) for one in drawn] == expected
     assert all(one.positives == {one.passages[0]} and one.scores is None for one in drawn)
     assert made.lengths.tolist() == [len(text) for text, _ in expected]
@@ -85,16 +81,7 @@ def test_a_retriever_learns_from_generated_queries(tmp_path, corpus, xqg):
     corpus = str(write_jsonl(tmp_path / "told.jsonl", told))
     common = ("train", "retriever", "--model", model, "--synthetic", source, "--corpus", corpus)
     common += ("--pooling", "mean", "--max-steps", 60, "--batch-size", 5, "--device", "cpu")
-    xqg(
-        *common,
-        "--normalize",
-        "--temperature",
-        0.1,
-        "--learning-rate",
-        "1e-2",
-        "--output",
-        tmp_path / "out",
-    )
+    xqg(*common, "--normalize", "--temperature", 0.1, "--learning-rate", "1e-2", "--output", tmp_path / "out")
     record = json.loads((tmp_path / "out" / "training.json").read_text("utf-8"))
     assert record["loss"] < np.log(5) - 0.5
     assert set(record["sources"]) == {source, corpus}
@@ -118,11 +105,7 @@ def test_queries_of_an_unknown_passage_leave_nothing(tmp_path, corpus):
     model = make_model(tmp_path / "model")
     source = queries(tmp_path / "q.jsonl", [("d4", {"ar": ["x"]}), ("d9", {"ar": ["x"]})])
     settings = RetrieverSettings(
-        model=str(model),
-        output=str(tmp_path / "out"),
-        synthetic=(source,),
-        corpus=corpus,
-        pooling="mean",
+        model=str(model), output=str(tmp_path / "out"), synthetic=(source,), corpus=corpus, pooling="mean"
     )
     assert "line 2: passage 'd9' is not in" in message(train_retriever, settings)
     assert not any(path.name.startswith((".out", "out")) for path in tmp_path.iterdir())

@@ -19,9 +19,7 @@ def test_examples_are_found_by_number(tmp_path):
     first = tmp_path / "a.jsonl"
     first.write_bytes("\ufeff".encode() + json.dumps(record("ä?", "p0")).encode() + b"\r\n\n")
     with open(first, "ab") as file:
-        file.write(
-            json.dumps(record("b", "p1", lang="fi", scores=[2]), ensure_ascii=False).encode()
-        )
+        file.write(json.dumps(record("b", "p1", lang="fi", scores=[2]), ensure_ascii=False).encode())
     second = tmp_path / "b.tsv"
     second.write_text("質問\tp2\tja\nd\tp3\n", "utf-8")
     examples = Examples([str(first), str(second)])
@@ -72,17 +70,14 @@ def test_compressed_data_is_refused(tmp_path):
 
 
 def test_negatives_are_drawn_anew_each_epoch_and_the_same_again():
-    example = parse_json(
-        record("q", "p") | {"negative_passages": [{"text": f"n{i}"} for i in range(9)]}
-    )
+    example = parse_json(record("q", "p") | {"negative_passages": [{"text": f"n{i}"} for i in range(9)]})
     drawn = [draw(example, 3, (1, epoch, 0)).passages for epoch in range(20)]
     assert all(d[0] == "p" and len(set(d)) == 4 for d in drawn)
     assert len(set(drawn)) > 10
     assert drawn == [draw(example, 3, (1, epoch, 0)).passages for epoch in range(20)]
     assert draw(example, 0, (1, 0, 0)).passages == ("p",)
     scored = parse_json(
-        record("q", "p", scores=[50, *range(9)])
-        | {"negative_passages": [{"text": f"n{i}"} for i in range(9)]}
+        record("q", "p", scores=[50, *range(9)]) | {"negative_passages": [{"text": f"n{i}"} for i in range(9)]}
     )
     one = draw(scored, 3, (1, 4, 0))
     assert one.scores == (50.0, *(float(text[1:]) for text in one.passages[1:]))
@@ -139,9 +134,7 @@ def test_validation_by_mrr_and_by_tokens():
     def encode(texts, role):
         return np.eye(3) if role == "passage" else np.array([queries[t] for t in texts], float)
 
-    assert Validation(examples, "mrr@10")(encode) == {
-        "mrr@10": pytest.approx(100 * (1 + 1 / 2 + 1 / 3) / 3)
-    }
+    assert Validation(examples, "mrr@10")(encode) == {"mrr@10": pytest.approx(100 * (1 + 1 / 2 + 1 / 3) / 3)}
     assert Validation(examples, "mrr@2")(encode) == {"mrr@2": pytest.approx(50)}
     # "three" is the third token retrieved; the question whose answer is yes is not counted
     assert Validation(examples, "R@0.002kt")(encode) == {"R@0.002kt": pytest.approx(50)}

@@ -118,8 +118,7 @@ def test_each_positive_passage_is_a_pair_and_long_texts_are_cut(models, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("name", "tuning", "steps"),
-    [("mt5", "full", 80), ("gpt2", "full", 60), ("gpt2", "adapter", 150)],
+    ("name", "tuning", "steps"), [("mt5", "full", 80), ("gpt2", "full", 60), ("gpt2", "adapter", 150)]
 )
 def test_what_was_learnt_is_generated(models, data, tmp_path, xqg, name, tuning, steps):
     """Two pairs by heart; `xqg generate` takes the folder, and the prompt that is in it."""
@@ -186,9 +185,9 @@ def test_a_resumed_training_ends_with_the_same_bytes(models, data, tmp_path, mon
         assert (tmp_path / name / "model.safetensors").is_file()
     one, two = (tmp_path / name / "model.safetensors" for name in ("whole", "again"))
     assert one.read_bytes() == two.read_bytes()
-    assert generator.train_generator(
-        settings(models["mt5"], data, tmp_path / "again", **some)
-    ) == json.loads((tmp_path / "again" / "training.json").read_text("utf-8"))
+    assert generator.train_generator(settings(models["mt5"], data, tmp_path / "again", **some)) == json.loads(
+        (tmp_path / "again" / "training.json").read_text("utf-8")
+    )
 
 
 def test_a_recorded_prompt_gives_way_to_a_flag_and_is_checked(models, data, tmp_path):

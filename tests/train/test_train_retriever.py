@@ -89,9 +89,7 @@ def pairs(n: int, seed: int) -> list[tuple[str, str]]:
 def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     seen = pairs(400, seed=1)
-    new = [
-        p for p in pairs(60, seed=2) if set(p[0].split()) not in [set(q.split()) for q, _ in seen]
-    ]
+    new = [p for p in pairs(60, seed=2) if set(p[0].split()) not in [set(q.split()) for q, _ in seen]]
     (folder / "train.tsv").write_text("".join(f"{q}\t{p}\n" for q, p in seen))
     write_jsonl(folder / "validation.jsonl", [record(q, p, answers=[p.split()[0]]) for q, p in new])
     return folder
@@ -163,9 +161,7 @@ def test_other_positives_are_no_negatives(model):
 
     collate = RetrieverCollator(load_tokenizer(str(model)), encoder, 16)
     batch = [
-        draw(
-            parse_json(record("f0", "e0") | {"negative_passages": [{"text": "e5"}]}), 1, (1, 0, 0)
-        ),
+        draw(parse_json(record("f0", "e0") | {"negative_passages": [{"text": "e5"}]}), 1, (1, 0, 0)),
         draw(parse_json(record("f1", "e0")), 1, (1, 0, 1)),
         draw(parse_json(record("f2", "e2")), 1, (1, 0, 2)),
     ]
@@ -195,14 +191,7 @@ def test_a_retriever_learns_what_the_untrained_one_does_not_know(model, data, tm
     """Word for word translation, on questions whose words never stood together in training."""
     untrained = mrr(model, data, pooling="mean", normalize=True)
     done = train_retriever(
-        settings(
-            model,
-            data,
-            tmp_path / "out",
-            max_steps=150,
-            validation=str(data / "validation.jsonl"),
-            eval_steps=50,
-        )
+        settings(model, data, tmp_path / "out", max_steps=150, validation=str(data / "validation.jsonl"), eval_steps=50)
     )
     trained = mrr(tmp_path / "out", data)
     assert untrained < 35
@@ -240,9 +229,7 @@ def test_gradient_caching_is_one_big_batch(model, still, data, tmp_path, dropout
     model = still if dropout == 0 else model
     steps = 6 if dropout == 0 else 60
     whole = train_retriever(settings(model, data, tmp_path / "whole", max_steps=steps))
-    parts = train_retriever(
-        settings(model, data, tmp_path / "parts", chunk_size=3, max_steps=steps)
-    )
+    parts = train_retriever(settings(model, data, tmp_path / "parts", chunk_size=3, max_steps=steps))
     if dropout == 0:
         assert parts["loss"] == pytest.approx(whole["loss"], rel=1e-5)
         expected, found = weights(tmp_path / "whole"), weights(tmp_path / "parts")
@@ -280,11 +267,7 @@ def test_a_resumed_training_ends_with_the_same_bytes(model, data, tmp_path, meth
     """The first try is stopped by an error in the middle of a later step."""
     from xqg_pyserini.train import retriever
 
-    some = {
-        "tuning": TuningSettings(method=method, virtual_tokens=3),
-        "save_steps": 4,
-        "max_steps": 10,
-    }
+    some = {"tuning": TuningSettings(method=method, virtual_tokens=3), "save_steps": 4, "max_steps": 10}
     train_retriever(settings(model, data, tmp_path / "whole", **some))
     original, calls = retriever.contrastive_loss, []
 
@@ -401,18 +384,12 @@ def test_the_published_recipe():
         ("modle: m", "'modle' is unknown; expected model"),
         ("model: m\ndata: d\noutput: o\nepochs: many", "epochs is 'many'; expected a number"),
         ("model: m\ndata: d\noutput: o\nbatch_size: 1.5", "batch_size is 1.5; expected a whole"),
-        (
-            "model: m\ndata: d\noutput: o\nbatch_size: 0",
-            "batch_size is 0; expected a whole number, 1 or more",
-        ),
+        ("model: m\ndata: d\noutput: o\nbatch_size: 0", "batch_size is 0; expected a whole number, 1 or more"),
         ("model: m\ndata: d\noutput: o\nuntied: 3", "untied is 3; expected true or false"),
         ("model: m\ndata: d\noutput: o\ntuning: lorra", "lorra"),
         ("model: m\ndata: d\noutput: o\nsave: x", "save is 'x'; expected auto, adapter, merged"),
         ("model: m\ndata: d\noutput: o\npatience: 2", "need validation data"),
-        (
-            "model: m\ndata: d\noutput: o\ntemperature: 0",
-            "temperature is 0.0; expected a number, above 0",
-        ),
+        ("model: m\ndata: d\noutput: o\ntemperature: 0", "temperature is 0.0; expected a number, above 0"),
         ("model: m\ndata: d", "output is missing: give it, here or in the configuration file"),
         ("- a", "expected a mapping"),
         ("a: [", "broken YAML"),
@@ -440,9 +417,7 @@ def test_command_killed_and_run_again(xqg, model, data, tmp_path):
     whole = xqg(*common, "--output", tmp_path / "whole")
     assert re.search(r"full: [\d,]+ of [\d,]+ parameters trained", whole)
     killed = [*common, "--output", tmp_path / "killed"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "xqg_pyserini", *map(str, killed)], stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen([sys.executable, "-m", "xqg_pyserini", *map(str, killed)], stderr=subprocess.DEVNULL)
     progress = tmp_path / ".killed.partial" / "progress.json"
     deadline = time.monotonic() + 120
     while not progress.exists() and process.poll() is None and time.monotonic() < deadline:
@@ -469,15 +444,7 @@ def test_trained_folder_goes_through_the_commands(xqg, model, data, tmp_path):
         *("--max-steps", 3, "--output", out, "--query-length", 8, "--passage-length", 9),
     )
     write_jsonl(tmp_path / "corpus.jsonl", [{"id": f"p{i}", "contents": f"e{i}"} for i in range(4)])
-    xqg(
-        "encode",
-        "--corpus",
-        tmp_path / "corpus.jsonl",
-        "--encoder",
-        out,
-        "--output",
-        tmp_path / "s",
-    )
+    xqg("encode", "--corpus", tmp_path / "corpus.jsonl", "--encoder", out, "--output", tmp_path / "s")
     meta = json.loads((tmp_path / "s" / "meta.json").read_text())
     assert (meta["encoder"]["pooling"], meta["encoder"]["passage_length"]) == ("mean", 9)
 
@@ -490,10 +457,7 @@ def test_every_method_trains_saves_and_loads(model, data, tmp_path, method):
     plain = Encoder(model, pooling="mean", normalize=True).encode_passages(texts)
     found = {}
     for save in ("adapter", "merged"):
-        if (save, method in WHOLE, method in UNMERGED) in (
-            ("adapter", True, False),
-            ("merged", False, True),
-        ):
+        if (save, method in WHOLE, method in UNMERGED) in (("adapter", True, False), ("merged", False, True)):
             with pytest.raises(UserError, match=r"has no adapter|cannot be merged"):
                 train_retriever(settings(model, data, tmp_path / save, tuning=tuning, save=save))
             continue
@@ -536,8 +500,7 @@ def test_bad_settings_end_with_one_line(model, data, tmp_path, monkeypatch, caps
 def test_bad_data_through_the_command(refused, model, tmp_path):
     write_jsonl(tmp_path / "x.jsonl", [record("q", "p"), {"query": "q"}])
     said = refused(
-        *("train", "retriever", "--model", model, "--data", "x.jsonl", *FLAGS, "--output", "out"),
-        cwd=tmp_path,
+        *("train", "retriever", "--model", model, "--data", "x.jsonl", *FLAGS, "--output", "out"), cwd=tmp_path
     )
     assert "x.jsonl, line 2: the question 'q' has no positive_passages" in said
     assert [path.name for path in tmp_path.iterdir()] == ["x.jsonl"]

@@ -33,9 +33,7 @@ class DocumentEncoder(pyserini.encode.DocumentEncoder):
         settings = _settings(model_name)
         self._encoder = Encoder(settings, device=_device(settings, device))
 
-    def encode(
-        self, texts: Sequence[str], titles: Sequence[str | None] | None = None, **_: Any
-    ) -> np.ndarray:
+    def encode(self, texts: Sequence[str], titles: Sequence[str | None] | None = None, **_: Any) -> np.ndarray:
         """Encode n passages, each as title, space, text; returns (n, d) float32."""
         if titles is not None:
             pairs = zip(titles, texts, strict=True)
@@ -100,9 +98,7 @@ def _settings(name: str | EncoderSettings) -> EncoderSettings:
     return name if isinstance(name, EncoderSettings) else resolve(name)
 
 
-def _query_encoder(
-    name: str | EncoderSettings, indexes: Sequence[FaissDirectory], device: str
-) -> Encoder:
+def _query_encoder(name: str | EncoderSettings, indexes: Sequence[FaissDirectory], device: str) -> Encoder:
     """Return the encoder of a name, or of a bare model with the settings of its index.
 
     Raises `UserError` where its vectors do not belong into one of the indexes.

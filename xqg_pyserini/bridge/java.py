@@ -115,6 +115,4 @@ def _jvm_options(java: Java, verbose: bool) -> None:
     add = jnius_config.add_options
     unwanted = [] if java.vector_module else [f"--add-modules={_VECTOR_MODULE}"]
     unwanted += [] if verbose else [_LOGGING]
-    jnius_config.add_options = lambda *options: add(
-        *(o for o in options if not o.startswith(tuple(unwanted)))
-    )
+    jnius_config.add_options = lambda *options: add(*(o for o in options if not o.startswith(tuple(unwanted))))

@@ -54,9 +54,7 @@ def run_demo(output: str | Path, overwrite: bool = False) -> str:
             (data / name).write_bytes(shipped.read_bytes())
         encoder = Encoder(ENCODER)
         passages = encode_passages(data / "corpus.jsonl", encoder, folder / "passages")
-        queries = accumulate_queries(
-            data / "queries.jsonl", passages, folder / "queries", encoder=encoder
-        )
+        queries = accumulate_queries(data / "queries.jsonl", passages, folder / "queries", encoder=encoder)
         write_index(passages, folder / "index-baseline")
         mean = FusionSettings().complete(passages.normalized)
         Fused(passages, queries, mean).write_index(folder / "index-mean")
@@ -75,11 +73,7 @@ def run_demo(output: str | Path, overwrite: bool = False) -> str:
             with_title=False,
         )
         scores = evaluate(
-            runs,
-            data / "questions.jsonl",
-            METRICS,
-            corpus=data / "corpus.jsonl",
-            qrels=data / "qrels.txt",
+            runs, data / "questions.jsonl", METRICS, corpus=data / "corpus.jsonl", qrels=data / "qrels.txt"
         )
         scores.relevance = "qrels.txt (one passage a question)"
         compared = scores.compare()
@@ -101,12 +95,7 @@ def _search(folder: Path, own: Fused, encoder: Encoder) -> list[Path]:
     for name, run in found.items():
         paths.append(folder / "runs" / f"{name}.trec")
         write_run(paths[-1], run, f"xqg-{name}")
-    write_submission(
-        questions,
-        found["language-aware"],
-        folder / "data" / "corpus.jsonl",
-        folder / "submission.json",
-    )
+    write_submission(questions, found["language-aware"], folder / "data" / "corpus.jsonl", folder / "submission.json")
     return paths
 
 

@@ -40,12 +40,8 @@ def run(args: argparse.Namespace) -> int:
     """Run `xqg doctor`; return 1 where the demo could not run."""
     findings = examine()
     ready = demo_could_run(findings)
-    lines = [
-        f"{f.what:<26}{f.found}" + (f"\n{'':<26}→ {f.remedy}" if f.remedy else "") for f in findings
-    ]
-    lines.append(
-        "\nThe demo can run: xqg demo" if ready else "\nThe demo cannot run; see the arrows"
-    )
+    lines = [f"{f.what:<26}{f.found}" + (f"\n{'':<26}→ {f.remedy}" if f.remedy else "") for f in findings]
+    lines.append("\nThe demo can run: xqg demo" if ready else "\nThe demo cannot run; see the arrows")
     value = {"demo": ready, "findings": [f._asdict() for f in findings]}
     flags.show(args, value, "\n".join(lines))
     return 0 if ready else 1

@@ -20,12 +20,8 @@ def add_flags(parser: Parser) -> None:
         metavar="PATH",
         help="JSON Lines or TSV: a file, a directory or a pattern, plain or gzip",
     )
-    parser.add_argument(
-        "--encoder", required=True, metavar="NAME", help="registered name, model or folder"
-    )
-    parser.add_argument(
-        "--output", required=True, metavar="STORE", help="the passage store to write"
-    )
+    parser.add_argument("--encoder", required=True, metavar="NAME", help="registered name, model or folder")
+    parser.add_argument("--output", required=True, metavar="STORE", help="the passage store to write")
     flags.add_settings(parser, EncodeSettings)
     flags.add_overwrite(parser)
     shared.add_encoder(parser)
@@ -36,10 +32,6 @@ def run(args: argparse.Namespace) -> None:
     """Run `xqg encode`."""
     settings = flags.settings_of(args, EncodeSettings)
     store = encode_passages(
-        args.corpus,
-        shared.encoder_of(args),
-        args.output,
-        dtype=settings.dtype,
-        overwrite=args.overwrite,
+        args.corpus, shared.encoder_of(args), args.output, dtype=settings.dtype, overwrite=args.overwrite
     )
     flags.show(args, store.meta, f"{args.output}: {store.n} passages, {store.d} dimensions")

@@ -20,15 +20,11 @@ a passage as relevant if it holds an answer string."""
 def add_flags(parser: Parser) -> None:
     """Add the flags of `xqg evaluate`."""
     shared.add_questions(parser)
-    parser.add_argument(
-        "--runs", required=True, nargs="+", action="extend", metavar="RUN", help="TREC runs"
-    )
+    parser.add_argument("--runs", required=True, nargs="+", action="extend", metavar="RUN", help="TREC runs")
     add_scoring(parser)
     flags.add_settings(parser, ScoringSettings)
     flags.add_settings(parser, ComparingSettings)
-    parser.add_argument(
-        "--per-language", action="store_true", help="print scores by language as well"
-    )
+    parser.add_argument("--per-language", action="store_true", help="print scores by language as well")
     parser.add_argument("--output", metavar="DIR", help="write table.md, table.tex, scores.json, …")
     flags.add_overwrite(parser)
     flags.add_json(parser)
@@ -36,9 +32,7 @@ def add_flags(parser: Parser) -> None:
 
 def add_scoring(parser: Parser) -> None:
     """Add what runs are scored by."""
-    parser.add_argument(
-        "--corpus", metavar="PATH", help="texts, for R@kt and relevance from answers"
-    )
+    parser.add_argument("--corpus", metavar="PATH", help="texts, for R@kt and relevance from answers")
     parser.add_argument("--qrels", metavar="FILE", help="TREC qrels for ranx's metrics")
 
 

@@ -24,14 +24,10 @@ dimensions cost 2·N·n·d operations.  See docs/quality.md."""
 def add_flags(parser: Parser) -> None:
     """Add the flags of `xqg filter`."""
     shared.add_queries(parser)
-    parser.add_argument(
-        "--output", required=True, metavar="DIR", help="the folder to write, of the same file names"
-    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="the folder to write, of the same file names")
     add_rules(parser, "rules")
     parser.add_argument("--corpus", metavar="PATH", help="the passages' texts, for the rule copies")
-    parser.add_argument(
-        "--passages", metavar="STORE", help="the passage store, for --min-quantile and --within"
-    )
+    parser.add_argument("--passages", metavar="STORE", help="the passage store, for --min-quantile and --within")
     flags.add_settings(parser, FilterSettings)
     parser.add_argument("--encoder", metavar="NAME", help="default: the passage store's")
     flags.add_overwrite(parser)

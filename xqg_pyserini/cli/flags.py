@@ -78,12 +78,7 @@ def add_settings(
 
 
 def add_setting(
-    flags: Flags,
-    option: Option,
-    flag: str | None = None,
-    *,
-    extend: bool = False,
-    negatable: bool = False,
+    flags: Flags, option: Option, flag: str | None = None, *, extend: bool = False, negatable: bool = False
 ) -> None:
     """Add the flag of a setting, by another name than its own if `flag` is given.
 
@@ -141,9 +136,7 @@ def add_json(flags: Flags) -> None:
 
 def add_overwrite(flags: Flags) -> None:
     """Add --overwrite."""
-    flags.add_argument(
-        "--overwrite", action="store_true", help="replace what --output already holds"
-    )
+    flags.add_argument("--overwrite", action="store_true", help="replace what --output already holds")
 
 
 # ---------------------------------------------------------------- values

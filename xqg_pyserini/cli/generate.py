@@ -38,9 +38,7 @@ Straight through: --passages STORE --accumulate STORE encodes and sums the queri
 def add_flags(parser: Parser) -> None:
     """Add the flags of `xqg generate`."""
     parser.add_argument("--corpus", metavar="PATH", help="JSON Lines or TSV, as for encode")
-    flags.add_settings(
-        parser, GeneratorSettings, only=("model", "languages", "num_queries"), optional=True
-    )
+    flags.add_settings(parser, GeneratorSettings, only=("model", "languages", "num_queries"), optional=True)
     parser.add_argument("--output", metavar="DIR", help="the folder of query shards to write")
     flags.add_overwrite(parser)
     group = parser.add_argument_group("sampling")
@@ -59,18 +57,12 @@ def add_flags(parser: Parser) -> None:
         metavar="I",
         help="write only these, counted from 0: 7, or 0-31 (default: all)",
     )
-    group.add_argument(
-        "--estimate", action="store_true", help="time a sample, print hours and GB, write nothing"
-    )
+    group.add_argument("--estimate", action="store_true", help="time a sample, print hours and GB, write nothing")
     add_rules(parser, "filter")
     group = parser.add_argument_group("more than generating, or other than that")
     group.add_argument("--passages", metavar="STORE", help="passage store, for --accumulate")
-    group.add_argument(
-        "--accumulate", metavar="STORE", help="also write this query store, straight through"
-    )
-    group.add_argument(
-        "--check", metavar="DIR", help="report what is in a folder of queries instead"
-    )
+    group.add_argument("--accumulate", metavar="STORE", help="also write this query store, straight through")
+    group.add_argument("--check", metavar="DIR", help="report what is in a folder of queries instead")
     flags.add_json(parser)
 
 
@@ -172,9 +164,7 @@ def _write(args: argparse.Namespace, job: GenerationJob) -> None:
     else:
         passages = VectorStore(args.passages)
         encoder = Encoder.for_store(passages, device=job.devices[0], threads=args.threads)
-        store = generate_and_accumulate(
-            job, passages, args.accumulate, encoder=encoder, overwrite=args.overwrite
-        )
+        store = generate_and_accumulate(job, passages, args.accumulate, encoder=encoder, overwrite=args.overwrite)
     done = job.summary()
     lines = [
         f"{done.output}: {done.shards} of {job.plan.number} shards, {done.written} written now: "
@@ -186,10 +176,7 @@ def _write(args: argparse.Namespace, job: GenerationJob) -> None:
     if store is not None:
         lines.append(f"{args.accumulate}: {store.meta['queries']} queries added up")
     if done.cut:
-        warn(
-            f"{done.cut} passages were cut to fit --max-input-tokens "
-            f"{job.settings.max_input_tokens}"
-        )
+        warn(f"{done.cut} passages were cut to fit --max-input-tokens {job.settings.max_input_tokens}")
     flags.show(args, done._asdict(), "\n".join(lines))
 
 
@@ -211,10 +198,7 @@ def check_text(check: QueryCheck) -> str:
         lines += ["", table_of(rows), ""]
     if coverage is not None:
         share = 100 * coverage.covered / coverage.passages
-        lines.append(
-            f"{coverage.covered} of {coverage.passages} passages of the corpus have queries "
-            f"({share:.2f}%)"
-        )
+        lines.append(f"{coverage.covered} of {coverage.passages} passages of the corpus have queries ({share:.2f}%)")
         bare = coverage.passages - coverage.covered
         if bare:
             lines.append(f"{bare} have none: {_ids(coverage.without, bare)}")

@@ -13,9 +13,7 @@ EPILOG = shared.FUSION
 def add_flags(parser: Parser) -> None:
     """Add the flags of `xqg index`."""
     parser.add_argument("--passages", required=True, metavar="STORE")
-    parser.add_argument(
-        "--queries", metavar="STORE", help="without it: the baseline, passages alone"
-    )
+    parser.add_argument("--queries", metavar="STORE", help="without it: the baseline, passages alone")
     flags.add_settings(parser, IndexSettings)
     parser.add_argument(
         "--language-aware",
@@ -33,13 +31,7 @@ def run(args: argparse.Namespace) -> None:
     kind = flags.settings_of(args, IndexSettings).kind
     if args.queries is None:
         shared.refuse_fusion(args, "mixes in --queries", but=("normalize",))
-        index = write_index(
-            args.passages,
-            args.output,
-            kind,
-            normalize=bool(args.normalize),
-            overwrite=args.overwrite,
-        )
+        index = write_index(args.passages, args.output, kind, normalize=bool(args.normalize), overwrite=args.overwrite)
         flags.show(args, index.meta, f"{args.output}: {index.n} passages ({kind}), passages alone")
         return
     fused = shared.fused_of(args)

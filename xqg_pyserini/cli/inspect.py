@@ -12,9 +12,7 @@ EPILOG = ""
 
 def add_flags(parser: Parser) -> None:
     """Add the flags of `xqg inspect`."""
-    parser.add_argument(
-        "stores", nargs="+", metavar="STORE", help="a passage store, and its query store or none"
-    )
+    parser.add_argument("stores", nargs="+", metavar="STORE", help="a passage store, and its query store or none")
     flags.add_settings(parser, ExaminingSettings)
     flags.add_json(parser)
 
@@ -22,8 +20,6 @@ def add_flags(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Run `xqg inspect`."""
     if len(args.stores) > 2:
-        raise UserError(
-            f"{len(args.stores)} stores; expected a passage store and, with it, its query store"
-        )
+        raise UserError(f"{len(args.stores)} stores; expected a passage store and, with it, its query store")
     geometry = examine_stores(*args.stores, **vars(flags.settings_of(args, ExaminingSettings)))
     flags.show(args, geometry.as_json(), table(geometry))

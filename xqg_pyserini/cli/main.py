@@ -65,22 +65,15 @@ class Command(Protocol):
 def parser() -> Parser:
     """Build the parser of all commands; a command's flags are added when it is parsed."""
     top = Parser(
-        prog="xqg",
-        description="Cross-lingual dense retrieval with generated queries, on top of Pyserini.",
-        epilog=FLOW,
+        prog="xqg", description="Cross-lingual dense retrieval with generated queries, on top of Pyserini.", epilog=FLOW
     )
     top.add_argument("--version", action="version", version=f"xqg_pyserini {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, text in COMMANDS.items():
         command = commands.add_parser(
-            name,
-            help=text,
-            description=text[0].upper() + text[1:] + ".",
-            fill=partial(_fill, name),
+            name, help=text, description=text[0].upper() + text[1:] + ".", fill=partial(_fill, name)
         )
-        command.add_argument(
-            "--verbose", action="store_true", help="show third-party logs, tracebacks"
-        )
+        command.add_argument("--verbose", action="store_true", help="show third-party logs, tracebacks")
     return top
 
 

@@ -18,9 +18,7 @@ def add_flags(parser: Parser) -> None:
     """Add the flags of `xqg mine`."""
     shared.add_questions(parser)
     parser.add_argument("--corpus", required=True, metavar="PATH", help="where the texts come from")
-    parser.add_argument(
-        "--run", required=True, metavar="RUN", help="a TREC run for these questions"
-    )
+    parser.add_argument("--run", required=True, metavar="RUN", help="a TREC run for these questions")
     parser.add_argument("--qrels", metavar="FILE", help="TREC qrels: their relevant passages")
     parser.add_argument("--output", required=True, metavar="FILE", help="the JSON Lines to write")
     group = parser.add_argument_group("choosing")

@@ -22,9 +22,7 @@ def add_flags(parser: Parser) -> None:
     shared.add_questions(parser)
     flags.add_settings(parser, Perturbation, skip=LEXICON)
     parser.add_argument("--output", required=True, metavar="FILE", help="the JSON Lines to write")
-    flags.add_settings(
-        parser.add_argument_group("code-switch"), Perturbation, only=LEXICON, extend=True
-    )
+    flags.add_settings(parser.add_argument_group("code-switch"), Perturbation, only=LEXICON, extend=True)
     flags.add_json(parser)
 
 

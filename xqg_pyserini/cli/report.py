@@ -25,12 +25,8 @@ def add_flags(parser: Parser) -> None:
     group = parser.add_argument_group("explorer")
     flags.add_settings(group, ExploreSettings, extend=True)
     group.add_argument("--queries", metavar="PATH", help="generated queries, JSON Lines")
-    group.add_argument(
-        "--passages", metavar="STORE", help="passage store: its vectors and its encoder"
-    )
-    group.add_argument(
-        "--encoder", metavar="NAME", help="without a store: encodes the shown passages as well"
-    )
+    group.add_argument("--passages", metavar="STORE", help="passage store: its vectors and its encoder")
+    group.add_argument("--encoder", metavar="NAME", help="without a store: encodes the shown passages as well")
     flags.add_overwrite(parser)
     shared.add_encoder(parser)
     flags.add_json(parser)
@@ -41,13 +37,7 @@ def run(args: argparse.Namespace) -> None:
     output = Path(args.folder) / "report" if args.output is None else args.output
     files.check_output(output, args.overwrite)
     explore = flags.settings_of(args, ExploreSettings)
-    written = write_page(
-        args.folder,
-        output,
-        explore,
-        similarities=_similarities(args),
-        overwrite=args.overwrite,
-    )
+    written = write_page(args.folder, output, explore, similarities=_similarities(args), overwrite=args.overwrite)
     if written.explorer is not None and explore.per_language:
         warn(f"no explorer: {written.explorer}")
     text = f"{written.page}: {written.bytes / 1e6:.1f} MB, {written.plots} plots, "

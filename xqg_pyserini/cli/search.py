@@ -31,9 +31,7 @@ def add_flags(parser: Parser) -> None:
         help="mix in only the queries of each question's own language (takes the stores)",
     )
     shared.add_questions(parser, "--topics")
-    parser.add_argument(
-        "--encoder", metavar="NAME", help="default: what the index or store was made with"
-    )
+    parser.add_argument("--encoder", metavar="NAME", help="default: what the index or store was made with")
     flags.add_settings(parser, SearchSettings)
     parser.add_argument("--output", required=True, metavar="RUN", help="the TREC run to write")
     shared.add_encoder(parser)

@@ -5,15 +5,7 @@ from collections.abc import Collection
 from typing import Any
 
 from xqg_pyserini import data
-from xqg_pyserini.cli.flags import (
-    Parser,
-    add_settings,
-    dest_of,
-    positive,
-    refuse,
-    settings_of,
-    typed,
-)
+from xqg_pyserini.cli.flags import Parser, add_settings, dest_of, positive, refuse, settings_of, typed
 from xqg_pyserini.fusion.formula import FusionSettings
 from xqg_pyserini.fusion.fused import Liberties
 from xqg_pyserini.models.encoder import Encoded, Encoder
@@ -40,9 +32,7 @@ def add_questions(parser: Parser, flag: str = "--questions") -> None:
         metavar="FILE",
         help="XOR-TyDi or Pyserini JSON Lines, or TSV (id, tab, question)",
     )
-    parser.add_argument(
-        "--language", metavar="xx", help="language of questions that name none (TSV)"
-    )
+    parser.add_argument("--language", metavar="xx", help="language of questions that name none (TSV)")
 
 
 def questions_of(args: argparse.Namespace) -> list[data.Question]:

@@ -5,11 +5,7 @@ import argparse
 from xqg_pyserini import data, files
 from xqg_pyserini.cli import flags, shared
 from xqg_pyserini.cli.flags import Parser
-from xqg_pyserini.evaluation.submission import (
-    SubmissionSettings,
-    check_submission,
-    write_submission,
-)
+from xqg_pyserini.evaluation.submission import SubmissionSettings, check_submission, write_submission
 
 EPILOG = ""
 
@@ -34,12 +30,7 @@ def run(args: argparse.Namespace) -> None:
         summary = check_submission(args.check, questions, args.corpus)
         verdict = f"{args.check}: valid"
     else:
-        flags.need(
-            "(or --check FILE to validate one)",
-            run=args.run,
-            corpus=args.corpus,
-            output=args.output,
-        )
+        flags.need("(or --check FILE to validate one)", run=args.run, corpus=args.corpus, output=args.output)
         files.check_file(args.output, [args.run, args.corpus, args.questions])
         hits = data.read_run(args.run)
         settings = flags.settings_of(args, SubmissionSettings)

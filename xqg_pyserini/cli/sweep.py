@@ -36,12 +36,8 @@ def add_flags(parser: Parser) -> None:
     shared.add_questions(parser)
     add_scoring(parser)
     flags.add_settings(parser, SweepSettings, only=SCORING)
-    parser.add_argument(
-        "--output", required=True, metavar="DIR", help="where sweep.csv, … are written"
-    )
-    parser.add_argument(
-        "--runs", action="store_true", help="write a TREC run for each point as well"
-    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="where sweep.csv, … are written")
+    parser.add_argument("--runs", action="store_true", help="write a TREC run for each point as well")
     parser.add_argument("--encoder", metavar="NAME", help="default: the passage store's")
     _add_grid(parser.add_argument_group("grid"))
     group = parser.add_argument_group("choosing")
@@ -64,13 +60,7 @@ def _add_grid(group: flags.Flags) -> None:
     flags.add_settings(group, GridSettings, skip=("normalize", "center"))
     for name, what in (("normalize", "scale to length 1"), ("center", "centre")):
         group.add_argument(f"--{name}", action="append_const", const=True, help=what)
-        group.add_argument(
-            f"--no-{name}",
-            action="append_const",
-            const=False,
-            dest=name,
-            help="do not; or try both",
-        )
+        group.add_argument(f"--no-{name}", action="append_const", const=False, dest=name, help="do not; or try both")
     flags.add_settings(group, SweepSettings, only=("allow_unequal", "skip_unknown"))
 
 

@@ -30,10 +30,7 @@ def add_flags(parser: Parser) -> None:
     """Add the commands `retriever` and `generator`, and their flags."""
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     retriever = kinds.add_parser(
-        "retriever",
-        help="a bi-encoder",
-        description="Train a retriever.",
-        epilog=BOTH + RETRIEVER,
+        "retriever", help="a bi-encoder", description="Train a retriever.", epilog=BOTH + RETRIEVER
     )
     generator = kinds.add_parser(
         "generator",
@@ -43,18 +40,14 @@ def add_flags(parser: Parser) -> None:
     )
     for name, kind in (("retriever", retriever), ("generator", generator)):
         kind.add_argument(
-            "--config",
-            metavar="FILE",
-            help="YAML with any of the settings below, or a shipped recipe: xdr",
+            "--config", metavar="FILE", help="YAML with any of the settings below, or a shipped recipe: xdr"
         )
         for option in training_options(TRAININGS[name]):
             option = option._replace(required=False)  # a YAML file may have it
             flags.add_setting(kind, option, extend=True, negatable=True)
         flags.add_overwrite(kind)
         flags.add_json(kind)
-        kind.add_argument(
-            "--verbose", action="store_true", help="show third-party logs, tracebacks"
-        )
+        kind.add_argument("--verbose", action="store_true", help="show third-party logs, tracebacks")
     # known, so that it can be refused with a reason
     generator.add_argument("--synthetic", nargs="+", help=argparse.SUPPRESS)
 
@@ -84,9 +77,7 @@ def training_text(record: dict[str, Any], output: str) -> str:
         rows = [{**m, "chosen": "full" if m["chosen"] else "lora"} for m in record["modules"]]
         lines += ["What the best approximation of rank r loses of each module's gradient:", ""]
         lines += [tabulate(rows, "keys"), ""]
-    n, of, pace = (
-        record[key] for key in ("trainable_parameters", "parameters", "seconds_per_step")
-    )
+    n, of, pace = (record[key] for key in ("trainable_parameters", "parameters", "seconds_per_step"))
     lines += [
         f"{record['method']}: {n:,} of {of:,} parameters trained ({n / of:.2%})",
         f"{record['steps']} steps, loss {record['loss']:.4f}; "

@@ -16,15 +16,7 @@ from xqg_pyserini.data.readers import (
     read_questions,
 )
 from xqg_pyserini.data.records import GeneratedQueries, Passage, Qrels, Question, Run
-from xqg_pyserini.data.runs import (
-    QrelsLike,
-    RunLike,
-    as_qrels,
-    as_run,
-    read_qrels,
-    read_run,
-    write_run,
-)
+from xqg_pyserini.data.runs import QrelsLike, RunLike, as_qrels, as_run, read_qrels, read_run, write_run
 
 __all__ = [
     "LANGUAGE_CODE",

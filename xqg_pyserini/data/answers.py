@@ -22,8 +22,8 @@ def answer_finder(answers: Mapping[str, list[str]]) -> Callable[[str], set[str]]
     import ahocorasick
 
     asking: dict[str, list[str]] = {}
-    for qid, some in answers.items():
-        for answer in some:
+    for qid, strings in answers.items():
+        for answer in strings:
             asking.setdefault(answer, []).append(qid)
     automaton = ahocorasick.Automaton()
     for answer, qids in asking.items():

@@ -28,9 +28,7 @@ def check_languages(codes: Iterable[str]) -> tuple[str, ...]:
         if code not in languages():
             close = [c for c, entry in languages().items() if entry["name"].lower() == code.lower()]
             hint = f" (do you mean {close[0]}?)" if close else ""
-            raise UserError(
-                f"unknown language code {code!r}{hint}: expected ISO 639-1, e.g. ar bn fi"
-            )
+            raise UserError(f"unknown language code {code!r}{hint}: expected ISO 639-1, e.g. ar bn fi")
         if code in out:
             raise UserError(f"language {code!r} is given twice")
         out.append(code)

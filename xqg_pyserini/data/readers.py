@@ -64,13 +64,10 @@ def _text(line: Line, record: dict[str, Any], name: str) -> str:
 
 
 def _records(
-    source: str | Path,
-    from_json: Callable[[Line], Any] | None,
-    from_tsv: Callable[[Line, int], Any] | None,
-    what: str,
+    source: str | Path, from_json: Callable[[Line], Any] | None, from_tsv: Callable[[Line, int], Any] | None, what: str
 ) -> Iterator[tuple[Line, Any]]:
     """Yield the records of all files of `source`; raise `UserError` if there is none."""
-    found = False
+    empty = True
     for path in expand(source):
         as_json: bool | None = None
         for position, line in enumerate(read_lines(path)):
@@ -83,9 +80,9 @@ def _records(
                     )
             record = from_json(line) if as_json else from_tsv(line, position)  # type: ignore[misc]
             if record is not None:
-                found = True
+                empty = False
                 yield line, record
-    if not found:
+    if empty:
         raise UserError(f"{source}: no {what} in it; expected at least one")
 
 
@@ -172,9 +169,7 @@ def as_corpus(source: CorpusLike) -> Iterator[tuple[Line, Passage]]:
 def _question(line: Line, qid: str, text: str, language: Any, answers: Any) -> Question:
     if not text.strip():
         raise line.error(f"question {qid!r} is empty")
-    if language is not None and not (
-        isinstance(language, str) and LANGUAGE_CODE.fullmatch(language)
-    ):
+    if language is not None and not (isinstance(language, str) and LANGUAGE_CODE.fullmatch(language)):
         raise line.error(f"{language!r} is not a language code such as ar or ja")
     if isinstance(answers, str):
         answers = [answers]
@@ -189,9 +184,7 @@ def _question_from_json(line: Line) -> Question:
 
 def _question_from_record(line: Line, record: dict[str, Any]) -> Question:
     qid = _json_id(line, record, ("id", "qid", "_id"))
-    text = next(
-        (_text(line, record, n) for n in ("question", "title", "text") if n in record), None
-    )
+    text = next((_text(line, record, n) for n in ("question", "title", "text") if n in record), None)
     if text is None:
         raise line.error(f"question {qid!r} has no text (expected question or title)")
     language = record.get("lang", record.get("language"))
@@ -254,9 +247,7 @@ def _distinct(records: Iterable[tuple[Line, Question]], language: str | None) ->
     for line, question in records:
         if question.id in seen:
             first = seen[question.id]
-            raise line.error(
-                f"question id {question.id!r} again (first in {first.path}, line {first.number})"
-            )
+            raise line.error(f"question id {question.id!r} again (first in {first.path}, line {first.number})")
         seen[question.id] = line
         if question.language is None and language is not None:
             question = question._replace(language=language)
@@ -305,15 +296,12 @@ def _check_shards(folder: Path) -> None:
         if number >= total:
             raise UserError(f"{path}: shard {number} of {total}; shards are counted from 0")
         if number in shards and shards[number][0] == total:
-            raise UserError(
-                f"{folder}: {shards[number][1]} and {path.name} are one shard; remove one of them"
-            )
+            raise UserError(f"{folder}: {shards[number][1]} and {path.name} are one shard; remove one of them")
         shards[number] = total, path.name
         first_total, first_name = next(iter(shards.values()))
         if total != first_total:
             raise UserError(
-                f"{folder}: {first_name} and {path.name} are shards of two sets; "
-                "put each into a folder of its own"
+                f"{folder}: {first_name} and {path.name} are shards of two sets; put each into a folder of its own"
             )
     for prefix, shards in sets.items():
         total, name = next(iter(shards.values()))

@@ -12,12 +12,7 @@ from typing import Any
 
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation import selection
-from xqg_pyserini.evaluation.power import (
-    POWER,
-    macro_difference,
-    questions_needed,
-    smallest_difference,
-)
+from xqg_pyserini.evaluation.power import POWER, macro_difference, questions_needed, smallest_difference
 from xqg_pyserini.evaluation.results import Comparisons, Scores, p_value
 from xqg_pyserini.evaluation.significance import Interval, macro_interval
 from xqg_pyserini.settings import option
@@ -54,8 +49,7 @@ class ChoosingSettings:
             for name in ("select_by", "per_language_choice", "group_by"):
                 if getattr(self, name):
                     raise UserError(
-                        f"{name} says how a point is chosen: give cross_validate, the number of "
-                        "folds",
+                        f"{name} says how a point is chosen: give cross_validate, the number of folds",
                         about=(name, "cross_validate"),
                     )
             return
@@ -77,10 +71,7 @@ class ChoosingSettings:
 
 
 def deal(
-    settings: ChoosingSettings,
-    group_by: str,
-    languages: Mapping[str, str],
-    relevant: Mapping[str, Mapping[str, int]],
+    settings: ChoosingSettings, group_by: str, languages: Mapping[str, str], relevant: Mapping[str, Mapping[str, int]]
 ) -> tuple[dict[str, int], list[int]]:
     """Return question → fold, and the sizes of the groups that stay in one fold.
 
@@ -100,14 +91,11 @@ def deal(
 
 def _no_folds(settings: ChoosingSettings, group_by: str, error: ValueError) -> UserError:
     return UserError(
-        f"cross_validate {settings.cross_validate}, group_by {group_by}: {error}",
-        about=("cross_validate", "group_by"),
+        f"cross_validate {settings.cross_validate}, group_by {group_by}: {error}", about=("cross_validate", "group_by")
     )
 
 
-def cross_validate(
-    compared: Comparisons, settings: ChoosingSettings, group_by: str
-) -> dict[str, Any]:
+def cross_validate(compared: Comparisons, settings: ChoosingSettings, group_by: str) -> dict[str, Any]:
     """Choose a run for each fold of the questions by the others, and score it on the fold.
 
     Every run must have been compared with a baseline.  A note on the scores tells the groups.
@@ -123,13 +111,10 @@ def cross_validate(
     folds, sizes = deal(settings, group_by, languages, scores.relevant)
     if group_by == "relevant":
         scores.notes.append(
-            f"folds: {len(sizes)} groups of questions that share a relevant passage, the largest "
-            f"of {max(sizes)}"
+            f"folds: {len(sizes)} groups of questions that share a relevant passage, the largest of {max(sizes)}"
         )
     try:
-        choices = selection.choose(
-            _values(scores, select_by), languages, folds, settings.per_language_choice
-        )
+        choices = selection.choose(_values(scores, select_by), languages, folds, settings.per_language_choice)
     except ValueError as error:
         raise _no_folds(settings, group_by, error) from None
     held = []
@@ -150,15 +135,9 @@ def cross_validate(
         "select_by": select_by,
         "group_by": group_by,
         "seed": settings.seed,
-        "chosen": [
-            {"fold": choice.fold + 1, "language": choice.language, "point": choice.run}
-            for choice in choices
-        ],
+        "chosen": [{"fold": choice.fold + 1, "language": choice.language, "point": choice.run} for choice in choices],
         "held_out": held,
-        "tuned": [
-            {"metric": metric, "point": run, "score": scores.macro(run, metric)}
-            for metric, run in best.items()
-        ],
+        "tuned": [{"metric": metric, "point": run, "score": scores.macro(run, metric)} for metric, run in best.items()],
     }
 
 

@@ -31,9 +31,7 @@ def macro_difference(a: ArrayLike, b: ArrayLike, groups: Sequence[Hashable]) -> 
     return macro_mean(first - second, groups)
 
 
-def smallest_difference(
-    difference: MacroMean, level: float, power: float = POWER, times: float = 1.0
-) -> float:
+def smallest_difference(difference: MacroMean, level: float, power: float = POWER, times: float = 1.0) -> float:
     """Return the smallest true difference that a two-sided paired t-test finds with this power.
 
         (t_{1 - level/2} + t_{power}) · SE

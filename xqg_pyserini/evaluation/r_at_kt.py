@@ -94,17 +94,13 @@ class RecallAtTokens:
 
     """
 
-    def __init__(
-        self, texts: Mapping[str, str] | Callable[[str], str], *, cache_characters: int = 10_000_000
-    ) -> None:
+    def __init__(self, texts: Mapping[str, str] | Callable[[str], str], *, cache_characters: int = 10_000_000) -> None:
         self._text_of = texts if callable(texts) else texts.__getitem__
         self._cache: OrderedDict[str, _Passage] = OrderedDict()
         self._cached_characters = 0
         self._cache_characters = cache_characters
 
-    def hits(
-        self, ranking: Sequence[str], answers: Iterable[str], budgets: Sequence[int]
-    ) -> list[bool]:
+    def hits(self, ranking: Sequence[str], answers: Iterable[str], budgets: Sequence[int]) -> list[bool]:
         """Say for each budget, in their order, whether so many first tokens hold an answer.
 
         Args:

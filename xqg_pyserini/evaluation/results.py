@@ -57,17 +57,13 @@ class RunScores:
     stored: ByLanguage | None = field(default=None, repr=False)
 
     @classmethod
-    def of(
-        cls, by_question: Mapping[str, float], languages: Mapping[str, str], binary: bool = False
-    ) -> "RunScores":
+    def of(cls, by_question: Mapping[str, float], languages: Mapping[str, str], binary: bool = False) -> "RunScores":
         """Return the scores that follow from the questions'; `binary` ones are 0 or 1."""
         groups: dict[str, list[float]] = defaultdict(list)
         for qid, value in by_question.items():
             groups[languages[qid]].append(value)
         by_language = {
-            language: LanguageScore(
-                len(values), int(sum(values)) if binary else None, 100 * sum(values) / len(values)
-            )
+            language: LanguageScore(len(values), int(sum(values)) if binary else None, 100 * sum(values) / len(values))
             for language, values in groups.items()
         }
         macro = sum(entry.score for entry in by_language.values()) / len(by_language)
@@ -195,11 +191,7 @@ class Scores(Mapping[str, Mapping[str, RunScores]]):
         return _intervals(gains, first.languages)
 
     def compare(
-        self,
-        test: str = "student",
-        correction: str = "holm",
-        level: float = 0.05,
-        baseline: str | None = None,
+        self, test: str = "student", correction: str = "holm", level: float = 0.05, baseline: str | None = None
     ) -> "Comparisons":
         """Test every pair of runs by every measure; with `baseline`, every run against that one.
 
@@ -262,10 +254,7 @@ class ComparingSettings:
     level: float = option(0.05, "significance level")
 
     def __post_init__(self) -> None:
-        for name, value, known in (
-            ("test", self.test, TESTS),
-            ("correction", self.correction, CORRECTIONS),
-        ):
+        for name, value, known in (("test", self.test, TESTS), ("correction", self.correction, CORRECTIONS)):
             if value not in known:
                 raise UserError(f"{name} {value!r}; expected {', '.join(known)}", about=name)
         if not 0 < self.level < 1:
@@ -276,8 +265,7 @@ class ComparingSettings:
         for metric in metrics:
             if self.test == "mcnemar" and not is_binary(metric):
                 raise UserError(
-                    f"mcnemar takes measures of hit or miss (R@kt, hit_rate@k), not {metric}; "
-                    "choose student or fisher",
+                    f"mcnemar takes measures of hit or miss (R@kt, hit_rate@k), not {metric}; choose student or fisher",
                     about="test",
                 )
 

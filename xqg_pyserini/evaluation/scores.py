@@ -48,9 +48,7 @@ class ScoringSettings:
     metrics: tuple[str, ...] = option(
         ("R@2kt", "R@5kt"), "R@kt for any budget, and ranx's: ndcg@10, mrr@10, …", metavar="M"
     )
-    official: bool = option(
-        False, "leave out questions that a run lacks, as the official script does"
-    )
+    official: bool = option(False, "leave out questions that a run lacks, as the official script does")
     with_title: bool = option(False, "look for answers in titles as well")
 
 
@@ -72,9 +70,7 @@ def parse_metric(name: str) -> Metric:
     if tokens:
         budget = round(float(tokens[1]) * 1000)
         if budget < 1:
-            raise UserError(
-                f"metric {name!r}: a budget of no token; expected e.g. R@2kt or R@0.5kt"
-            )
+            raise UserError(f"metric {name!r}: a budget of no token; expected e.g. R@2kt or R@0.5kt")
         return Metric(name, budget)
     if _RANX.fullmatch(name):
         return Metric(name, None)
@@ -146,9 +142,7 @@ def score_runs(
     check_inputs(questions, parsed, corpus, qrels, relate)
     texts: dict[str, str] = {}
     if corpus is not None and (budgets or derive):
-        texts, derived = _read_texts(
-            corpus, wanted, answerable if derive else {}, settings.with_title, _enough(parsed)
-        )
+        texts, derived = _read_texts(corpus, wanted, answerable if derive else {}, settings.with_title, _enough(parsed))
         relevant = derived if derive else relevant
     scores.relevant = relevant
     languages = {q.id: q.language or NO_LANGUAGE for q in questions}
@@ -172,9 +166,7 @@ def score_runs(
         if qrels is not None:
             source = called(qrels, "qrels", "qrels ")
         scored = sum(1 for q in questions if any(relevant.get(q.id, {}).values()))
-        scores.relevance = (
-            f"{source} ({scored} of {len(questions)} questions have a relevant passage)"
-        )
+        scores.relevance = f"{source} ({scored} of {len(questions)} questions have a relevant passage)"
     return scores
 
 
@@ -233,8 +225,7 @@ def check_inputs(
             if budgets:
                 raise UserError("R@kt needs the passages' texts: give the corpus", about="corpus")
             raise UserError(
-                "relevance derived from the answers needs the passages' texts: give the corpus, "
-                "or qrels",
+                "relevance derived from the answers needs the passages' texts: give the corpus, or qrels",
                 about=("corpus", "qrels"),
             )
 
@@ -303,9 +294,7 @@ def _look_through(
     return wanted
 
 
-def _answerable(
-    questions: Sequence[Question], needed: bool, notes: list[str]
-) -> dict[str, list[str]]:
+def _answerable(questions: Sequence[Question], needed: bool, notes: list[str]) -> dict[str, list[str]]:
     """Return the questions that have answers to look for, with these."""
     if not needed:
         return {}
@@ -318,9 +307,7 @@ def _answerable(
         )
     if len(answerable) < len(answers):
         without = len(answers) - len(answerable)
-        notes.append(
-            f"{without} of {len(answers)} questions have no answer to look for and are not counted"
-        )
+        notes.append(f"{without} of {len(answers)} questions have no answer to look for and are not counted")
     return answerable
 
 
@@ -367,9 +354,7 @@ def _enough(metrics: Sequence[Metric]) -> int | None:
     cutoffs = []
     for metric in metrics:
         if metric.budget is None:
-            shallow = re.fullmatch(
-                r"(?:ndcg|ndcg_burges|precision|hit_rate)@(\d+)", metric.name.lower()
-            )
+            shallow = re.fullmatch(r"(?:ndcg|ndcg_burges|precision|hit_rate)@(\d+)", metric.name.lower())
             if not shallow and not metric.name.lower().startswith("mrr"):
                 return None
             cutoffs.append(int(shallow[1]) if shallow else 1)
@@ -394,9 +379,7 @@ class _Ranx:
     is sorted already can be handed over as the arrays that it makes of them.
     """
 
-    def __init__(
-        self, questions: Sequence[Question], relevant: Mapping[str, dict[str, int]]
-    ) -> None:
+    def __init__(self, questions: Sequence[Question], relevant: Mapping[str, dict[str, int]]) -> None:
         judged = {q.id: relevant[q.id] for q in questions if any(relevant.get(q.id, {}).values())}
         if not judged:
             raise UserError("no question has a relevant passage; nothing for ranx to score")
@@ -404,10 +387,7 @@ class _Ranx:
 
         self._judged = list(judged)
         self._arrays = python_dict_to_typed_list
-        best_first = {
-            qid: dict(sorted(docids.items(), key=lambda item: -item[1]))
-            for qid, docids in judged.items()
-        }
+        best_first = {qid: dict(sorted(docids.items(), key=lambda item: -item[1])) for qid, docids in judged.items()}
         self._relevant = self._arrays(best_first, sort=False)
 
     def scores(self, run: Run, metrics: Sequence[str]) -> dict[Any, dict[str, float]]:
@@ -416,8 +396,7 @@ class _Ranx:
 
         # by rank, since scores may tie; no docid holds white space, so " " is nobody's passage
         ranked = {
-            qid: {docid: -float(i) for i, docid in enumerate(run.get(qid, ()))} or {" ": 0.0}
-            for qid in self._judged
+            qid: {docid: -float(i) for i, docid in enumerate(run.get(qid, ()))} or {" ": 0.0} for qid in self._judged
         }
         hits = self._arrays(ranked, sort=False)
         names = [metric.lower() for metric in metrics]  # nDCG@10 is ranx's ndcg@10
@@ -427,7 +406,5 @@ class _Ranx:
         for metric, name in zip(metrics, names, strict=True):
             values[metric] = dict(zip(self._judged, map(float, by_name[name]), strict=True))
             if any(value != value for value in values[metric].values()):
-                raise UserError(
-                    f"{metric} is not defined here: it needs passages judged not relevant"
-                )
+                raise UserError(f"{metric} is not defined here: it needs passages judged not relevant")
         return values

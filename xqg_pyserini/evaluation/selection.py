@@ -25,9 +25,7 @@ class Choice(NamedTuple):
     run: str
 
 
-def group_by_relevance(
-    questions: Sequence[str], relevant: Mapping[str, Mapping[str, int]]
-) -> dict[str, int]:
+def group_by_relevance(questions: Sequence[str], relevant: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
     """Return question → number of its group: questions that share a relevant passage are one.
 
     Sharing is passed on: a question that shares one passage with a second and another with a
@@ -49,9 +47,7 @@ def group_by_relevance(
     return {qid: numbers.setdefault(root(qid), len(numbers)) for qid in questions}
 
 
-def deal(
-    groups: Mapping[str, Hashable], languages: Mapping[str, str], folds: int, seed: int = 42
-) -> dict[str, int]:
+def deal(groups: Mapping[str, Hashable], languages: Mapping[str, str], folds: int, seed: int = 42) -> dict[str, int]:
     """Return question → fold (0 … folds-1): no group is divided, languages are spread evenly.
 
     Groups come in an order drawn with `seed`, larger ones first; each goes to the fold that has
@@ -91,10 +87,7 @@ def macro(values: Values, languages: Mapping[str, str], of: Sequence[str]) -> fl
 
 
 def choose(
-    scores: Mapping[str, Values],
-    languages: Mapping[str, str],
-    fold_of: Mapping[str, int],
-    per_language: bool,
+    scores: Mapping[str, Values], languages: Mapping[str, str], fold_of: Mapping[str, int], per_language: bool
 ) -> list[Choice]:
     """Choose a run for each fold, by the macro score of the other folds' questions.
 
@@ -109,11 +102,7 @@ def choose(
     choices = []
     for fold in range(max(fold_of.values()) + 1):
         for language in chosen_for:
-            others = [
-                qid
-                for qid, other in fold_of.items()
-                if other != fold and language in (None, languages[qid])
-            ]
+            others = [qid for qid, other in fold_of.items() if other != fold and language in (None, languages[qid])]
             if not others:
                 raise ValueError(f"the questions in {language} are all in one fold")
             best = max(scores, key=lambda run: macro(scores[run], languages, others))
@@ -122,10 +111,7 @@ def choose(
 
 
 def held_out(
-    scores: Mapping[str, Values],
-    languages: Mapping[str, str],
-    fold_of: Mapping[str, int],
-    choices: Sequence[Choice],
+    scores: Mapping[str, Values], languages: Mapping[str, str], fold_of: Mapping[str, int], choices: Sequence[Choice]
 ) -> dict[str, float]:
     """Return each question's score by the run that was chosen without its fold."""
     chosen = {(choice.fold, choice.language): choice.run for choice in choices}

@@ -91,9 +91,7 @@ def mcnemar(a: ArrayLike, b: ArrayLike) -> float:
     return min(1.0, 2 * tail / (1 << discordant))  # exact: Python's integers have no bound
 
 
-def fisher(
-    a: ArrayLike, b: ArrayLike, groups: Sequence[Hashable], *, draws: int = 10_000, seed: int = 42
-) -> float:
+def fisher(a: ArrayLike, b: ArrayLike, groups: Sequence[Hashable], *, draws: int = 10_000, seed: int = 42) -> float:
     """Compute the p-value of Fisher's randomisation test (1935) on the macro difference.
 
     The statistic is the unweighted mean over groups (languages) of the groups' mean differences.
@@ -165,9 +163,7 @@ def correct(p_values: ArrayLike, method: Correction) -> NDArray[np.float64]:
     elif method == "bh":
         adjusted = np.minimum.accumulate((tests / ranks * given[order])[::-1])[::-1]
     else:
-        raise ValueError(
-            f"unknown correction {method!r}; there are {', '.join(get_args(Correction))}"
-        )
+        raise ValueError(f"unknown correction {method!r}; there are {', '.join(get_args(Correction))}")
     corrected = np.empty(tests)
     corrected[order] = np.minimum(adjusted, 1.0)
     return corrected
@@ -234,15 +230,11 @@ def macro_mean(values: ArrayLike, groups: Sequence[Hashable]) -> MacroMean:
     total = float(sum(variances))
     if not total:
         return MacroMean(mean, 0.0, float(len(given) - len(parts)))
-    freedom = total**2 / sum(
-        v * v / (len(part) - 1) for v, part in zip(variances, parts, strict=True)
-    )
+    freedom = total**2 / sum(v * v / (len(part) - 1) for v, part in zip(variances, parts, strict=True))
     return MacroMean(mean, math.sqrt(total) / len(parts), float(freedom))
 
 
-def macro_interval(
-    values: ArrayLike, groups: Sequence[Hashable], confidence: float = CONFIDENCE
-) -> Interval:
+def macro_interval(values: ArrayLike, groups: Sequence[Hashable], confidence: float = CONFIDENCE) -> Interval:
     """Compute the confidence interval of an unweighted mean of the means of groups (languages).
 
         mean ± t(freedom) · error

@@ -63,9 +63,7 @@ def write_submission(
     for question in questions:
         if question.language is None:
             raise UserError(
-                f"question {question.id!r} has no language: give one for all, or questions with "
-                "lang",
-                about="language",
+                f"question {question.id!r} has no language: give one for all, or questions with lang", about="language"
             )
     wanted = {docid for q in questions for docid in run.get(q.id, ())}
     if not wanted:
@@ -78,9 +76,7 @@ def write_submission(
             texts[passage.id] = passage.full if with_title else passage.text
     missing = sorted(wanted - texts.keys())
     if missing:
-        raise UserError(
-            f"passage {missing[0]!r} of the run is not in {called(corpus, 'the corpus')}"
-        )
+        raise UserError(f"passage {missing[0]!r} of the run is not in {called(corpus, 'the corpus')}")
     rankings = {q.id: list(run.get(q.id, ())) for q in questions}
     with writing(output) as file:
         for i, question in enumerate(questions):
@@ -96,9 +92,7 @@ def write_submission(
         warn(f"the run has {foreign} questions that the questions file does not; left out")
     absent = sum(1 for question in questions if question.id not in run)
     if absent:
-        warn(
-            f"the run lacks {absent} of {len(questions)} questions: they are written without texts"
-        )
+        warn(f"the run lacks {absent} of {len(questions)} questions: they are written without texts")
     return _summary([(str(q.language), rankings[q.id]) for q in questions], RecallAtTokens(texts))
 
 
@@ -112,9 +106,7 @@ def _summary(entries: Sequence[tuple[str, list[str]]], scorer: RecallAtTokens) -
     return Submission(len(entries), dict(Counter(language for language, _ in entries)), short)
 
 
-def check_submission(
-    path: str | Path, questions: QuestionsLike, corpus: CorpusLike | None = None
-) -> Submission:
+def check_submission(path: str | Path, questions: QuestionsLike, corpus: CorpusLike | None = None) -> Submission:
     """Validate an XOR-Retrieve file against the questions and, if given, the corpus.
 
     Every question must be there once with its language, and every text must be a passage's (its
@@ -130,9 +122,7 @@ def check_submission(
         _check_entry(f"{path}, entry {i + 1}", entry, known, seen)
     missing = [qid for qid in known if qid not in seen]
     if missing:
-        raise UserError(
-            f"{path}: {len(missing)} questions are missing, the first is {missing[0]!r}"
-        )
+        raise UserError(f"{path}: {len(missing)} questions are missing, the first is {missing[0]!r}")
     if corpus is not None:
         _check_texts(Path(path), entries, corpus)
     texts = [(entry["lang"], entry["ctxs"]) for entry in entries]
@@ -174,9 +164,7 @@ def _check_texts(path: Path, entries: Iterable[Any], corpus: CorpusLike) -> None
         wanted.pop(_digest(passage.full), None)
     if wanted:
         qid = next(iter(wanted.values()))
-        raise UserError(
-            f"{path}: a text of question {qid!r} is no passage of {called(corpus, 'the corpus')}"
-        )
+        raise UserError(f"{path}: a text of question {qid!r} is no passage of {called(corpus, 'the corpus')}")
 
 
 def _digest(text: str) -> bytes:

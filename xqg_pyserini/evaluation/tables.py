@@ -21,10 +21,7 @@ def macro_table(scores: Scores, compared: Comparisons | None = None) -> Table:
         [
             letter(i),
             Cell(run, name=True),
-            *(
-                _figure(scores, compared, run, metric)._replace(bold=best[metric] == run)
-                for metric in scores.metrics
-            ),
+            *(_figure(scores, compared, run, metric)._replace(bold=best[metric] == run) for metric in scores.metrics),
         ]
         for i, run in enumerate(scores)
     ]
@@ -43,10 +40,7 @@ def language_table(scores: Scores, compared: Comparisons | None = None) -> Table
     """Return metrics and runs × languages, with the average, its marks and question counts."""
     languages = list(
         dict.fromkeys(
-            language
-            for by_metric in scores.values()
-            for one in by_metric.values()
-            for language in one.by_language
+            language for by_metric in scores.values() for one in by_metric.values() for language in one.by_language
         )
     )
     rows: list[Row] = []

@@ -35,9 +35,7 @@ class Fusion:
     def __post_init__(self) -> None:
         if self.languages is not None:
             if isinstance(self.languages, str) or not self.languages:
-                raise UserError(
-                    f"languages {self.languages!r}: expected codes such as ('ar', 'bn')"
-                )
+                raise UserError(f"languages {self.languages!r}: expected codes such as ('ar', 'bn')")
             if len(set(self.languages)) < len(self.languages):
                 raise UserError(f"languages {self.languages!r}: one is given twice")
             object.__setattr__(self, "languages", tuple(self.languages))
@@ -46,8 +44,7 @@ class Fusion:
         name, other = ("alpha", self.beta) if self.form == "sum" else ("beta", self.alpha)
         if other is not None:
             raise UserError(
-                f"the {self.form} takes {name} only (alpha implies the sum, beta the mean)",
-                ("alpha", "beta"),
+                f"the {self.form} takes {name} only (alpha implies the sum, beta the mean)", ("alpha", "beta")
             )
         if getattr(self, name) is None or not 0 <= self.weight <= 1:
             raise UserError(f"{name} is {getattr(self, name)}; expected a number from 0 to 1")
@@ -78,18 +75,13 @@ class FusionSettings:
     form: str | None = option(None, "how queries are mixed in", "sum", "mean", flag="fusion")
     alpha: float | None = option(None, "weight of the sum (published: 0.01)", metavar="A")
     beta: float | None = option(None, "weight of the mean", metavar="B")
-    languages: tuple[str, ...] | None = option(
-        None, "languages to mix in (default: all)", metavar="xx"
-    )
+    languages: tuple[str, ...] | None = option(None, "languages to mix in (default: all)", metavar="xx")
     normalize: bool | None = option(None, "scale the result to length 1")
     center: bool | None = option(None, "centre by the generated queries")
 
     def __post_init__(self) -> None:
         if self.alpha is not None and self.beta is not None:
-            raise UserError(
-                "alpha (of the sum) and beta (of the mean) are both given; choose one",
-                ("alpha", "beta"),
-            )
+            raise UserError("alpha (of the sum) and beta (of the mean) are both given; choose one", ("alpha", "beta"))
 
     def complete(self, normalized_encoder: bool, own_language: bool = False) -> Fusion:
         """Fill in what is open and return the `Fusion`.
@@ -137,10 +129,7 @@ def unit(vectors: Array) -> Array:
 
 
 def pooled(
-    passages: Array,
-    sums: Mapping[str, Array],
-    counts: Mapping[str, Array],
-    centers: Centers | None = None,
+    passages: Array, sums: Mapping[str, Array], counts: Mapping[str, Array], centers: Centers | None = None
 ) -> tuple[Array, Array]:
     """Return Σ_l S_l, or Σ_l (S_l - n_l·μ_l) with `centers`, (n, d); and Σ_l n_l (n,) int64.
 

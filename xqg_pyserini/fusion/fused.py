@@ -84,16 +84,12 @@ class FusedStores:
         """
         held = self.pair.totals()
         if not held:
-            raise UserError(
-                f"{self.queries.path} has no query for a passage of {self.passages.path}"
-            )
+            raise UserError(f"{self.queries.path} has no query for a passage of {self.passages.path}")
         if languages is None:
             return tuple(held)
         for language in languages:
             if language not in held:
-                raise UserError(
-                    f"{self.queries.path} has no queries in {language!r}; it has {' '.join(held)}"
-                )
+                raise UserError(f"{self.queries.path} has no queries in {language!r}; it has {' '.join(held)}")
         return languages
 
     def _count(self, languages: Languages) -> tuple[int, int, int]:
@@ -114,10 +110,7 @@ class FusedStores:
         without = {languages: self.without_queries(languages) for languages in mixes}
         counted = [f"{' '.join(languages)} {n}" for languages, n in without.items() if n]
         if counted:
-            warn(
-                f"passages without queries, of {self.passages.n}, keep their own embedding: "
-                f"{', '.join(counted)}"
-            )
+            warn(f"passages without queries, of {self.passages.n}, keep their own embedding: {', '.join(counted)}")
 
     def _check_counts(self) -> None:
         if self.fusion.form == "sum" and not self.liberties.allow_unequal:

@@ -199,10 +199,7 @@ def _counts(pair: StorePair) -> Iterator[tuple[str | None, Counts]]:
         total, without = total + counts.sum(axis=0), without + (counts == 0).sum(axis=0)
         least, most = np.minimum(least, counts.min(axis=0)), np.maximum(most, counts.max(axis=0))
     for i, name in enumerate([None, *names]):
-        yield (
-            name,
-            Counts(int(total[i]), int(least[i]), total[i] / n, int(most[i]), int(without[i])),
-        )
+        yield (name, Counts(int(total[i]), int(least[i]), total[i] / n, int(most[i]), int(without[i])))
 
 
 def _similarity(vectors: np.ndarray) -> float | None:
@@ -306,10 +303,7 @@ def _of_counts(counts: Counts) -> Iterator[str]:
     else:
         m = counts.most
         same = 0.01 * m / (1 - 0.01 + 0.01 * m)  # docs/method.md, the two forms
-        yield (
-            f"every passage has {m} queries: a sum is fair, and α = 0.01 weighs them as "
-            f"β = {same:.2f} does"
-        )
+        yield (f"every passage has {m} queries: a sum is fair, and α = 0.01 weighs them as β = {same:.2f} does")
     if counts.without:
         yield f"{counts.without} passages have no query and keep their own embedding"
 
@@ -409,9 +403,7 @@ def _languages(found: Geometry) -> str:
 def _cells(plain: Separation | None, centered: Separation | None) -> list[str]:
     if plain is None or centered is None:
         return ["-"] * 5
-    deviations = [
-        "-" if part.deviations is None else f"{part.deviations:.1f}" for part in (plain, centered)
-    ]
+    deviations = ["-" if part.deviations is None else f"{part.deviations:.1f}" for part in (plain, centered)]
     return [
         f"{plain.own:.3f}",
         f"{plain.others:.3f}",

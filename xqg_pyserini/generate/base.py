@@ -49,17 +49,13 @@ class QueryGenerator:
     exact = True
     tokenizer: Any
 
-    def __init__(
-        self, settings: GeneratorSettings, device: str, batch_size: int, threads: int | None
-    ) -> None:
+    def __init__(self, settings: GeneratorSettings, device: str, batch_size: int, threads: int | None) -> None:
         self.settings, self.batch_size, self.threads = settings, batch_size, threads
         self.device, self.cut = torch_device(device), 0
         self.tokenizer = load_tokenizer(settings.model)
         if settings.chat and not getattr(self.tokenizer, "chat_template", None):
             raise UserError(f"the tokenizer of {settings.model!r} has no chat template", "chat")
-        self._maker = PromptMaker(
-            self.tokenizer, settings.template, settings.longest_input, bool(settings.chat)
-        )
+        self._maker = PromptMaker(self.tokenizer, settings.template, settings.longest_input, bool(settings.chat))
         self._load()
 
     def _load(self) -> None:
@@ -77,9 +73,7 @@ class QueryGenerator:
         """Return `num_queries` texts for each prompt, in order."""
         raise NotImplementedError
 
-    def generate(
-        self, passages: Sequence[Passage], progress: Callable[[int], Any] = lambda n: None
-    ) -> list[Queries]:
+    def generate(self, passages: Sequence[Passage], progress: Callable[[int], Any] = lambda n: None) -> list[Queries]:
         """Write the queries of some passages; `progress` is told how many of each finished batch.
 
         Returns:

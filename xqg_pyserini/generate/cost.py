@@ -57,6 +57,4 @@ def estimate(job: GenerationJob) -> Estimate:
     left = sum(stop - start for start, stop in map(job.plan.bounds, job.pending()))
     each = len(job.settings.languages) * job.settings.num_queries
     size = len(gzip.compress("".join(lines).encode())) / len(lines)
-    return Estimate(
-        left, left * each, len(lines), rate, rate * each, left / rate / 3600, left * size / 1e9
-    )
+    return Estimate(left, left * each, len(lines), rate, rate * each, left / rate / 3600, left * size / 1e9)

@@ -108,9 +108,7 @@ class CTranslate2(QueryGenerator):
         )
         return [
             [
-                self.tokenizer.decode(
-                    self.tokenizer.convert_tokens_to_ids(tokens), skip_special_tokens=True
-                )
+                self.tokenizer.decode(self.tokenizer.convert_tokens_to_ids(tokens), skip_special_tokens=True)
                 for tokens in result.hypotheses
             ]
             * (settings.num_queries // drawn)

@@ -17,22 +17,8 @@ from tqdm import tqdm
 
 from xqg_pyserini.data import GeneratedQueries, read_generated
 from xqg_pyserini.errors import UserError, warn
-from xqg_pyserini.files import (
-    SUFFIXES,
-    Line,
-    describe_sources,
-    expand,
-    is_gzip,
-    write_json,
-    writing,
-)
-from xqg_pyserini.generate.consistency import (
-    QUANTILE,
-    WITHIN,
-    ScoreFiles,
-    better_passages,
-    own_scores,
-)
+from xqg_pyserini.files import SUFFIXES, Line, describe_sources, expand, is_gzip, write_json, writing
+from xqg_pyserini.generate.consistency import QUANTILE, WITHIN, ScoreFiles, better_passages, own_scores
 from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.generate.texts import PassageTexts
 from xqg_pyserini.models.encoder import Encoder
@@ -67,17 +53,13 @@ class FilterSettings:
 
     min_quantile: float | None = option(
         None,
-        "keep queries whose score with their own passage is at or above the language's "
-        "Q-quantile, e.g. 0.3",
+        "keep queries whose score with their own passage is at or above the language's Q-quantile, e.g. 0.3",
         above=0,
         below=1,
         metavar="Q",
     )
     within: int | None = option(
-        None,
-        "keep queries for which fewer than K passages of the store score above their own",
-        least=1,
-        metavar="K",
+        None, "keep queries for which fewer than K passages of the store score above their own", least=1, metavar="K"
     )
     skip_unknown: bool = option(False, "drop queries for passages that are not there")
 
@@ -184,28 +166,19 @@ def filter_queries(
     return report
 
 
-def _check_task(
-    rules: TextRules, settings: FilterSettings, corpus: Any, passages: Any, encoder: Any
-) -> None:
+def _check_task(rules: TextRules, settings: FilterSettings, corpus: Any, passages: Any, encoder: Any) -> None:
     """Raise `UserError` for a task that makes no sense."""
     shares = ("min_quantile", "within")
     if not rules.rules and not settings.consistency:
-        raise UserError(
-            "nothing to filter by: give rules, a quantile or a rank", ("rules", *shares)
-        )
+        raise UserError("nothing to filter by: give rules, a quantile or a rank", ("rules", *shares))
     if settings.consistency and passages is None:
         raise UserError("a quantile and a rank need the passage store", ("passages", *shares))
     if not settings.consistency and (passages is not None or encoder is not None):
-        raise UserError(
-            "passages and an encoder serve a quantile or a rank: give one of these", shares
-        )
+        raise UserError("passages and an encoder serve a quantile or a rank: give one of these", shares)
     if "copies" in rules.rules and corpus is None:
         raise UserError("the rule 'copies' needs the passages' texts: give the corpus", "corpus")
     if corpus is not None and "copies" not in rules.rules:
-        raise UserError(
-            "the corpus serves the rule 'copies' alone; give that, or leave it out",
-            ("corpus", "rules"),
-        )
+        raise UserError("the corpus serves the rule 'copies' alone; give that, or leave it out", ("corpus", "rules"))
 
 
 def _output_names(queries: str | Path) -> list[Path]:
@@ -453,9 +426,7 @@ class _Filtering:
             counts["kept"] += len(kept[language])
         return kept
 
-    def _verdicts(
-        self, language: str, number: int, scores: ScoreFiles
-    ) -> Iterator[tuple[str, np.ndarray]]:
+    def _verdicts(self, language: str, number: int, scores: ScoreFiles) -> Iterator[tuple[str, np.ndarray]]:
         """Yield what consistency says of the next queries of a language: reason, (n,) bool."""
         read, thresholds = self.part.state["read"], self.part.state["thresholds"]
         start = read.get(language, 0)
@@ -481,13 +452,10 @@ class _Filtering:
             "min_quantile": self.settings.min_quantile,
             "within": self.settings.within,
             "encoder": state.get("encoder"),
-            "passages": consistency
-            and {key: consistency.store.meta[key] for key in ("ids_sha256", "vectors_sha256")},
+            "passages": consistency and {key: consistency.store.meta[key] for key in ("ids_sha256", "vectors_sha256")},
             "corpus": job["corpus"],
             "sources": job["sources"],
-            "files": [
-                f for path in self.files for f in describe_sources(self.part.path / path.name)
-            ],
+            "files": [f for path in self.files for f in describe_sources(self.part.path / path.name)],
             "report": report.as_json(),
             "generated_from": job["generated_from"],
         }

@@ -39,8 +39,7 @@ def language_token(tokenizer: Any, language: str) -> int | None:
         if known in special:
             if ours not in special:
                 raise UserError(
-                    f"the model has no language token for {language!r} (it has {known}); "
-                    "leave that language out"
+                    f"the model has no language token for {language!r} (it has {known}); leave that language out"
                 )
             return special[ours]
     return None
@@ -60,9 +59,7 @@ def start_token(model: Any, name: str) -> int:
         start = getattr(config, "decoder_start_token_id", None)
         if start is not None:
             return int(start)
-    raise UserError(
-        f"the model {name!r} names no decoder_start_token_id; add it to its generation_config.json"
-    )
+    raise UserError(f"the model {name!r} names no decoder_start_token_id; add it to its generation_config.json")
 
 
 def _load(settings: GeneratorSettings, device: str) -> Any:
@@ -169,8 +166,7 @@ class _HuggingFace(QueryGenerator):
         values = best.float().cpu().numpy()
         if not np.isfinite(values[:, 0]).all():
             raise UserError(
-                f"the model {self.settings.model!r} gives NaN or infinity in "
-                f"{self.settings.precision}; try fp32",
+                f"the model {self.settings.model!r} gives NaN or infinity in {self.settings.precision}; try fp32",
                 "precision",
             )
         return values, tokens.cpu().numpy()
@@ -208,9 +204,7 @@ class Seq2Seq(_HuggingFace):
         ids, mask = self._padded(batch, left=False)
         encoded = self.model.get_encoder()(input_ids=ids, attention_mask=mask)
         starts = torch.tensor([self._starts[p.language] for p in batch], device=self.device)
-        output = self.model(
-            encoder_outputs=encoded, attention_mask=mask, decoder_input_ids=starts, use_cache=True
-        )
+        output = self.model(encoder_outputs=encoded, attention_mask=mask, decoder_input_ids=starts, use_cache=True)
         inputs = {"hidden": encoded.last_hidden_state, "attention_mask": mask}
         return output.logits[:, -1], _cache_of(output), inputs
 

@@ -22,22 +22,9 @@ from tqdm import tqdm
 
 from xqg_pyserini.data import languages, read_corpus
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import (
-    check_output,
-    chunks,
-    describe_sources,
-    file_sha256,
-    named,
-    parents,
-    write_json,
-)
+from xqg_pyserini.files import check_output, chunks, describe_sources, file_sha256, named, parents, write_json
 from xqg_pyserini.generate.rules import TextRules
-from xqg_pyserini.generate.settings import (
-    MOST_SHARDS,
-    SHARD_PASSAGES,
-    GeneratorSettings,
-    JobSettings,
-)
+from xqg_pyserini.generate.settings import MOST_SHARDS, SHARD_PASSAGES, GeneratorSettings, JobSettings
 from xqg_pyserini.generate.workers import Dropped, Shards, Task, worker_devices, write_shards
 from xqg_pyserini.models.pretrained import describe_weights, read_config
 from xqg_pyserini.stores import FORMAT, IDS, META, IdIndex, VectorStore, write_ids
@@ -114,9 +101,7 @@ class GenerationJob:
             passages = write_ids(corpus, Path(folder) / IDS)
             self.ids_sha256 = file_sha256(Path(folder) / IDS)
         if job.num_shards is not None and job.num_shards > passages:
-            raise UserError(
-                f"{job.num_shards} shards of {passages} passages; expected fewer", "num_shards"
-            )
+            raise UserError(f"{job.num_shards} shards of {passages} passages; expected fewer", "num_shards")
         self.plan = Shards(passages, job.num_shards or default_shards(passages))
         self.chosen = sorted(set(range(self.plan.number) if job.shards is None else job.shards))
         self.meta = self._describe(weights)
@@ -155,9 +140,7 @@ class GenerationJob:
         try:
             before = dict(json.loads(file.read_text("utf-8")))
         except (ValueError, TypeError) as error:
-            raise UserError(
-                f"{file}: damaged ({error}); overwriting begins anew", "overwrite"
-            ) from None
+            raise UserError(f"{file}: damaged ({error}); overwriting begins anew", "overwrite") from None
         now = json.loads(json.dumps(self.meta))
         for key, value in now.items():
             if key not in ("model", "versions") and before.get(key) != value:
@@ -184,9 +167,7 @@ class GenerationJob:
             rows = index.rows([passage.id for _, passage in chunk])
             for row, (line, passage) in zip(rows, chunk, strict=True):
                 if row < 0:
-                    raise line.error(
-                        f"passage {passage.id!r} is not in {store.path}; encode this corpus first"
-                    )
+                    raise line.error(f"passage {passage.id!r} is not in {store.path}; encode this corpus first")
 
     # ------------------------------------------------------------ running
 

@@ -37,8 +37,7 @@ class PromptTemplate:
         for field in fields:
             if field not in FIELDS:
                 raise UserError(
-                    f"{self.where}: unknown field {{{field}}}; expected "
-                    + ", ".join(f"{{{name}}}" for name in FIELDS)
+                    f"{self.where}: unknown field {{{field}}}; expected " + ", ".join(f"{{{name}}}" for name in FIELDS)
                 )
         for meant in _MEANT.finditer(self.text):
             if not _FIELD.fullmatch(meant[0]):
@@ -49,9 +48,7 @@ class PromptTemplate:
                 "expected once, where the passage's text goes"
             )
         if "language" not in fields and "code" not in fields:
-            raise UserError(
-                f"{self.where}: lacks {{language}} (the language's English name; or {{code}})"
-            )
+            raise UserError(f"{self.where}: lacks {{language}} (the language's English name; or {{code}})")
 
     def fill(self, passage: Passage, language: str, text: str | None = None) -> str:
         """Return the prompt; `text` stands for the passage's own where it had to be cut."""

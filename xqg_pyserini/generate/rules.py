@@ -140,9 +140,7 @@ class TextRules:
         UserError: for a rule that is unknown or given twice, or lengths that no query can have.
     """
 
-    rules: tuple[str, ...] = option(
-        (), "rules that queries must pass to be kept (default: none)", *RULES
-    )
+    rules: tuple[str, ...] = option((), "rules that queries must pass to be kept (default: none)", *RULES)
     min_length: int = option(4, "shortest query in characters, for length", metavar="N")
     max_length: int = option(250, "longest query in characters, for length", metavar="N")
 
@@ -174,9 +172,7 @@ class TextRules:
             UserError: where "copies" is among the rules and there is no text.
         """
         if "copies" in self.rules and passage_text is None:
-            raise UserError(
-                "the rule 'copies' needs the passages' texts: give the corpus", "corpus"
-            )
+            raise UserError("the rule 'copies' needs the passages' texts: give the corpus", "corpus")
         folded_passage = fold(passage_text or "") if "copies" in self.rules else ""
         kept: dict[str, tuple[str, ...]] = {}
         dropped: Counter[tuple[str, str]] = Counter()

@@ -44,19 +44,12 @@ class GeneratorSettings:
         None, "prompt template (default: published)", metavar="FILE"
     )
     num_queries: int = option(5, "queries a passage and language", least=1, metavar="N")
-    chat: bool | None = option(
-        None, "put the prompt into the tokenizer's chat template (default: where it has one)"
-    )
-    top_k: int = option(
-        10, "sample from the N best tokens (default 10; 1: greedy, 0: all)", least=0, metavar="N"
-    )
+    chat: bool | None = option(None, "put the prompt into the tokenizer's chat template (default: where it has one)")
+    top_k: int = option(10, "sample from the N best tokens (default 10; 1: greedy, 0: all)", least=0, metavar="N")
     temperature: float = option(1.0, "", above=0, metavar="T")
     max_new_tokens: int = option(64, "longest query in tokens", least=1, metavar="N")
     max_input_tokens: int | None = option(
-        None,
-        f"longest prompt; longer passages are cut (default {LONGEST_INPUT})",
-        least=8,
-        metavar="N",
+        None, f"longest prompt; longer passages are cut (default {LONGEST_INPUT})", least=8, metavar="N"
     )
     seed: int = option(42, "", least=0, metavar="N")
     precision: str = option(
@@ -128,9 +121,7 @@ class GeneratorSettings:
         if chat is None:
             chat = kind == "causal" and bool(getattr(load_tokenizer(model), "chat_template", None))
         if prompt is None:
-            prompt = shipped_template(
-                "chat" if chat else "few-shot" if kind == "causal" else "question"
-            )
+            prompt = shipped_template("chat" if chat else "few-shot" if kind == "causal" else "question")
         if precision == "auto":
             cpu = torch_device(device) == "cpu"
             precision = ("int8" if kind == "ctranslate2" else "fp32") if cpu else "bf16"
@@ -161,16 +152,12 @@ class JobSettings:
     threads: int | None = option(None, "CPU threads (default: all cores)", least=1, metavar="N")
     num_shards: int | None = option(
         None,
-        f"shards of the whole corpus (default: of {SHARD_PASSAGES} passages, "
-        f"at most {MOST_SHARDS})",
+        f"shards of the whole corpus (default: of {SHARD_PASSAGES} passages, at most {MOST_SHARDS})",
         least=1,
         metavar="N",
     )
     shards: tuple[int, ...] | None = option(
-        None,
-        "write only these, counted from 0: 7, or 0-31 (default: all)",
-        flag="shard",
-        metavar="I",
+        None, "write only these, counted from 0: 7, or 0-31 (default: all)", flag="shard", metavar="I"
     )
 
     def __post_init__(self) -> None:
@@ -180,9 +167,7 @@ class JobSettings:
         number = self.num_shards or 0
         for shard in self.shards or ():
             if not 0 <= shard < number:
-                raise UserError(
-                    f"shard {shard} of {number} shards; expected 0 to {number - 1}", "shards"
-                )
+                raise UserError(f"shard {shard} of {number} shards; expected 0 to {number - 1}", "shards")
 
 
 class TrainedPrompt(NamedTuple):
@@ -206,16 +191,12 @@ def read_trained_prompt(model: str) -> TrainedPrompt | None:
     try:
         record = json.loads(path.read_text("utf-8"))
         if record["format"] != PROMPT_FORMAT:
-            raise UserError(
-                f"{path}: format {record['format']!r}; this version reads {PROMPT_FORMAT}"
-            )
+            raise UserError(f"{path}: format {record['format']!r}; this version reads {PROMPT_FORMAT}")
         text, longest = record["prompt"], record["max_input_tokens"]
         if not isinstance(text, str) or not isinstance(longest, int):
             raise TypeError("prompt is no text, or max_input_tokens no number")
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: damaged ({error}); train again, or give a prompt", "prompt"
-        ) from None
+        raise UserError(f"{path}: damaged ({error}); train again, or give a prompt", "prompt") from None
     return TrainedPrompt(PromptTemplate(text, str(path)), longest)
 
 
@@ -230,9 +211,7 @@ def model_backend(name: str, config: Any) -> str:
     Raises `UserError` for a model that writes no text, such as an encoder.
     """
     written = [str(a) for a in config.architectures or ()]
-    if config.is_encoder_decoder and any(
-        "ConditionalGeneration" in a or a == "EncoderDecoderModel" for a in written
-    ):
+    if config.is_encoder_decoder and any("ConditionalGeneration" in a or a == "EncoderDecoderModel" for a in written):
         return "seq2seq"
     if any(a.endswith(("ForCausalLM", "LMHeadModel")) for a in written):
         return "causal"
@@ -279,7 +258,6 @@ def check_model(config: Any, settings: GeneratorSettings) -> None:
     check_positions(config, settings.model, lengths, start=2)
     if settings.precision == "fp16" and "t5" in config.model_type:
         raise UserError(
-            f"{config.model_type} overflows in float16 (its activations exceed 65504); "
-            "choose bf16, or fp32",
+            f"{config.model_type} overflows in float16 (its activations exceed 65504); choose bf16, or fp32",
             "precision",
         )

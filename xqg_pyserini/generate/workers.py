@@ -75,9 +75,7 @@ class FinishedShard(NamedTuple):
     dropped: Dropped
 
 
-def write_shards(
-    task: Task, devices: Sequence[str], progress: Callable[[int], Any]
-) -> Iterator[FinishedShard]:
+def write_shards(task: Task, devices: Sequence[str], progress: Callable[[int], Any]) -> Iterator[FinishedShard]:
     """Write shards with one worker a device; yield each when it is whole, in any order.
 
     `progress` is told the number of queries of each finished batch.
@@ -89,9 +87,7 @@ def write_shards(
     return _write_parallel(task, devices, progress)
 
 
-def _write_parallel(
-    task: Task, devices: Sequence[str], progress: Callable[[int], Any]
-) -> Iterator[FinishedShard]:
+def _write_parallel(task: Task, devices: Sequence[str], progress: Callable[[int], Any]) -> Iterator[FinishedShard]:
     import torch
 
     prepare_generator(task.settings)
@@ -153,10 +149,7 @@ def _write(task: Task, device: str, progress: Callable[[int], Any]) -> Iterator[
 
 
 def write_queries(
-    generator: QueryGenerator,
-    passages: Iterator[Passage],
-    rules: TextRules | None,
-    progress: Callable[[int], Any],
+    generator: QueryGenerator, passages: Iterator[Passage], rules: TextRules | None, progress: Callable[[int], Any]
 ) -> Iterator[tuple[dict[str, Any], Dropped]]:
     """Yield each passage's record of generated queries, and what the rules dropped of it."""
     for window in chunks(passages, WINDOW):

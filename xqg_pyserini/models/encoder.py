@@ -85,13 +85,9 @@ class Encoder:
         elif callable(getattr(source, "encode", None)):
             self._wrap(source, settings.pop("name", None), known)
         else:
-            raise UserError(
-                f"encoder {source!r:.60}: expected a name, a folder, or an object with encode()"
-            )
+            raise UserError(f"encoder {source!r:.60}: expected a name, a folder, or an object with encode()")
         if settings:
-            raise UserError(
-                f"an encoder has no setting {next(iter(settings))!r}; it has {', '.join(OPTIONS)}"
-            )
+            raise UserError(f"an encoder has no setting {next(iter(settings))!r}; it has {', '.join(OPTIONS)}")
 
     def _wrap(self, source: Any, name: str | None, known: dict[str, Any]) -> None:
         given = {key: value for key, value in known.items() if value is not None}
@@ -109,9 +105,7 @@ class Encoder:
         self._engines[self._key("passage")] = engine
 
     @classmethod
-    def for_store(
-        cls, store: Encoded, source: "str | Path | Encoder | None" = None, **options: Any
-    ) -> "Encoder":
+    def for_store(cls, store: Encoded, source: "str | Path | Encoder | None" = None, **options: Any) -> "Encoder":
         """Return the encoder that a store or an index was made with, and refuse another.
 
         Args:
@@ -137,16 +131,13 @@ class Encoder:
         name = None if source is None else str(source)
         if store.encoder is None:
             if name is None:
-                raise UserError(
-                    f"{store.path} does not say its encoder (no xqg.json): name it", "encoder"
-                )
+                raise UserError(f"{store.path} does not say its encoder (no xqg.json): name it", "encoder")
             settings = resolve(name, known)
         else:
             before = recorded_settings(store.encoder)
             if before.backend == "object" and name is None:
                 raise UserError(
-                    f"{store.path} was made with {before.name}, an object that was wrapped: give "
-                    "Encoder(that object)",
+                    f"{store.path} was made with {before.name}, an object that was wrapped: give Encoder(that object)",
                     "encoder",
                 )
             settings = settings_beside(name, known, store.encoder, store.path)
@@ -164,9 +155,7 @@ class Encoder:
         if key not in self._engines:
             if self.settings.backend not in ENGINES:
                 raise UserError(
-                    f"encoder {self.settings.name} is an object that was wrapped: give "
-                    "Encoder(that object)",
-                    "encoder",
+                    f"encoder {self.settings.name} is an object that was wrapped: give Encoder(that object)", "encoder"
                 )
             engine = ENGINES[self.settings.backend]
             self._engines[key] = engine(self.settings, role, self.computing)

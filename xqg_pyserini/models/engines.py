@@ -40,9 +40,7 @@ class Computing:
 
     device: str = option("auto", "auto (cuda where there is one), cpu, cuda, cuda:1")
     precision: str = option("fp32", "of the model's arithmetic", *PRECISIONS)
-    batch_size: int = option(
-        32, "longest texts a batch; shorter ones go in larger batches", metavar="N"
-    )
+    batch_size: int = option(32, "longest texts a batch; shorter ones go in larger batches", metavar="N")
     threads: int | None = option(None, "CPU threads (default: all cores)", metavar="N")
 
     def __post_init__(self) -> None:
@@ -97,10 +95,7 @@ class Engine:
         if device not in ("auto", "cpu"):
             raise UserError(f"encoder {self.settings.name} runs on the CPU only, not on {device}")
         if precision != "fp32":
-            raise UserError(
-                f"encoder {self.settings.name} has one precision; leave the precision out",
-                "precision",
-            )
+            raise UserError(f"encoder {self.settings.name} has one precision; leave the precision out", "precision")
 
 
 def _package_version(package: str, extra: str) -> str:
@@ -180,14 +175,11 @@ class Torch(Engine):
         # only the pooling called pooler needs the pooler's weights
         optional = () if self.settings.pooling == "pooler" else ("pooler",)
         self._tokenizer = load_tokenizer(self._name)
-        self._model = load_model(
-            AutoModel, self._name, self.computing.precision, self._device, optional
-        )
+        self._model = load_model(AutoModel, self._name, self.computing.precision, self._device, optional)
         self._longest = min(
-            self._tokenizer.model_max_length,
-            getattr(self._model.config, "max_position_embeddings", None) or 1 << 30,
+            self._tokenizer.model_max_length, getattr(self._model.config, "max_position_embeddings", None) or 1 << 30
         )
-        self._robust: Callable[..., Any] | None = None  # robust prefix-tuning, for queries
+        self._method: str | None = None  # of the adapter
         self._adapt()
 
     def _infer(self, **batch: Any) -> Any:
@@ -206,10 +198,15 @@ class Torch(Engine):
 
         module = load_adapter(self._model, Path(folder), self._base_fingerprint())
         self._model = module.requires_grad_(False).eval().to(self._device)
-        if tuned(module).settings.method == "robust-prefix":
-            from xqg_pyserini.models.tuning.robust import RobustPrefix
+        self._method = tuned(module).settings.method
 
-            self._robust = RobustPrefix(module, self.settings.pooling)
+    @functools.cached_property
+    def _infer_query(self) -> Callable[..., Any]:
+        if self._method != "robust-prefix":
+            return self._infer
+        from xqg_pyserini.models.tuning.robust import RobustPrefix
+
+        return RobustPrefix(self._model, self.settings.pooling)
 
     @property
     def dimension(self) -> int:
@@ -223,7 +220,7 @@ class Torch(Engine):
         if not texts:
             return
         length = min(self.settings.length_for(role), self._longest)
-        forward = self._robust if self._robust and role == "query" else self._infer
+        forward = self._infer_query if role == "query" else self._infer
         tokens = self._tokenizer(texts, truncation=True, max_length=length)
         lengths = [len(ids) for ids in tokens["input_ids"]]
         for part in _token_batches(lengths, self.computing.batch_size * length):
@@ -267,9 +264,7 @@ class Wrapped(Engine):
 
     def _load(self) -> None:
         own = {"query": "encode_query", "passage": "encode_document"}
-        self._encode = {
-            role: getattr(self._encoder, name, self._encoder.encode) for role, name in own.items()
-        }
+        self._encode = {role: getattr(self._encoder, name, self._encoder.encode) for role, name in own.items()}
         vectors = [self._vectors([text], role) for text, role in PROBES]
         self.probes = np.concatenate(vectors)
 

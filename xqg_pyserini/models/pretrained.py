@@ -44,8 +44,7 @@ def torch_device(device: str) -> str:
         raise UserError(f"device {device!r}: this torch sees no CUDA device; choose cpu", "device")
     if named.type == "cuda" and (named.index or 0) >= torch.cuda.device_count():
         raise UserError(
-            f"device {device!r}: this machine has {torch.cuda.device_count()} CUDA devices, "
-            "numbered from 0"
+            f"device {device!r}: this machine has {torch.cuda.device_count()} CUDA devices, numbered from 0"
         )
     return device
 
@@ -101,9 +100,7 @@ def load_tokenizer(name: str) -> Any:
     return tokenizer
 
 
-def load_model(
-    kind: Any, name: str, precision: str, device: str, optional: tuple[str, ...] = ()
-) -> Any:
+def load_model(kind: Any, name: str, precision: str, device: str, optional: tuple[str, ...] = ()) -> Any:
     """Load a model for inference: `kind` is an auto class of transformers (AutoModel, …).
 
     Raises `UserError` where it cannot be loaded, or where its folder lacks weights other than
@@ -136,10 +133,7 @@ def fingerprint(name: str, config: Any) -> str:
 
 def describe_weights(name: str, config: Any) -> dict[str, Any]:
     """Return what `meta.json` records of a model's weights."""
-    return {
-        "architecture": (config.architectures or [None])[0],
-        "fingerprint": fingerprint(name, config),
-    }
+    return {"architecture": (config.architectures or [None])[0], "fingerprint": fingerprint(name, config)}
 
 
 def folder_fingerprint(folder: Path) -> str:

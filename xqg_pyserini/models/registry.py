@@ -48,40 +48,27 @@ class EncoderSettings:
     def __post_init__(self) -> None:
         for field in ("backend", "model", "pooling", "query_prefix", "passage_prefix"):
             if not isinstance(getattr(self, field), str):
-                raise UserError(
-                    f"encoder {self.name}: {field} is {getattr(self, field)!r}; expected text"
-                )
+                raise UserError(f"encoder {self.name}: {field} is {getattr(self, field)!r}; expected text")
         if self.backend not in BACKENDS:
-            raise UserError(
-                f"encoder {self.name}: backend {self.backend!r}; expected {', '.join(BACKENDS)}"
-            )
+            raise UserError(f"encoder {self.name}: backend {self.backend!r}; expected {', '.join(BACKENDS)}")
         if self.pooling not in POOLINGS:
-            raise UserError(
-                f"encoder {self.name}: pooling {self.pooling!r}; expected {', '.join(POOLINGS)}"
-            )
+            raise UserError(f"encoder {self.name}: pooling {self.pooling!r}; expected {', '.join(POOLINGS)}")
         if not isinstance(self.normalize, bool):
-            raise UserError(
-                f"encoder {self.name}: normalize is {self.normalize!r}; expected true or false"
-            )
+            raise UserError(f"encoder {self.name}: normalize is {self.normalize!r}; expected true or false")
         for length in ("query_length", "passage_length"):
             value = getattr(self, length)
             if not isinstance(value, int) or value < 3:
-                raise UserError(
-                    f"encoder {self.name}: {length} is {value!r}; expected tokens, 3 or more"
-                )
+                raise UserError(f"encoder {self.name}: {length} is {value!r}; expected tokens, 3 or more")
         self._check_adapter()
 
     def _check_adapter(self) -> None:
         if self.adapter is None:
             return
         if not isinstance(self.adapter, str):
-            raise UserError(
-                f"encoder {self.name}: adapter is {self.adapter!r}; expected an adapter folder"
-            )
+            raise UserError(f"encoder {self.name}: adapter is {self.adapter!r}; expected an adapter folder")
         if self.backend != "torch":
             raise UserError(
-                f"encoder {self.name} takes no adapter; adapters go on the Hugging Face model "
-                "that they were trained on"
+                f"encoder {self.name} takes no adapter; adapters go on the Hugging Face model that they were trained on"
             )
 
     def model_for(self, role: Role) -> str:
@@ -108,9 +95,7 @@ class EncoderOptions:
     """What may be said of an encoder beside its name; None: not said."""
 
     adapter: str | None = option(
-        None,
-        "put this adapter (from xqg train) on --encoder; it brings its pooling, prefixes, …",
-        metavar="DIR",
+        None, "put this adapter (from xqg train) on --encoder; it brings its pooling, prefixes, …", metavar="DIR"
     )
     pooling: str | None = option(None, "how tokens become one vector", *POOLINGS)
     normalize: bool | None = option(None, "scale embeddings to length 1", flag="l2_norm")
@@ -159,9 +144,7 @@ def _read_registry(text: str, where: str) -> dict[str, dict[str, Any]]:
             raise UserError(f"{where}: the name {name!r} is no text; put it in quotes")
         unknown = sorted(set(entry) - known) if isinstance(entry, dict) else ["no settings"]
         if unknown:
-            raise UserError(
-                f"{where}: encoder {name}: {unknown[0]}; expected {', '.join(sorted(known))}"
-            )
+            raise UserError(f"{where}: encoder {name}: {unknown[0]}; expected {', '.join(sorted(known))}")
     return entries
 
 
@@ -183,9 +166,7 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> EncoderSetti
         settings |= _of_adapter(settings.get("adapter"))
         missing = {"backend", "model"} - set(settings)
         if missing:
-            raise UserError(
-                f"encoder {name}: {missing.pop()} is missing in {REGISTRY_VARIABLE}'s file"
-            )
+            raise UserError(f"encoder {name}: {missing.pop()} is missing in {REGISTRY_VARIABLE}'s file")
         typed = {k: v for k, v in (options or {}).items() if v is not None and k != "adapter"}
         changed = [key for key, value in typed.items() if value != settings.get(key)]
         if settings["backend"] != "torch" and changed:
@@ -347,9 +328,7 @@ def settings_beside(
     return agree(settings, description, where)
 
 
-def agree(
-    settings: EncoderSettings, description: Mapping[str, Any], where: Path
-) -> EncoderSettings:
+def agree(settings: EncoderSettings, description: Mapping[str, Any], where: Path) -> EncoderSettings:
     """Return the settings, or raise `UserError` where they are not those that `where` records."""
     before = recorded_settings(description)
     if (before.adapter is None) != (settings.adapter is None):

@@ -61,9 +61,7 @@ class Similarities:
 
 
 def similarities(
-    queries: str | Path,
-    passages: str | Path | VectorStore | None = None,
-    encoder: Encoder | None = None,
+    queries: str | Path, passages: str | Path | VectorStore | None = None, encoder: Encoder | None = None
 ) -> Similarities:
     """Return what compares generated queries, with a passage store's encoder or the one given.
 
@@ -84,11 +82,7 @@ def similarities(
 
 
 def explore(
-    material: Material,
-    pair: tuple[str, str],
-    per_language: int,
-    seed: int,
-    using: Similarities | None = None,
+    material: Material, pair: tuple[str, str], per_language: int, seed: int, using: Similarities | None = None
 ) -> dict[str, Any]:
     """Return what the explorer shows, as JSON (`resources/report/page.js` reads it).
 
@@ -104,11 +98,7 @@ def explore(
     """
     chosen = choose_questions(material, pair, per_language, seed)
     shown = {
-        question.id: list(
-            dict.fromkeys(
-                docid for run in material.runs.values() for docid in run.get(question.id, ())
-            )
-        )
+        question.id: list(dict.fromkeys(docid for run in material.runs.values() for docid in run.get(question.id, ())))
         for question in chosen
     }
     passages = _read_passages(material, {docid for docids in shown.values() for docid in docids})
@@ -123,14 +113,8 @@ def explore(
         "pair": list(pair),
         "metrics": list(material.metrics),
         "languages": {l: languages().get(l, {}).get("name", l) for l in codes},
-        "passages": [
-            [p.id, "", p.full] if material.with_title else [p.id, p.title, p.text]
-            for p in passages.values()
-        ],
-        "questions": [
-            _question(material, question, places, passages, shown[question.id], near)
-            for question in chosen
-        ],
+        "passages": [[p.id, "", p.full] if material.with_title else [p.id, p.title, p.text] for p in passages.values()],
+        "questions": [_question(material, question, places, passages, shown[question.id], near) for question in chosen],
     }
 
 
@@ -166,9 +150,7 @@ def _question(
             [material.values.get(run, {}).get(m, {}).get(question.id) for m in material.metrics]
             for run in material.runs
         ],
-        "hits": [
-            [places[docid] for docid in run.get(question.id, ())] for run in material.runs.values()
-        ],
+        "hits": [[places[docid] for docid in run.get(question.id, ())] for run in material.runs.values()],
         "marks": marks,
     }
 
@@ -176,9 +158,7 @@ def _question(
 # ---------------------------------------------------------------- which questions
 
 
-def choose_questions(
-    material: Material, pair: tuple[str, str], per_language: int, seed: int
-) -> list[Question]:
+def choose_questions(material: Material, pair: tuple[str, str], per_language: int, seed: int) -> list[Question]:
     """Return the questions on which two runs differ most, by language, in the files' order of both.
 
     The difference is that of the scores, added up over the metrics; where it is equal (or there
@@ -275,10 +255,7 @@ def _utf16(text: str, spans: Sequence[tuple[int, int]]) -> list[list[int]]:
 
 
 def _compare(
-    chosen: Sequence[Question],
-    shown: Mapping[str, Sequence[str]],
-    passages: Mapping[str, Passage],
-    using: Similarities,
+    chosen: Sequence[Question], shown: Mapping[str, Sequence[str]], passages: Mapping[str, Passage], using: Similarities
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """Return (question, passage) → the passage's similarity and those of its queries.
 
@@ -318,9 +295,7 @@ class _Tally:
         self.total[own] += float(scores.sum(dtype=np.float64))
         queries = zip(scores.tolist(), [language] * len(texts), texts, strict=True)
         all_of_them = [*self.best[own], *queries]
-        self.best[own] = heapq.nsmallest(
-            NEAREST, all_of_them, key=lambda f: (-round(f[0], 4), f[1:])
-        )
+        self.best[own] = heapq.nsmallest(NEAREST, all_of_them, key=lambda f: (-round(f[0], 4), f[1:]))
 
     def as_json(self) -> dict[str, Any]:
         """Return the passage's own similarity, means and numbers of queries, and the nearest."""
@@ -336,9 +311,7 @@ class _Tally:
         }
 
 
-def _own_vectors(
-    passages: Mapping[str, Passage], using: Similarities
-) -> Iterator[tuple[str, np.ndarray]]:
+def _own_vectors(passages: Mapping[str, Passage], using: Similarities) -> Iterator[tuple[str, np.ndarray]]:
     ids = list(passages)
     if using.store is None:
         for batch in chunks(ids, 256):
@@ -352,9 +325,7 @@ def _own_vectors(
         yield docid, using.store.block(row, row + 1)[0]
 
 
-def _encoded_queries(
-    wanted: set[str], using: Similarities
-) -> Iterator[tuple[str, str, list[str], np.ndarray]]:
+def _encoded_queries(wanted: set[str], using: Similarities) -> Iterator[tuple[str, str, list[str], np.ndarray]]:
     """Yield passage, language, its queries and their embeddings (m, d), for some passages."""
 
     def of_wanted() -> Iterator[tuple[str, str, list[str]]]:

@@ -32,11 +32,7 @@ class ExploreSettings:
     corpus: str | None = option(None, "default: the one that DIR names", metavar="PATH")
     runs: tuple[str, ...] | None = option(None, "default: those that DIR names", metavar="RUN")
     per_language: int = option(
-        20,
-        "questions a language, those on which two runs differ most (0: none)",
-        metavar="N",
-        flag="explore",
-        least=0,
+        20, "questions a language, those on which two runs differ most (0: none)", metavar="N", flag="explore", least=0
     )
     hits: int = option(10, "passages a question", metavar="N", least=1)
     seed: int = option(42, "of the choice among equals", least=0)
@@ -54,9 +50,7 @@ def recorded_input(results: Results, name: str) -> Any:
     return (results.inputs or {}).get(name)
 
 
-def all_inputs(
-    results: Results, asked: ExploreSettings, similarities: Similarities | None
-) -> list[Any]:
+def all_inputs(results: Results, asked: ExploreSettings, similarities: Similarities | None) -> list[Any]:
     """Return all that was given, and all that the results name and is there."""
     given: list[Any] = [asked.questions, asked.corpus, *(asked.runs or ())]
     if similarities is not None:
@@ -150,9 +144,7 @@ def _runs(results: Results, asked: ExploreSettings) -> dict[str, Run]:
         names = [run_name(path) for path in asked.runs]
         for a, b in combinations(range(len(names)), 2):
             if names[a] == names[b]:
-                raise UserError(
-                    f"{asked.runs[a]} and {asked.runs[b]} are both the run {names[a]!r}; rename one"
-                )
+                raise UserError(f"{asked.runs[a]} and {asked.runs[b]} are both the run {names[a]!r}; rename one")
         paths = dict(zip(names, map(Path, asked.runs), strict=True))
     elif results.points:
         paths = _sweep_runs(results)

@@ -58,16 +58,12 @@ def _by_metric(metrics: Sequence[str], content: Mapping[str, str]) -> str:
         for i, metric in enumerate(metrics)
     )
     blocks = "".join(
-        f'<section data-metric="{escape(metric)}" aria-label="{escape(metric)}">'
-        f"{content[metric]}</section>"
+        f'<section data-metric="{escape(metric)}" aria-label="{escape(metric)}">{content[metric]}</section>'
         for metric in metrics
     )
     if len(metrics) == 1:
         return blocks
-    return (
-        '<fieldset class="metrics" id="metrics" hidden><legend>Metric</legend>'
-        f"{choices}</fieldset>{blocks}"
-    )
+    return f'<fieldset class="metrics" id="metrics" hidden><legend>Metric</legend>{choices}</fieldset>{blocks}'
 
 
 def _footer(pairs: Iterable[tuple[str, str]]) -> str:
@@ -118,10 +114,7 @@ def _p(p: float, name: str = "") -> str:
 def _between(interval: Interval) -> str:
     if math.isnan(interval.low):
         return "There are too few questions for a confidence interval."
-    return (
-        "95% confidence interval of the difference: "
-        f"{interval.low:+.1f} to {interval.high:+.1f} points."
-    )
+    return f"95% confidence interval of the difference: {interval.low:+.1f} to {interval.high:+.1f} points."
 
 
 # ---------------------------------------------------------------- an evaluation
@@ -222,9 +215,7 @@ def sweep_parts(results: Results) -> tuple[Parts, list[Plot]]:
     metrics = results.scores.metrics
     for metric in metrics:
         figures = {
-            f"{heading}{', by language' if by_language else ''}": plots.sweep_curves(
-                results, metric, over, by_language
-            )
+            f"{heading}{', by language' if by_language else ''}": plots.sweep_curves(results, metric, over, by_language)
             for over, heading in (("weight", "Weight"), ("queries", "Number of queries"))
             for by_language in (False, True)
         }
@@ -243,10 +234,7 @@ def sweep_parts(results: Results) -> tuple[Parts, list[Plot]]:
         table = power_table(results.power, metrics)
         after = f"<h2>Power</h2>{table.html()}" if table.rows else ""
     title, headline, lead = _sweep_headline(results, validation)
-    body = (
-        f'{before}<h2>The grid</h2><p class="warn">{_TUNED}</p>'
-        f"{_by_metric(metrics, content)}{after}"
-    )
+    body = f'{before}<h2>The grid</h2><p class="warn">{_TUNED}</p>{_by_metric(metrics, content)}{after}'
     return Parts("Sweep", title, headline, lead, body, _footer(_about(results))), drawn
 
 
@@ -340,11 +328,7 @@ def _points_table(results: Results, metric: str) -> Table:
 
 def _chosen_table(validation: Mapping[str, Any]) -> Table:
     rows: list[Row] = [
-        [
-            choice["fold"],
-            chosen_language(choice["language"]) or ALL,
-            Cell(choice["point"], name=True),
-        ]
+        [choice["fold"], chosen_language(choice["language"]) or ALL, Cell(choice["point"], name=True)]
         for choice in validation["chosen"]
     ]
     return Table(["fold", "language", "point"], rows, "What was chosen in each fold", 3)

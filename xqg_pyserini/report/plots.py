@@ -73,12 +73,7 @@ def score_bars(results: Results, metric: str) -> Plot:
                 if row[0] == MACRO and len(runs) <= 4:
                     top = means[0] if math.isnan(scores[0].high) else min(scores[0].high, 100)
                     axes.annotate(
-                        f"{means[0]:.1f}",
-                        (at[0], top),
-                        (0, 3),
-                        textcoords="offset points",
-                        ha="center",
-                        fontsize=7.5,
+                        f"{means[0]:.1f}", (at[0], top), (0, 3), textcoords="offset points", ha="center", fontsize=7.5
                     )
             axes.set_xticks(range(len(row)), [_average(l) for l in row])
             axes.set_xlim(-0.6, max(len(row), min(per_row, len(languages))) - 0.4)
@@ -88,15 +83,12 @@ def score_bars(results: Results, metric: str) -> Plot:
             axes.grid(axis="y")
         _legend(figure, grid[0], len(runs))
 
-    told = "; ".join(
-        f"{run} {_words(results.scores[run][metric].intervals[MACRO])}" for run in runs
-    )
+    told = "; ".join(f"{run} {_words(results.scores[run][metric].intervals[MACRO])}" for run in runs)
     left_out = len(results.scores) - len(runs)
     more = f" The first run and the {MOST - 1} best others are drawn." if left_out else ""
     return _plot(
         f"scores-{_slug(metric)}",
-        f"{metric} on average and by language. Whiskers: 95% confidence intervals over "
-        f"questions.{more}",
+        f"{metric} on average and by language. Whiskers: 95% confidence intervals over questions.{more}",
         f"Bar chart of {metric} by language and run. Average over languages: {told}.",
         (WIDTH, 0.5 + 2.4 * len(rows)),
         draw,
@@ -167,10 +159,7 @@ def win_bars(results: Results, metric: str) -> Plot:
         axes.set_xlabel("questions lost  ←   → questions won")
         axes.grid(axis="x")
 
-    told = "; ".join(
-        f"{test.b} against {test.a}: {test.loss} won, {test.tie} tied, {test.win} lost"
-        for test in tests
-    )
+    told = "; ".join(f"{test.b} against {test.a}: {test.loss} won, {test.tie} tied, {test.win} lost" for test in tests)
     return _plot(
         f"wins-{_slug(metric)}",
         f"{metric}: questions on which the run named first scores above (right) and below (left) "
@@ -325,9 +314,7 @@ def sweep_curves(results: Results, metric: str, over: str, by_language: bool) ->
     )
 
 
-def _label_axes(
-    grid: list[Any], panels: list[tuple[str, str]], columns: int, y: str, over: str
-) -> None:
+def _label_axes(grid: list[Any], panels: list[tuple[str, str]], columns: int, y: str, over: str) -> None:
     """Name each panel's language, and the axes at the left and the bottom; hide the rest."""
     for i, axes in enumerate(grid):
         if i >= len(panels):
@@ -374,12 +361,7 @@ def _colors(by_form: Mapping[str, list[Curve]]) -> dict[str, list[str]]:
 
 
 def _panel(
-    axes: Any,
-    results: Results,
-    metric: str,
-    language: str,
-    curves: Sequence[Curve],
-    colors: Sequence[str],
+    axes: Any, results: Results, metric: str, language: str, curves: Sequence[Curve], colors: Sequence[str]
 ) -> None:
     """Draw the scores of some curves on average, or a language's differences to passages alone."""
     small = language != MACRO
@@ -408,9 +390,7 @@ def _axis(form: str, over: str) -> str:
 
 
 def _all_tick(results: Results, grid: Iterable[Any]) -> None:
-    numbers = sorted(
-        {p.num_queries for p in results.points.values() if isinstance(p.num_queries, int)}
-    )
+    numbers = sorted({p.num_queries for p in results.points.values() if isinstance(p.num_queries, int)})
     has_all = any(p.num_queries == ALL for p in results.points.values())
     ticks = [*numbers, *([numbers[-1] + 1] if has_all else [])]
     for axes in grid:
@@ -447,9 +427,7 @@ def held_out_dots(results: Results) -> Plot | None:
         axes.grid(axis="x")
         _legend(figure, axes, 3)
 
-    told = "; ".join(
-        f"{row['metric']}: held out {row['score']:.1f} ({row['difference']:+.1f})" for row in rows
-    )
+    told = "; ".join(f"{row['metric']}: held out {row['score']:.1f} ({row['difference']:+.1f})" for row in rows)
     return _plot(
         "held-out",
         "What is to be expected on new questions (held out), and what the best point of the grid "
@@ -464,9 +442,7 @@ def held_out_dots(results: Results) -> Plot | None:
 # ---------------------------------------------------------------- drawing
 
 
-def _whiskers(
-    axes: Any, at: Sequence[float], scores: Sequence[Interval], bounds: tuple[float, float]
-) -> None:
+def _whiskers(axes: Any, at: Sequence[float], scores: Sequence[Interval], bounds: tuple[float, float]) -> None:
     """Draw the intervals as far as the measure goes; those that there are not, not."""
     low, high = bounds
     for x, score in zip(at, scores, strict=True):
@@ -475,15 +451,11 @@ def _whiskers(
             axes.plot([x, x], ends, color=INK, linewidth=0.9, solid_capstyle="butt")
 
 
-def _dots(
-    axes: Any, at: Sequence[float], intervals: Sequence[Interval], color: str, label: str
-) -> None:
+def _dots(axes: Any, at: Sequence[float], intervals: Sequence[Interval], color: str, label: str) -> None:
     for y, interval in zip(at, intervals, strict=True):
         if not math.isnan(interval.low):
             axes.plot([interval.low, interval.high], [y, y], color=color, linewidth=1.4)
-    axes.plot(
-        [interval.mean for interval in intervals], at, "o", color=color, markersize=4.2, label=label
-    )
+    axes.plot([interval.mean for interval in intervals], at, "o", color=color, markersize=4.2, label=label)
 
 
 def _row(row: int, i: int, of: int) -> float:
@@ -513,13 +485,7 @@ def _slug(metric: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", metric).strip("-").lower()
 
 
-def _plot(
-    name: str,
-    caption: str,
-    alternative: str,
-    size: tuple[float, float],
-    draw: Callable[[Any], None],
-) -> Plot:
+def _plot(name: str, caption: str, alternative: str, size: tuple[float, float], draw: Callable[[Any], None]) -> Plot:
     import matplotlib
     from matplotlib.figure import Figure
 

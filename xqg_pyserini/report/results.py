@@ -73,9 +73,7 @@ def record_inputs(output: str | Path, **inputs: Any) -> dict[str, Any]:
 # ---------------------------------------------------------------- writing
 
 
-def write_results(
-    results: Results, output: str | Path, *, overwrite: bool = False, keep_runs: bool = False
-) -> None:
+def write_results(results: Results, output: str | Path, *, overwrite: bool = False, keep_runs: bool = False) -> None:
     """Write the folder of an evaluation or a sweep (docs/evaluation.md, docs/formats.md).
 
     Args:
@@ -232,9 +230,7 @@ def read_results(folder: str | Path) -> Results:
     """Read a folder of results of either kind; raise `UserError` for another, or a damaged one."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(
-            f"{folder}: no such folder (expected one that xqg evaluate or xqg sweep wrote)"
-        )
+        raise UserError(f"{folder}: no such folder (expected one that xqg evaluate or xqg sweep wrote)")
     for name, read in ((EVALUATION, _read_evaluation), (SWEEP, _read_sweep)):
         if (folder / name).is_file():
             return _whole(folder / name, read)
@@ -246,9 +242,7 @@ def _whole(file: Path, read: Callable[[Path, dict[str, Any]], Results]) -> Resul
     try:
         return read(file.parent, _json(file))
     except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
-        raise UserError(
-            f"{file.parent}: damaged ({type(error).__name__}: {error}); make the results again"
-        ) from None
+        raise UserError(f"{file.parent}: damaged ({type(error).__name__}: {error}); make the results again") from None
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -63,8 +63,7 @@ def _explanation(results: Results) -> str:
         "Scores are 0-100, averaged over languages without weights.",
         f"* significantly above the baseline, ° below ({settings.test}, level {settings.level:g}, "
         f"correction over {number_of_points(count)}: {settings.correction}).",
-        f"† TUNED: the best of {count + 1} is chosen by the very questions it is shown for, so "
-        "its figure flatters.",
+        f"† TUNED: the best of {count + 1} is chosen by the very questions it is shown for, so its figure flatters.",
     ]
     if results.cross_validation is None:
         lines[-1] += "  --cross-validate 5 gives the figure that such a choice deserves."

@@ -83,9 +83,7 @@ class AccumulateSettings:
     dtype: str = option("float32", "of the sums", *DTYPES)
     skip_unknown: bool = option(False, "leave out queries for passages that are not there")
     keep_counts: tuple[int, ...] = option(
-        (),
-        "keep the sums of the first K queries a language as well (for --num-queries)",
-        metavar="K",
+        (), "keep the sums of the first K queries a language as well (for --num-queries)", metavar="K"
     )
 
     def __post_init__(self) -> None:
@@ -93,8 +91,7 @@ class AccumulateSettings:
         counts = self.keep_counts
         if len(set(counts)) < len(counts) or any(k < 1 for k in counts):
             raise UserError(
-                f"keep_counts {' '.join(map(str, counts))}: expected numbers from 1, each once",
-                "keep_counts",
+                f"keep_counts {' '.join(map(str, counts))}: expected numbers from 1, each once", "keep_counts"
             )
         object.__setattr__(self, "keep_counts", tuple(sorted(counts)))
 
@@ -156,9 +153,7 @@ def accumulate_queries(
     return QueryStore(output)
 
 
-def _check(
-    queries: str | Path, store: VectorStore, index: IdIndex, skip_unknown: bool
-) -> dict[str, Any]:
+def _check(queries: str | Path, store: VectorStore, index: IdIndex, skip_unknown: bool) -> dict[str, Any]:
     """Read every record once: languages, numbers, and the errors that can be told by reading."""
     given = GivenOnce(store.n)
     total = skipped = 0
@@ -174,19 +169,13 @@ def _check(
             total += sum(1 for text in texts if text.strip())
     if not total:
         raise UserError(f"{queries}: no query for a passage of {store.path}")
-    return {
-        "languages": sorted(given.languages),
-        "queries": total,
-        "skipped": skipped,
-    }
+    return {"languages": sorted(given.languages), "queries": total, "skipped": skipped}
 
 
 class _Summing:
     """The matrices being filled: sums by language, of all queries and of the first few; counts."""
 
-    def __init__(
-        self, part: Job, store: VectorStore, dtype: str, kept: Sequence[int], fresh: bool
-    ) -> None:
+    def __init__(self, part: Job, store: VectorStore, dtype: str, kept: Sequence[int], fresh: bool) -> None:
         self.languages: list[str] = part.state["languages"]
         self.dtype = dtype
         shape = (store.n, store.d)
@@ -206,9 +195,7 @@ class _Summing:
             if of == language:
                 total = vectors[:first].sum(axis=0, dtype=np.float64)
                 if self.dtype == "float16" and np.abs(total).max(initial=0) > 65504:
-                    raise UserError(
-                        "a sum of query vectors does not fit into float16; use float32", "dtype"
-                    )
+                    raise UserError("a sum of query vectors does not fit into float16; use float32", "dtype")
                 matrix[row] = total
         self.counts[row, self.languages.index(language)] = len(vectors)
 
@@ -216,9 +203,7 @@ class _Summing:
         return [self.counts, *self.sums.values()]
 
 
-def _accumulate(
-    source: QuerySource, index: IdIndex, encoder: Encoder, part: Job, summing: _Summing
-) -> None:
+def _accumulate(source: QuerySource, index: IdIndex, encoder: Encoder, part: Job, summing: _Summing) -> None:
     records = placed(islice(source.records(), part.done, None), index)
     done = part.done
     bar = tqdm(total=part.state["queries"], desc="encoding", unit=" queries", disable=None)
@@ -249,11 +234,7 @@ def _accumulate(
 
 
 def _finish(
-    part: Job,
-    store: VectorStore,
-    settings: AccumulateSettings,
-    encoder: dict[str, Any],
-    sources: list[dict[str, Any]],
+    part: Job, store: VectorStore, settings: AccumulateSettings, encoder: dict[str, Any], sources: list[dict[str, Any]]
 ) -> None:
     languages, kept = part.state["languages"], settings.keep_counts
     shutil.copyfile(store.ids_path, part.path / IDS)
@@ -264,9 +245,7 @@ def _finish(
     meta["blank"], meta["skipped"] = part.state["blank"], part.state["skipped"]
     meta["sums_sha256"] = {l: file_sha256(part.path / sum_file(l)) for l in languages}
     if kept:
-        meta["kept"] = {
-            str(k): {l: file_sha256(part.path / sum_file(l, k)) for l in languages} for k in kept
-        }
+        meta["kept"] = {str(k): {l: file_sha256(part.path / sum_file(l, k)) for l in languages} for k in kept}
     meta["counts_sha256"] = file_sha256(part.path / COUNTS)
     meta["sources"] = sources
     write_json(part.path / META, meta)

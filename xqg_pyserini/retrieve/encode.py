@@ -65,13 +65,7 @@ def encode_passages(
     check_dtype(dtype)
     encoder = encoder if isinstance(encoder, Encoder) else Encoder(encoder)
     sources = describe_sources(corpus)
-    job = {
-        "stage": "encode",
-        "encoder": repr(encoder.settings),
-        "sources": sources,
-        "dtype": dtype,
-        "how": encoder.how,
-    }
+    job = {"stage": "encode", "encoder": repr(encoder.settings), "sources": sources, "dtype": dtype, "how": encoder.how}
     with resumable(output, job, overwrite, [corpus]) as part:
         if "n" not in part.state:
             part.state["n"] = write_ids(corpus, part.path / IDS)
@@ -80,9 +74,7 @@ def encode_passages(
     return VectorStore(output)
 
 
-def _encode(
-    corpus: str | Path, encoder: Encoder, part: Job, dtype: str, sources: list[dict[str, Any]]
-) -> None:
+def _encode(corpus: str | Path, encoder: Encoder, part: Job, dtype: str, sources: list[dict[str, Any]]) -> None:
     n, path, description = part.state["n"], part.path / VECTORS, encoder.describe("passage")
     fresh = part.begin(description)
     matrix = create_matrix(path, (n, encoder.dimension), dtype) if fresh else reopen_matrix(path)
@@ -95,10 +87,7 @@ def _encode(
             rows = matrix[start : start + len(chunk)]
             rows[:] = vectors
             if dtype == "float16" and not (abs(rows) < float("inf")).all():
-                raise UserError(
-                    f"the vectors of {encoder.settings.name} do not fit into float16; use float32",
-                    "dtype",
-                )
+                raise UserError(f"the vectors of {encoder.settings.name} do not fit into float16; use float32", "dtype")
             start += len(chunk)
             if part.due:
                 part.save(start, [matrix])

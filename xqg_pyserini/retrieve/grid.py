@@ -50,18 +50,10 @@ class GridSettings:
         forms = self.fusion or [form for form, given in weights.items() if given] or ["mean"]
         for form, name in (("sum", "alpha"), ("mean", "beta")):
             if weights[form] and form not in forms:
-                raise UserError(
-                    f"{name} is the weight of the {form}, which fusion leaves out",
-                    about=(name, "fusion"),
-                )
+                raise UserError(f"{name} is the weight of the {form}, which fusion leaves out", about=(name, "fusion"))
         return [
             FusionSettings(
-                form,
-                weight if form == "sum" else None,
-                weight if form == "mean" else None,
-                None,
-                normalize,
-                center,
+                form, weight if form == "sum" else None, weight if form == "mean" else None, None, normalize, center
             ).complete(normalized_encoder)
             for form in dict.fromkeys(forms)
             for weight in weights[form] or WEIGHTS[form]
@@ -83,9 +75,7 @@ class GridSettings:
 def _number(value: str | int) -> int:
     text = str(value)
     if not text.isdecimal() or int(text) < 1:
-        raise UserError(
-            f"num_queries {text}: expected all, or a number from 1", about="num_queries"
-        )
+        raise UserError(f"num_queries {text}: expected all, or a number from 1", about="num_queries")
     return int(text)
 
 
@@ -119,11 +109,7 @@ class Point:
         if self.fusion is None:
             return BASELINE
         letter = "a" if self.fusion.form == "sum" else "b"
-        parts = [
-            self.fusion.form,
-            letter + str(self.fusion.weight).removesuffix(".0"),
-            self.languages,
-        ]
+        parts = [self.fusion.form, letter + str(self.fusion.weight).removesuffix(".0"), self.languages]
         parts += [f"n{self.first}"] if self.first is not None else []
         parts += ["norm"] if self.fusion.normalize else []
         parts += ["cent"] if self.fusion.center else []
@@ -135,13 +121,7 @@ class Point:
         if fusion is None:
             return PointSettings(self.name, "none", None, None, None, None, None)
         return PointSettings(
-            self.name,
-            fusion.form,
-            fusion.weight,
-            self.languages,
-            self.first or "all",
-            fusion.normalize,
-            fusion.center,
+            self.name, fusion.form, fusion.weight, self.languages, self.first or "all", fusion.normalize, fusion.center
         )
 
     def meets(self, language: str | None, chosen: Languages) -> Languages:
@@ -153,10 +133,7 @@ class Point:
 
 
 def grid(
-    fusions: Iterable[Fusion],
-    languages: Sequence[str],
-    num_queries: Sequence[int | None],
-    held: Languages,
+    fusions: Iterable[Fusion], languages: Sequence[str], num_queries: Sequence[int | None], held: Languages
 ) -> list[Point]:
     """Return the points of all fusions × sets of languages × numbers of queries.
 
@@ -200,7 +177,5 @@ def check_points(points: Sequence[Point], chosen: Mapping[Point, Languages] | No
             same = replace(point, fusion=ordered)
         if same in names:
             again = "" if names[same] == point.name else f", again as {point.name}"
-            raise UserError(
-                f"the grid holds the point {names[same]} twice{again}; give each value once"
-            )
+            raise UserError(f"the grid holds the point {names[same]} twice{again}; give each value once")
         names[same] = point.name

@@ -37,10 +37,7 @@ class IndexSettings:
     """What kind of index is written."""
 
     kind: str = option(
-        "flat",
-        "float32, float16, 8-bit codes, or a graph (the only one held in memory)",
-        *TYPES,
-        flag="type",
+        "flat", "float32, float16, 8-bit codes, or a graph (the only one held in memory)", *TYPES, flag="type"
     )
 
 
@@ -75,11 +72,7 @@ def write_index(
 
 
 def write_fused(
-    fused: FusedStores,
-    output: str | Path,
-    kind: str,
-    overwrite: bool,
-    announce: Callable[[str], Any] | None = None,
+    fused: FusedStores, output: str | Path, kind: str, overwrite: bool, announce: Callable[[str], Any] | None = None
 ) -> Index:
     """Write the index of fused stores; see `Fused.write_index`."""
     _check_kind(kind)
@@ -158,11 +151,7 @@ def _fill(folder: Path, kind: str, fused: FusedStores, languages: Languages) -> 
 
 
 def _describe(
-    store: VectorStore,
-    fused: FusedStores | None,
-    kind: str,
-    normalize: bool,
-    languages: Languages = (),
+    store: VectorStore, fused: FusedStores | None, kind: str, normalize: bool, languages: Languages = ()
 ) -> dict[str, Any]:
     meta: dict[str, Any] = {
         "format": 1,
@@ -216,9 +205,7 @@ class _Header(NamedTuple):
     per_vector: int
 
 
-def _empty_index(
-    kind: str, d: int, blocks: Blocks
-) -> tuple[_Header, Callable[[np.ndarray], bytes]]:
+def _empty_index(kind: str, d: int, blocks: Blocks) -> tuple[_Header, Callable[[np.ndarray], bytes]]:
     """Return the file of a trained index without vectors, and what turns a block into codes."""
     import faiss
 

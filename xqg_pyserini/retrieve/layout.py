@@ -69,9 +69,7 @@ def language_aware(folder: str | Path) -> list[str] | None:
     except (OSError, ValueError, AttributeError):
         return None
     except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{Path(folder) / META}: damaged ({error}); build the index again"
-        ) from None
+        raise UserError(f"{Path(folder) / META}: damaged ({error}); build the index again") from None
 
 
 class LanguageIndexes:
@@ -91,15 +89,12 @@ class LanguageIndexes:
                 self.paths = {**{l: folder / l for l in inner}, None: folder / ALL}
                 break
             if inner is not None:
-                raise UserError(
-                    f"{folder}: give the language-aware folder alone, or some of the folders in it"
-                )
+                raise UserError(f"{folder}: give the language-aware folder alone, or some of the folders in it")
             languages = self._languages(folder)
             one = languages[0] if len(languages) == 1 and folder.name != ALL else None
             if one in self.paths:
                 raise UserError(
-                    f"{self.paths[one]} and {folder} are both for {one or 'all languages'}; "
-                    "give one index a language"
+                    f"{self.paths[one]} and {folder} are both for {one or 'all languages'}; give one index a language"
                 )
             self.paths[one] = folder
 
@@ -120,7 +115,6 @@ class LanguageIndexes:
         if path is None:
             held = " ".join(sorted(filter(None, self.paths)))
             raise UserError(
-                f"no index for questions in {language!r}: there are {held}; "
-                f"give that of all languages as well ({ALL})"
+                f"no index for questions in {language!r}: there are {held}; give that of all languages as well ({ALL})"
             )
         return path

@@ -127,9 +127,7 @@ class Index:
 
     def _check_same(self, directory: "FaissDirectory") -> None:
         if (directory.d, directory.encoder) != (self.d, self._first.encoder):
-            raise UserError(
-                f"{directory.path} was made with another encoder than {self._first.path}; use one"
-            )
+            raise UserError(f"{directory.path} was made with another encoder than {self._first.path}; use one")
 
 
 class FaissDirectory:
@@ -144,9 +142,7 @@ class FaissDirectory:
             raise UserError(f"{self.path}: no such index (expected a folder with {INDEX}, {DOCID})")
         for name in (INDEX, DOCID):
             if not (self.path / name).is_file():
-                raise UserError(
-                    f"{self.path / name}: missing; this is no Faiss index of Pyserini's"
-                )
+                raise UserError(f"{self.path / name}: missing; this is no Faiss index of Pyserini's")
         try:
             self._index = faiss.read_index(str(self.path / INDEX), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
@@ -156,9 +152,7 @@ class FaissDirectory:
         with open(self.path / DOCID, "rb") as file:
             lines = sum(1 for _ in file)
         if lines != self.n:
-            raise UserError(
-                f"{self.path / DOCID}: {lines} ids for {self.n} vectors; build it again"
-            )
+            raise UserError(f"{self.path / DOCID}: {lines} ids for {self.n} vectors; build it again")
         if self._index.metric_type != faiss.METRIC_INNER_PRODUCT:
             raise UserError(f"{self.path / INDEX}: not an inner-product index")
         self.meta, self.centers = read_centers(self.path)
@@ -228,8 +222,7 @@ def check_question_languages(questions: Sequence[Question], why: str) -> None:
     for question in questions:
         if question.language is None:
             raise UserError(
-                f"question {question.id!r} has no language, and {why}: give one for all, or "
-                "questions with lang",
+                f"question {question.id!r} has no language, and {why}: give one for all, or questions with lang",
                 "language",
             )
 
@@ -257,9 +250,7 @@ def warn_fallback(questions: Sequence[Question], known: Any, what: str) -> None:
         )
 
 
-def make_run(
-    questions: Sequence[Question], scores: np.ndarray, rows: np.ndarray, names: Mapping[int, str]
-) -> Run:
+def make_run(questions: Sequence[Question], scores: np.ndarray, rows: np.ndarray, names: Mapping[int, str]) -> Run:
     """Return the run of scores (q, k) and rows (q, k), -1 for none; `names` are the rows' ids."""
     return {
         # rows of -1 stand last: the hits end with the rows that are

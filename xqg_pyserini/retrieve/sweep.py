@@ -9,15 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xqg_pyserini.data import (
-    NO_LANGUAGE,
-    CorpusLike,
-    QrelsLike,
-    Question,
-    QuestionsLike,
-    as_qrels,
-    as_questions,
-)
+from xqg_pyserini.data import NO_LANGUAGE, CorpusLike, QrelsLike, Question, QuestionsLike, as_qrels, as_questions
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation.choosing import ChoosingSettings, cross_validate, deal, power_of
 from xqg_pyserini.evaluation.results import ComparingSettings, Results
@@ -33,16 +25,11 @@ from xqg_pyserini.stores import VectorStore
 
 __all__ = ["BASELINE", "GridSettings", "Point", "Sweep", "SweepSettings", "grid", "run_sweep"]
 
-FORCED = (
-    "sums over unequal numbers of queries were forced (--allow-unequal): passages with more "
-    "queries are favoured"
-)
+FORCED = "sums over unequal numbers of queries were forced (--allow-unequal): passages with more queries are favoured"
 
 
 @dataclass(frozen=True)
-class SweepSettings(
-    ChoosingSettings, ComparingSettings, ScoringSettings, GridSettings, Liberties, SearchSettings
-):
+class SweepSettings(ChoosingSettings, ComparingSettings, ScoringSettings, GridSettings, Liberties, SearchSettings):
     """A sweep: its grid, and how its points are searched, scored, compared and chosen.
 
     `threads` share the search; as many as there are cores by default.
@@ -113,9 +100,7 @@ def run_sweep(
     return results
 
 
-def _points(
-    settings: SweepSettings, store: VectorStore, queries: str | Path, liberties: Liberties
-) -> list[Point]:
+def _points(settings: SweepSettings, store: VectorStore, queries: str | Path, liberties: Liberties) -> list[Point]:
     held: tuple[str, ...] = ()
     if "each" in settings.languages:
         held = FusedStores(store, queries, Fusion("mean", beta=0.0), liberties).languages

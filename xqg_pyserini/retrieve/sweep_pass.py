@@ -21,13 +21,7 @@ from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.fusion.formula import Fusion, Gram, gram, mixing_weights, pooled
 from xqg_pyserini.fusion.fused import FusedStores, Liberties
 from xqg_pyserini.retrieve.grid import Languages, Point, check_points
-from xqg_pyserini.retrieve.search import (
-    centered,
-    check_hits,
-    check_question_languages,
-    make_run,
-    warn_fallback,
-)
+from xqg_pyserini.retrieve.search import centered, check_hits, check_question_languages, make_run, warn_fallback
 from xqg_pyserini.retrieve.topk import Best
 from xqg_pyserini.stores import Block, QueryStore, VectorStore, block_rows, ids_at
 
@@ -72,9 +66,7 @@ class _Tile(NamedTuple):
 class _Batch:
     """Some questions, sorted by language, and which mixes each point makes them meet."""
 
-    def __init__(
-        self, start: int, questions: Sequence[Question], chosen: Mapping[Point, Languages]
-    ) -> None:
+    def __init__(self, start: int, questions: Sequence[Question], chosen: Mapping[Point, Languages]) -> None:
         self.members = np.arange(start, start + len(questions))
         self.parts: dict[Point, list[_Part]] = {}
         self.spans: dict[_Mix, tuple[int, int]] = {}  # the questions that a mix is wanted for
@@ -169,11 +161,7 @@ class SweepRuns(Mapping[str, Run]):
     """The runs of a sweep, point by point; each is made when it is asked for."""
 
     def __init__(
-        self,
-        questions: Sequence[Question],
-        places: np.ndarray,
-        best: Mapping[str, Best],
-        ids_path: Path,
+        self, questions: Sequence[Question], places: np.ndarray, best: Mapping[str, Best], ids_path: Path
     ) -> None:
         self._questions = questions
         self._hits: dict[str, tuple[np.ndarray, np.ndarray]] = {}
@@ -312,10 +300,7 @@ class Sweep:
                         without[met] = self.fused[point.first].without_queries(met)
         counts = [f"{' '.join(languages)} {n}" for languages, n in without.items() if n]
         if counts:
-            warn(
-                f"passages without queries, of {self.passages.n}, keep their own embedding: "
-                f"{', '.join(counts)}"
-            )
+            warn(f"passages without queries, of {self.passages.n}, keep their own embedding: {', '.join(counts)}")
 
     def _spaces(self, vectors: np.ndarray) -> dict[_Space, np.ndarray]:
         """Return the questions' vectors as they are, and centred where a point wants that."""
@@ -331,10 +316,7 @@ class Sweep:
     def _tiles(self, batches: Sequence[_Batch]) -> Iterator[_Tile]:
         """Yield the passages, block by block, with all that the batches ask of them."""
         wanted = dict.fromkeys(
-            (point, part.mix)
-            for batch in batches
-            for point, parts in batch.parts.items()
-            for part in parts
+            (point, part.mix) for batch in batches for point, parts in batch.parts.items() for part in parts
         )
         mixes = dict.fromkeys(mix for _, mix in wanted if mix is not None)
         needed: dict[int | None, dict[str, None]] = {}
@@ -351,10 +333,7 @@ class Sweep:
             yield self._tile(blocks, wanted, mixes)
 
     def _tile(
-        self,
-        blocks: Mapping[int | None, Block],
-        wanted: Iterable[tuple[Point, _Mix | None]],
-        mixes: Iterable[_Mix],
+        self, blocks: Mapping[int | None, Block], wanted: Iterable[tuple[Point, _Mix | None]], mixes: Iterable[_Mix]
     ) -> _Tile:
         block = next(iter(blocks.values()))
         passages = {False: block.passages}

@@ -63,19 +63,12 @@ def generate_and_accumulate(
     """
     if len(job.chosen) < job.plan.number:
         raise UserError(
-            "adding up takes all shards: choose none, or run xqg accumulate when the other "
-            "machines are done",
-            "shards",
+            "adding up takes all shards: choose none, or run xqg accumulate when the other machines are done", "shards"
         )
     queries, sums = job.path.resolve(), Path(output).resolve()
     if queries.is_relative_to(sums) or sums.is_relative_to(queries):
-        raise UserError(
-            f"{job.path} and {output} are in one another; give each a folder",
-            ("output", "accumulate"),
-        )
+        raise UserError(f"{job.path} and {output} are in one another; give each a folder", ("output", "accumulate"))
     store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
     if encoder is None:
         encoder = Encoder.for_store(store, device=job.devices[0])
-    return accumulate_queries(
-        _JobSource(job), store, output, settings, encoder=encoder, overwrite=overwrite
-    )
+    return accumulate_queries(_JobSource(job), store, output, settings, encoder=encoder, overwrite=overwrite)

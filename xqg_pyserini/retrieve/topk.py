@@ -12,7 +12,7 @@ class Best:
     """The best k passages of each question so far; of equals, the passage that comes first.
 
     Scores above a question's floor (its k-th best when it was last cut) are laid beside those that
-    it has, and all but the best k are cut when there is no room left: most scores cost one
+    it has, and all but the best k are cut when no more fit: most scores cost one
     comparison.  Blocks must be offered in the order of their rows.
     """
 
@@ -36,10 +36,10 @@ class Best:
             kth = np.partition(scores, -self._k, axis=1)[:, -self._k]
             floor = np.maximum(floor, np.nextafter(kth, np.float32(-np.inf)))
         # a tie with the floor loses: it comes later
-        found = np.flatnonzero(scores > floor[:, None])
-        if not len(found):
+        above = np.flatnonzero(scores > floor[:, None])
+        if not len(above):
             return
-        place = found // width
+        place = above // width
         counts = np.bincount(place, minlength=len(members))
         filled = self._filled[members]
         if (counts > self._scores.shape[1] - filled).any():
@@ -50,10 +50,10 @@ class Best:
             for left in range(0, width, self._slack):  # so many fit for certain
                 self.offer(members, scores[:, left : left + self._slack], start + left)
             return
-        nth = np.arange(len(found)) - np.repeat(np.cumsum(counts) - counts, counts)
+        nth = np.arange(len(above)) - np.repeat(np.cumsum(counts) - counts, counts)
         at = (members * self._scores.shape[1] + filled)[place] + nth
-        self._scores.reshape(-1)[at] = scores.reshape(-1)[found]
-        self._rows.reshape(-1)[at] = found - place * width + start
+        self._scores.reshape(-1)[at] = scores.reshape(-1)[above]
+        self._rows.reshape(-1)[at] = above - place * width + start
         self._filled[members] += counts
         self._grown[members] = True
 
@@ -66,9 +66,7 @@ class Best:
         if np.count_nonzero(keep) > k * len(members):  # of those that tie with the k-th, the first
             above = scores > floor[:, None]
             ties = keep & ~above
-            keep = above | ties & (
-                np.cumsum(ties, axis=1) <= k - np.count_nonzero(above, axis=1)[:, None]
-            )
+            keep = above | ties & (np.cumsum(ties, axis=1) <= k - np.count_nonzero(above, axis=1)[:, None])
         for matrix, nothing in ((self._scores, -np.inf), (self._rows, -1)):
             kept = matrix[members][keep].reshape(-1, k)
             matrix[members] = nothing

@@ -124,6 +124,5 @@ def index_ids(path: Path, corpus: str | Path) -> IdIndex:
                 lines[row] = line
         first = lines[twice.first]
         raise lines[twice.second].error(
-            f"passage id {twice.docid!r} again (first in {first.path}, line {first.number}); "
-            "ids must be unique"
+            f"passage id {twice.docid!r} again (first in {first.path}, line {first.number}); ids must be unique"
         ) from None

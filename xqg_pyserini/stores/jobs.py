@@ -47,9 +47,7 @@ class Job:
 
 
 @contextmanager
-def resumable(
-    path: str | Path, description: dict[str, Any], overwrite: bool, inputs: Iterable[Any]
-) -> Iterator[Job]:
+def resumable(path: str | Path, description: dict[str, Any], overwrite: bool, inputs: Iterable[Any]) -> Iterator[Job]:
     """Give a folder beside `path` to fill, renamed to `path` when the block ends well.
 
     A job that was killed finds its folder again if its `description` (settings, checksums of the

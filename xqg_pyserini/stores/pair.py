@@ -30,9 +30,7 @@ class StorePair:
     `skip_unknown`: then `skipped` counts such passages.  `queries=None` reads passages alone.
     """
 
-    def __init__(
-        self, passages: VectorStore, queries: QueryStore | None, skip_unknown: bool = False
-    ) -> None:
+    def __init__(self, passages: VectorStore, queries: QueryStore | None, skip_unknown: bool = False) -> None:
         self.passages, self.queries, self.skipped = passages, queries, 0
         self._rows: np.ndarray | None = None  # row of the query store for each passage, or -1
         if queries is None:

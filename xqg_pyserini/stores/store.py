@@ -1,15 +1,13 @@
 """The on-disk matrices that every stage reads and writes, and jobs that can be killed.
 
-This room declares the layout of both kinds of store once:
+The layout of both kinds of store, declared once:
 
     passages        vectors.npy (n, d)           ids.txt  meta.json
     query sums      sum-ar.npy (n, d), …, counts.npy (n, languages) int32   ids.txt  meta.json
                     and, where asked for, sum-ar-first-2.npy (n, d), …: of the first 2 queries alone
 
 `ids.txt` has one id a line in the order of the rows; `meta.json` is written last, so that its
-presence means that the rest is whole.  Nothing here holds a corpus's ids, texts or vectors:
-matrices are memory-mapped, ids are hashed (16 bytes a passage) or read past.
-It knows no encoder and no fusion.
+presence means that the rest is whole.
 """
 
 import json
@@ -59,9 +57,7 @@ def _open_matrix(path: Path, shape: tuple[int, int], dtypes: Sequence[str]) -> n
     try:
         matrix = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
-        raise UserError(
-            f"{path}: truncated or no NumPy matrix ({error}); make the store again"
-        ) from None
+        raise UserError(f"{path}: truncated or no NumPy matrix ({error}); make the store again") from None
     if matrix.shape != shape or matrix.dtype.name not in dtypes:
         raise UserError(
             f"{path}: holds {matrix.shape} of {matrix.dtype}, expected {shape} of "
@@ -107,9 +103,7 @@ class _Store:
         try:
             meta = json.loads(file.read_text("utf-8"))
         except FileNotFoundError:
-            raise UserError(
-                f"{self.path}: not a store, or not a whole one ({META} is missing)"
-            ) from None
+            raise UserError(f"{self.path}: not a store, or not a whole one ({META} is missing)") from None
         except ValueError as error:
             raise UserError(f"{file}: broken JSON ({error}); make the store again") from None
         if not isinstance(meta, dict) or meta.get("kind") not in (PASSAGES, QUERY_SUMS):
@@ -131,10 +125,7 @@ class _Store:
         if not finite.all():
             row = int(rows[int(np.argmin(finite))])
             docid = ids_at(self.ids_path, [row])[row]
-            raise UserError(
-                f"{self.path / file}: row {row} (passage {docid!r}) holds NaN or infinity; "
-                "encode it again"
-            )
+            raise UserError(f"{self.path / file}: row {row} (passage {docid!r}) holds NaN or infinity; encode it again")
         return block
 
 

@@ -19,8 +19,7 @@ from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import Line, expand, is_gzip, read_lines
 
 FORM = (
-    '{"query": TEXT, "positive_passages": [{"title": …, "text": …}], "negative_passages": […]} '
-    "or question<TAB>passage"
+    '{"query": TEXT, "positive_passages": [{"title": …, "text": …}], "negative_passages": […]} or question<TAB>passage'
 )
 
 
@@ -80,9 +79,7 @@ class Examples:
         UserError: where a file is compressed, or a line is not an example.
     """
 
-    def __init__(
-        self, sources: Sequence[str], check: Callable[[Line, Example], None] | None = None
-    ) -> None:
+    def __init__(self, sources: Sequence[str], check: Callable[[Line, Example], None] | None = None) -> None:
         self.files = [path for source in sources for path in expand(source)]
         looked = [_look_through(path, check) for path in self.files]
         self._starts = [starts for starts, _ in looked]  # of each file's examples, in bytes
@@ -159,9 +156,7 @@ class Draws:
             part.close()
 
 
-def _look_through(
-    path: Path, check: Callable[[Line, Example], None] | None
-) -> tuple[np.ndarray, np.ndarray]:
+def _look_through(path: Path, check: Callable[[Line, Example], None] | None) -> tuple[np.ndarray, np.ndarray]:
     if is_gzip(path):
         raise UserError(f"{path}: training data is read at random; unpack it first (gunzip)")
     starts = _line_starts(path)
@@ -271,10 +266,6 @@ def _scores(line: Line, value: Any, expected: int) -> tuple[float, ...] | None:
     if value is None:
         return None
     numbers = value if isinstance(value, list) else []
-    if len(numbers) != expected or not all(
-        isinstance(x, int | float) and np.isfinite(x) for x in numbers
-    ):
-        raise line.error(
-            f"scores: expected {expected} numbers, of the positive passages, then the negative ones"
-        )
+    if len(numbers) != expected or not all(isinstance(x, int | float) and np.isfinite(x) for x in numbers):
+        raise line.error(f"scores: expected {expected} numbers, of the positive passages, then the negative ones")
     return tuple(map(float, numbers))

@@ -23,21 +23,10 @@ from xqg_pyserini.data import Passage, check_languages, languages
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import Line, chunks
 from xqg_pyserini.generate.hugging_face import auto_class, end_tokens, language_token, start_token
-from xqg_pyserini.generate.prompts import (
-    PromptMaker,
-    PromptTemplate,
-    read_template,
-    shipped_template,
-)
+from xqg_pyserini.generate.prompts import PromptMaker, PromptTemplate, read_template, shipped_template
 from xqg_pyserini.generate.settings import check_positions, model_backend, write_trained_prompt
 from xqg_pyserini.models import tuning
-from xqg_pyserini.models.pretrained import (
-    fingerprint,
-    load_model,
-    load_tokenizer,
-    read_config,
-    torch_device,
-)
+from xqg_pyserini.models.pretrained import fingerprint, load_model, load_tokenizer, read_config, torch_device
 from xqg_pyserini.stores import Job
 from xqg_pyserini.train import job
 from xqg_pyserini.train.data import Example, Examples, locate
@@ -138,9 +127,7 @@ class GeneratorCollator:
         fill = self._pad if fill is None else fill
         width = max(map(len, rows))
         full = [[fill] * (width - len(row)) for row in rows]
-        return torch.tensor(
-            [pad + row if left else row + pad for pad, row in zip(full, rows, strict=True)]
-        )
+        return torch.tensor([pad + row if left else row + pad for pad, row in zip(full, rows, strict=True)])
 
 
 class Seq2SeqCollator(GeneratorCollator):
@@ -204,9 +191,7 @@ def token_losses(model: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, torch
     logits = model(**batch["tokens"], use_cache=False, **extra).logits
     targets = batch["targets"]
     logits = logits[:, -targets.shape[1] :].float()
-    loss = functional.cross_entropy(
-        logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum"
-    )
+    loss = functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction="sum")
     return loss, (targets != IGNORED).sum()
 
 
@@ -296,10 +281,7 @@ class _GeneratorTraining:
         self.start = start_token(model, s.model)
         codes = self.pairs.languages | (self.held.languages if self.held else set())
         tokens = {code: language_token(self.tokenizer, code) for code in sorted(codes)}
-        starts = {
-            code: [self.start] if token is None else [self.start, token]
-            for code, token in tokens.items()
-        }
+        starts = {code: [self.start] if token is None else [self.start, token] for code, token in tokens.items()}
         return Seq2SeqCollator(*common, starts=starts)
 
     def _warm_up(self, model: torch.nn.Module) -> None:
@@ -322,9 +304,7 @@ class _GeneratorTraining:
     def run(self, folder: Job) -> dict[str, Any]:
         """Train, write the generator into the job's folder, return what was measured."""
         validate = None if self.held is None else self.validation_loss
-        trainer = GeneratorTrainer(
-            self.settings, self.model, self.pairs, self.collate, folder, validate
-        )
+        trainer = GeneratorTrainer(self.settings, self.model, self.pairs, self.collate, folder, validate)
         return job.fit(trainer, self.model, folder, self._write, pairs=len(self.pairs))
 
     def _write(self, folder: Path) -> None:
@@ -350,7 +330,6 @@ def _end(name: str, generation: Any, tokenizer: Any) -> int:
     ends = end_tokens(generation, tokenizer)
     if not ends:
         raise UserError(
-            f"the model {name!r} names no eos_token, by which a question could end; add it to its "
-            "tokenizer_config.json"
+            f"the model {name!r} names no eos_token, by which a question could end; add it to its tokenizer_config.json"
         )
     return min(ends)

@@ -66,9 +66,7 @@ def _finished(output: Path, description: dict[str, Any]) -> dict[str, Any] | Non
     return record if same else None
 
 
-def fit(
-    trainer: "Trainer", tuned: Any, folder: Job, write: Callable[[Path], None], **known: Any
-) -> dict[str, Any]:
+def fit(trainer: "Trainer", tuned: Any, folder: Job, write: Callable[[Path], None], **known: Any) -> dict[str, Any]:
     """Train a model and write it into the job's folder.
 
     Args:
@@ -114,6 +112,5 @@ def merges(settings: TrainingSettings, where_it_can: bool = False) -> bool:
 def to_device(batch: dict[str, Any], device: str) -> dict[str, Any]:
     """Return a batch, with the batches in it, on a device."""
     return {
-        key: to_device(value, device) if isinstance(value, dict) else value.to(device)
-        for key, value in batch.items()
+        key: to_device(value, device) if isinstance(value, dict) else value.to(device) for key, value in batch.items()
     }

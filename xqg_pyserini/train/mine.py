@@ -49,10 +49,7 @@ class Mining:
 
     negatives: int = option(7, "of a question", least=0, metavar="N")
     positives: int | None = option(
-        None,
-        "at most so many of a question: those that the run ranks highest (default: all)",
-        least=1,
-        metavar="N",
+        None, "at most so many of a question: those that the run ranks highest (default: all)", least=1, metavar="N"
     )
     depth: int = option(100, "hits to look at", least=1, metavar="K")
     skip: int = option(0, "no negative from the first K hits", least=0, metavar="K")
@@ -64,9 +61,7 @@ class Mining:
     )
     sample: str = option("random", "the highest negatives, or some at random", *("top", "random"))
     seed: int = option(42, "of random negatives", least=0)
-    keep_short: bool = option(
-        False, "keep questions with fewer negatives than asked for (default: left out)"
-    )
+    keep_short: bool = option(False, "keep questions with fewer negatives than asked for (default: left out)")
     with_title: bool = option(False, "look for answers in titles too")
     scores: bool = option(
         False,
@@ -230,11 +225,7 @@ def _wanted(
 
 
 def _choose(
-    question: Question,
-    ranking: Mapping[str, float],
-    judged: Mapping[str, int] | None,
-    texts: _Texts,
-    settings: Mining,
+    question: Question, ranking: Mapping[str, float], judged: Mapping[str, int] | None, texts: _Texts, settings: Mining
 ) -> _Chosen:
     """Return a question's positives and negatives; `judged` is None where there are no qrels."""
     holds = _answered(question, texts, settings.with_title)
@@ -262,9 +253,7 @@ def _choose(
     return _Chosen(positives[: settings.positives], negatives, short)
 
 
-def _reason(
-    ranking: Mapping[str, float], positives: Sequence[str], best: float | None, settings: Mining
-) -> str | None:
+def _reason(ranking: Mapping[str, float], positives: Sequence[str], best: float | None, settings: Mining) -> str | None:
     """Return why a question must be left out; None where it need not be."""
     if not ranking:
         return "not_in_run"
@@ -299,11 +288,7 @@ def _drawn(qid: str, candidates: list[str], settings: Mining) -> list[str]:
 
 
 def _record(
-    question: Question,
-    chosen: _Chosen,
-    ranking: Mapping[str, float],
-    texts: _Texts,
-    settings: Mining,
+    question: Question, chosen: _Chosen, ranking: Mapping[str, float], texts: _Texts, settings: Mining
 ) -> dict[str, Any]:
     record: dict[str, Any] = {"query_id": question.id, "query": question.text}
     if question.language is not None:

@@ -53,27 +53,19 @@ class Perturbation:
 
     kind: str = option(MISSING, "", *KINDS)
     rate: float = option(
-        help="chance of each place (letter, mark, word) to be changed, from 0 to 1",
-        least=0,
-        most=1,
-        metavar="R",
+        help="chance of each place (letter, mark, word) to be changed, from 0 to 1", least=0, most=1, metavar="R"
     )
     seed: int = option(42, "of the draws", least=0)
     parallel: tuple[str, ...] = option(
-        (),
-        "TSV (question, tab, its English) to learn words from; FILE alone for one language",
-        metavar="xx=FILE",
+        (), "TSV (question, tab, its English) to learn words from; FILE alone for one language", metavar="xx=FILE"
     )
-    dictionary: tuple[str, ...] = option(
-        (), "TSV (word, tab, English); goes before what is learnt", metavar="xx=FILE"
-    )
+    dictionary: tuple[str, ...] = option((), "TSV (word, tab, English); goes before what is learnt", metavar="xx=FILE")
 
     def __post_init__(self) -> None:
         check_values(self)
         if self.kind != "code-switch" and (self.parallel or self.dictionary):
             raise UserError(
-                f"parallel texts and dictionaries belong to code-switch, not to {self.kind}",
-                ("parallel", "dictionary"),
+                f"parallel texts and dictionaries belong to code-switch, not to {self.kind}", ("parallel", "dictionary")
             )
 
 
@@ -86,13 +78,7 @@ class Place(NamedTuple):
 
 
 def perturb(
-    text: str,
-    language: str,
-    kind: str,
-    rate: float,
-    seed: int,
-    key: str,
-    lexicon: Lexicon | None = None,
+    text: str, language: str, kind: str, rate: float, seed: int, key: str, lexicon: Lexicon | None = None
 ) -> str:
     """Return a perturbed copy of a question.
 
@@ -238,9 +224,7 @@ def _swapped(first: str, second: str) -> str:
 
 def _letters(table: Mapping[str, str]) -> Rule:
     """Return the rule that replaces single characters."""
-    return lambda text: [
-        Place(i, i + 1, table[c]) for i, c in enumerate(text) if table.get(c, c) != c
-    ]
+    return lambda text: [Place(i, i + 1, table[c]) for i, c in enumerate(text) if table.get(c, c) != c]
 
 
 def _replacing(pattern: str, new: Callable[[str], str]) -> Rule:
@@ -377,8 +361,7 @@ def learn_lexicon(pairs: Iterable[tuple[str, str]], language: str) -> dict[str, 
     """
     base = language.split("-")[0]
     sentences = [
-        (_vocabulary(text, base), [w for w in _vocabulary(to, "en") if w not in GRAMMAR_WORDS])
-        for text, to in pairs
+        (_vocabulary(text, base), [w for w in _vocabulary(to, "en") if w not in GRAMMAR_WORDS]) for text, to in pairs
     ]
     sources = Counter(s for words, _ in sentences for s in words)
     targets = Counter(t for _, english in sentences for t in english)
@@ -473,11 +456,7 @@ def lexicon_files(given: Sequence[str], languages: Sequence[str], setting: str) 
 
 
 def perturb_questions(
-    questions: QuestionsLike,
-    output: str | Path,
-    perturbation: Perturbation,
-    *,
-    language: str | None = None,
+    questions: QuestionsLike, output: str | Path, perturbation: Perturbation, *, language: str | None = None
 ) -> dict[str, Any]:
     """Write a perturbed copy of questions; return what was done, as `--json` prints it.
 
@@ -541,16 +520,13 @@ def _with(record: dict[str, Any], text: str, question: Question) -> dict[str, An
     return new
 
 
-def _lexicons(
-    how: Perturbation, languages: Sequence[str], questions: Sequence[Question]
-) -> dict[str, dict[str, str]]:
+def _lexicons(how: Perturbation, languages: Sequence[str], questions: Sequence[Question]) -> dict[str, dict[str, str]]:
     """Return language → lexicon, and warn about what cannot be switched or would leak."""
     if how.kind != "code-switch":
         return {}
     if not (how.parallel or how.dictionary):
         raise UserError(
-            "code-switch takes parallel texts (text, tab, English) or a dictionary "
-            "(word, tab, English)",
+            "code-switch takes parallel texts (text, tab, English) or a dictionary (word, tab, English)",
             ("parallel", "dictionary"),
         )
     lexicons: dict[str, dict[str, str]] = {}

@@ -55,11 +55,7 @@ _MODULES = "sentence_transformers.models"
 
 
 def contrastive_loss(
-    queries: torch.Tensor,
-    passages: torch.Tensor,
-    targets: torch.Tensor,
-    left_out: torch.Tensor,
-    temperature: float,
+    queries: torch.Tensor, passages: torch.Tensor, targets: torch.Tensor, left_out: torch.Tensor, temperature: float
 ) -> torch.Tensor:
     """Return InfoNCE, the mean over the questions (see above).
 
@@ -122,11 +118,7 @@ class RetrieverCollator:
         length = min(self._encoder.length_for(role), self._longest)
         return dict(
             self._tokenizer(
-                [prefix + text for text in texts],
-                truncation=True,
-                max_length=length,
-                padding=True,
-                return_tensors="pt",
+                [prefix + text for text in texts], truncation=True, max_length=length, padding=True, return_tensors="pt"
             )
         )
 
@@ -159,9 +151,7 @@ class RetrieverCollator:
 class BiEncoder(torch.nn.Module):
     """One model for questions and passages, or two; gives their vectors, (n, d)."""
 
-    def __init__(
-        self, query: torch.nn.Module, passage: torch.nn.Module, like: EncoderSettings
-    ) -> None:
+    def __init__(self, query: torch.nn.Module, passage: torch.nn.Module, like: EncoderSettings) -> None:
         super().__init__()
         self.passage = passage
         self.query = query
@@ -190,14 +180,10 @@ class RetrieverTrainer(Trainer):
 
     def _loss(self, queries: torch.Tensor, passages: torch.Tensor, inputs: Any) -> torch.Tensor:
         s = self.settings
-        loss = contrastive_loss(
-            queries, passages, inputs["targets"], inputs["left_out"], s.temperature
-        )
+        loss = contrastive_loss(queries, passages, inputs["targets"], inputs["left_out"], s.temperature)
         if s.distill:
             own, scores = inputs["own"], inputs["scores"]
-            distilled = distillation_loss(
-                queries, passages, own, scores, s.temperature, s.distill_temperature
-            )
+            distilled = distillation_loss(queries, passages, own, scores, s.temperature, s.distill_temperature)
             loss = (1 - s.distill) * loss + s.distill * distilled
         return loss
 
@@ -218,9 +204,7 @@ class RetrieverTrainer(Trainer):
                 states.append(_random_state())
                 vectors.append(model(chunk, role).float())
         leaves = [v.detach().requires_grad_() for v in vectors]
-        by_role = {
-            r: [v for v, (q, _) in zip(leaves, chunks, strict=True) if q == r] for r in ROLES
-        }
+        by_role = {r: [v for v, (q, _) in zip(leaves, chunks, strict=True) if q == r] for r in ROLES}
         loss = self._loss(torch.cat(by_role["query"]), torch.cat(by_role["passage"]), inputs)
         loss = loss / self.current_gradient_accumulation_steps
         loss.backward()
@@ -295,9 +279,7 @@ def _encoder(settings: RetrieverSettings) -> EncoderSettings:
     names = ["pooling", "normalize", *by_role]
     encoder = encoders.resolve(settings.model, {name: getattr(settings, name) for name in names})
     if encoder.backend != "torch":
-        raise UserError(
-            f"encoder {settings.model} cannot be trained; give a Hugging Face model or folder"
-        )
+        raise UserError(f"encoder {settings.model} cannot be trained; give a Hugging Face model or folder")
     if encoder.query_model is not None or encoder.adapter is not None:
         what = "untied" if encoder.query_model else "a base and an adapter"
         raise UserError(f"encoder {settings.model} is {what}; begin with one whole model")
@@ -306,18 +288,13 @@ def _encoder(settings: RetrieverSettings) -> EncoderSettings:
 
 def _check_scores(examples: Examples) -> None:
     if all(examples[i].scores is None for i in range(min(len(examples), 1000))):
-        raise UserError(
-            f"{examples.files[0]}: no scores in its first examples; distillation needs them",
-            "distill",
-        )
+        raise UserError(f"{examples.files[0]}: no scores in its first examples; distillation needs them", "distill")
 
 
 class _RetrieverTraining:
     """A training's parts, made in one order so that all that is drawn is drawn the same."""
 
-    def __init__(
-        self, settings: RetrieverSettings, encoder: EncoderSettings, draws: Draws, base: str
-    ) -> None:
+    def __init__(self, settings: RetrieverSettings, encoder: EncoderSettings, draws: Draws, base: str) -> None:
         import transformers
 
         self.settings, self.encoder, self.draws, self._base = settings, encoder, draws, base
@@ -325,10 +302,7 @@ class _RetrieverTraining:
         self.device = torch_device(settings.device)
         self.tokenizer = load_tokenizer(encoder.model)
         config = read_config(encoder.model)
-        longest = min(
-            self.tokenizer.model_max_length,
-            getattr(config, "max_position_embeddings", None) or 1 << 30,
-        )
+        longest = min(self.tokenizer.model_max_length, getattr(config, "max_position_embeddings", None) or 1 << 30)
         self.collate = RetrieverCollator(self.tokenizer, encoder, longest)
         roles = ROLES if settings.untied else ("passage",)
         self.tuned = {role: self._tuned() for role in roles}
@@ -374,9 +348,7 @@ class _RetrieverTraining:
         """Train, write the encoder into the job's folder, return what was measured."""
         validate = None if validation is None else lambda: validation(self.encode)
         metric = self.settings.metric
-        trainer = RetrieverTrainer(
-            self.settings, self.model, self.draws, self.collate, folder, validate, metric, True
-        )
+        trainer = RetrieverTrainer(self.settings, self.model, self.draws, self.collate, folder, validate, metric, True)
         return job.fit(trainer, self.tuned["passage"], folder, self._write)
 
     def _well_answered(self) -> Iterator[dict[str, torch.Tensor]]:
@@ -391,9 +363,7 @@ class _RetrieverTraining:
                 yield {key: value[first] for key, value in inputs["queries"].items()}
 
     def _write(self, folder: Path) -> None:
-        if (
-            self.settings.tuning.method == "robust-prefix"
-        ):  # what new questions are brought close to
+        if self.settings.tuning.method == "robust-prefix":  # what new questions are brought close to
             query = self.tuned.get("query", self.tuned["passage"])
             collect_statistics(query, self._well_answered(), self.encoder.pooling)
         merged = job.merges(self.settings)

@@ -27,9 +27,7 @@ class TrainingSettings:
     """
 
     model: str = option(help="the model to begin with: a Hugging Face name or folder")
-    data: tuple[str, ...] = option(
-        (), "training data: JSON Lines as Tevatron's, or TSV question<TAB>passage"
-    )
+    data: tuple[str, ...] = option((), "training data: JSON Lines as Tevatron's, or TSV question<TAB>passage")
     output: str = option(help="folder of the trained model")
     validation: str | None = option(None, "validation data, of the same forms")
     tuning: TuningSettings = field(default_factory=TuningSettings)
@@ -38,23 +36,13 @@ class TrainingSettings:
     accumulation: int = option(1, "batches whose gradients make one step", least=1)
     epochs: float = option(3.0, "passes over the data, where max_steps does not say it", above=0)
     max_steps: int | None = option(None, "steps of the optimiser", least=1)
-    warmup: float = option(
-        0.1, "share of the steps in which the learning rate rises", least=0, below=1
-    )
+    warmup: float = option(0.1, "share of the steps in which the learning rate rises", least=0, below=1)
     schedule: str = option("linear", "how the learning rate falls after that", *SCHEDULES)
-    weight_decay: float = option(
-        0.0, "decay of the weights that are no biases and no norms", least=0
-    )
+    weight_decay: float = option(0.0, "decay of the weights that are no biases and no norms", least=0)
     max_grad_norm: float = option(1.0, "longer gradients are cut to this norm; 0: never", least=0)
-    eval_steps: int | None = option(
-        None, "steps between validations (default: ten in all)", least=1
-    )
-    patience: int | None = option(
-        None, "stop after so many validations without a better one", least=1
-    )
-    save_steps: int = option(
-        500, "steps between checkpoints, where there is no validation", least=1
-    )
+    eval_steps: int | None = option(None, "steps between validations (default: ten in all)", least=1)
+    patience: int | None = option(None, "stop after so many validations without a better one", least=1)
+    save_steps: int = option(500, "steps between checkpoints, where there is no validation", least=1)
     log_steps: int = option(10, "steps between records for TensorBoard", least=1)
     group_by_length: bool = option(True, "put questions of like length into one batch")
     save: str = option(
@@ -62,9 +50,7 @@ class TrainingSettings:
         "write the adapter alone or the whole model (auto: the adapter, where there is one)",
         *("auto", "adapter", "merged"),
     )
-    precision: str = option(
-        "fp32", "bf16 and fp16 are mixed: weights stay fp32", "fp32", "bf16", "fp16"
-    )
+    precision: str = option("fp32", "bf16 and fp16 are mixed: weights stay fp32", "fp32", "bf16", "fp16")
     device: str = option("auto", "auto: cuda where there is one, else cpu", "auto", "cuda", "cpu")
     seed: int = option(1, "of all that is drawn", least=0, below=1 << 32)
 
@@ -104,8 +90,7 @@ class RetrieverSettings(TrainingSettings):
         None, "how tokens become one vector (default: as the model says)", "cls", "mean", "pooler"
     )
     normalize: bool | None = option(
-        None,
-        "compare by cosine, vectors scaled to length 1 (--l2-norm elsewhere); else by dot product",
+        None, "compare by cosine, vectors scaled to length 1 (--l2-norm elsewhere); else by dot product"
     )
     query_prefix: str | None = option(None, 'put before queries, e.g. "query: "')
     passage_prefix: str | None = option(None, "put before passages")
@@ -116,18 +101,14 @@ class RetrieverSettings(TrainingSettings):
     chunk_size: int | None = option(
         None, "texts in memory at once (gradient caching): the same step in less memory", least=1
     )
-    distill: float = option(
-        0.0, "weight, 0 to 1, of the data's scores (KL divergence)", least=0, most=1
-    )
+    distill: float = option(0.0, "weight, 0 to 1, of the data's scores (KL divergence)", least=0, most=1)
     distill_temperature: float = option(1.0, "the data's scores are divided by it", above=0)
     metric: str = option("mrr@10", "what validation measures: mrr@10, or R@2kt (by answers)")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if bool(self.synthetic) != (self.corpus is not None):
-            raise UserError(
-                "generated queries and their corpus go together: give both", ("synthetic", "corpus")
-            )
+            raise UserError("generated queries and their corpus go together: give both", ("synthetic", "corpus"))
         if self.distill and not self.data:
             raise UserError(
                 "distillation compares a question's passages, and generated queries have one each; "
@@ -147,13 +128,9 @@ class GeneratorTrainingSettings(TrainingSettings):
 
     learning_rate: float = option(1e-4, "peak learning rate of AdamW", above=0)
     batch_size: int = option(32, "pairs of a passage and a question a batch", least=1)
-    prompt: str | None = option(
-        None, "file with a prompt: {language}, {title}, {passage} (default: the published one)"
-    )
+    prompt: str | None = option(None, "file with a prompt: {language}, {title}, {passage} (default: the published one)")
     language: str | None = option(None, "language of the questions that name none, e.g. fi")
-    source_length: int = option(
-        256, "longest prompt in tokens; of a longer one the passage is cut", least=8
-    )
+    source_length: int = option(256, "longest prompt in tokens; of a longer one the passage is cut", least=8)
     target_length: int = option(32, "longest question in tokens, its end included", least=2)
 
     def __post_init__(self) -> None:
@@ -166,10 +143,7 @@ class GeneratorTrainingSettings(TrainingSettings):
             )
 
 
-TRAININGS: dict[str, type[TrainingSettings]] = {
-    "retriever": RetrieverSettings,
-    "generator": GeneratorTrainingSettings,
-}
+TRAININGS: dict[str, type[TrainingSettings]] = {"retriever": RetrieverSettings, "generator": GeneratorTrainingSettings}
 
 Settings = TypeVar("Settings", bound=TrainingSettings)
 
@@ -184,9 +158,7 @@ def training_options(cls: type[TrainingSettings]) -> Iterator[Option]:
         yield setting._replace(name="tuning") if setting.name == "method" else setting
 
 
-def read_settings(
-    cls: type[Settings], config: str | Path | None, typed: Mapping[str, Any]
-) -> Settings:
+def read_settings(cls: type[Settings], config: str | Path | None, typed: Mapping[str, Any]) -> Settings:
     """Return the settings of a YAML file and of what was typed (None: it was not), which wins.
 
     Args:

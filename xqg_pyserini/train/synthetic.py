@@ -65,9 +65,7 @@ class Synthetic:
         if not rows:
             raise UserError(f"{sources[0]}: no generated query in it that is not blank")
         self._texts.index = None  # type: ignore[assignment]  # 16 bytes a passage
-        self._rows, self._starts, self._firsts = (
-            np.frombuffer(column, np.int64) for column in (rows, starts, firsts)
-        )
+        self._rows, self._starts, self._firsts = (np.frombuffer(column, np.int64) for column in (rows, starts, firsts))
         self.lengths = np.frombuffer(lengths, np.int32)  # of the items, in characters
         self._file = open(folder / QUERIES, "rb")  # noqa: SIM115 (open as long as this object is)
 

@@ -254,9 +254,7 @@ class Trainer(transformers.Trainer):
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
         lengths = self._examples.lengths if self.settings.group_by_length else None
-        return EpochOrder(
-            len(self._examples), self.settings.batch_size, self.settings.seed, lengths
-        )
+        return EpochOrder(len(self._examples), self.settings.batch_size, self.settings.seed, lengths)
 
     def create_optimizer(self, *args: Any, **kwargs: Any) -> Any:
         """Let gradients stay where they are: giving them back each step costs more."""
@@ -286,9 +284,7 @@ class Trainer(transformers.Trainer):
             metrics = {f"eval_{name}": value for name, value in self._validate().items()}
         self.tuned.train()
         self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, metrics
-        )
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
@@ -299,8 +295,7 @@ class Trainer(transformers.Trainer):
     def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):
             raise UserError(
-                f"the loss is {loss} at step {self.state.global_step}: lower the learning rate, or "
-                "compute in fp32",
+                f"the loss is {loss} at step {self.state.global_step}: lower the learning rate, or compute in fp32",
                 ("learning_rate", "precision"),
             )
 

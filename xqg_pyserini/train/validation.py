@@ -32,9 +32,7 @@ class Validation:
 
     def __init__(self, examples: Sequence[Example], metric: str) -> None:
         self.metric, self.examples = metric, list(examples)
-        texts = dict.fromkeys(
-            passage.full for e in examples for passage in (*e.positives, *e.negatives)
-        )
+        texts = dict.fromkeys(passage.full for e in examples for passage in (*e.positives, *e.negatives))
         self.passages = list(texts)
         place = {text: i for i, text in enumerate(self.passages)}
         self.relevant = [[place[p.full] for p in e.positives] for e in examples]

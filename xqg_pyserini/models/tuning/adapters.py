@@ -37,9 +37,7 @@ def _weights(module: Any) -> dict[str, Any]:
     return {name: parameters[name].detach() for name in tuned(module).names}
 
 
-def save_adapter(
-    module: Any, folder: Path, base: str, base_fingerprint: str, encoder: dict[str, Any] | None
-) -> None:
+def save_adapter(module: Any, folder: Path, base: str, base_fingerprint: str, encoder: dict[str, Any] | None) -> None:
     """Write what was tuned into a folder, which is made where it is not there.
 
     Args:
@@ -133,9 +131,7 @@ def load_adapter(model: Any, folder: Path, base_fingerprint: str) -> Any:
     settings = TuningSettings(**meta["settings"])
     dtype = next(model.parameters()).dtype
     try:
-        module = attach(
-            model, settings, 0, meta["unused"], meta["full_modules"], meta.get("modules")
-        )
+        module = attach(model, settings, 0, meta["unused"], meta["full_modules"], meta.get("modules"))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / META}: damaged ({first_line(error)})") from None
     _fill(module, folder)
@@ -159,10 +155,7 @@ def _fill(module: Any, folder: Path) -> None:
         raise UserError(f"{path}: has {len(foreign)} weights too many, the first is {foreign[0]}")
     for name, tensor in expected.items():
         if weights[name].shape != tensor.shape:
-            raise UserError(
-                f"{path}: {name} has the shape {list(weights[name].shape)}; "
-                f"expected {list(tensor.shape)}"
-            )
+            raise UserError(f"{path}: {name} has the shape {list(weights[name].shape)}; expected {list(tensor.shape)}")
     if is_peft(module):
         from peft import set_peft_model_state_dict
 

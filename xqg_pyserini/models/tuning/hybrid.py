@@ -77,8 +77,4 @@ def _same_budget(table: list[dict[str, Any]], names: set[str], seed: int) -> set
     for row in table:
         groups.setdefault((*row["shape"], row["parameters"]), []).append(row["name"])
     draw = random.Random(seed)
-    return {
-        name
-        for group in groups.values()
-        for name in draw.sample(group, sum(each in names for each in group))
-    }
+    return {name for group in groups.values() for name in draw.sample(group, sum(each in names for each in group))}

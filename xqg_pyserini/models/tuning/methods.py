@@ -38,24 +38,16 @@ class TuningSettings:
     """
 
     method: str = option("full", "how the model is tuned", *METHODS, flag="tuning")
-    rank: int = option(
-        8, "rank of LoRA's matrices (lora, hybrid-lora, hybrid-lora-random)", least=1
-    )
+    rank: int = option(8, "rank of LoRA's matrices (lora, hybrid-lora, hybrid-lora-random)", least=1)
     lora_alpha: float = option(16.0, "LoRA's update is scaled by this / rank", above=0)
     lora_dropout: float = option(0.0, "of LoRA's input", least=0, below=1)
     bottleneck: int = option(64, "width of an adapter", least=1)
     virtual_tokens: int = option(16, "length of a prefix (prefix, robust-prefix)", least=1)
-    full_share: float = option(
-        0.1, "share of the linear modules tuned in full (hybrid-*)", above=0, below=1
-    )
+    full_share: float = option(0.1, "share of the linear modules tuned in full (hybrid-*)", above=0, below=1)
     robust_steps: int = option(5, "steps of tuning a question's extra prefix", least=1)
-    robust_lr: float = option(
-        0.1, "length of such a step, as docs/training-methods.md says", above=0, most=1
-    )
+    robust_lr: float = option(0.1, "length of such a step, as docs/training-methods.md says", above=0, most=1)
     robust_layers: int = option(3, "the lowest layers, whose activations are to match", least=1)
-    robust_rank: int = option(
-        32, "directions that are kept of training questions' activations", least=1
-    )
+    robust_rank: int = option(32, "directions that are kept of training questions' activations", least=1)
 
     def __post_init__(self) -> None:
         check_values(self)
@@ -149,8 +141,7 @@ def check_method(model: Any, method: str) -> None:
     if reason is not None:
         others = [other for other in METHODS if why_not(model, other) is None]
         raise UserError(
-            f"{type(model).__name__} cannot take the tuning method {method}: {reason}; "
-            f"it takes {', '.join(others)}"
+            f"{type(model).__name__} cannot take the tuning method {method}: {reason}; it takes {', '.join(others)}"
         )
 
 
@@ -232,9 +223,7 @@ def _prefix(model: Any, settings: TuningSettings, seed: int, unused: Any, chosen
         prefix.add_prefixes(model, settings.virtual_tokens, seed)
         return model
     peft = import_peft()
-    config = peft.PrefixTuningConfig(
-        task_type=_task(model), num_virtual_tokens=settings.virtual_tokens
-    )
+    config = peft.PrefixTuningConfig(task_type=_task(model), num_virtual_tokens=settings.virtual_tokens)
     return peft.get_peft_model(model, config)
 
 

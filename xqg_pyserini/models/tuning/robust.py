@@ -43,9 +43,7 @@ class _Enough(Exception):
     """Ends a forward pass whose upper layers nobody needs."""
 
 
-def activations(
-    module: Any, batch: Mapping[str, torch.Tensor], pooling: str, layers: int
-) -> list[torch.Tensor]:
+def activations(module: Any, batch: Mapping[str, torch.Tensor], pooling: str, layers: int) -> list[torch.Tensor]:
     """Return the pooled activations of the lowest layers, (b, d) float32 each, lowest first.
 
     The forward pass ends there: the layers above do not run.  A model with fewer layers gives all.
@@ -115,9 +113,7 @@ def collect_statistics(
     return statistics
 
 
-def _layer(
-    j: int, mean: torch.Tensor, product: torch.Tensor, count: int, rank: int
-) -> dict[str, torch.Tensor]:
+def _layer(j: int, mean: torch.Tensor, product: torch.Tensor, count: int, rank: int) -> dict[str, torch.Tensor]:
     # the right singular vectors of the centred rows are their covariance's eigenvectors
     values, vectors = torch.linalg.eigh(product - torch.outer(mean, mean))
     kept = min(rank, count - 1, len(mean) - 1)
@@ -139,21 +135,14 @@ class RobustPrefix:
     def __init__(self, module: Any, pooling: str) -> None:
         known = tuned(module)
         if not known.statistics:
-            raise UserError(
-                "robust-prefix: the adapter has no activations of training questions "
-                "(collect_statistics)"
-            )
+            raise UserError("robust-prefix: the adapter has no activations of training questions (collect_statistics)")
         if any(p.dtype != torch.float32 for p in module.parameters()):
-            raise UserError(
-                "robust-prefix tunes questions in fp32; choose that precision", "precision"
-            )
+            raise UserError("robust-prefix tunes questions in fp32; choose that precision", "precision")
         self._module, self._pooling, self._settings = module, pooling, known.settings
         self._prefixes = prefixes(module)
         device = next(module.parameters()).device
         self._layers = [
-            tuple(
-                known.statistics[f"{name}.{j}"].to(device) for name in ("mean", "vectors", "scale")
-            )
+            tuple(known.statistics[f"{name}.{j}"].to(device) for name in ("mean", "vectors", "scale"))
             for j in range(sum(name.startswith("mean.") for name in known.statistics))
         ]
         module.requires_grad_(False).eval()
