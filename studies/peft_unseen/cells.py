@@ -1,7 +1,6 @@
 """One cell: make it, and keep of it what the tables need.
 
-A cell that is done is a folder, put in place when it is whole, with cell.json: its settings, what
-came out, what it took, on what.
+A cell that is done is a folder, put in place when it is whole, with cell.json: settings, outcome, time and machine.
 """
 
 import json

@@ -1,8 +1,7 @@
 """What the outcomes add up to: figures, intervals, differences and tests.
 
-Figures are R@1 and MRR@10, 0 to 100: the unweighted mean over languages, the mean over seeds.  An
-interval is a percentile bootstrap of two levels, seeds and questions; a p-value is Fisher's
-randomisation test over questions, the seeds as given, corrected by Holm (README.md has more).
+Figures are R@1 and MRR@10, 0 to 100: the unweighted mean over languages, the mean over seeds.  An interval is a
+percentile bootstrap of two levels, seeds and questions; a p-value is Fisher's randomisation test (see README.md).
 """
 
 from collections.abc import Sequence
@@ -33,8 +32,8 @@ def scores_of(ranks: np.ndarray, metric: str) -> np.ndarray:
 class Design:
     """Which questions a figure is about, and how they are drawn.
 
-    Questions that share one of the `units` are drawn together; figures average over the `chosen`
-    languages.  Scores are arrays (seeds, questions) of all questions.
+    Questions that share one of the `units` are drawn together; figures average over the `chosen` languages.  Scores are
+    arrays (seeds, questions) of all questions.
     """
 
     def __init__(self, languages: Names, units: Names, chosen: Names, settings: Tables) -> None:
@@ -130,11 +129,8 @@ class Section:
 
     def _scores(self, view: str, metric: str) -> dict[str, np.ndarray]:
         """Return method → (seeds, questions), of the seeds that have this view."""
-        of_view = {
-            method: [views[view] for _, views in sorted(seeds.items()) if view in views]
-            for method, seeds in self.ranks.items()
-        }
-        return {m: scores_of(np.stack(ranks), metric) for m, ranks in of_view.items() if ranks}
+        seeds = {m: [views for _, views in sorted(of.items()) if view in views] for m, of in self.ranks.items()}
+        return {m: scores_of(np.stack([views[view] for views in of]), metric) for m, of in seeds.items() if of}
 
     def _compare(self, variant: str, scoring: str, metric: str, name: str) -> dict[str, Record]:
         design = self._designs[name]

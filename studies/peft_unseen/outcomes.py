@@ -33,23 +33,22 @@ def collect(study: Study) -> None:
         if records[f"{task}/prepare"] and task not in {line["task"] for line in lines}:
             asked = Questions.read(study.folder(f"{task}/prepare") / "test.json")
             lines.append({"task": task, "ids": asked.ids, "languages": asked.languages})
-        names = [f"{place}/{method}", *(f"{place}/{method}/seed-{s}" for s in study.matrix.seeds)]
-        cells = [study.cells[name] for name in names if name in study.cells]
+        ends = ("", *(f"/seed-{seed}" for seed in study.matrix.seeds))
+        cells = [study.cells[f"{place}/{method}{e}"] for e in ends if f"{place}/{method}{e}" in study.cells]
         done = [(cell, records[cell.name]) for cell in cells if records[cell.name]]
         for cell, record in done:
             of = where | {"seed": cell.settings.get("seed", 0)}
             for view, ranks in record["ranks"].items():
-                digits = "".join(str(r % 10) if r <= CUT else "." for r in ranks)
-                lines.append({**of, "view": view, "ranks": digits})
+                lines.append({**of, "view": view, "ranks": "".join(str(r % 10) if r <= CUT else "." for r in ranks)})
         if done and method != UNTUNED:
             costs.append(where | cost([record for _, record in done]))
         searches = study.searches(cells[0]) if cells else {}
         if searches:
             mrr = {rate: round(100 * search["mrr"], 2) for rate, search in searches.items()}
             mrr |= {rate: "failed" for rate, search in searches.items() if "failed" in search}
-            source = study.matrix.search.source.get(place, place)
-            of = {"learning_rate": study.learning_rate(cells[0]), "from": source}
-            rates.append(where | of | {"mrr": {f"{rate:g}": value for rate, value in mrr.items()}})
+            where |= {"learning_rate": study.learning_rate(cells[0])}
+            where |= {"from": study.matrix.search.source.get(place, place)}
+            rates.append(where | {"mrr": {f"{rate:g}": value for rate, value in mrr.items()}})
     with open(study.output / OUTCOMES, "wb") as raw, gzip.GzipFile("", "wb", 6, raw, 0) as file:
         for line in lines:
             file.write((json.dumps(line, ensure_ascii=False) + "\n").encode())

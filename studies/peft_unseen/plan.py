@@ -33,8 +33,8 @@ class Cell:
 def plan(matrix: Matrix, checksums: Mapping[str, str] | None = None) -> dict[str, Cell]:
     """Return the cells by name, in the order in which they are done.
 
-    The untuned backbones come first; then one seed after the other, so that every table has
-    something once the first seed is through.  Checksums are of the model and each task's data.
+    The untuned backbones come first; then one seed after the other, so that every table has something once the first
+    seed is through.  Checksums are of the model and each task's data.
     """
     cells: dict[str, Cell] = {}
 
@@ -53,11 +53,9 @@ def plan(matrix: Matrix, checksums: Mapping[str, str] | None = None) -> dict[str
         bases[place] = [add(f"{task.name}/prepare", "prepare", own, (), task, None)]
         if condition.reinitialise:
             own = {"model": model} | condition.dump(exclude={"name"})
-            name = f"backbones/{condition.name}"
-            bases[place].append(add(name, "backbone", own, (), None, condition))
+            bases[place].append(add(f"backbones/{condition.name}", "backbone", own, (), None, condition))
     for place, of in matrix.places.items():
-        scored = _scored(of[0], bool(of[0].all_candidates))
-        add(f"{place}/{UNTUNED}", "untuned", scored, bases[place], *of)
+        add(f"{place}/{UNTUNED}", "untuned", _scored(of[0], bool(of[0].all_candidates)), bases[place], *of)
     for seed, place, method in product(matrix.seeds, matrix.places, matrix.methods):
         of, source = matrix.places[place], matrix.search.source.get(place, place)
         if any(of[1].name not in (part.conditions or (of[1].name,)) for part in (of[0], method)):
@@ -67,8 +65,7 @@ def plan(matrix: Matrix, checksums: Mapping[str, str] | None = None) -> dict[str
         own["training"] = at.training | {"max_steps": matrix.search.max_steps}
         needs = list(bases[place])
         for rate in matrix.search.learning_rates:
-            name = f"{source}/search/{method.name}/{rate:g}"
-            tried = own | {"learning_rate": rate}
+            name, tried = f"{source}/search/{method.name}/{rate:g}", own | {"learning_rate": rate}
             needs.append(add(name, "search", tried, bases[source], at, under))
         own = {"tuning": method.tuning, "training": of[0].training, "seed": seed}
         own |= _scored(of[0], seed in of[0].all_candidates)

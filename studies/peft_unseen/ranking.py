@@ -87,8 +87,7 @@ def rank_views(questions: Questions, vectors: Vectors, task: Task) -> Ranks:
                 placed = rank(asked[mine], candidates, own[mine], neighbours[mine])
                 ranks[f"{variant}/{way}"][mine] = placed
             if vectors.pool is not None:
-                pool = vectors.pool
-                pool = xqg.augment(fusion, pool, {}, {}, centers) if center else pool
+                pool = xqg.augment(fusion, vectors.pool, {}, {}, centers) if center else vectors.pool
                 placed = rank(asked, pool, questions.own, group=questions.pool_groups)
                 among_all[f"{variant}/all-{way}"] = placed
         if isinstance(task, Translations):
@@ -97,15 +96,13 @@ def rank_views(questions: Questions, vectors: Vectors, task: Task) -> Ranks:
     return ranks | among_all
 
 
-def _fused(
-    fusion: xqg.Fusion, questions: Questions, vectors: Vectors, centers: xqg.Centers, language: str
-) -> np.ndarray:
-    """Return the candidates as a language's questions search them, fused with its stand-ins."""
-    asked, sums = np.array(questions.asked[language]), np.zeros_like(vectors.candidates)
+def _fused(fusion: xqg.Fusion, questions: Questions, vectors: Vectors, centers: xqg.Centers, l: str) -> Array:
+    """Return the candidates as questions in l search them, fused with its stand-ins."""
+    asked, sums = np.array(questions.asked[l]), np.zeros_like(vectors.candidates)
     mixed = asked >= 0
-    np.add.at(sums, asked[mixed], vectors.others[language][mixed])
+    np.add.at(sums, asked[mixed], vectors.others[l][mixed])
     counts = np.bincount(asked[mixed], minlength=len(sums))
-    return xqg.augment(fusion, vectors.candidates, {language: sums}, {language: counts}, centers)
+    return xqg.augment(fusion, vectors.candidates, {l: sums}, {l: counts}, centers)
 
 
 def mean_reciprocal_rank(questions: Questions, vectors: Vectors) -> float:

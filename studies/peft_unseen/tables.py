@@ -23,21 +23,20 @@ def write_tables(matrix: Matrix, source: Path, output: Path) -> None:
     """Read a study's two files in `source`; write tables.md and results.json into `output`."""
     training: Record = json.loads((source / TRAINING).read_text("utf-8"))
     asked, ranks = read_outcomes(matrix, source)
-    text = f"# {matrix.name}\n\nUnseen means: unseen in our tuning. R@1 and MRR@10, 0 to 100."
-    text += " [95% intervals] are over seeds and questions, p-values (Fisher's randomisation test"
-    text += " over questions, scores averaged over seeds) are corrected by Holm over the methods;"
-    text += f" \\* marks p < {matrix.tables.level:g}."
+    text = f"# {matrix.name}\n\nUnseen means: unseen in our tuning. R@1 and MRR@10, 0 to 100. [95% intervals] are over "
+    text += (
+        "seeds and questions, p-values (Fisher's randomisation test over questions, scores averaged over seeds) are "
+    )
+    text += f"corrected by Holm over the methods; \\* marks p < {matrix.tables.level:g}."
     if training["missing"]:
-        number = f"{len(training['missing'])} of {len(plan(matrix))}"
-        text += f"\n\n**Not complete: {number} cells are missing.**"
-        text += " Figures rest on the seeds that are there."
+        text += f"\n\n**Not complete: {len(training['missing'])} of {len(plan(matrix))} cells are missing.** "
+        text += "Figures rest on the seeds that are there."
     parts, scores = [text], []
     for place, (task, condition) in matrix.places.items():
         if task.name in asked:
             section = Section(matrix, task, asked[task.name], ranks[place])
             parts += [f"## {task.name}, {condition.name}", *_Tables(matrix, section).all()]
-            known = ((of, rows) for of, rows in section.known.items() if rows)
-            scores += [{"place": [place, *of], "methods": rows} for of, rows in known]
+            scores += [{"place": [place, *of], "methods": rows} for of, rows in section.known.items() if rows]
     rates = list(map(_rate, training["learning_rates"]))
     parts += _grid("## Learning rates, chosen on held-out questions of trained languages", rates)
     parts += _grid(COST_TITLE, list(map(cost_row, training["costs"])))
@@ -109,8 +108,7 @@ class _Tables:
             row = {"languages": name, "questions": variant}
             for part, title in (("interval", ""), ("headroom", "headroom ")):
                 for metric in METRICS:
-                    text = self._text(UNTUNED, part, variant, "plain", metric, name)
-                    row[title + metric] = text
+                    row[title + metric] = self._text(UNTUNED, part, variant, "plain", metric, name)
             rows.append(row)
         return _grid("### Untuned, and the headroom", rows)
 
@@ -138,12 +136,9 @@ class _Tables:
     def _what_is_added(self, metric: str) -> list[str]:
         """Make the table of what centring and fusion add to each method, on clean questions."""
         parts = {"plain": "mean"} | dict.fromkeys(self._added, "minus_plain")
-        columns = {
-            f"{name}, {way}": (part, CLEAN, way, metric, name)
-            for name, (way, part) in product(self._of.sets, parts.items())
-        }
-        title = f"### {metric}: what {', '.join(self._added)} add, clean"
-        return self._table(title, columns if self._added else {})
+        places = product(self._of.sets, parts.items() if self._added else ())
+        columns = {f"{name}, {way}": (part, CLEAN, way, metric, name) for name, (way, part) in places}
+        return self._table(f"### {metric}: what {', '.join(self._added)} add, clean", columns)
 
     def _other_candidates(self) -> list[str]:
         """Make the table of lexical neighbours only, and of all English questions."""

@@ -27,8 +27,8 @@ Sides = tuple[list[dict[str, Any]], "Questions", "Questions", dict[str, list[tup
 class Questions:
     """Questions to score a model with, and all the texts that takes.
 
-    A language's `others` are more questions in it, for centres and fusion; `asked` has for each the
-    candidate that it was asked about, or -1 where it is not to be mixed in.
+    A language's `others` are more questions in it, for centres and fusion; `asked` has for each the candidate that it
+    was asked about, or -1 where it is not to be mixed in.
     """
 
     ids: list[str]
@@ -145,20 +145,17 @@ def _translations(task: Translations, data: Path, encoder: Any) -> Sides:
         parallel[l] = [*zip(mine.text, mine.english, strict=True)]
         test.others[l] = others.text[others.language == l].tolist()
         test.asked[l] = [-1] * len(test.others[l])
-    train = [
-        {"query_id": pair.id, "query": pair.text, "language": pair.language,
-         "positive_passages": [{"docid": f"en-{pair.id}", "text": pair.english}],
-         "negative_passages": []}
-        for pair in pairs.loc[sides["train"]].itertuples()
-    ]  # fmt: skip
-    return train, test, validation, parallel
+    train = pairs.loc[sides["train"]].rename(columns={"id": "query_id", "text": "query"})
+    passages = [[{"docid": f"en-{id_}", "text": text}] for id_, text in zip(train.query_id, train.english, strict=True)]
+    train = train[["query_id", "query", "language"]].assign(positive_passages=passages)
+    return train.to_dict("records"), test, validation, parallel
 
 
 def _split(task: Translations, pairs: pd.DataFrame) -> dict[str, list[int]]:
     """Give each group of pairs to one side; of a test or validation group one pair is asked.
 
-    Sides: test, validation, train, unlabelled, and the rest, neither trained on nor asked; the
-    other pairs of the test and validation groups are dropped.
+    Sides: test, validation, train, unlabelled, and the rest, neither trained on nor asked; the other pairs of the test
+    and validation groups are dropped.
     """
     generator, group = np.random.default_rng(task.seed), pairs.group.tolist()
     of = {l: np.flatnonzero(pairs.language == l) for l in task.languages}
@@ -211,8 +208,7 @@ def _xquad(task: Xquad, data: Path) -> Sides:
     held_out = max(1, round(task.validation_share * half))
     if len(titles) < 3 or held_out >= half:
         raise xqg.UserError(f"{task.name}: {len(titles)} articles are too few for three sides")
-    names = ["validation"] * held_out + ["train"] * (half - held_out)
-    names += ["test"] * (len(titles) - half)
+    names = ["validation"] * held_out + ["train"] * (half - held_out) + ["test"] * (len(titles) - half)
     order = np.random.default_rng(task.seed).permutation(len(titles))
     side = asked.title.map({titles[i]: name for i, name in zip(order, names, strict=True)})
     searched, learnt, held = (asked[side == name] for name in ("test", "train", "validation"))

@@ -1,9 +1,8 @@
 """XQuAD as a retrieval task: even questions are searched for, odd ones stand for generated ones.
 
-Into OUTPUT go corpus.jsonl, questions.jsonl, qrels.txt and queries.jsonl, in ar, de, el, es, ro,
-ru.  With --halves, these are of the articles at odd places; those at even places are for training,
-so that no passage, question or translation is on both sides: train.jsonl, and of every eighth of
-them validation.jsonl.
+Into OUTPUT go corpus.jsonl, questions.jsonl, qrels.txt and queries.jsonl, in ar, de, el, es, ro, ru.  With --halves,
+these are of the articles at odd places; those at even places are for training, so that no passage, question or
+translation is on both sides: train.jsonl, and of every eighth of them validation.jsonl.
 """
 
 import argparse
@@ -40,8 +39,7 @@ def write_task(data: Path, output: Path, halves: bool = False) -> None:
             if one.place % 2:
                 generated.setdefault(one.docid, {}).setdefault(l, []).append(one.asked)
             else:
-                record = {"id": id_, "question": one.asked, "lang": l, "answers": one.answers}
-                questions.append(record)
+                questions.append({"id": id_, "question": one.asked, "lang": l, "answers": one.answers})
                 qrels += f"{id_} 0 {one.docid} 1\n"
     write_jsonl(output / "questions.jsonl", questions)
     (output / "qrels.txt").write_text(qrels, "utf-8")
