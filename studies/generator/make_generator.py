@@ -1,8 +1,8 @@
 """An untrained query generator out of a multilingual encoder: docs/studies/generator.md.
 
 Encoder and decoder begin with the encoder's weights; the cross-attention between them is new, and so is what stands
-before the output embeddings (Rothe et al. 2020, arXiv 1907.12461).  With --texts, only the pieces of the vocabulary that
-these files use are kept: the softmax over 250,000 pieces is a good part of a small model's work.
+before the output embeddings (Rothe et al. 2020, arXiv 1907.12461).  With --texts, only the pieces of the vocabulary
+that these files use are kept: the softmax over 250,000 pieces is a good part of a small model's work.
 """
 
 import argparse

@@ -148,7 +148,7 @@ def _translations(task: Translations, data: Path, encoder: Any) -> Sides:
     train = pairs.loc[sides["train"]].rename(columns={"id": "query_id", "text": "query"})
     passages = [[{"docid": f"en-{id_}", "text": text}] for id_, text in zip(train.query_id, train.english, strict=True)]
     train = train[["query_id", "query", "language"]].assign(positive_passages=passages)
-    return train.to_dict("records"), test, validation, parallel
+    return train.assign(negative_passages=[[] for _ in passages]).to_dict("records"), test, validation, parallel
 
 
 def _split(task: Translations, pairs: pd.DataFrame) -> dict[str, list[int]]:

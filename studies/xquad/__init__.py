@@ -13,7 +13,7 @@ import xqg_pyserini as xqg
 def read_xquad(folder: Path, languages: Sequence[str]) -> pd.DataFrame:
     """Read the questions, in the files' order; raises `UserError` for a file that is not right.
 
-    Columns: id; article, its number from 0; place, the question's number among its passage's; docid (ARTICLE-PARAGRAPH),
+    Columns: id; article, its number from 0; place, the question's number among its passage's; docid (ARTICLE-PASSAGE),
     title and text of the English passage; answers, in English; and the question in each language, by its code.
     """
     asked = _read(folder, "en")
