@@ -2,7 +2,7 @@
 
 import pytest
 from made_sweeps import assert_same_lists
-from xquad import write_task
+from xquad.make_task import write_task
 
 from xqg_pyserini.data import read_questions
 from xqg_pyserini.evaluation.scores import evaluate
