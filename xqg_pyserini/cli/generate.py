@@ -22,17 +22,6 @@ from xqg_pyserini.settings import options
 from xqg_pyserini.stores import VectorStore
 
 SAMPLING = ("prompt", "chat", "top_k", "temperature", "max_new_tokens", "max_input_tokens", "seed")
-EPILOG = """\
-A model is a Hugging Face name (where its hub or cache has it) or a folder: an encoder-decoder (mT5,
-T5, ByT5, NLLB, …; published: ielabgroup/xor-tydi-docTquery-mt5-base) or a causal language model.
-A prompt file is text with {passage}, {language} (its English name) or {code}, and {title}.
-
---output gets shards, each whole or absent; the same command goes on after a kill, and ends with the
-same bytes.  Many machines: the same --num-shards for all, to each its own --shard numbers.
-Straight through: --passages STORE --accumulate STORE encodes and sums the queries as they come.
-
-  xqg generate --corpus C --model M --languages ar bn --output D --estimate   what it would cost
-  xqg generate --check D --corpus C                                           what is in a folder"""
 
 
 def add_flags(parser: Parser) -> None:
@@ -41,22 +30,15 @@ def add_flags(parser: Parser) -> None:
     flags.add_settings(parser, GeneratorSettings, only=("model", "languages", "num_queries"), optional=True)
     parser.add_argument("--output", metavar="DIR", help="the folder of query shards to write")
     flags.add_overwrite(parser)
-    group = parser.add_argument_group("sampling")
-    flags.add_settings(group, GeneratorSettings, only=SAMPLING)
+    flags.add_settings(parser.add_argument_group("sampling"), GeneratorSettings, only=SAMPLING)
     group = parser.add_argument_group("machine")
     flags.add_settings(group, GeneratorSettings, only=("backend", "precision"))
     flags.add_settings(group, JobSettings, only=("devices", "batch_size", "threads"))
     group = parser.add_argument_group("shards")
     flags.add_settings(group, JobSettings, only=("num_shards",))
-    group.add_argument(
-        "--shard",
-        dest="shards",
-        nargs="+",
-        action="extend",
-        type=flags.numbers,
-        metavar="I",
-        help="write only these, counted from 0: 7, or 0-31 (default: all)",
-    )
+    many: Any = {"nargs": "+", "action": "extend", "type": flags.numbers, "metavar": "I"}
+    what = "write only these, counted from 0: 7, or 0-31 (default: all)"
+    group.add_argument("--shard", dest="shards", help=what, **many)
     group.add_argument("--estimate", action="store_true", help="time a sample, print hours and GB, write nothing")
     add_rules(parser, "filter")
     group = parser.add_argument_group("more than generating, or other than that")
@@ -71,13 +53,8 @@ def run(args: argparse.Namespace) -> None:
     if args.check is not None:
         _check(args)
         return
-    flags.need(
-        "(or --check DIR to look at a folder of queries)",
-        corpus=args.corpus,
-        model=args.model,
-        languages=args.languages,
-        output=args.output,
-    )
+    needed = {name: vars(args)[name] for name in ("corpus", "model", "languages", "output")}
+    flags.need("(or --check DIR to look at a folder of queries)", **needed)
     if (args.accumulate is None) != (args.passages is None):
         raise UserError("--accumulate STORE and --passages STORE go together: give both")
     if args.accumulate is not None:
@@ -101,17 +78,9 @@ def run(args: argparse.Namespace) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     sampling = [option for option in options(GeneratorSettings) if option.name in SAMPLING]
-    flags.refuse(
-        "is for writing; --check DIR reads",
-        model=args.model,
-        output=args.output,
-        estimate=args.estimate,
-        accumulate=args.accumulate,
-        shard=args.shards,
-        num_shards=args.num_shards,
-        **flags.typed(args, sampling),
-        filter=args.rules,
-    )
+    idle = {name: vars(args)[name] for name in ("model", "output", "estimate", "accumulate")}
+    idle |= {"shard": args.shards, "num_shards": args.num_shards, **flags.typed(args, sampling), "filter": args.rules}
+    flags.refuse("is for writing; --check DIR reads", **idle)
     num_queries, asked = _expected(args)
     lengths = [option for option in options(TextRules) if option.name != "rules"]
     check = check_queries(args.check, args.corpus, num_queries, **flags.typed(args, lengths))
