@@ -61,13 +61,10 @@ def run_demo(output: str | Path, overwrite: bool = False) -> str:
         own = Fused(passages, queries, aware, own=True)
         runs = _search(folder, own, encoder)
         # as seen from the evaluation, so that the demo's folder can be moved
-        inputs = record_inputs(
-            folder / "evaluation",
-            questions="../data/questions.jsonl",
-            runs=[f"../runs/{run.name}" for run in runs],
-            **{"corpus": "../data/corpus.jsonl", "qrels": "../data/qrels.txt"},
-            **{"language": None, "official": False, "with_title": False},
-        )
+        sources = {"questions": "../data/questions.jsonl", "runs": [f"../runs/{run.name}" for run in runs]}
+        sources |= {"corpus": "../data/corpus.jsonl", "qrels": "../data/qrels.txt"}
+        how = {"language": None, "official": False, "with_title": False}
+        inputs = record_inputs(folder / "evaluation", **sources, **how)
         texts = {"corpus": data / "corpus.jsonl", "qrels": data / "qrels.txt"}
         scores = evaluate(runs, data / "questions.jsonl", METRICS, **texts)
         scores.relevance = "qrels.txt (one passage a question)"
