@@ -49,9 +49,8 @@ class QueryEncoder(pyserini.encode.QueryEncoder):
     Args:
         encoder_dir: a name of the registry, a model folder, or `EncoderSettings`.
         device: as Pyserini has it.
-        center: a centred index of ours; the mean of `language`'s generated queries, kept there,
-            is taken from each embedding (docs/method.md).  Default: the registry entry's, then
-            the variable XQG_CENTER.
+        center: a centred index of ours; the mean of `language`'s generated queries, kept there, is taken from each
+            embedding (docs/method.md).  Default: the registry entry's, then the variable XQG_CENTER.
         language: the language of all queries; default: the entry's, then XQG_LANGUAGE.
 
     Attributes: `searched`, the index that the queries are for, where it is known: queries that do

@@ -73,8 +73,7 @@ def _read_release(home: Path, source: str) -> Java | None:
 def prepare(verbose: bool = False) -> Java:
     """Make Pyserini importable here: Java, JVM options, quiet logs, and our encoders in its maps.
 
-    Safe to call again.  Raises `UserError` where there is no Java 21, no Pyserini, or Pyserini
-    was imported before.
+    Safe to call again.  Raises `UserError` where there is no Java 21, no Pyserini, or Pyserini was imported before.
     """
     if _prepared:
         return _prepared[0]

@@ -35,8 +35,7 @@ class FusedStores:
         liberties: what is let pass.
         own: each language is fused by itself, with its own queries alone, and not all together.
 
-    Attributes: `passages`, `queries`, `pair` (both, aligned), `fusion`, `own`; `languages`, those
-    that are mixed in.
+    Attributes: `passages`, `queries`, `pair` (both, aligned), `fusion`, `own`; `languages`, those that are mixed in.
 
     Raises:
         UserError: where the stores do not fit, a language has no query, or a sum is over unequal
@@ -58,12 +57,12 @@ class FusedStores:
         _same_encoder(self.passages, self.queries)
         self.pair = StorePair(self.passages, self.queries, self.liberties.skip_unknown)
         if self.pair.skipped:
-            warn(
-                f"{self.pair.skipped} passages with queries in {self.queries.path} are not in "
-                f"{self.passages.path} and were skipped"
-            )
+            skipped = f"{self.pair.skipped} passages with queries in {self.queries.path}"
+            warn(f"{skipped} are not in {self.passages.path} and were skipped")
         self.languages = self.choose_languages(fusion.languages)
-        self._check_counts()
+        if self.fusion.form == "sum" and not self.liberties.allow_unequal:
+            for mix in self.mixes:
+                self.refuse_unequal(mix)
 
     @property
     def mixes(self) -> list[Languages]:
@@ -112,21 +111,15 @@ class FusedStores:
         if counted:
             warn(f"passages without queries, of {self.passages.n}, keep their own embedding: {', '.join(counted)}")
 
-    def _check_counts(self) -> None:
-        if self.fusion.form == "sum" and not self.liberties.allow_unequal:
-            for mixed in self.mixes:
-                self.refuse_unequal(mixed)
-
     def refuse_unequal(self, languages: Languages) -> None:
         """Raise `UserError` unless all passages have one number of queries in these languages."""
         low, high, _ = self._count(languages)
         if low != high:
-            raise UserError(
-                f"a sum over unequal numbers of queries ({low} to {high} a passage in "
-                f"{' '.join(languages)}) favours the passages that have more; use the mean (beta), "
-                "or force it with allow_unequal",
-                ("beta", "allow_unequal"),
+            what = (
+                f"a sum over unequal numbers of queries ({low} to {high} a passage in {' '.join(languages)}) favours "
             )
+            what += "the passages that have more; use the mean (beta), or force it with allow_unequal"
+            raise UserError(what, ("beta", "allow_unequal"))
 
     @cached_property
     def centers(self) -> Centers:
@@ -152,13 +145,8 @@ class FusedStores:
 
     def fuse(self, block: Block, languages: Languages) -> np.ndarray:
         """Return the augmented vectors (b, d) float32 of a block that has these languages."""
-        return augment(
-            self.fusion,
-            block.passages,
-            {l: block.sums[l] for l in languages},
-            {l: block.counts[l] for l in languages},
-            self.centers if self.fusion.center else None,
-        )
+        sums, counts = ({l: part[l] for l in languages} for part in (block.sums, block.counts))
+        return augment(self.fusion, block.passages, sums, counts, self.centers if self.fusion.center else None)
 
     def blocks(self, languages: Languages | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (first row, augmented vectors (b, d) float32) for all passages.
@@ -177,7 +165,5 @@ def _same_encoder(passages: VectorStore, queries: QueryStore) -> None:
         of_passages, of_queries = passages.encoder.get(key), queries.encoder.get(key)
         untied = key == "fingerprint" and queries.encoder.get("query_model")
         if of_passages != of_queries and not untied:
-            raise UserError(
-                f"{queries.path} was made with another encoder than {passages.path} "
-                f"({key}: {of_queries!r}, not {of_passages!r}); encode both with one"
-            )
+            what = f"{queries.path} was made with another encoder than {passages.path}"
+            raise UserError(f"{what} ({key}: {of_queries!r}, not {of_passages!r}); encode both with one")

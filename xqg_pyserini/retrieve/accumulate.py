@@ -107,16 +107,14 @@ def accumulate_queries(
 ) -> QueryStore:
     """Encode the generated queries of a file, directory or pattern and sum them by language.
 
-    Files are read twice: once to check every record against the passage store, once to
-    encode.  A passage may have its languages in several records, but each language in one.
-    Queries are encoded as queries, by the passage store's own encoder unless one is given.
-    For each k of `keep_counts` the sums of the first k queries of a language (in the record's
-    order, blank ones left out) are kept as well: `QueryStore(output, first=k)` reads them.
+    Files are read twice: once to check every record against the passage store, once to encode.  A passage may have its
+    languages in several records, but each language in one.  Queries are encoded as queries, by the passage store's own
+    encoder unless one is given.  For each k of `keep_counts` the sums of the first k queries of a language (in the
+    record's order, blank ones left out) are kept as well: `QueryStore(output, first=k)` reads them.
 
     Raises:
-        UserError: for a record that cannot be read, a passage that the store does not hold
-            (`skip_unknown` leaves it out and counts it), queries of one language given twice for
-            a passage, an encoder that is not the passages'.
+        UserError: for a record that cannot be read, a passage that the store does not hold (`skip_unknown` leaves it
+            out and counts it), queries of one language given twice for a passage, an encoder that is not the passages'.
     """
     settings = settings or AccumulateSettings()
     store = passages if isinstance(passages, VectorStore) else VectorStore(passages)

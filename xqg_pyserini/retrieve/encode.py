@@ -48,8 +48,7 @@ def encode_passages(
 ) -> VectorStore:
     """Encode every passage of a corpus into a store at `output`.
 
-    The corpus is read twice: once to check every record and its id before a model is loaded, once
-    to encode.
+    The corpus is read twice: once to check every record and its id before a model is loaded, once to encode.
 
     Args:
         corpus: a file, a directory or a pattern.
