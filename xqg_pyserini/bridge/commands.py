@@ -73,9 +73,8 @@ class _our_encoders:
             module = importlib.import_module("xqg_pyserini.bridge.encoders")
             module.register(ours)
         if self._name == "pyserini.encode":
-            given = _value(self._arguments, "--dimension")
             module = importlib.import_module("xqg_pyserini.bridge.encoders")
-            module.guard_dimension(given)
+            module.guard_dimension(_value(self._arguments, "--dimension"))
         self._add_argument = argparse._ActionsContainer.add_argument
         original = self._add_argument
 

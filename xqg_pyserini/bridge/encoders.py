@@ -36,8 +36,7 @@ class DocumentEncoder(pyserini.encode.DocumentEncoder):
     def encode(self, texts: Sequence[str], titles: Sequence[str | None] | None = None, **_: Any) -> np.ndarray:
         """Encode n passages, each as title, space, text; returns (n, d) float32."""
         if titles is not None:
-            pairs = zip(titles, texts, strict=True)
-            texts = [f"{title} {text}" if title else text for title, text in pairs]
+            texts = [f"{title} {text}" if title else text for title, text in zip(titles, texts, strict=True)]
         return self._encoder.encode_passages(list(texts))
 
 
@@ -79,8 +78,12 @@ class QueryEncoder(pyserini.encode.QueryEncoder):
         paths = [Path(index) for index in (center, self.searched) if index is not None]
         indexes = [FaissDirectory(path) for path in paths]
         self._offset = None if center is None else _offset(Path(center), language)
-        if center is None:
-            _warn_uncentered(indexes)
+        for index in indexes if center is None else ():
+            if index.centers is not None:
+                warn(
+                    f"{index.path} is centred, and the questions were not: search again with "
+                    f"{CENTER_VARIABLE}={index.path} {LANGUAGE_VARIABLE}=xx (the questions' language)"
+                )
         self._encoder = _query_encoder(encoder_dir, indexes, device)
 
     def encode(self, query: str, **_: Any) -> np.ndarray:
@@ -112,15 +115,6 @@ def _query_encoder(name: str | EncoderSettings, indexes: Sequence[FaissDirectory
     for index in indexes:
         Encoder.for_store(index, encoder)
     return encoder
-
-
-def _warn_uncentered(indexes: Sequence[FaissDirectory]) -> None:
-    for index in indexes:
-        if index.centers is not None:
-            warn(
-                f"{index.path} is centred, and the questions were not: search again with "
-                f"{CENTER_VARIABLE}={index.path} {LANGUAGE_VARIABLE}=xx (the questions' language)"
-            )
 
 
 def _device(settings: EncoderSettings, device: str) -> str:

@@ -93,7 +93,7 @@ class FusionSettings:
             UserError: for a weight that is not the form's.
         """
         alpha, beta = self.alpha, self.beta
-        form = self.form or ("mean" if alpha is None else "sum")
+        form = ("mean" if alpha is None else "sum") if self.form is None else self.form
         center = own_language and normalized_encoder if self.center is None else self.center
         normalize = form == "mean" and normalized_encoder if self.normalize is None else self.normalize
         if alpha is None and beta is None and form == "sum":

@@ -90,9 +90,8 @@ class AccumulateSettings:
         check_dtype(self.dtype)
         counts = self.keep_counts
         if len(set(counts)) < len(counts) or any(k < 1 for k in counts):
-            raise UserError(
-                f"keep_counts {' '.join(map(str, counts))}: expected numbers from 1, each once", "keep_counts"
-            )
+            typed = " ".join(map(str, counts))
+            raise UserError(f"keep_counts {typed}: expected numbers from 1, each once", "keep_counts")
         object.__setattr__(self, "keep_counts", tuple(sorted(counts)))
 
 
@@ -180,12 +179,11 @@ class _Summing:
         names = {(l, k): part.path / sum_file(l, k) for k in (None, *kept) for l in self.languages}
         if fresh:
             part.state |= {"encoded": 0, "blank": 0}
-        if not fresh:
-            self.counts = reopen_matrix(part.path / COUNTS)
-            self.sums = {key: reopen_matrix(path) for key, path in names.items()}
-        else:
             self.counts = create_matrix(part.path / COUNTS, (store.n, len(self.languages)), "int32")
             self.sums = {key: create_matrix(path, shape, dtype) for key, path in names.items()}
+        else:
+            self.counts = reopen_matrix(part.path / COUNTS)
+            self.sums = {key: reopen_matrix(path) for key, path in names.items()}
 
     def assign(self, row: int, language: str, vectors: np.ndarray) -> None:
         """Set the sum and number of one passage's queries in one language."""
@@ -204,9 +202,8 @@ class _Summing:
 def _accumulate(source: QuerySource, index: IdIndex, encoder: Encoder, part: Job, summing: _Summing) -> None:
     records = placed(islice(source.records(), part.done, None), index)
     done = part.done
-    bar = tqdm(total=part.state["queries"], desc="encoding", unit=" queries", disable=None)
-    bar.update(part.state["encoded"])
-    with bar:
+    with tqdm(total=part.state["queries"], desc="encoding", unit=" queries", disable=None) as bar:
+        bar.update(part.state["encoded"])
         for chunk in chunks(records, CHUNK):
             done += len(chunk)
             blank = 0
@@ -239,8 +236,7 @@ def _finish(
     meta = store_meta(QUERY_SUMS, store.n, store.d, settings.dtype, encoder)
     meta["ids_sha256"] = store.meta["ids_sha256"]
     meta["languages"] = languages
-    meta["queries"] = part.state["encoded"]
-    meta["blank"], meta["skipped"] = part.state["blank"], part.state["skipped"]
+    meta |= {"queries": part.state["encoded"], "blank": part.state["blank"], "skipped": part.state["skipped"]}
     meta["sums_sha256"] = {l: file_sha256(part.path / sum_file(l)) for l in languages}
     if kept:
         meta["kept"] = {str(k): {l: file_sha256(part.path / sum_file(l, k)) for l in languages} for k in kept}
