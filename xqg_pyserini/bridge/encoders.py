@@ -30,8 +30,7 @@ class DocumentEncoder(pyserini.encode.DocumentEncoder):
     """
 
     def __init__(self, model_name: str | EncoderSettings, device: str = "cpu", **_: Any) -> None:
-        settings = _settings(model_name)
-        self._encoder = Encoder(settings, device=_device(settings, device))
+        self._encoder = _encoder(model_name, device)
 
     def encode(self, texts: Sequence[str], titles: Sequence[str | None] | None = None, **_: Any) -> np.ndarray:
         """Encode n passages, each as title, space, text; returns (n, d) float32."""
@@ -96,8 +95,14 @@ class QueryEncoder(pyserini.encode.QueryEncoder):
         return vectors if self._offset is None else vectors - self._offset
 
 
-def _settings(name: str | EncoderSettings) -> EncoderSettings:
-    return name if isinstance(name, EncoderSettings) else resolve(name)
+def _encoder(name: str | EncoderSettings, device: str) -> Encoder:
+    settings = name if isinstance(name, EncoderSettings) else resolve(name)
+    return Encoder(settings, device=_device(settings.backend, device))
+
+
+def _device(backend: str, device: str) -> str:
+    """Pyserini passes cuda:0 unless told otherwise; engines without a GPU take what they have."""
+    return device if backend == "torch" else "cpu"
 
 
 def _query_encoder(name: str | EncoderSettings, indexes: Sequence[FaissDirectory], device: str) -> Encoder:
@@ -108,18 +113,12 @@ def _query_encoder(name: str | EncoderSettings, indexes: Sequence[FaissDirectory
     known = next((index for index in indexes if index.encoder is not None), None)
     if known is not None and isinstance(name, str):
         backend = str((known.encoder or {}).get("backend"))
-        encoder = Encoder.for_store(known, name, device=device if backend == "torch" else "cpu")
+        encoder = Encoder.for_store(known, name, device=_device(backend, device))
     else:
-        settings = _settings(name)
-        encoder = Encoder(settings, device=_device(settings, device))
+        encoder = _encoder(name, device)
     for index in indexes:
         Encoder.for_store(index, encoder)
     return encoder
-
-
-def _device(settings: EncoderSettings, device: str) -> str:
-    """Pyserini passes cuda:0 unless told otherwise; engines without a GPU take what they have."""
-    return device if settings.backend == "torch" else "cpu"
 
 
 def _offset(index: Path, language: str | None) -> np.ndarray:

