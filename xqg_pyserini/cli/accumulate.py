@@ -27,6 +27,5 @@ def run(args: argparse.Namespace) -> None:
     store = accumulate_queries(args.queries, passages, args.output, settings, encoder=encoder, overwrite=args.overwrite)
     totals = " ".join(f"{language} {n}" for language, n in store.totals().items())
     without = int((store.counts.sum(axis=1) == 0).sum())
-    text = f"{args.output}: {store.meta['queries']} queries ({totals})"
-    text += f"; {without} of {store.n} passages have none"
+    text = f"{args.output}: {store.meta['queries']} queries ({totals}); {without} of {store.n} passages have none"
     flags.show(args, {**store.meta, "totals": store.totals(), "without_queries": without}, text)

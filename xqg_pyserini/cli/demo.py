@@ -80,15 +80,16 @@ def run_demo(output: str | Path, overwrite: bool = False) -> str:
 def _search(folder: Path, own: Fused, encoder: Encoder) -> list[Path]:
     questions = read_questions(folder / "data" / "questions.jsonl")
     vectors = encoder.encode_queries([question.text for question in questions])
-    found = {
+    searched = {
         "baseline": Index(folder / "index-baseline").search(questions, HITS, vectors=vectors),
         "mean": Index(folder / "index-mean").search(questions, HITS, vectors=vectors),
         "language-aware": own.search(questions, HITS, vectors=vectors),
     }
     (folder / "runs").mkdir()
     paths = []
-    for name, run in found.items():
+    for name, run in searched.items():
         paths.append(folder / "runs" / f"{name}.trec")
         write_run(paths[-1], run, f"xqg-{name}")
-    write_submission(questions, found["language-aware"], folder / "data" / "corpus.jsonl", folder / "submission.json")
+    corpus = folder / "data" / "corpus.jsonl"
+    write_submission(questions, searched["language-aware"], corpus, folder / "submission.json")
     return paths

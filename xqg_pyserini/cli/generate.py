@@ -108,28 +108,27 @@ def _expected(args: argparse.Namespace) -> tuple[int | None, list[str]]:
 
 def _estimate(args: argparse.Namespace, job: GenerationJob) -> None:
     cost = estimate(job)
-    minutes, size = 60 * cost.hours, f"{cost.gigabytes:,.1f} GB"
+    minutes, megabytes = 60 * cost.hours, 1000 * cost.gigabytes
     if cost.hours >= 1:
         time = f"{cost.hours:,.1f} hours"
     else:
         time = f"{minutes:.1f} minutes" if minutes >= 1 else f"{60 * minutes:.0f} seconds"
-    if cost.gigabytes < 1:
-        size = f"{max(0.1, 1000 * cost.gigabytes):.1f} MB"
+    size = f"{cost.gigabytes:,.1f} GB" if cost.gigabytes >= 1 else f"{max(0.1, megabytes):.1f} MB"
+    shards = f"{len(job.pending())} of {job.plan.number} shards"
+    pace = f"{cost.passages_per_second:,.2f} passages/s, {cost.queries_per_second:,.1f} queries/s"
     text = (
-        f"{cost.passages:,} passages, {cost.queries:,} queries to write "
-        f"({len(job.pending())} of {job.plan.number} shards)\n"
-        f"{cost.passages_per_second:,.2f} passages/s, {cost.queries_per_second:,.1f} queries/s "
-        f"with {len(job.devices)} x {job.devices[0]}, from {cost.sample} passages\n"
+        f"{cost.passages:,} passages, {cost.queries:,} queries to write ({shards})\n"
+        f"{pace} with {len(job.devices)} x {job.devices[0]}, from {cost.sample} passages\n"
         f"about {time} and {size} on disk; nothing was written"
     )
     flags.show(args, cost._asdict(), text)
 
 
 def _write(args: argparse.Namespace, job: GenerationJob) -> None:
+    store = None
     if args.accumulate is None:
         for _ in job.run():
             pass
-        store = None
     else:
         passages = VectorStore(args.passages)
         encoder = Encoder.for_store(passages, device=job.devices[0], threads=args.threads)
@@ -172,10 +171,8 @@ def check_text(check: QueryCheck) -> str:
         if bare:
             lines.append(f"{bare} have none: {_ids(coverage.without, bare)}")
         if coverage.unknown:
-            lines.append(
-                f"{coverage.unknown} records are for passages that the corpus does not hold, and "
-                f"were not counted: {_ids(coverage.unknown_ids, coverage.unknown)}"
-            )
+            what = f"{coverage.unknown} records are for passages that the corpus does not hold, and were not counted"
+            lines.append(f"{what}: {_ids(coverage.unknown_ids, coverage.unknown)}")
     return "\n".join(lines)
 
 

@@ -48,15 +48,13 @@ def training_text(record: dict[str, Any], output: str) -> str:
     lines = []
     if record.get("modules"):
         rows = [{**m, "chosen": "full" if m["chosen"] else "lora"} for m in record["modules"]]
-        lines += ["What the best approximation of rank r loses of each module's gradient:", ""]
-        lines += [tabulate(rows, "keys"), ""]
+        head = "What the best approximation of rank r loses of each module's gradient:"
+        lines += [head, "", tabulate(rows, "keys"), ""]
     n, of, pace = (record[key] for key in ("trainable_parameters", "parameters", "seconds_per_step"))
-    lines += [
-        f"{record['method']}: {n:,} of {of:,} parameters trained ({n / of:.2%})",
-        f"{record['steps']} steps, loss {record['loss']:.4f}; "
-        + ("no step was taken here" if pace is None else f"{pace:.3f} seconds a step")
-        + f"; peak memory {record['peak_memory_bytes'] / 1e9:.2f} GB",
-    ]
+    lines.append(f"{record['method']}: {n:,} of {of:,} parameters trained ({n / of:.2%})")
+    steps = f"{record['steps']} steps, loss {record['loss']:.4f}"
+    took = "no step was taken here" if pace is None else f"{pace:.3f} seconds a step"
+    lines.append(f"{steps}; {took}; peak memory {record['peak_memory_bytes'] / 1e9:.2f} GB")
     if record.get("best_metric") is not None:
         metric = next(key for key in record["validation"][0] if key != "step")
         value = f"{record['best_metric']:.{4 if metric == 'loss' else 2}f}"

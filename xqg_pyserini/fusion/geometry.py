@@ -264,9 +264,10 @@ def _of_counts(counts: Counts) -> Iterator[str]:
         yield f"{counts.without} passages have no query and keep their own embedding"
 
 
-def _moves(languages: Mapping[str, Language]) -> tuple[list[str], list[str], list[str], list[str]]:
+def _moves(languages: Mapping[str, Language]) -> tuple[list[str], ...]:
     """Return the languages that centring moves up, down, and not, with figures; and those with nothing to compare."""
-    up, down, same, none = [], [], [], []
+    moves: tuple[list[str], ...] = ([], [], [], [])
+    up, down, same, none = moves
     for language, measured in languages.items():
         if measured.plain is None or measured.centered is None:
             none.append(language)
@@ -274,7 +275,7 @@ def _moves(languages: Mapping[str, Language]) -> tuple[list[str], list[str], lis
         before, after = measured.plain.first, measured.centered.first
         group = up if after - before >= POINT else down if after - before <= -POINT else same
         group.append(f"{language} {100 * before:.0f} → {100 * after:.0f}")
-    return up, down, same, none
+    return moves
 
 
 def _of_centering(measured: Geometry) -> Iterator[str]:

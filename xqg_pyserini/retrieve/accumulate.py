@@ -123,15 +123,9 @@ def accumulate_queries(
         agree(encoder.settings, store.encoder, store.path)
     source = queries if isinstance(queries, QuerySource) else QuerySource(queries)
     kept = list(settings.keep_counts)
-    job = {
-        "stage": "accumulate",
-        "encoder": repr(encoder.settings),
-        "passages": store.meta["ids_sha256"],
-        "sources": source.identity(),
-        "dtype": settings.dtype,
-        "kept": kept,
-        "how": [*encoder.how, settings.skip_unknown],
-    }
+    job = {"stage": "accumulate", "encoder": repr(encoder.settings), "passages": store.meta["ids_sha256"]}
+    job |= {"sources": source.identity(), "dtype": settings.dtype, "kept": kept}
+    job |= {"how": [*encoder.how, settings.skip_unknown]}
     with resumable(output, job, overwrite, [*source.inputs, store.path]) as part:
         index = IdIndex(store.ids_path)
         if not part.state:
