@@ -34,10 +34,8 @@ def run_module(module: str, arguments: Sequence[str], verbose: bool = False) -> 
         os.environ.setdefault("TQDM_DISABLE", "1")  # read when Pyserini imports its bars
     prepare(verbose)
     if not all(part.isidentifier() for part in name.split(".")) or not _runnable(name):
-        raise UserError(
-            f"pyserini has no module {module!r} to run: expected e.g. encode, search.faiss, "
-            "search.lucene, search.hybrid, index.lucene, fusion, eval.trec_eval"
-        )
+        known = "encode, search.faiss, search.lucene, search.hybrid, index.lucene, fusion, eval.trec_eval"
+        raise UserError(f"pyserini has no module {module!r} to run: expected e.g. {known}")
     arguments = list(arguments)
     if index := _value(arguments, "--index"):
         refuse_language_aware(index)

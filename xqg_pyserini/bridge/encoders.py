@@ -74,15 +74,12 @@ class QueryEncoder(pyserini.encode.QueryEncoder):
         entry = registry().get(str(encoder_dir), {})
         center = center or entry.get("center") or os.environ.get(CENTER_VARIABLE)
         language = language or entry.get("language") or os.environ.get(LANGUAGE_VARIABLE)
-        paths = [Path(index) for index in (center, self.searched) if index is not None]
-        indexes = [FaissDirectory(path) for path in paths]
+        indexes = [FaissDirectory(Path(index)) for index in (center, self.searched) if index is not None]
         self._offset = None if center is None else _offset(Path(center), language)
         for index in indexes if center is None else ():
             if index.centers is not None:
-                warn(
-                    f"{index.path} is centred, and the questions were not: search again with "
-                    f"{CENTER_VARIABLE}={index.path} {LANGUAGE_VARIABLE}=xx (the questions' language)"
-                )
+                again = f"{CENTER_VARIABLE}={index.path} {LANGUAGE_VARIABLE}=xx (the questions' language)"
+                warn(f"{index.path} is centred, and the questions were not: search again with {again}")
         self._encoder = _query_encoder(encoder_dir, indexes, device)
 
     def encode(self, query: str, **_: Any) -> np.ndarray:
@@ -162,11 +159,11 @@ def guard_dimension(given: str | None) -> None:
         def write(self, batch_info: dict[str, Any], fields: Any = None) -> None:
             import faiss
 
-            found = int(np.asarray(batch_info["vector"]).shape[1])
-            if found != self.dimension and given is not None:
-                raise UserError(f"dimension is {given}, but the encoder gives {found}", "dimension")
-            if found != self.dimension:
-                self.dimension, self.index = found, faiss.IndexFlatIP(found)
+            real = int(np.asarray(batch_info["vector"]).shape[1])
+            if real != self.dimension and given is not None:
+                raise UserError(f"dimension is {given}, but the encoder gives {real}", "dimension")
+            if real != self.dimension:
+                self.dimension, self.index = real, faiss.IndexFlatIP(real)
             super().write(batch_info, fields)
 
         def __exit__(self, kind: Any, error: Any, trace: Any) -> None:

@@ -31,16 +31,14 @@ def find_java() -> Java:
 
     Raises `UserError` where there is none, saying what was found and what to install.
     """
-    found = []
+    tried = []
     for source, home in _java_homes():
         java = _read_release(home, source)
         if java and java.version >= LEAST_JAVA:
             return java
-        found.append(f"{source}: {java.version if java else 'no Java'}")
-    raise UserError(
-        f"no Java {LEAST_JAVA} or newer ({'; '.join(found) or 'found none'}): "
-        "run pip install 'xqg_pyserini[java]', or set JAVA_HOME"
-    )
+        tried.append(f"{source}: {java.version if java else 'no Java'}")
+    lacking = f"no Java {LEAST_JAVA} or newer ({'; '.join(tried) or 'found none'})"
+    raise UserError(f"{lacking}: run pip install 'xqg_pyserini[java]', or set JAVA_HOME")
 
 
 def _java_homes() -> list[tuple[str, Path]]:

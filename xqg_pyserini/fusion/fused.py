@@ -68,17 +68,11 @@ class FusedStores:
         return [(language,) for language in self.languages] if self.own else [self.languages]
 
     def mix_for(self, language: str | None) -> Languages:
-        """Return the languages that a question in `language` meets.
-
-        With `own` that is its own alone; one that has no query in the store meets all.
-        """
+        """Return what a question in `language` meets: with `own` its own alone if that has queries, else all."""
         return (language,) if self.own and language in self.languages else self.languages
 
     def choose_languages(self, languages: Languages | None) -> Languages:
-        """Return the languages, or all that passages have queries in for None.
-
-        Raises `UserError` for one without a query.
-        """
+        """Return the languages, or for None all that have queries; raise `UserError` for one without."""
         held = self.pair.totals()
         if not held:
             raise UserError(f"{self.queries.path} has no query for a passage of {self.passages.path}")
@@ -126,10 +120,7 @@ class FusedStores:
 
     @cached_property
     def centers(self) -> Centers:
-        """The mean embeddings of the passages, of each language's queries, and of all queries.
-
-        They come from the stores alone: no labels, no questions (docs/method.md).
-        """
+        """The mean embeddings of the stores' passages, of each language's queries, and of all queries."""
         languages = tuple(self.pair.totals())
         passages = np.zeros(self.passages.d)
         sums = {l: np.zeros(self.passages.d) for l in languages}
@@ -152,10 +143,7 @@ class FusedStores:
         return augment(self.fusion, block.passages, sums, counts, self.centers if self.fusion.center else None)
 
     def blocks(self, languages: Languages | None = None) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield (first row, augmented vectors (b, d) float32) for all passages.
-
-        With the queries of these languages: by default all that were chosen.
-        """
+        """Yield (first row, augmented vectors (b, d) float32) for all passages, by default with all languages."""
         languages = self.languages if languages is None else languages
         for block in self.pair.blocks(languages):
             yield block.start, self.fuse(block, languages)

@@ -245,11 +245,11 @@ def _of_lengths(measured: Geometry) -> Iterator[str]:
 def _of_center(measured: Geometry) -> Iterator[str]:
     if measured.share >= COMMON:
         up, down, _, _ = _moves(measured.languages)
-        harms = down and len(down) >= len(up)
-        common = f"the mean passage holds {measured.share:.0%} of the squared length: so much of every similarity "
-        common += "is common to all passages, "
-        follows = "yet taking it away does not help here (see below)"
-        yield common + (follows if harms else "and centring (--center) takes it away")
+        follows = "and centring (--center) takes it away"
+        if down and len(down) >= len(up):
+            follows = "yet taking it away does not help here (see below)"
+        share = f"the mean passage holds {measured.share:.0%} of the squared length"
+        yield f"{share}: so much of every similarity is common to all passages, {follows}"
 
 
 def _of_counts(counts: Counts) -> Iterator[str]:
@@ -313,17 +313,16 @@ def table(measured: Geometry) -> str:
     if counts is not None:
         each = f"{counts.least} to {counts.most} a passage (mean {counts.mean:.2f})"
         lines.append(f"queries: {counts.total}, {each}; {counts.without} passages have none")
-        lines += ["", _languages(measured.languages), "", *_LEGEND]
+        lines += ["", _languages(measured.languages), "", _LEGEND]
     lines += ["", *(f"→ {sentence}." for sentence in advice(measured))]
     return "\n".join(lines)
 
 
-_LEGEND = (
-    "centre: length of the mean query; distance and cosine: from the mean passage; own, others:",
-    "cosine of a passage with its own and with other passages' mean query; gap: own - others; sd:",
-    "the gap in standard deviations of the others; first: % of mean queries that are nearest to",
-    "their own passage. Arrows lead from the vectors as they are to the centred ones.",
-)
+_LEGEND = """\
+centre: length of the mean query; distance and cosine: from the mean passage; own, others:
+cosine of a passage with its own and with other passages' mean query; gap: own - others; sd:
+the gap in standard deviations of the others; first: % of mean queries that are nearest to
+their own passage. Arrows lead from the vectors as they are to the centred ones."""
 
 
 def _languages(languages: Mapping[str, Language]) -> str:

@@ -184,10 +184,8 @@ class Encoder:
         finally:
             self._origin = origin
         if engine.dimension != store.d:
-            raise UserError(
-                f"encoder {settings.name} gives {engine.dimension} dimensions, but {store.path} "
-                f"has {store.d}; use the encoder that it was made with"
-            )
+            dimensions = f"{engine.dimension} dimensions, but {store.path} has {store.d}"
+            raise UserError(f"encoder {settings.name} gives {dimensions}; use the encoder that it was made with")
         if store.encoder is None or self._key("query") != self._key("passage"):
             return  # nothing to compare; an untied query model has weights of its own
         ours, expected = engine.fingerprint(), store.encoder.get("fingerprint")
@@ -195,10 +193,8 @@ class Encoder:
         if settings.backend == "object" and isinstance(expected, str):
             same = same_probes(ours, expected)
         if not same:
-            raise UserError(
-                f"encoder {settings.name} ({ours}) is not the one that {store.path} was made with "
-                f"({store.encoder.get('name')}, {expected}); use that, or encode again"
-            )
+            other = f"the one that {store.path} was made with ({store.encoder.get('name')}, {expected})"
+            raise UserError(f"encoder {settings.name} ({ours}) is not {other}; use that, or encode again")
 
     # ---------------------------------------------------------------- encoding
 
