@@ -120,7 +120,7 @@ class FusedStores:
 
     @cached_property
     def centers(self) -> Centers:
-        """The mean embeddings of the stores' passages, of each language's queries, and of all queries."""
+        """The mean embeddings of the passages, of each language's queries, and of all queries (docs/method.md)."""
         languages = tuple(self.pair.totals())
         passages = np.zeros(self.passages.d)
         sums = {l: np.zeros(self.passages.d) for l in languages}
@@ -143,7 +143,7 @@ class FusedStores:
         return augment(self.fusion, block.passages, sums, counts, self.centers if self.fusion.center else None)
 
     def blocks(self, languages: Languages | None = None) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield (first row, augmented vectors (b, d) float32) for all passages, by default with all languages."""
+        """Yield (first row, augmented vectors (b, d) float32) with the queries of these languages (default: all)."""
         languages = self.languages if languages is None else languages
         for block in self.pair.blocks(languages):
             yield block.start, self.fuse(block, languages)
