@@ -112,11 +112,9 @@ class FusedStores:
         """Raise `UserError` unless all passages have one number of queries in these languages."""
         low, high, _ = self._count(languages)
         if low != high:
-            what = (
-                f"a sum over unequal numbers of queries ({low} to {high} a passage in {' '.join(languages)}) favours "
-            )
-            what += "the passages that have more; use the mean (beta), or force it with allow_unequal"
-            raise UserError(what, ("beta", "allow_unequal"))
+            numbers = f"{low} to {high} a passage in {' '.join(languages)}"
+            what = f"a sum over unequal numbers of queries ({numbers}) favours the passages that have more"
+            raise UserError(f"{what}; use the mean (beta), or force it with allow_unequal", ("beta", "allow_unequal"))
 
     @cached_property
     def centers(self) -> Centers:
@@ -131,11 +129,8 @@ class FusedStores:
                 sums[language] += block.sums[language].sum(axis=0, dtype=np.float64)
                 counts[language] += int(block.counts[language].sum(dtype=np.int64))
         pooled = np.sum(list(sums.values()), axis=0) / max(1, sum(counts.values()))
-        return Centers(
-            (passages / self.passages.n).astype(np.float32),
-            {l: (sums[l] / counts[l]).astype(np.float32) for l in languages if counts[l]},
-            pooled.astype(np.float32),
-        )
+        means = {l: (sums[l] / counts[l]).astype(np.float32) for l in languages if counts[l]}
+        return Centers((passages / self.passages.n).astype(np.float32), means, pooled.astype(np.float32))
 
     def fuse(self, block: Block, languages: Languages) -> np.ndarray:
         """Return the augmented vectors (b, d) float32 of a block that has these languages."""
