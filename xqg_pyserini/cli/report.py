@@ -11,12 +11,6 @@ from xqg_pyserini.report.explorer import Similarities, similarities
 from xqg_pyserini.report.page import ExploreSettings, write_page
 from xqg_pyserini.stores import VectorStore
 
-EPILOG = """\
-The page is one file that opens from disk.  Its explorer shows, question by question, what two runs
-found; it takes the questions, the corpus and the runs, which are looked up where the folder says
-they were.  With --queries, and --passages or --encoder, it also shows which generated queries lie
-nearest to the question."""
-
 
 def add_flags(parser: Parser) -> None:
     """Add the flags of `xqg report`."""
