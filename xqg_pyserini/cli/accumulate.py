@@ -9,7 +9,6 @@ from xqg_pyserini.stores import VectorStore
 
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg accumulate`."""
     shared.add_queries(parser)
     parser.add_argument("--passages", required=True, metavar="STORE", help="the passage store")
     parser.add_argument("--encoder", metavar="NAME", help="default: the passage store's")
@@ -21,7 +20,6 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg accumulate`."""
     passages = VectorStore(args.passages)
     settings, encoder = flags.settings_of(args, AccumulateSettings), shared.encoder_for(args, passages)
     store = accumulate_queries(args.queries, passages, args.output, settings, encoder=encoder, overwrite=args.overwrite)

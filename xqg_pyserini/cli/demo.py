@@ -30,13 +30,11 @@ DATA = ("corpus.jsonl", "queries.jsonl", "questions.jsonl", "qrels.txt")
 
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg demo`."""
     parser.add_argument("--output", default="xqg-demo", metavar="DIR", help="default: xqg-demo")
     flags.add_overwrite(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg demo`."""
     print(run_demo(args.output, args.overwrite))
 
 

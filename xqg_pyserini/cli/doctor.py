@@ -21,12 +21,10 @@ NLTK = "3.10.4"
 
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg doctor`."""
     flags.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run `xqg doctor`; return 1 where the demo could not run."""
     findings = [_python(), *_packages(), _java(), *_encoders(), *_hardware()]
     ready = not any(finding.remedy and finding.needed_by_demo for finding in findings)
     lines = [f"{f.what:<26}{f.found}" + (f"\n{'':<26}→ {f.remedy}" if f.remedy else "") for f in findings]

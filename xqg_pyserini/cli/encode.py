@@ -8,7 +8,6 @@ from xqg_pyserini.retrieve.encode import EncodeSettings, encode_passages
 
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg encode`."""
     what = "JSON Lines or TSV: a file, a directory or a pattern, plain or gzip"
     parser.add_argument("--corpus", required=True, metavar="PATH", help=what)
     parser.add_argument("--encoder", required=True, metavar="NAME", help="registered name, model or folder")
@@ -20,7 +19,6 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg encode`."""
     settings = vars(flags.settings_of(args, EncodeSettings))
     encoder = shared.encoder_of(args)
     store = encode_passages(args.corpus, encoder, args.output, overwrite=args.overwrite, **settings)

@@ -13,7 +13,6 @@ from xqg_pyserini.report.tables import results_text
 
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg evaluate`."""
     shared.add_questions(parser)
     parser.add_argument("--runs", required=True, nargs="+", action="extend", metavar="RUN", help="TREC runs")
     add_scoring(parser)
@@ -32,7 +31,6 @@ def add_scoring(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg evaluate`."""
     scoring = flags.settings_of(args, ScoringSettings)
     comparing = flags.settings_of(args, ComparingSettings)
     texts = {"corpus": args.corpus, "qrels": args.qrels}

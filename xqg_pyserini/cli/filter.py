@@ -14,7 +14,6 @@ from xqg_pyserini.stores import VectorStore
 
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg filter`."""
     shared.add_queries(parser)
     parser.add_argument("--output", required=True, metavar="DIR", help="the folder to write, of the same file names")
     add_rules(parser, "rules")
@@ -42,7 +41,6 @@ def rules_of(args: argparse.Namespace) -> TextRules:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg filter`."""
     rules, store, encoder = rules_of(args), None, None
     if args.passages is None:
         flags.refuse("encodes queries beside --passages: give that too", encoder=args.encoder)

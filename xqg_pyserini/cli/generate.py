@@ -25,7 +25,6 @@ SAMPLING = ("prompt", "chat", "top_k", "temperature", "max_new_tokens", "max_inp
 
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg generate`."""
     parser.add_argument("--corpus", metavar="PATH", help="JSON Lines or TSV, as for encode")
     flags.add_settings(parser, GeneratorSettings, only=("model", "languages", "num_queries"), optional=True)
     parser.add_argument("--output", metavar="DIR", help="the folder of query shards to write")
@@ -49,7 +48,6 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg generate`."""
     if args.check is not None:
         _check(args)
         return

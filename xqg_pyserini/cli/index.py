@@ -9,7 +9,6 @@ from xqg_pyserini.retrieve.index import IndexSettings, write_index
 
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg index`."""
     parser.add_argument("--passages", required=True, metavar="STORE")
     parser.add_argument("--queries", metavar="STORE", help="without it: the baseline, passages alone")
     flags.add_settings(parser, IndexSettings)
@@ -22,7 +21,6 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg index`."""
     kind = flags.settings_of(args, IndexSettings).kind
     if args.queries is None:
         shared.refuse_fusion(args, "mixes in --queries", but=("normalize",))

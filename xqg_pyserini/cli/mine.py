@@ -8,7 +8,6 @@ from xqg_pyserini.train.mine import Mined, Mining, mine_negatives
 
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg mine`."""
     shared.add_questions(parser)
     parser.add_argument("--corpus", required=True, metavar="PATH", help="where the texts come from")
     parser.add_argument("--run", required=True, metavar="RUN", help="a TREC run for these questions")
@@ -19,7 +18,6 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg mine`."""
     paths = (args.questions, args.corpus, args.run, args.output)
     mined = mine_negatives(*paths, flags.settings_of(args, Mining), qrels=args.qrels, language=args.language)
     flags.show(args, mined.as_json(), mining_text(mined))

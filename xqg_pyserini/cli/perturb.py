@@ -12,7 +12,6 @@ LEXICON = ("parallel", "dictionary")
 
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg perturb`."""
     shared.add_questions(parser)
     flags.add_settings(parser, Perturbation, skip=LEXICON)
     parser.add_argument("--output", required=True, metavar="FILE", help="the JSON Lines to write")
@@ -21,7 +20,6 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg perturb`."""
     perturbation = flags.settings_of(args, Perturbation)
     done = perturb_questions(args.questions, args.output, perturbation, language=args.language)
     flags.show(args, done, perturb_text(done))

@@ -6,13 +6,11 @@ from xqg_pyserini.cli.flags import Parser
 
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg pyserini`."""
     parser.add_argument("module", metavar="MODULE", help="search.faiss, encode, index.lucene, …")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="…", help="its own flags")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg pyserini`."""
     from xqg_pyserini.bridge import run_module
 
     run_module(args.module, args.arguments, args.verbose)

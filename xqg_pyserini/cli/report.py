@@ -13,7 +13,6 @@ from xqg_pyserini.stores import VectorStore
 
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg report`."""
     parser.add_argument("folder", metavar="DIR", help="what evaluate or sweep wrote with --output")
     parser.add_argument("--output", metavar="FOLDER", help="default: DIR/report")
     group = parser.add_argument_group("explorer")
@@ -27,7 +26,6 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg report`."""
     output = Path(args.folder) / "report" if args.output is None else args.output
     files.check_output(output, args.overwrite)
     explore = flags.settings_of(args, ExploreSettings)

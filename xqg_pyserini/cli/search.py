@@ -12,7 +12,6 @@ from xqg_pyserini.retrieve.search import Index, SearchSettings
 
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg search`."""
     what = "an index of ours or any Faiss index of Pyserini's; or a language-aware one, whole or some of its folders: "
     what += "then each question goes to its own language's"
     parser.add_argument("--index", nargs="+", action="extend", metavar="DIR", help=what)
@@ -30,7 +29,6 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg search`."""
     if (args.index is None) == (args.passages is None):
         raise UserError("give --index DIR, or --passages STORE --queries STORE")
     inputs = [args.questions, *(args.index or ()), args.passages, args.queries]

@@ -9,7 +9,6 @@ from xqg_pyserini.evaluation.submission import SubmissionSettings, check_submiss
 
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg submit`."""
     shared.add_questions(parser)
     parser.add_argument("--run", metavar="RUN", help="the TREC run to write as a submission")
     parser.add_argument("--corpus", metavar="PATH", help="where the texts come from")
@@ -20,7 +19,6 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg submit`."""
     questions = shared.questions_of(args)
     if args.check is not None:
         flags.refuse("writes a file; --check reads one", run=args.run, output=args.output)

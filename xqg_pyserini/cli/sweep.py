@@ -18,7 +18,6 @@ SCORING = ("metrics", "test", "correction", "level", "with_title", "hits")
 
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg sweep`."""
     parser.add_argument("--passages", required=True, metavar="STORE")
     parser.add_argument("--queries", required=True, metavar="STORE")
     shared.add_questions(parser)
@@ -47,7 +46,6 @@ def _add_grid(group: flags.Flags) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg sweep`."""
     inputs = {name: vars(args)[name] for name in ("passages", "queries", "questions", "corpus", "qrels")}
     files.check_output(args.output, args.overwrite, inputs.values())
     settings = replace(flags.settings_of(args, SweepSettings), threads=args.threads)

@@ -9,7 +9,6 @@ from xqg_pyserini.train.settings import TRAININGS, read_settings, training_optio
 
 
 def add_flags(parser: Parser) -> None:
-    """Add the commands `retriever` and `generator`, and their flags."""
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
     for name, text in (("retriever", "a bi-encoder"), ("generator", "what xqg generate writes queries with")):
         below = flags.help_text(f"train-{name}")
@@ -27,7 +26,6 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg train retriever` or `xqg train generator`."""
     if args.kind == "generator":
         flags.refuse("is for xqg train retriever; a generator writes such queries", synthetic=args.synthetic)
     cls = TRAININGS[args.kind]
