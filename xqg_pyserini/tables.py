@@ -19,8 +19,8 @@ class Cell(NamedTuple):
     Attributes:
         text: what all notations show.
         raised: places (0 for a, 1 for b …) whose letters are raised after the text.
-        blank: places whose letters LaTeX leaves space for, so that figures stay aligned; None for
-            a cell that takes no letters.
+        blank: places whose letters LaTeX leaves space for, so that figures stay aligned; None for a cell that takes no
+            letters.
         bold: LaTeX sets the text in bold.
         detail: HTML shows it, small, after the text.
         name: the text is a user's; HTML keeps its direction from spoiling the line.

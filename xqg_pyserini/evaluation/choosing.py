@@ -1,7 +1,7 @@
 """One of many runs, chosen without fooling oneself, and what differences could have been seen.
 
-Works on `Scores` (`selection` and `power` have the arithmetic); what it returns is JSON, as
-`sweep.json` has it (docs/formats.md).
+Works on `Scores` (`selection` and `power` have the arithmetic); what it returns is JSON, as `sweep.json` has it
+(docs/formats.md).
 """
 
 import math
@@ -75,8 +75,7 @@ def deal(
 ) -> tuple[dict[str, int], list[int]]:
     """Return question → fold, and the sizes of the groups that stay in one fold.
 
-    `languages` are those of the questions that are dealt.  Raises `UserError` where there are
-    fewer groups than folds.
+    `languages` are those of the questions that are dealt.  Raises `UserError` where there are fewer groups than folds.
     """
     assert settings.cross_validate is not None
     groups: dict[str, Any] = {qid: qid for qid in languages}
@@ -154,9 +153,8 @@ def interval_json(name: str, interval: Interval) -> dict[str, float | None]:
 def power_of(compared: Comparisons, wanted: float | None = None) -> dict[str, Any]:
     """Return, for each run, the smallest difference to the baseline that could have been seen.
 
-    With `wanted`, a difference (0-100), also how many questions it needs.  A correction makes the
-    first of m tests one at level / m (Bonferroni's and Holm's; the strictest that
-    Benjamini-Hochberg's can be): that is the level here.
+    With `wanted`, a difference (0-100), also how many questions it needs.  A correction makes the first of m tests one
+    at level / m (Bonferroni's and Holm's; the strictest that Benjamini-Hochberg's can be): that is the level here.
     """
     scores, baseline, settings = compared.scores, compared.baseline, compared.settings
     assert baseline is not None

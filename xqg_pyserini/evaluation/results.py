@@ -1,7 +1,7 @@
 """The one model of results: scores of runs, comparisons of them, and what a sweep adds.
 
-`evaluate` and `run_sweep` return these values; the package `report` writes, reads and shows them.
-This module refuses to know runs, corpora and files.
+`evaluate` and `run_sweep` return these values; the package `report` writes, reads and shows them. This module refuses
+to know runs, corpora and files.
 """
 
 from collections import defaultdict
@@ -198,8 +198,8 @@ class Scores(Mapping[str, Mapping[str, RunScores]]):
         The p-values of one measure are a family, corrected together.
 
         Args:
-            test: `student` (paired t-test over questions), `fisher` (randomisation within
-                languages, on the macro figure) or `mcnemar` (exact, for measures of hit or miss).
+            test: `student` (paired t-test over questions), `fisher` (randomisation within languages, on the macro
+                figure) or `mcnemar` (exact, for measures of hit or miss).
             correction: `holm`, `bonferroni`, `bh` (Benjamini-Hochberg) or `none`.
             level: of significance, 0-1.
             baseline: the name of a run.

@@ -1,7 +1,7 @@
 """Runs → scores by question: R@kt and ranx's measures, side by side.
 
-A question that a run lacks counts as a miss; one that cannot be scored (no answer, no relevant
-passage) is left out and reported.  Values come in, `results.Scores` come out; nothing is written.
+A question that a run lacks counts as a miss; one that cannot be scored (no answer, no relevant passage) is left out and
+reported.  Values come in, `results.Scores` come out; nothing is written.
 """
 
 import re
@@ -93,14 +93,12 @@ def evaluate(
     """Score runs by R@kt and ranx's measures.
 
     Args:
-        runs: name → run, run files (called as their files without the ending), or one run.  A run
-            is {question: {docid: score}}, a TREC file, rows, or a DataFrame (`data.as_run`).
-        questions: a file, or values (`data.as_questions`); R@kt and relevance derived from
-            answers need their answers.
+        runs: name → run, run files (called as their files without the ending), or one run.  A run is {question: {docid:
+            score}}, a TREC file, rows, or a DataFrame (`data.as_run`).
+        questions: a file, or values (`data.as_questions`); R@kt and relevance derived from answers need their answers.
         metrics: `R@2kt`, `R@0.5kt`, … and ranx's names: `ndcg@10`, `mrr@10`, `recall@100`, …
-        corpus: a path, docid → text, or passages (`data.as_corpus`).  Needed for R@kt and, without
-            `qrels`, for relevance: then a passage is relevant if its text holds an answer string
-            as it stands.
+        corpus: a path, docid → text, or passages (`data.as_corpus`).  Needed for R@kt and, without `qrels`, for
+            relevance: then a passage is relevant if its text holds an answer string as it stands.
         qrels: a TREC file, or {question: {docid: relevance}} (`data.as_qrels`).
         official: leave questions that a run lacks out of its count, as the official script does.
         with_title: look for answers in title and text, not the text alone.
@@ -109,8 +107,8 @@ def evaluate(
         The scores; `print` shows a table, `compare` tests the runs against each other.
 
     Raises:
-        UserError: for what cannot be read, a measure that does not exist, two runs with one name,
-            questions of which none can be scored, a passage that the corpus lacks.
+        UserError: for what cannot be read, a measure that does not exist, two runs with one name, questions of which
+            none can be scored, a passage that the corpus lacks.
     """
     settings = ScoringSettings(tuple(metrics), official, with_title)
     parse_metrics(metrics)  # before anything is read
@@ -128,8 +126,8 @@ def score_runs(
 ) -> Scores:
     """Score runs as `evaluate` does; each is looked up by its name when it is needed.
 
-    `relate` derives from the answers which passages are relevant though no metric looks at it
-    (`Scores.relevant`); `qrels` have it anyway.
+    `relate` derives from the answers which passages are relevant though no metric looks at it (`Scores.relevant`);
+    `qrels` have it anyway.
     """
     parsed = parse_metrics(settings.metrics)
     budgets = [metric.budget for metric in parsed if metric.budget is not None]
@@ -320,8 +318,8 @@ def _read_texts(
 ) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
     """Read the corpus once: the wanted texts, and which passages hold which questions' answers.
 
-    Relevant passages that no run retrieved are not named, only counted: at most `enough` of a
-    question's, where the measures look no further.
+    Relevant passages that no run retrieved are not named, only counted: at most `enough` of a question's, where the
+    measures look no further.
     """
     texts: dict[str, str] = {}
     relevant: dict[str, dict[str, int]] = {}
@@ -375,8 +373,8 @@ def _r_at_kt(
 class _Ranx:
     """ranx, with relevance turned into its arrays once for all runs.
 
-    ranx's own `Qrels` and `Run` sort typed dictionaries, which takes longer than all scoring; what
-    is sorted already can be handed over as the arrays that it makes of them.
+    ranx's own `Qrels` and `Run` sort typed dictionaries, which takes longer than all scoring; what is sorted already
+    can be handed over as the arrays that it makes of them.
     """
 
     def __init__(self, questions: Sequence[Question], relevant: Mapping[str, dict[str, int]]) -> None:

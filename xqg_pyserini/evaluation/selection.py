@@ -1,10 +1,9 @@
 """Choosing one of many runs without fooling oneself: folds, choices, held-out scores.
 
-The best of many runs looks better than it is on the questions that it was chosen by (Stone, 1974,
-Journal of the Royal Statistical Society B 36(2); Cawley and Talbot, 2010, JMLR 11).  So the
-questions are dealt into folds; for each fold a run is chosen by the other folds' questions, and
-the fold's questions take their scores from it.  The scores of all folds together are those of the
-*procedure* of choosing, on questions that did not choose.
+The best of many runs looks better than it is on the questions that it was chosen by (Stone, 1974, Journal of the Royal
+Statistical Society B 36(2); Cawley and Talbot, 2010, JMLR 11).  So the questions are dealt into folds; for each fold a
+run is chosen by the other folds' questions, and the fold's questions take their scores from it.  The scores of all
+folds together are those of the *procedure* of choosing, on questions that did not choose.
 
 This module knows scores by run and question; it refuses to know files, tables and fusions.
 """
@@ -28,8 +27,8 @@ class Choice(NamedTuple):
 def group_by_relevance(questions: Sequence[str], relevant: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
     """Return question → number of its group: questions that share a relevant passage are one.
 
-    Sharing is passed on: a question that shares one passage with a second and another with a
-    third joins all three.  Passages that are only known by number (`unseen 0`, …) join nothing.
+    Sharing is passed on: a question that shares one passage with a second and another with a third joins all three.
+    Passages that are only known by number (`unseen 0`, …) join nothing.
     """
     parent = {qid: qid for qid in questions}
 
@@ -50,12 +49,11 @@ def group_by_relevance(questions: Sequence[str], relevant: Mapping[str, Mapping[
 def deal(groups: Mapping[str, Hashable], languages: Mapping[str, str], folds: int, seed: int = 42) -> dict[str, int]:
     """Return question → fold (0 … folds-1): no group is divided, languages are spread evenly.
 
-    Groups come in an order drawn with `seed`, larger ones first; each goes to the fold that has
-    the fewest questions of the group's languages, then the fewest in all, then the lowest number.
+    Groups come in an order drawn with `seed`, larger ones first; each goes to the fold that has the fewest questions of
+    the group's languages, then the fewest in all, then the lowest number.
 
     Raises:
         ValueError: There are fewer than 2 folds, or fewer groups than folds.
-
     """
     members: dict[Hashable, list[str]] = {}
     for qid, group in groups.items():
@@ -91,12 +89,11 @@ def choose(
 ) -> list[Choice]:
     """Choose a run for each fold, by the macro score of the other folds' questions.
 
-    With `per_language` one is chosen for each language, by that language's questions.  Of runs
-    that score the same, the first is taken.
+    With `per_language` one is chosen for each language, by that language's questions.  Of runs that score the same, the
+    first is taken.
 
     Raises:
         ValueError: A language has all its questions in one fold, so that nothing can be chosen.
-
     """
     chosen_for = sorted({languages[qid] for qid in fold_of}) if per_language else [None]
     choices = []

@@ -53,8 +53,8 @@ def write_submission(
 ) -> Submission:
     """Write a run as an XOR-Retrieve file, all questions in it, texts from the corpus.
 
-    A question that the run lacks gets no text, so that it counts as a miss; a warning counts
-    these, and those with fewer tokens than R@5kt looks at.
+    A question that the run lacks gets no text, so that it counts as a miss; a warning counts these, and those with
+    fewer tokens than R@5kt looks at.
 
     Raises:
         UserError: for a question without language, a passage that the corpus does not hold.
@@ -109,8 +109,8 @@ def _summary(entries: Sequence[tuple[str, list[str]]], scorer: RecallAtTokens) -
 def check_submission(path: str | Path, questions: QuestionsLike, corpus: CorpusLike | None = None) -> Submission:
     """Validate an XOR-Retrieve file against the questions and, if given, the corpus.
 
-    Every question must be there once with its language, and every text must be a passage's (its
-    text, or title and text).  Too few tokens for R@5kt are a warning.
+    Every question must be there once with its language, and every text must be a passage's (its text, or title and
+    text).  Too few tokens for R@5kt are a warning.
 
     Raises:
         UserError: for the first thing that is wrong.

@@ -91,9 +91,8 @@ def explanation(scores: Scores, compared: Comparisons | None = None) -> str:
     if compared:
         settings = compared.settings
         lines.append(
-            f"Raised letters and * mark differences that are significant by "
-            f"{TEST_NAMES[settings.test][0]} at {settings.level:g}, correction: "
-            f"{settings.correction} over "
+            f"Raised letters and * mark differences that are significant by {TEST_NAMES[settings.test][0]} at "
+            f"{settings.level:g}, correction: {settings.correction} over "
             + ("all pairs of runs." if compared.baseline is None else "the runs compared.")
         )
     if scores.relevance:

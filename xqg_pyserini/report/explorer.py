@@ -1,7 +1,7 @@
 """Questions, runs and texts → what the page's explorer shows, as JSON.
 
-Chooses the questions, reads of the corpus only the passages that are shown, finds the answers in
-them, and compares the questions with those passages' generated queries.  Knows no HTML.
+Chooses the questions, reads of the corpus only the passages that are shown, finds the answers in them, and compares the
+questions with those passages' generated queries.  Knows no HTML.
 """
 
 import hashlib
@@ -66,8 +66,7 @@ def similarities(
     """Return what compares generated queries, with a passage store's encoder or the one given.
 
     Raises:
-        UserError: for no encoder and no store, an encoder that is not the store's, queries that do
-            not exist.
+        UserError: for no encoder and no store, an encoder that is not the store's, queries that do not exist.
     """
     expand(queries)
     if passages is not None:
@@ -161,9 +160,8 @@ def _question(
 def choose_questions(material: Material, pair: tuple[str, str], per_language: int, seed: int) -> list[Question]:
     """Return the questions on which two runs differ most, by language, in the files' order of both.
 
-    The difference is that of the scores, added up over the metrics; where it is equal (or there
-    are no scores), that of the rankings: Σ |1/rank - 1/rank'| over the passages of either.  What
-    is equal in both is drawn by the seed.
+    The difference is that of the scores, added up over the metrics; where it is equal (or there are no scores), that of
+    the rankings: Σ |1/rank - 1/rank'| over the passages of either.  What is equal in both is drawn by the seed.
     """
     first, second = (material.runs[name] for name in pair)
     groups: dict[str, list[Question]] = {}
@@ -259,8 +257,8 @@ def _compare(
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """Return (question, passage) → the passage's similarity and those of its queries.
 
-    Similarities are inner products, as in the search (without fusion and centring).  Only sums
-    and the nearest queries are kept of the queries read.
+    Similarities are inner products, as in the search (without fusion and centring).  Only sums and the nearest queries
+    are kept of the queries read.
     """
     vectors = using.encoder.encode_queries([question.text for question in chosen])
     asked_by: dict[str, list[int]] = {}

@@ -1,8 +1,8 @@
 """A folder of results → one HTML page that needs nothing else, and its plots as files.
 
-The page holds its style, its script and its data; its content security policy lets no other
-script run and nothing be fetched.  Whatever comes from files is escaped here, for HTML and for
-the JSON in it, and put in as text by the script (`resources/report/`).
+The page holds its style, its script and its data; its content security policy lets no other script run and nothing be
+fetched.  Whatever comes from files is escaped here, for HTML and for the JSON in it, and put in as text by the script
+(`resources/report/`).
 """
 
 import base64
@@ -52,8 +52,8 @@ def write_page(
         overwrite: replace what `output` holds.
 
     Raises:
-        UserError: for results that are damaged, an input given that does not exist or does not
-            fit.  An input that the results name and that is gone only leaves the explorer out.
+        UserError: for results that are damaged, an input given that does not exist or does not fit.  An input that the
+            results name and that is gone only leaves the explorer out.
     """
     results = read_results(folder)
     explore = explore or ExploreSettings()
@@ -127,11 +127,10 @@ def _explorer(explored: Mapping[str, Any]) -> str:
     )
     if near:
         about += (
-            " Bars show how near the nearest generated queries of a passage are to the question, "
-            "on one scale for all passages shown; the upright line is the passage itself. A query "
-            "beyond it is nearer to the question than the passage is, and pulls it up when it is "
-            "mixed in (before centring); whether the passage rises depends on what the queries of "
-            "other passages do. Those in the question's language are bold, their bars blue."
+            " Bars show how near the nearest generated queries of a passage are to the question, on one scale for all "
+            "passages shown; the upright line is the passage itself. A query beyond it is nearer to the question than "
+            "the passage is, and pulls it up when it is mixed in (before centring); whether the passage rises depends "
+            "on what the queries of other passages do. Those in the question's language are bold, their bars blue."
         )
     columns = "".join(
         f'<section class="run" aria-label="{side} run"><label>Run <select></select></label>'

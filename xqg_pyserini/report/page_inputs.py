@@ -1,7 +1,7 @@
 """What the explorer of a report needs, results again where the results say they were made from.
 
-An input that was given must be there; one that the results name and that is gone or has changed
-only leaves the explorer out, with a reason.
+An input that was given must be there; one that the results name and that is gone or has changed only leaves the
+explorer out, with a reason.
 """
 
 from collections.abc import Sequence

@@ -85,10 +85,9 @@ def _about(results: Results) -> list[tuple[str, str]]:
     pairs.append(
         (
             "Intervals",
-            "95% confidence intervals by Student's t over questions; the average over languages "
-            "adds up the languages' variances (too narrow where one language's questions are "
-            "translations of another's). They say what other questions of this kind would do, "
-            "not other collections.",
+            "95% confidence intervals by Student's t over questions; the average over languages adds up the languages' "
+            "variances (too narrow where one language's questions are translations of another's). They say what other "
+            "questions of this kind would do, not other collections.",
         )
     )
     return pairs

@@ -1,9 +1,8 @@
 """Results → figures: bars by language, differences, wins and losses, curves of a sweep.
 
-Each function draws one figure of one metric and says in words what it shows (its alternative
-text).  Colours are told apart by the colour-blind (Okabe & Ito, 2008, jfly.uni-koeln.de/color);
-the first is a grey for the baseline.  matplotlib is imported where it is used, without its
-global state, and gives the same bytes for the same results.
+Each function draws one figure of one metric and says in words what it shows (its alternative text).  Colours are told
+apart by the colour-blind (Okabe & Ito, 2008, jfly.uni-koeln.de/color); the first is a grey for the baseline.
+matplotlib is imported where it is used, without its global state, and gives the same bytes for the same results.
 """
 
 import importlib.resources
@@ -176,9 +175,9 @@ def win_bars(results: Results, metric: str) -> Plot:
 def curves_over(results: Results, metric: str, over: str) -> list[Curve]:
     """Return the curves over the `weight` or the number of `queries`, of two points at least.
 
-    There is one for each other setting: of settings that differ in the number of queries alone the
-    one with most, of those that differ in the weight alone the one with the highest peak.  Sums
-    come first; at most `MOST` - 1 of each form, those with the highest peaks.
+    There is one for each other setting: of settings that differ in the number of queries alone the one with most, of
+    those that differ in the weight alone the one with the highest peak.  Sums come first; at most `MOST` - 1 of each
+    form, those with the highest peaks.
     """
     weights = over == "weight"
     numbers = {p.num_queries for p in results.points.values() if isinstance(p.num_queries, int)}
@@ -254,8 +253,8 @@ def _greek(form: str) -> str:
 def sweep_curves(results: Results, metric: str, over: str, by_language: bool) -> Plot | None:
     """Draw the curves over the `weight` or the `queries` of a sweep; None where it has none.
 
-    On average over languages with confidence intervals of the difference to the baseline, or
-    small, one panel a language.
+    On average over languages with confidence intervals of the difference to the baseline, or small, one panel a
+    language.
     """
     curves = curves_over(results, metric, over)
     by_form: dict[str, list[Curve]] = {}
@@ -306,9 +305,8 @@ def sweep_curves(results: Results, metric: str, over: str, by_language: bool) ->
     return _plot(
         f"{over}{'-by-language' if by_language else ''}-{_slug(metric)}",
         f"{metric} over the {what}, {where}. Dashed: passages alone.{band}",
-        f"Line chart of {metric} over the {what}, {where}. Passages alone: "
-        f"{_baseline(results, metric):.1f}; the highest point is {best} with "
-        f"{results.scores.macro(best, metric):.1f} on average.",
+        f"Line chart of {metric} over the {what}, {where}. Passages alone: {_baseline(results, metric):.1f}; the "
+        f"highest point is {best} with {results.scores.macro(best, metric):.1f} on average.",
         (WIDTH, 0.6 + 1.7 * math.ceil(len(panels) / 4) if by_language else 3.4),
         draw,
     )

@@ -49,13 +49,13 @@ PATHS = ("passages", "queries", "questions", "corpus", "qrels", "runs")
 def record_inputs(output: str | Path, **inputs: Any) -> dict[str, Any]:
     """Return what is recorded of what results were made from (`Results.inputs`).
 
-    Paths stay as they are given; relative ones hold from here, or else from the folder `output`.
-    Call it before the inputs are read: the checksums of questions and runs are taken now.
+    Paths stay as they are given; relative ones hold from here, or else from the folder `output`. Call it before the
+    inputs are read: the checksums of questions and runs are taken now.
 
     Args:
         output: the folder that the results will be written to.
-        inputs: paths (`questions`, `corpus`, `qrels`, `passages`, `queries`, a list of `runs`) and
-            how they are read (`language`, `with_title`, …), in the order in which they are written.
+        inputs: paths (`questions`, `corpus`, `qrels`, `passages`, `queries`, a list of `runs`) and how they are read
+            (`language`, `with_title`, …), in the order in which they are written.
     """
     recorded = {
         name: list(map(str, value)) if name == "runs" else str(value)

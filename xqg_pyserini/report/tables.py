@@ -1,7 +1,7 @@
 """Results → all tables and what one must know to read them; of a sweep, the tables themselves.
 
-Those of an evaluation are `evaluation.tables`.  What is a table here is shown in the terminal,
-in Markdown and on the page alike.
+Those of an evaluation are `evaluation.tables`.  What is a table here is shown in the terminal, in Markdown and on the
+page alike.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,8 +16,7 @@ from xqg_pyserini.tables import Cell, Row, Table
 def results_text(results: Results, per_language: bool = False, style: str = "simple") -> str:
     """Return all tables of an evaluation or a sweep, with what one must know to read them.
 
-    `style` is `simple` for a terminal, `github` for Markdown; `per_language` adds an evaluation's
-    scores by language.
+    `style` is `simple` for a terminal, `github` for Markdown; `per_language` adds an evaluation's scores by language.
     """
     if not results.points:
         return results_tables(results.compared, per_language, style)

@@ -21,8 +21,8 @@ Scope = Literal["all", "own", "others"]
 class GridSettings:
     """A grid: every form and weight × languages × numbers of queries × norms × centrings.
 
-    What is empty is left open: the forms whose weights are given, or else the mean; `WEIGHTS`; as
-    the encoder normalises; no centring.
+    What is empty is left open: the forms whose weights are given, or else the mean; `WEIGHTS`; as the encoder
+    normalises; no centring.
     """
 
     fusion: tuple[str, ...] = option((), "how queries are mixed in", "sum", "mean")
@@ -85,9 +85,8 @@ class Point:
 
     Attributes:
         fusion: how queries are mixed in; None for the passages alone.
-        scope: which of the fusion's languages a question meets: all, its own (as in
-            language-aware search), or the others.  A question whose own language is not among
-            them meets all.
+        scope: which of the fusion's languages a question meets: all, its own (as in language-aware search), or the
+            others.  A question whose own language is not among them meets all.
         first: only the first so many queries of each language; None for all.
     """
 
@@ -137,9 +136,9 @@ def grid(
 ) -> list[Point]:
     """Return the points of all fusions × sets of languages × numbers of queries.
 
-    `languages` are `all`, `own`, `others`, `each` (one set for each language of `held`), or codes
-    joined by `+`; `num_queries` numbers of queries a language, None for all.
-    Raises `UserError` where a point comes twice or there is none.
+    `languages` are `all`, `own`, `others`, `each` (one set for each language of `held`), or codes joined by `+`;
+    `num_queries` numbers of queries a language, None for all. Raises `UserError` where a point comes twice or there is
+    none.
     """
     scopes: list[tuple[Scope, Languages | None]] = []
     for name in languages:

@@ -68,12 +68,11 @@ def run_sweep(
         vectors: the questions' embeddings (q, d) float32, where they are at hand.
 
     Returns:
-        The scores of all points, their tests against the baseline, what was held out and what
-        differences could have been seen, and the runs.
+        The scores of all points, their tests against the baseline, what was held out and what differences could have
+        been seen, and the runs.
 
     Raises:
-        UserError: before anything is encoded for what can be told by then: see `Sweep` and
-            `evaluate`.
+        UserError: before anything is encoded for what can be told by then: see `Sweep` and `evaluate`.
     """
     settings = settings or SweepSettings()
     asked = as_questions(questions)

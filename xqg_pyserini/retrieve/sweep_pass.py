@@ -1,9 +1,9 @@
 """One pass over the stores that gives every point of a grid its run.
 
 Scores are inner products, so that ⟨q, E(p)⟩ and ⟨q, Σ S_l(p)⟩ serve every weight, form and norm
-(`formula.mixing_weights`).  Block by block, each of these products is computed once for every
-set of languages, and each point of the grid keeps its questions' best passages.  No augmented
-vector is made, no index is written, and memory is that of a block and of the hits.
+(`formula.mixing_weights`).  Block by block, each of these products is computed once for every set of languages, and
+each point of the grid keeps its questions' best passages.  No augmented vector is made, no index is written, and memory
+is that of a block and of the hits.
 """
 
 import os
@@ -192,9 +192,8 @@ class Sweep:
         liberties: what is let pass, as for `FusedStores`.
 
     Raises:
-        UserError: for a grid that is empty or holds a point twice, a language without queries,
-            more queries than were kept, a sum over unequal numbers of queries, a question without
-            language where a point depends on it.
+        UserError: for a grid that is empty or holds a point twice, a language without queries, more queries than were
+            kept, a sum over unequal numbers of queries, a question without language where a point depends on it.
     """
 
     def __init__(
@@ -247,10 +246,9 @@ class Sweep:
     def search(self, vectors: np.ndarray, hits: int = 100, threads: int | None = None) -> SweepRuns:
         """Search all points in one pass; `vectors` (q, d) float32 are the questions' embeddings.
 
-        `threads` share the work; as many as there are cores by default.
-        A point's run is that of the index or language-aware search with its fusion, up to the
-        order of hits whose scores differ by rounding.  Memory: the hits (36 bytes for each of
-        points × questions × `hits`) and a block.
+        `threads` share the work; as many as there are cores by default.  A point's run is that of the index or
+        language-aware search with its fusion, up to the order of hits whose scores differ by rounding.  Memory: the
+        hits (36 bytes for each of points × questions × `hits`) and a block.
         """
         from threadpoolctl import threadpool_limits
 
