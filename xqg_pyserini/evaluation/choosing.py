@@ -23,9 +23,8 @@ class ChoosingSettings:
     """How the best of many runs is chosen and judged."""
 
     cross_validate: int | None = option(
-        None, "choose a point by K-1 of K folds of the questions, and score it on the other",
-        metavar="K",
-    )  # fmt: skip
+        None, "choose a point by K-1 of K folds of the questions, and score it on the other", metavar="K"
+    )
     select_by: str | None = option(None, "the metric to choose by (default: first)", metavar="M")
     per_language_choice: bool = option(False, "choose a point for each language")
     group_by: str | None = option(
@@ -166,19 +165,8 @@ def power_of(compared: Comparisons, wanted: float | None = None) -> dict[str, An
             x, y, languages = scores.paired(metric, run, baseline)
             difference = macro_difference([100 * v for v in x], [100 * v for v in y], languages)
             smallest = smallest_difference(difference, level)
-            needed = None
-            if wanted is not None:
-                needed = questions_needed(difference, len(x), wanted, level)
-            rows.append(
-                {
-                    "metric": metric,
-                    "point": run,
-                    "questions": len(x),
-                    "difference": difference.mean,
-                    "smallest": None if math.isnan(smallest) else smallest,
-                    "needed": needed,
-                }
-            )
-    return {
-        "power": POWER, "level": level, "tests": len(others), "wanted": wanted, "rows": rows
-    }  # fmt: skip
+            row = {"metric": metric, "point": run, "questions": len(x), "difference": difference.mean}
+            row["smallest"] = None if math.isnan(smallest) else smallest
+            row["needed"] = None if wanted is None else questions_needed(difference, len(x), wanted, level)
+            rows.append(row)
+    return {"power": POWER, "level": level, "tests": len(others), "wanted": wanted, "rows": rows}

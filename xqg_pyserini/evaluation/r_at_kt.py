@@ -35,8 +35,6 @@ from functools import cache, cached_property
 from itertools import accumulate
 from typing import Any
 
-__all__ = ["RecallAtTokens", "tokenize"]
-
 # Fact 4, as patterns to put spaces around. What NLTK cuts out wherever it stands ...
 _ALWAYS = r";@#$%&?!*\[\](){}<>«»“”„‘’\u2012-\u2015"
 _CUT_FOR_CERTAIN = re.compile(rf"[{_ALWAYS}]|[,:](?=\s|\Z)")

@@ -6,28 +6,18 @@ reported.  Values come in, `results.Scores` come out; nothing is written.
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from xqg_pyserini.data import (
-    NO_LANGUAGE,
-    CorpusLike,
-    QrelsLike,
-    Question,
-    QuestionsLike,
-    Run,
-    RunLike,
-    answer_finder,
-    as_corpus,
-    as_qrels,
-    as_questions,
-    as_run,
-    span_answers,
-)
+from xqg_pyserini.data.answers import answer_finder, span_answers
+from xqg_pyserini.data.languages import NO_LANGUAGE
+from xqg_pyserini.data.readers import CorpusLike, QuestionsLike, as_corpus, as_questions
+from xqg_pyserini.data.records import Passage, Question, Run
+from xqg_pyserini.data.runs import QrelsLike, RunLike, as_qrels, as_run
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.evaluation.r_at_kt import RecallAtTokens
 from xqg_pyserini.evaluation.results import RunScores, Scores, is_binary
@@ -57,11 +47,6 @@ class Metric(NamedTuple):
 
     name: str
     budget: int | None
-
-    @property
-    def binary(self) -> bool:
-        """Tell whether its values are 0 or 1."""
-        return is_binary(self.name)
 
 
 def parse_metric(name: str) -> Metric:
@@ -158,11 +143,9 @@ def score_runs(
                 values = {q: v for q, v in values.items() if q in run}
             if not values:
                 raise UserError(f"run {name}: no question can be scored by {metric.name}")
-            scores.by_run[name][metric.name] = RunScores.of(values, languages, metric.binary)
+            scores.by_run[name][metric.name] = RunScores.of(values, languages, is_binary(metric.name))
     if others:
-        source = "derived from the answers in the corpus"
-        if qrels is not None:
-            source = called(qrels, "qrels", "qrels ")
+        source = "derived from the answers in the corpus" if qrels is None else called(qrels, "qrels", "qrels ")
         scored = sum(1 for q in questions if any(relevant.get(q.id, {}).values()))
         scores.relevance = f"{source} ({scored} of {len(questions)} questions have a relevant passage)"
     return scores
@@ -219,19 +202,27 @@ def check_inputs(
     derive = qrels is None and (relate or any(metric.budget is None for metric in metrics))
     if budgets or derive:
         _answerable(questions, True, [])
+        if corpus is None and budgets:
+            raise UserError("R@kt needs the passages' texts: give the corpus", about="corpus")
         if corpus is None:
-            if budgets:
-                raise UserError("R@kt needs the passages' texts: give the corpus", about="corpus")
-            raise UserError(
-                "relevance derived from the answers needs the passages' texts: give the corpus, or qrels",
-                about=("corpus", "qrels"),
-            )
+            needs = "relevance derived from the answers needs the passages' texts: give the corpus, or qrels"
+            raise UserError(needs, about=("corpus", "qrels"))
 
 
 def run_name(path: str | Path) -> str:
     """Return a run's name: its file's name without its ending."""
-    name = Path(path).name.removesuffix(".gz")
-    return Path(name).stem
+    return Path(Path(path).name.removesuffix(".gz")).stem
+
+
+def named_paths(paths: Iterable[str | Path]) -> dict[str, str | Path]:
+    """Return run files by their runs' names; raise `UserError` where two have one name."""
+    named: dict[str, str | Path] = {}
+    for path in paths:
+        name = run_name(path)
+        if name in named:
+            raise UserError(f"{named[name]} and {path} are both the run {name!r}; rename one")
+        named[name] = path
+    return named
 
 
 def _named_runs(runs: Any) -> dict[str, Run]:
@@ -240,7 +231,7 @@ def _named_runs(runs: Any) -> dict[str, Run]:
         return {run_name(runs): as_run(runs)}
     if isinstance(runs, Mapping) and runs:
         # a run's values are {docid: score}; what names runs has anything else
-        hits: Any = next((hits for hits in runs.values() if not _is_empty(hits)), {})
+        hits: Any = next((hits for hits in runs.values() if not isinstance(hits, Mapping) or hits), {})
         if isinstance(hits, Mapping) and all(_is_number(score) for score in hits.values()):
             return {"run": as_run(runs)}
         return {str(name): as_run(run) for name, run in runs.items()}
@@ -251,17 +242,7 @@ def _named_runs(runs: Any) -> dict[str, Run]:
         raise UserError("no run to evaluate", about="runs")
     if not all(isinstance(value, str | Path) for value in values):
         return {"run": as_run(values)}
-    paths: dict[str, str | Path] = {}
-    for path in values:
-        name = run_name(path)
-        if name in paths:
-            raise UserError(f"{paths[name]} and {path} are both the run {name!r}; rename one")
-        paths[name] = path
-    return {name: as_run(path) for name, path in paths.items()}
-
-
-def _is_empty(value: Any) -> bool:
-    return isinstance(value, Mapping) and not value
+    return {name: as_run(path) for name, path in named_paths(values).items()}
 
 
 def _is_number(value: Any) -> bool:
@@ -309,6 +290,18 @@ def _answerable(questions: Sequence[Question], needed: bool, notes: list[str]) -
     return answerable
 
 
+def read_passages(corpus: CorpusLike, wanted: Container[str]) -> Iterator[tuple[Passage, bool]]:
+    """Yield all passages of a corpus, and whether each is wanted; `UserError` where one of these comes twice."""
+    seen = set()
+    for line, passage in tqdm(as_corpus(corpus), "reading", unit=" passages", disable=None):
+        is_wanted = passage.id in wanted
+        if is_wanted and passage.id in seen:
+            raise line.error(f"passage id {passage.id!r} again; ids must be unique")
+        if is_wanted:
+            seen.add(passage.id)
+        yield passage, is_wanted
+
+
 def _read_texts(
     corpus: CorpusLike,
     wanted: Mapping[str, str],
@@ -325,20 +318,17 @@ def _read_texts(
     relevant: dict[str, dict[str, int]] = {}
     counts: Counter[str] = Counter()
     find = answer_finder(answers)
-    for line, passage in tqdm(as_corpus(corpus), "reading", unit=" passages", disable=None):
+    for passage, is_wanted in read_passages(corpus, wanted):
         text = passage.full if with_title else passage.text
-        if passage.id in wanted:
-            if passage.id in texts:
-                raise line.error(f"passage id {passage.id!r} again; ids must be unique")
+        if is_wanted:
             texts[passage.id] = text
         for qid in find(text):
             counts[qid] += 1
-            if passage.id in wanted:
+            if is_wanted:
                 relevant.setdefault(qid, {})[passage.id] = 1
     for docid, run in wanted.items():
         if docid not in texts:
-            where = called(corpus)
-            raise UserError(f"run {run}: passage {docid!r} is not in {where}")
+            raise UserError(f"run {run}: passage {docid!r} is not in {called(corpus)}")
     for qid, count in counts.items():
         # those that no run retrieved count, but by their number alone: it bounds the ideal ranking
         known = relevant.setdefault(qid, {})

@@ -9,28 +9,14 @@ Every test is two-sided and symmetric: swapping the runs gives the same p-value,
 pair of runs; for several pairs, see `correct`.  An interval takes scores, or the differences of two runs' scores.
 """
 
-from __future__ import annotations
-
 import math
 import warnings
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-__all__ = [
-    "CONFIDENCE",
-    "Correction",
-    "Interval",
-    "correct",
-    "fisher",
-    "macro_interval",
-    "mcnemar",
-    "mean_interval",
-    "student",
-    "win_tie_loss",
-]
 
 Correction = Literal["none", "bonferroni", "holm", "bh"]
 CONFIDENCE = 0.95
@@ -107,9 +93,7 @@ def fisher(a: ArrayLike, b: ArrayLike, groups: Sequence[Hashable], *, draws: int
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
 
-    sizes: dict[Hashable, int] = {}
-    for group in groups:
-        sizes[group] = sizes.get(group, 0) + 1
+    sizes = Counter(groups)
     weights = np.array([1 / (len(sizes) * sizes[group]) for group in groups])
     terms = weights * (first - second)
     terms = terms[terms != 0]  # a tie is a tie with either sign
@@ -251,8 +235,7 @@ def macro_interval(values: ArrayLike, groups: Sequence[Hashable], confidence: fl
 
 def aligned(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return two runs' scores as arrays, or raise ValueError where they do not line up."""
-    first = np.asarray(a, dtype=np.float64)
-    second = np.asarray(b, dtype=np.float64)
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if first.ndim != 1 or first.shape != second.shape or not first.size:
         raise ValueError(
             "two runs' scores must be 1-D, not empty, and line up question by question; "

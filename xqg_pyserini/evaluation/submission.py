@@ -10,19 +10,13 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from xqg_pyserini.data import (
-    LANGUAGE_CODE,
-    CorpusLike,
-    Question,
-    QuestionsLike,
-    RunLike,
-    as_corpus,
-    as_questions,
-    as_run,
-)
+from xqg_pyserini.data.languages import LANGUAGE_CODE
+from xqg_pyserini.data.readers import CorpusLike, QuestionsLike, as_corpus, as_questions
+from xqg_pyserini.data.records import Question
+from xqg_pyserini.data.runs import RunLike, as_run
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.evaluation.r_at_kt import RecallAtTokens
-from xqg_pyserini.evaluation.scores import called
+from xqg_pyserini.evaluation.scores import called, read_passages
 from xqg_pyserini.files import read_lines, writing
 from xqg_pyserini.settings import option
 
@@ -68,23 +62,16 @@ def write_submission(
     wanted = {docid for q in questions for docid in run.get(q.id, ())}
     if not wanted:
         raise UserError("the run has no hit for any of the questions")
-    texts: dict[str, str] = {}
-    for line, passage in tqdm(as_corpus(corpus), "reading", unit=" passages", disable=None):
-        if passage.id in wanted:
-            if passage.id in texts:
-                raise line.error(f"passage id {passage.id!r} again; ids must be unique")
-            texts[passage.id] = passage.full if with_title else passage.text
+    passages = (passage for passage, is_wanted in read_passages(corpus, wanted) if is_wanted)
+    texts = {passage.id: passage.full if with_title else passage.text for passage in passages}
     missing = sorted(wanted - texts.keys())
     if missing:
-        raise UserError(f"passage {missing[0]!r} of the run is not in {called(corpus, 'the corpus')}")
+        raise UserError(f"passage {missing[0]!r} of the run is not in {called(corpus)}")
     rankings = {q.id: list(run.get(q.id, ())) for q in questions}
     with writing(output) as file:
         for i, question in enumerate(questions):
-            entry = {
-                "id": question.id,
-                "lang": question.language,
-                "ctxs": [texts[docid] for docid in rankings[question.id]],
-            }
+            ranked = [texts[docid] for docid in rankings[question.id]]
+            entry = {"id": question.id, "lang": question.language, "ctxs": ranked}
             file.write(("[\n" if i == 0 else ",\n") + json.dumps(entry, ensure_ascii=False))
         file.write("\n]\n")
     foreign = len(run.keys() - rankings.keys())
@@ -164,7 +151,7 @@ def _check_texts(path: Path, entries: Iterable[Any], corpus: CorpusLike) -> None
         wanted.pop(_digest(passage.full), None)
     if wanted:
         qid = next(iter(wanted.values()))
-        raise UserError(f"{path}: a text of question {qid!r} is no passage of {called(corpus, 'the corpus')}")
+        raise UserError(f"{path}: a text of question {qid!r} is no passage of {called(corpus)}")
 
 
 def _digest(text: str) -> bytes:

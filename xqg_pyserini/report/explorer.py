@@ -14,18 +14,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from xqg_pyserini.data import (
-    NO_LANGUAGE,
-    GeneratedQueries,
-    Passage,
-    Question,
-    Run,
-    languages,
-    read_corpus,
-    read_generated,
-    span_answers,
-)
+from xqg_pyserini.data.answers import span_answers
+from xqg_pyserini.data.languages import NO_LANGUAGE, languages
+from xqg_pyserini.data.readers import read_generated
+from xqg_pyserini.data.records import Passage, Question, Run
 from xqg_pyserini.errors import UserError
+from xqg_pyserini.evaluation.scores import read_passages
 from xqg_pyserini.files import chunks, expand
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.stores import IdIndex, VectorStore
@@ -101,9 +95,7 @@ def explore(
         for question in chosen
     }
     passages = _read_passages(material, {docid for docids in shown.values() for docid in docids})
-    near: dict[tuple[str, str], Any] = {}
-    if using is not None:
-        near = _compare(chosen, shown, passages, using)
+    near = {} if using is None else _compare(chosen, shown, passages, using)
     places = {docid: i for i, docid in enumerate(passages)}
     codes = dict.fromkeys(q.language or NO_LANGUAGE for q in chosen)
     codes |= dict.fromkeys(l for marks in near.values() for _, l, _ in marks["nearest"])
@@ -208,18 +200,11 @@ def ranking_difference(first: Sequence[str], second: Sequence[str]) -> float:
 
 def _read_passages(material: Material, wanted: set[str]) -> dict[str, Passage]:
     """Read the corpus once, keeping the passages that are shown, in its order."""
-    passages: dict[str, Passage] = {}
-    bar = tqdm(read_corpus(material.corpus), "reading", unit=" passages", disable=None)
-    for line, passage in bar:
-        if passage.id in wanted:
-            if passage.id in passages:
-                raise line.error(f"passage id {passage.id!r} again; ids must be unique")
-            passages[passage.id] = passage
-    for name, run in material.runs.items():
-        for hits in run.values():
-            for docid in hits:
-                if docid in wanted and docid not in passages:
-                    raise UserError(f"run {name}: passage {docid!r} is not in {material.corpus}")
+    passages = {passage.id: passage for passage, is_wanted in read_passages(material.corpus, wanted) if is_wanted}
+    retrieved = ((name, docid) for name, run in material.runs.items() for hits in run.values() for docid in hits)
+    for name, docid in retrieved:
+        if docid in wanted and docid not in passages:
+            raise UserError(f"run {name}: passage {docid!r} is not in {material.corpus}")
     return passages
 
 
@@ -292,8 +277,7 @@ class _Tally:
         self.count[own] += len(texts)
         self.total[own] += float(scores.sum(dtype=np.float64))
         queries = zip(scores.tolist(), [language] * len(texts), texts, strict=True)
-        all_of_them = [*self.best[own], *queries]
-        self.best[own] = heapq.nsmallest(NEAREST, all_of_them, key=lambda f: (-round(f[0], 4), f[1:]))
+        self.best[own] = heapq.nsmallest(NEAREST, [*self.best[own], *queries], key=_nearest_first)
 
     def as_json(self) -> dict[str, Any]:
         """Return the passage's own similarity, means and numbers of queries, and the nearest."""
@@ -325,28 +309,19 @@ def _own_vectors(passages: Mapping[str, Passage], using: Similarities) -> Iterat
 
 def _encoded_queries(wanted: set[str], using: Similarities) -> Iterator[tuple[str, str, list[str], np.ndarray]]:
     """Yield passage, language, its queries and their embeddings (m, d), for some passages."""
-
-    def of_wanted() -> Iterator[tuple[str, str, list[str]]]:
-        bar = tqdm(read_generated(using.queries), "queries", unit=" passages", disable=None)
-        for _, record in bar:
-            if record.docid in wanted:
-                yield from _by_language(record)
-
     batch: list[tuple[str, str, list[str]]] = []
     size = 0
-    for queries in of_wanted():
-        batch.append(queries)
-        size += len(queries[2])
-        if size >= _TEXTS:
-            yield from _embed(batch, using)
-            batch, size = [], 0
+    for _, record in tqdm(read_generated(using.queries), "queries", unit=" passages", disable=None):
+        if record.docid not in wanted:
+            continue
+        for language, texts in record.queries.items():
+            if full := [text for text in texts if text.strip()]:
+                batch.append((record.docid, language, full))
+                size += len(full)
+            if size >= _TEXTS:
+                yield from _embed(batch, using)
+                batch, size = [], 0
     yield from _embed(batch, using)
-
-
-def _by_language(record: GeneratedQueries) -> Iterator[tuple[str, str, list[str]]]:
-    for language, texts in record.queries.items():
-        if full := [text for text in texts if text.strip()]:
-            yield record.docid, language, full
 
 
 def _embed(

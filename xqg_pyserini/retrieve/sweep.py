@@ -23,8 +23,6 @@ from xqg_pyserini.retrieve.search import SearchSettings, check_hits, question_ve
 from xqg_pyserini.retrieve.sweep_pass import Sweep
 from xqg_pyserini.stores import VectorStore
 
-__all__ = ["BASELINE", "GridSettings", "Point", "Sweep", "SweepSettings", "grid", "run_sweep"]
-
 FORCED = "sums over unequal numbers of queries were forced (--allow-unequal): passages with more queries are favoured"
 
 
