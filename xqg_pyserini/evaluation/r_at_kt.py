@@ -154,9 +154,8 @@ class RecallAtTokens:
         for docid in ranking:
             if words >= limit:
                 break
-            passage = self._passage(docid)
-            words += passage.words
-            passages.append(passage)
+            passages.append(self._passage(docid))
+            words += passages[-1].words
         return passages
 
     def _passage(self, docid: str) -> _Passage:
@@ -167,10 +166,8 @@ class RecallAtTokens:
         try:
             text = self._text_of(docid)
         except KeyError:
-            raise LookupError(
-                f"passage {docid!r} is in the ranking but not in the corpus; "
-                "score a run with the corpus it was retrieved from"
-            ) from None
+            lacks = f"passage {docid!r} is in the ranking but not in the corpus"
+            raise LookupError(f"{lacks}; score a run with the corpus it was retrieved from") from None
         passage = self._cache[docid] = _Passage(text)
         self._cached_characters += len(text)
         while self._cached_characters > self._cache_characters:
@@ -233,17 +230,13 @@ class _Chain:
             count = _tokens_through(self._passages, answer)
             return None if count is None else (0, count)
         while start >= 0:
-            first = self._passage_at(start)
-            last = self._passage_at(start + len(wanted) - 1)
+            first, last = (bisect_right(self._starts, at) - 1 for at in (start, start + len(wanted) - 1))
             count = _tokens_through(self._passages[first : last + 1], answer)
             if count is not None:
                 return first, count
             # No match ends before the next passage: on to the first place where one may.
             start = self._folded.find(wanted, self._starts[last + 1] - len(wanted) + 1)
         return None
-
-    def _passage_at(self, position: int) -> int:
-        return bisect_right(self._starts, position) - 1
 
     def first_covering(self, ascending: list[int], place: int, count: int) -> int:
         """Find the smallest budget that takes in `count` tokens from passage `place` on.

@@ -51,8 +51,7 @@ class Metric(NamedTuple):
 
 def parse_metric(name: str) -> Metric:
     """Return the metric that a name stands for: `R@2kt`, `R@0.5kt`, or ranx's (`ndcg@10`)."""
-    tokens = _TOKENS.fullmatch(name)
-    if tokens:
+    if tokens := _TOKENS.fullmatch(name):
         budget = round(float(tokens[1]) * 1000)
         if budget < 1:
             raise UserError(f"metric {name!r}: a budget of no token; expected e.g. R@2kt or R@0.5kt")
@@ -177,8 +176,7 @@ def r_at_kt(
         UserError: as `evaluate`.
     """
     names = {budget: f"R@{budget / 1000:g}kt" for budget in budgets}
-    metrics = tuple(names.values())
-    scores = evaluate({"run": run}, questions, metrics, corpus=corpus, with_title=with_title)
+    scores = evaluate({"run": run}, questions, tuple(names.values()), corpus=corpus, with_title=with_title)
     return {budget: scores["run"][name] for budget, name in names.items()}
 
 
@@ -280,12 +278,9 @@ def _answerable(questions: Sequence[Question], needed: bool, notes: list[str]) -
     answers = {question.id: span_answers(question.answers) for question in questions}
     answerable = {qid: strings for qid, strings in answers.items() if strings}
     if not answerable:
-        raise UserError(
-            "no question has an answer to look for (answers, other than yes and no): "
-            "R@kt and relevance derived from answers need them"
-        )
-    if len(answerable) < len(answers):
-        without = len(answers) - len(answerable)
+        lacks = "no question has an answer to look for (answers, other than yes and no)"
+        raise UserError(f"{lacks}: R@kt and relevance derived from answers need them")
+    if without := len(answers) - len(answerable):
         notes.append(f"{without} of {len(answers)} questions have no answer to look for and are not counted")
     return answerable
 
@@ -339,14 +334,13 @@ def _read_texts(
 
 def _enough(metrics: Sequence[Metric]) -> int | None:
     """Return how many relevant passages can matter to all the metrics; None where all can."""
-    cutoffs = []
-    for metric in metrics:
-        if metric.budget is None:
-            shallow = re.fullmatch(r"(?:ndcg|ndcg_burges|precision|hit_rate)@(\d+)", metric.name.lower())
-            if not shallow and not metric.name.lower().startswith("mrr"):
-                return None
-            cutoffs.append(int(shallow[1]) if shallow else 1)
-    return max(cutoffs, default=1)
+    enough = 1
+    for name in (metric.name.lower() for metric in metrics if metric.budget is None):
+        shallow = re.fullmatch(r"(?:ndcg|ndcg_burges|precision|hit_rate)@(\d+)", name)
+        if not shallow and not name.startswith("mrr"):
+            return None
+        enough = max(enough, int(shallow[1]) if shallow else 1)
+    return enough
 
 
 def _r_at_kt(

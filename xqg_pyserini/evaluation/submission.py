@@ -56,16 +56,14 @@ def write_submission(
     questions, run = as_questions(questions), as_run(run)
     for question in questions:
         if question.language is None:
-            raise UserError(
-                f"question {question.id!r} has no language: give one for all, or questions with lang", about="language"
-            )
+            lacks = f"question {question.id!r} has no language"
+            raise UserError(f"{lacks}: give one for all, or questions with lang", about="language")
     wanted = {docid for q in questions for docid in run.get(q.id, ())}
     if not wanted:
         raise UserError("the run has no hit for any of the questions")
     passages = (passage for passage, is_wanted in read_passages(corpus, wanted) if is_wanted)
     texts = {passage.id: passage.full if with_title else passage.text for passage in passages}
-    missing = sorted(wanted - texts.keys())
-    if missing:
+    if missing := sorted(wanted - texts.keys()):
         raise UserError(f"passage {missing[0]!r} of the run is not in {called(corpus)}")
     rankings = {q.id: list(run.get(q.id, ())) for q in questions}
     with writing(output) as file:
@@ -74,11 +72,9 @@ def write_submission(
             entry = {"id": question.id, "lang": question.language, "ctxs": ranked}
             file.write(("[\n" if i == 0 else ",\n") + json.dumps(entry, ensure_ascii=False))
         file.write("\n]\n")
-    foreign = len(run.keys() - rankings.keys())
-    if foreign:
+    if foreign := len(run.keys() - rankings.keys()):
         warn(f"the run has {foreign} questions that the questions file does not; left out")
-    absent = sum(1 for question in questions if question.id not in run)
-    if absent:
+    if absent := sum(1 for question in questions if question.id not in run):
         warn(f"the run lacks {absent} of {len(questions)} questions: they are written without texts")
     return _summary([(str(q.language), rankings[q.id]) for q in questions], RecallAtTokens(texts))
 
@@ -86,10 +82,8 @@ def write_submission(
 def _summary(entries: Sequence[tuple[str, list[str]]], scorer: RecallAtTokens) -> Submission:
     short = sum(1 for _, ranking in entries if scorer.token_count(ranking, TOKENS) < TOKENS)
     if short:
-        warn(
-            f"{short} of {len(entries)} questions have fewer than {TOKENS} tokens of text; "
-            "R@5kt looks at as many (search with more --hits)"
-        )
+        lack = f"{short} of {len(entries)} questions have fewer than {TOKENS} tokens of text"
+        warn(f"{lack}; R@5kt looks at as many (search with more --hits)")
     return Submission(len(entries), dict(Counter(language for language, _ in entries)), short)
 
 
@@ -107,8 +101,7 @@ def check_submission(path: str | Path, questions: QuestionsLike, corpus: CorpusL
     seen: set[str] = set()
     for i, entry in enumerate(entries):
         _check_entry(f"{path}, entry {i + 1}", entry, known, seen)
-    missing = [qid for qid in known if qid not in seen]
-    if missing:
+    if missing := [qid for qid in known if qid not in seen]:
         raise UserError(f"{path}: {len(missing)} questions are missing, the first is {missing[0]!r}")
     if corpus is not None:
         _check_texts(Path(path), entries, corpus)

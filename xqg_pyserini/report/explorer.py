@@ -67,10 +67,8 @@ def similarities(
         store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
         return Similarities(queries, Encoder.for_store(store, encoder), store)
     if encoder is None:
-        raise UserError(
-            "generated queries are compared by an encoder: give a passage store or an encoder",
-            about=("passages", "encoder"),
-        )
+        needs = "generated queries are compared by an encoder: give a passage store or an encoder"
+        raise UserError(needs, about=("passages", "encoder"))
     return Similarities(queries, encoder)
 
 
@@ -161,11 +159,8 @@ def choose_questions(material: Material, pair: tuple[str, str], per_language: in
         if any(question.id in run for run in material.runs.values()):
             groups.setdefault(question.language or NO_LANGUAGE, []).append(question)
     if not groups:
-        raise UserError(
-            f"runs {', '.join(material.runs)} hold none of the questions; give the questions "
-            "that they were searched with",
-            about="questions",
-        )
+        lack = f"runs {', '.join(material.runs)} hold none of the questions"
+        raise UserError(f"{lack}; give the questions that they were searched with", about="questions")
 
     def rank(question: Question) -> tuple[float, float, bytes]:
         rankings = [list(run.get(question.id, ())) for run in (first, second)]
@@ -178,12 +173,9 @@ def choose_questions(material: Material, pair: tuple[str, str], per_language: in
 
 def _score_difference(material: Material, pair: tuple[str, str], qid: str) -> float:
     a, b = (material.values.get(run, {}) for run in pair)
-    differences = [
-        abs(a[metric][qid] - b[metric][qid])
-        for metric in material.metrics
-        if qid in a.get(metric, {}) and qid in b.get(metric, {})
-    ]
-    return round(sum(differences), 9)  # a sum's rounding is no difference
+    both = [metric for metric in material.metrics if qid in a.get(metric, {}) and qid in b.get(metric, {})]
+    # a sum's rounding is no difference
+    return round(sum(abs(a[metric][qid] - b[metric][qid]) for metric in both), 9)
 
 
 def ranking_difference(first: Sequence[str], second: Sequence[str]) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Literal
 
 from xqg_pyserini.data import check_languages
@@ -116,12 +117,11 @@ class Point:
 
     def settings(self) -> PointSettings:
         """Return the settings as `sweep.csv` and `sweep.json` name them (docs/formats.md)."""
-        fusion = self.fusion
-        if fusion is None:
+        one = self.fusion
+        if one is None:
             return PointSettings(self.name, "none", None, None, None, None, None)
-        return PointSettings(
-            self.name, fusion.form, fusion.weight, self.languages, self.first or "all", fusion.normalize, fusion.center
-        )
+        which = self.languages, self.first or "all"
+        return PointSettings(self.name, one.form, one.weight, *which, one.normalize, one.center)
 
     def meets(self, language: str | None, chosen: Languages) -> Languages:
         """Return which of the chosen languages a question in `language` meets."""
@@ -148,12 +148,8 @@ def grid(
             scopes.append((name, None))  # type: ignore[arg-type]
         else:
             scopes.append(("all", tuple(name.split("+"))))
-    points = [
-        Point(replace(fusion, languages=named), scope, first)
-        for fusion in fusions
-        for scope, named in scopes
-        for first in num_queries
-    ]
+    each = product(fusions, scopes, num_queries)
+    points = [Point(replace(fusion, languages=named), scope, first) for fusion, (scope, named), first in each]
     check_points(points)
     return points
 
@@ -168,12 +164,10 @@ def check_points(points: Sequence[Point], chosen: Mapping[Point, Languages] | No
     names: dict[Point, str] = {}
     for point in points:
         same = point
-        languages = point.fusion.languages if point.fusion else None
-        if chosen and point.fusion:
-            languages = chosen.get(point, languages)
-        if point.fusion and languages:  # the sum of their queries has no order
-            ordered = replace(point.fusion, languages=tuple(sorted(languages)))
-            same = replace(point, fusion=ordered)
+        if point.fusion:
+            languages = (chosen or {}).get(point, point.fusion.languages)
+            if languages:  # the sum of their queries has no order
+                same = replace(point, fusion=replace(point.fusion, languages=tuple(sorted(languages))))
         if same in names:
             again = "" if names[same] == point.name else f", again as {point.name}"
             raise UserError(f"the grid holds the point {names[same]} twice{again}; give each value once")
