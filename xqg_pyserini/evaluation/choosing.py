@@ -47,16 +47,12 @@ class ChoosingSettings:
         if self.cross_validate is None:
             for name in ("select_by", "per_language_choice", "group_by"):
                 if getattr(self, name):
-                    raise UserError(
-                        f"{name} says how a point is chosen: give cross_validate, the number of folds",
-                        about=(name, "cross_validate"),
-                    )
+                    needs = f"{name} says how a point is chosen: give cross_validate, the number of folds"
+                    raise UserError(needs, about=(name, "cross_validate"))
             return
         if self.select_by is not None and self.select_by not in metrics:
-            raise UserError(
-                f"select_by {self.select_by!r}: expected one of the metrics {' '.join(metrics)}",
-                about=("select_by", "metrics"),
-            )
+            expected = f"select_by {self.select_by!r}: expected one of the metrics {' '.join(metrics)}"
+            raise UserError(expected, about=("select_by", "metrics"))
         if not 2 <= self.cross_validate <= questions:
             raise UserError(
                 f"cross_validate {self.cross_validate}: expected from 2 folds to one for each of "
@@ -88,9 +84,8 @@ def deal(
 
 
 def _no_folds(settings: ChoosingSettings, group_by: str, error: ValueError) -> UserError:
-    return UserError(
-        f"cross_validate {settings.cross_validate}, group_by {group_by}: {error}", about=("cross_validate", "group_by")
-    )
+    message = f"cross_validate {settings.cross_validate}, group_by {group_by}: {error}"
+    return UserError(message, about=("cross_validate", "group_by"))
 
 
 def cross_validate(compared: Comparisons, settings: ChoosingSettings, group_by: str) -> dict[str, Any]:

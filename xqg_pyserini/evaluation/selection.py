@@ -8,6 +8,7 @@ folds together are those of the *procedure* of choosing, on questions that did n
 This module knows scores by run and question; it refuses to know files, tables and fusions.
 """
 
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -62,17 +63,13 @@ def deal(groups: Mapping[str, Hashable], languages: Mapping[str, str], folds: in
         raise ValueError(f"{folds} folds of {len(members)} groups; expected from 2 to that many")
     listed = list(members.values())
     drawn = [listed[i] for i in np.random.default_rng(seed).permutation(len(listed))]
-    sizes = [0] * folds
-    held: list[dict[str, int]] = [{} for _ in range(folds)]
+    held: list[Counter[str]] = [Counter() for _ in range(folds)]  # language → questions, of each fold
     fold_of: dict[str, int] = {}
     for group_members in sorted(drawn, key=len, reverse=True):
         own = [languages[qid] for qid in group_members]
-        load = [(sum(held[f].get(l, 0) for l in own), sizes[f], f) for f in range(folds)]
-        _, _, fold = min(load)
-        sizes[fold] += len(group_members)
-        for qid, language in zip(group_members, own, strict=True):
-            held[fold][language] = held[fold].get(language, 0) + 1
-            fold_of[qid] = fold
+        *_, fold = min((sum(counts[l] for l in own), counts.total(), f) for f, counts in enumerate(held))
+        held[fold].update(own)
+        fold_of |= dict.fromkeys(group_members, fold)
     return fold_of
 
 

@@ -47,19 +47,12 @@ def language_table(scores: Scores, compared: Comparisons | None = None) -> Table
 def comparison_table(compared: Comparisons) -> Table:
     """Return the tests: difference, p-values, win/tie/loss and net questions of a over b."""
     macro = compared.scores.macro
-    rows = [
-        [
-            test.metric,
-            test.a,
-            test.b,
-            f"{macro(test.a, test.metric) - macro(test.b, test.metric):+.2f}",
-            p_text(test.p),
-            p_text(test.p_corrected) + ("*" if test.significant else ""),
-            f"{test.win}/{test.tie}/{test.loss}",
-            f"{test.win - test.loss:+d}",
-        ]
-        for test in compared
-    ]
+    rows: list[Row] = []
+    for test in compared:
+        gain = macro(test.a, test.metric) - macro(test.b, test.metric)
+        ps = p_text(test.p), p_text(test.p_corrected) + ("*" if test.significant else "")
+        counts = f"{test.win}/{test.tie}/{test.loss}", f"{test.win - test.loss:+d}"
+        rows.append([test.metric, test.a, test.b, f"{gain:+.2f}", *ps, *counts])
     corrected = f"p ({compared.settings.correction})"
     return Table(["metric", "a", "b", "a - b", "p", corrected, "win/tie/loss", "net"], rows, "", 3)
 

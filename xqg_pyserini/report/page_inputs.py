@@ -156,9 +156,7 @@ def _sweep_runs(results: Results) -> dict[str, Path]:
 
 def _few(results: Results, names: Sequence[str]) -> list[str]:
     """Return the first run, and the best of the others, in their order."""
-    scores = results.scores
-    best = sorted(names[1:], key=lambda run: scores.macro(run, scores.metrics[0]), reverse=True)
-    return [name for name in names if name == names[0] or name in best[: MOST_RUNS - 1]]
+    return plots.shown(names, lambda run: results.scores.macro(run, results.scores.metrics[0]), MOST_RUNS)
 
 
 def _pair(results: Results, names: list[str]) -> tuple[str, str]:

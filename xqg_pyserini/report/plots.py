@@ -46,9 +46,9 @@ class Curve(NamedTuple):
     peak: float  # its score
 
 
-def shown(names: Sequence[str], score: Callable[[str], float]) -> list[str]:
+def shown(names: Sequence[str], score: Callable[[str], float], most: int = MOST) -> list[str]:
     """Return the names that one figure can hold: the first and the best others, in their order."""
-    best = sorted(names[1:], key=score, reverse=True)[: MOST - 1]
+    best = sorted(names[1:], key=score, reverse=True)[: most - 1]
     return [name for name in names if name == names[0] or name in best]
 
 

@@ -7,7 +7,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -232,16 +232,13 @@ def read_results(folder: str | Path) -> Results:
         raise UserError(f"{folder}: no such folder (expected one that xqg evaluate or xqg sweep wrote)")
     for name, read in ((EVALUATION, _read_evaluation), (SWEEP, _read_sweep)):
         if (folder / name).is_file():
-            return _whole(folder / name, read)
+            try:
+                return read(folder, _json(folder / name))
+            except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
+                why = f"{type(error).__name__}: {error}"
+                raise UserError(f"{folder}: damaged ({why}); make the results again") from None
     hint = "; evaluate again: this one is of an older version" if (folder / SCORES).exists() else ""
     raise UserError(f"{folder}: holds neither {EVALUATION} nor {SWEEP}{hint}")
-
-
-def _whole(file: Path, read: Callable[[Path, dict[str, Any]], Results]) -> Results:
-    try:
-        return read(file.parent, _json(file))
-    except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
-        raise UserError(f"{file.parent}: damaged ({type(error).__name__}: {error}); make the results again") from None
 
 
 def _json(file: Path) -> dict[str, Any]:
@@ -335,9 +332,8 @@ def _read_sweep(folder: Path, about: dict[str, Any]) -> Results:
                 if row["language"] == MACRO and row["p"]:
                     tests.append(_verdict(row, about))
             except (KeyError, TypeError, ValueError) as error:
-                raise UserError(
-                    f"{file}, line {number}: {type(error).__name__} ({error}); make the sweep again"
-                ) from None
+                why = f"{type(error).__name__} ({error})"
+                raise UserError(f"{file}, line {number}: {why}; make the sweep again") from None
     by_run: dict[str, dict[str, RunScores]] = {}
     for name in [about["baseline"], *points]:
         for metric in about["metrics"]:
