@@ -53,10 +53,7 @@ class Table:
         """Return the table for a terminal (`simple`), or as Markdown (`github`)."""
         from tabulate import tabulate
 
-        rows = [
-            [cell.text + "".join(letter(place, RAISED) for place in cell.raised) for cell in row]
-            for row in self.cells()
-        ]
+        rows = [[cell.text + _letters(cell.raised, RAISED) for cell in row] for row in self.cells()]
         headers = [_cell(header).text for header in self.headers]
         return tabulate(rows, headers, tablefmt=style, disable_numparse=True)
 
@@ -94,6 +91,10 @@ class Table:
         return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
 
 
+def _letters(places: Sequence[int], letters: str = LETTERS) -> str:
+    return "".join(letter(place, letters) for place in places)
+
+
 def _cell(value: str | int | Cell) -> Cell:
     return value if isinstance(value, Cell) else Cell(str(value))
 
@@ -105,15 +106,14 @@ def _latex(text: str) -> str:
 def _latex_cell(cell: Cell) -> str:
     text = f"\\textbf{{{cell.text}}}" if cell.bold else _latex(cell.text)
     if cell.raised:
-        text += f"$^{{{''.join(map(letter, cell.raised))}}}$"
+        text += f"$^{{{_letters(cell.raised)}}}$"
     if cell.blank is not None:
-        blank = f"$^{{{''.join(map(letter, cell.blank))}}}$" if cell.blank else ""
-        text += f"\\hphantom{{{blank}}}"
+        text += f"\\hphantom{{$^{{{_letters(cell.blank)}}}$}}" if cell.blank else "\\hphantom{}"
     return text
 
 
 def _html(cell: Cell) -> str:
     text = f"<bdi>{escape(cell.text)}</bdi>" if cell.name else escape(cell.text)
     if cell.raised:
-        text += f"<sup>{''.join(map(letter, cell.raised))}</sup>"
+        text += f"<sup>{_letters(cell.raised)}</sup>"
     return f"{text} <small>{escape(cell.detail)}</small>" if cell.detail else text
