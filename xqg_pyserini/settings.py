@@ -98,19 +98,12 @@ def _option(f: Field[Any], hint: Any) -> Option:
     inner = typing.get_args(tuples[0]) if tuples else several[1:] or [hint]
     kinds = [kind for kind in inner if kind not in (type(None), Ellipsis)]
     kinds = [kind if isinstance(kind, type) else str for kind in kinds]  # Literals are text
-    return Option(
-        f.name,
-        kinds[0],
-        tuple(kinds),
-        bool(tuples),
-        None if f.default is MISSING else f.default,
-        f.default is MISSING and f.default_factory is MISSING,
-        f.metadata["help"],
-        tuple(f.metadata.get("choices", ())),
-        f.metadata.get("metavar"),
-        f.metadata.get("flag", f.name).replace("_", "-"),
-        {name: f.metadata[name] for name in BOUNDS if name in f.metadata},
-    )
+    default = None if f.default is MISSING else f.default
+    required = f.default is MISSING and f.default_factory is MISSING
+    said, flag = f.metadata, f.metadata.get("flag", f.name).replace("_", "-")
+    bounds = {name: said[name] for name in BOUNDS if name in said}
+    shown = (said["help"], said["choices"], said.get("metavar"), flag)
+    return Option(f.name, kinds[0], tuple(kinds), bool(tuples), default, required, *shown, bounds)
 
 
 def check_values(settings: Any) -> None:

@@ -16,22 +16,15 @@ RAISED = "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖ𐞥ʳˢᵗᵘᵛʷˣʸ�
 class Cell(NamedTuple):
     """A cell: its text, and what some notations can show beside it.
 
-    Attributes:
-        text: what all notations show.
-        raised: places (0 for a, 1 for b …) whose letters are raised after the text.
-        blank: places whose letters LaTeX leaves space for, so that figures stay aligned; None for
-            a cell that takes no letters.
-        bold: LaTeX sets the text in bold.
-        detail: HTML shows it, small, after the text.
-        name: the text is a user's; HTML keeps its direction from spoiling the line.
+    A place is 0 for the letter a, 1 for b …
     """
 
-    text: str
-    raised: Sequence[int] = ()
-    blank: Sequence[int] | None = None
-    bold: bool = False
-    detail: str = ""
-    name: bool = False
+    text: str  # what all notations show
+    raised: Sequence[int] = ()  # places whose letters are raised after the text
+    blank: Sequence[int] | None = None  # places that LaTeX leaves space for, to align; None: takes no letters
+    bold: bool = False  # LaTeX sets the text in bold
+    detail: str = ""  # HTML shows it, small, after the text
+    name: bool = False  # the text is a user's; HTML keeps its direction from spoiling the line
 
 
 def letter(place: int, letters: str = LETTERS) -> str:
@@ -44,35 +37,23 @@ Row = Sequence[str | int | Cell]
 
 @dataclass(frozen=True)
 class Table:
-    """Headers and rows; `print` shows it as text.
+    """Headers and rows; `print` shows it as text."""
 
-    Attributes:
-        headers: one for each column.
-        rows: cells, or what becomes the text of one.
-        caption: shown by LaTeX and HTML.
-        texts: how many columns, from the left, hold text and not figures.
-        latex_headers: where LaTeX calls the columns something else.
-    """
-
-    headers: Sequence[str | Cell]
-    rows: Sequence[Row]
-    caption: str = ""
-    texts: int = 1
-    latex_headers: Sequence[str] | None = None
+    headers: Sequence[str | Cell]  # one for each column
+    rows: Sequence[Row]  # cells, or what becomes the text of one
+    caption: str = ""  # shown by LaTeX and HTML
+    texts: int = 1  # how many columns, from the left, hold text and not figures
+    latex_headers: Sequence[str] | None = None  # where LaTeX calls the columns something else
 
     def cells(self) -> Iterator[list[Cell]]:
         """Yield the rows, every cell a `Cell`."""
-        for row in self.rows:
-            yield [_cell(value) for value in row]
+        return (list(map(_cell, row)) for row in self.rows)
 
     def text(self, style: str = "simple") -> str:
         """Return the table for a terminal (`simple`), or as Markdown (`github`)."""
         from tabulate import tabulate
 
-        rows = [
-            [cell.text + "".join(letter(place, RAISED) for place in cell.raised) for cell in row]
-            for row in self.cells()
-        ]
+        rows = [[cell.text + _letters(cell.raised, RAISED) for cell in row] for row in self.cells()]
         headers = [_cell(header).text for header in self.headers]
         return tabulate(rows, headers, tablefmt=style, disable_numparse=True)
 
@@ -106,10 +87,12 @@ class Table:
 
         body = "".join(f"<tr>{cells('td', row)}</tr>" for row in self.cells())
         head = cells("th", [_cell(header) for header in self.headers])
-        return (
-            f'<div class="scroll"><table><caption>{escape(self.caption)}</caption><thead><tr>'
-            f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
-        )
+        head = f"<caption>{escape(self.caption)}</caption><thead><tr>{head}</tr></thead>"
+        return f'<div class="scroll"><table>{head}<tbody>{body}</tbody></table></div>'
+
+
+def _letters(places: Sequence[int], letters: str = LETTERS) -> str:
+    return "".join(letter(place, letters) for place in places)
 
 
 def _cell(value: str | int | Cell) -> Cell:
@@ -123,15 +106,14 @@ def _latex(text: str) -> str:
 def _latex_cell(cell: Cell) -> str:
     text = f"\\textbf{{{cell.text}}}" if cell.bold else _latex(cell.text)
     if cell.raised:
-        text += f"$^{{{''.join(map(letter, cell.raised))}}}$"
+        text += f"$^{{{_letters(cell.raised)}}}$"
     if cell.blank is not None:
-        blank = f"$^{{{''.join(map(letter, cell.blank))}}}$" if cell.blank else ""
-        text += f"\\hphantom{{{blank}}}"
+        text += f"\\hphantom{{$^{{{_letters(cell.blank)}}}$}}" if cell.blank else "\\hphantom{}"
     return text
 
 
 def _html(cell: Cell) -> str:
     text = f"<bdi>{escape(cell.text)}</bdi>" if cell.name else escape(cell.text)
     if cell.raised:
-        text += f"<sup>{''.join(map(letter, cell.raised))}</sup>"
+        text += f"<sup>{_letters(cell.raised)}</sup>"
     return f"{text} <small>{escape(cell.detail)}</small>" if cell.detail else text

@@ -6,7 +6,8 @@ import importlib.util
 import os
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,8 @@ def run_module(module: str, arguments: Sequence[str], verbose: bool = False) -> 
         os.environ.setdefault("TQDM_DISABLE", "1")  # read when Pyserini imports its bars
     prepare(verbose)
     if not all(part.isidentifier() for part in name.split(".")) or not _runnable(name):
-        raise UserError(
-            f"pyserini has no module {module!r} to run: expected e.g. encode, search.faiss, "
-            "search.lucene, search.hybrid, index.lucene, fusion, eval.trec_eval"
-        )
+        known = "encode, search.faiss, search.lucene, search.hybrid, index.lucene, fusion, eval.trec_eval"
+        raise UserError(f"pyserini has no module {module!r} to run: expected e.g. {known}")
     arguments = list(arguments)
     if index := _value(arguments, "--index"):
         refuse_language_aware(index)
@@ -55,39 +54,32 @@ def _runnable(name: str) -> bool:
     return spec is not None
 
 
-class _our_encoders:
+@contextmanager
+def _our_encoders(name: str, arguments: Sequence[str]) -> Iterator[None]:
     """While it lasts, argparse takes `--encoder-class xqg`; the maps and the writer are ours."""
+    if _value(arguments, "--encoder-class") == KEY:
+        encoder, index = _value(arguments, "--encoder"), _value(arguments, "--index")
+        if encoder is None:
+            raise UserError("--encoder-class xqg needs --encoder NAME")
+        ours = Path(index) if index and (Path(index) / "docid").is_file() else None
+        if ours is None:
+            resolve(encoder)  # an unknown name is an error before anything is loaded
+        importlib.import_module("xqg_pyserini.bridge.encoders").register(ours)
+    if name == "pyserini.encode":
+        module = importlib.import_module("xqg_pyserini.bridge.encoders")
+        module.guard_dimension(_value(arguments, "--dimension"))
+    original = argparse._ActionsContainer.add_argument
 
-    def __init__(self, name: str, arguments: list[str]) -> None:
-        self._name, self._arguments = name, arguments
+    def add_argument(container: Any, *names: Any, **options: Any) -> Any:
+        if "--encoder-class" in names and options.get("choices"):
+            options["choices"] = [*options["choices"], KEY]
+        return original(container, *names, **options)
 
-    def __enter__(self) -> None:
-        if _value(self._arguments, "--encoder-class") == KEY:
-            encoder = _value(self._arguments, "--encoder")
-            if encoder is None:
-                raise UserError("--encoder-class xqg needs --encoder NAME")
-            index = _value(self._arguments, "--index")
-            ours = Path(index) if index and (Path(index) / "docid").is_file() else None
-            if ours is None:
-                resolve(encoder)  # an unknown name is an error before anything is loaded
-            module = importlib.import_module("xqg_pyserini.bridge.encoders")
-            module.register(ours)
-        if self._name == "pyserini.encode":
-            given = _value(self._arguments, "--dimension")
-            module = importlib.import_module("xqg_pyserini.bridge.encoders")
-            module.guard_dimension(given)
-        self._add_argument = argparse._ActionsContainer.add_argument
-        original = self._add_argument
-
-        def add_argument(container: Any, *names: Any, **options: Any) -> Any:
-            if "--encoder-class" in names and options.get("choices"):
-                options["choices"] = [*options["choices"], KEY]
-            return original(container, *names, **options)
-
-        argparse._ActionsContainer.add_argument = add_argument  # type: ignore
-
-    def __exit__(self, *_: Any) -> None:
-        argparse._ActionsContainer.add_argument = self._add_argument  # type: ignore
+    argparse._ActionsContainer.add_argument = add_argument  # type: ignore
+    try:
+        yield
+    finally:
+        argparse._ActionsContainer.add_argument = original  # type: ignore
 
 
 def _value(arguments: Sequence[str], flag: str) -> str | None:

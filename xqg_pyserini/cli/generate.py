@@ -22,41 +22,22 @@ from xqg_pyserini.settings import options
 from xqg_pyserini.stores import VectorStore
 
 SAMPLING = ("prompt", "chat", "top_k", "temperature", "max_new_tokens", "max_input_tokens", "seed")
-EPILOG = """\
-A model is a Hugging Face name (where its hub or cache has it) or a folder: an encoder-decoder (mT5,
-T5, ByT5, NLLB, …; published: ielabgroup/xor-tydi-docTquery-mt5-base) or a causal language model.
-A prompt file is text with {passage}, {language} (its English name) or {code}, and {title}.
-
---output gets shards, each whole or absent; the same command goes on after a kill, and ends with the
-same bytes.  Many machines: the same --num-shards for all, to each its own --shard numbers.
-Straight through: --passages STORE --accumulate STORE encodes and sums the queries as they come.
-
-  xqg generate --corpus C --model M --languages ar bn --output D --estimate   what it would cost
-  xqg generate --check D --corpus C                                           what is in a folder"""
 
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg generate`."""
     parser.add_argument("--corpus", metavar="PATH", help="JSON Lines or TSV, as for encode")
     flags.add_settings(parser, GeneratorSettings, only=("model", "languages", "num_queries"), optional=True)
     parser.add_argument("--output", metavar="DIR", help="the folder of query shards to write")
     flags.add_overwrite(parser)
-    group = parser.add_argument_group("sampling")
-    flags.add_settings(group, GeneratorSettings, only=SAMPLING)
+    flags.add_settings(parser.add_argument_group("sampling"), GeneratorSettings, only=SAMPLING)
     group = parser.add_argument_group("machine")
     flags.add_settings(group, GeneratorSettings, only=("backend", "precision"))
     flags.add_settings(group, JobSettings, only=("devices", "batch_size", "threads"))
     group = parser.add_argument_group("shards")
     flags.add_settings(group, JobSettings, only=("num_shards",))
-    group.add_argument(
-        "--shard",
-        dest="shards",
-        nargs="+",
-        action="extend",
-        type=flags.numbers,
-        metavar="I",
-        help="write only these, counted from 0: 7, or 0-31 (default: all)",
-    )
+    many: Any = {"nargs": "+", "action": "extend", "type": flags.numbers, "metavar": "I"}
+    what = "write only these, counted from 0: 7, or 0-31 (default: all)"
+    group.add_argument("--shard", dest="shards", help=what, **many)
     group.add_argument("--estimate", action="store_true", help="time a sample, print hours and GB, write nothing")
     add_rules(parser, "filter")
     group = parser.add_argument_group("more than generating, or other than that")
@@ -67,17 +48,11 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg generate`."""
     if args.check is not None:
         _check(args)
         return
-    flags.need(
-        "(or --check DIR to look at a folder of queries)",
-        corpus=args.corpus,
-        model=args.model,
-        languages=args.languages,
-        output=args.output,
-    )
+    needed = {name: vars(args)[name] for name in ("corpus", "model", "languages", "output")}
+    flags.need("(or --check DIR to look at a folder of queries)", **needed)
     if (args.accumulate is None) != (args.passages is None):
         raise UserError("--accumulate STORE and --passages STORE go together: give both")
     if args.accumulate is not None:
@@ -101,17 +76,9 @@ def run(args: argparse.Namespace) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     sampling = [option for option in options(GeneratorSettings) if option.name in SAMPLING]
-    flags.refuse(
-        "is for writing; --check DIR reads",
-        model=args.model,
-        output=args.output,
-        estimate=args.estimate,
-        accumulate=args.accumulate,
-        shard=args.shards,
-        num_shards=args.num_shards,
-        **flags.typed(args, sampling),
-        filter=args.rules,
-    )
+    idle = {name: vars(args)[name] for name in ("model", "output", "estimate", "accumulate")}
+    idle |= {"shard": args.shards, "num_shards": args.num_shards, **flags.typed(args, sampling), "filter": args.rules}
+    flags.refuse("is for writing; --check DIR reads", **idle)
     num_queries, asked = _expected(args)
     lengths = [option for option in options(TextRules) if option.name != "rules"]
     check = check_queries(args.check, args.corpus, num_queries, **flags.typed(args, lengths))
@@ -139,28 +106,27 @@ def _expected(args: argparse.Namespace) -> tuple[int | None, list[str]]:
 
 def _estimate(args: argparse.Namespace, job: GenerationJob) -> None:
     cost = estimate(job)
-    minutes, size = 60 * cost.hours, f"{cost.gigabytes:,.1f} GB"
+    minutes, megabytes = 60 * cost.hours, 1000 * cost.gigabytes
     if cost.hours >= 1:
         time = f"{cost.hours:,.1f} hours"
     else:
         time = f"{minutes:.1f} minutes" if minutes >= 1 else f"{60 * minutes:.0f} seconds"
-    if cost.gigabytes < 1:
-        size = f"{max(0.1, 1000 * cost.gigabytes):.1f} MB"
+    size = f"{cost.gigabytes:,.1f} GB" if cost.gigabytes >= 1 else f"{max(0.1, megabytes):.1f} MB"
+    shards = f"{len(job.pending())} of {job.plan.number} shards"
+    pace = f"{cost.passages_per_second:,.2f} passages/s, {cost.queries_per_second:,.1f} queries/s"
     text = (
-        f"{cost.passages:,} passages, {cost.queries:,} queries to write "
-        f"({len(job.pending())} of {job.plan.number} shards)\n"
-        f"{cost.passages_per_second:,.2f} passages/s, {cost.queries_per_second:,.1f} queries/s "
-        f"with {len(job.devices)} x {job.devices[0]}, from {cost.sample} passages\n"
+        f"{cost.passages:,} passages, {cost.queries:,} queries to write ({shards})\n"
+        f"{pace} with {len(job.devices)} x {job.devices[0]}, from {cost.sample} passages\n"
         f"about {time} and {size} on disk; nothing was written"
     )
     flags.show(args, cost._asdict(), text)
 
 
 def _write(args: argparse.Namespace, job: GenerationJob) -> None:
+    store = None
     if args.accumulate is None:
         for _ in job.run():
             pass
-        store = None
     else:
         passages = VectorStore(args.passages)
         encoder = Encoder.for_store(passages, device=job.devices[0], threads=args.threads)
@@ -203,10 +169,8 @@ def check_text(check: QueryCheck) -> str:
         if bare:
             lines.append(f"{bare} have none: {_ids(coverage.without, bare)}")
         if coverage.unknown:
-            lines.append(
-                f"{coverage.unknown} records are for passages that the corpus does not hold, and "
-                f"were not counted: {_ids(coverage.unknown_ids, coverage.unknown)}"
-            )
+            what = f"{coverage.unknown} records are for passages that the corpus does not hold, and were not counted"
+            lines.append(f"{what}: {_ids(coverage.unknown_ids, coverage.unknown)}")
     return "\n".join(lines)
 
 

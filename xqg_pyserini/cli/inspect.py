@@ -7,18 +7,14 @@ from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.fusion.geometry import ExaminingSettings, examine_stores, table
 
-EPILOG = ""
-
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg inspect`."""
     parser.add_argument("stores", nargs="+", metavar="STORE", help="a passage store, and its query store or none")
     flags.add_settings(parser, ExaminingSettings)
     flags.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg inspect`."""
     if len(args.stores) > 2:
         raise UserError(f"{len(args.stores)} stores; expected a passage store and, with it, its query store")
     geometry = examine_stores(*args.stores, **vars(flags.settings_of(args, ExaminingSettings)))

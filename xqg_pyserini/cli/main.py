@@ -1,8 +1,8 @@
 """`xqg`: the parser of all commands, the run of one, and what becomes of its errors.
 
-A command is a module of this package with three names: `EPILOG`, the text below its help;
-`add_flags`, which gives a parser its flags; and `run`, which calls the library and prints.  It is
-imported when it is typed, so that `xqg --help` answers at once.
+A command is a module of this package with two functions: `add_flags`, which gives a parser its flags, and `run`, which
+calls the library and prints.  What stands below its help is in resources/help.  It is imported when it is typed, so
+that `xqg --help` answers at once.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from functools import partial
 from typing import Protocol, cast
 
 from xqg_pyserini import __version__
-from xqg_pyserini.cli.flags import Parser
+from xqg_pyserini.cli.flags import Parser, help_text
 from xqg_pyserini.errors import UserError, XqgWarning
 
 COMMANDS = {
@@ -39,21 +39,10 @@ COMMANDS = {
     "pyserini": "run a Pyserini module with our encoders in it",
     "doctor": "say what this machine has and what would not work",
 }
-FLOW = """\
-A real job, six commands:
-  xqg generate   --corpus corpus.jsonl --model M --languages ar bn fi --output queries
-  xqg encode     --corpus corpus.jsonl --encoder NAME --output passages
-  xqg accumulate --queries queries --passages passages --output sums
-  xqg index      --passages passages --queries sums --output index
-  xqg search     --index index --topics questions.jsonl --output run.trec
-  xqg evaluate   --questions questions.jsonl --corpus corpus.jsonl --runs run.trec
-Begin with: xqg demo"""
 
 
 class Command(Protocol):
     """What the module of a command has."""
-
-    EPILOG: str
 
     def add_flags(self, parser: Parser) -> None:
         """Add the command's flags."""
@@ -64,15 +53,13 @@ class Command(Protocol):
 
 def parser() -> Parser:
     """Build the parser of all commands; a command's flags are added when it is parsed."""
-    top = Parser(
-        prog="xqg", description="Cross-lingual dense retrieval with generated queries, on top of Pyserini.", epilog=FLOW
-    )
+    what = "Cross-lingual dense retrieval with generated queries, on top of Pyserini."
+    top = Parser(prog="xqg", description=what, epilog=help_text("xqg"))
     top.add_argument("--version", action="version", version=f"xqg_pyserini {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, text in COMMANDS.items():
-        command = commands.add_parser(
-            name, help=text, description=text[0].upper() + text[1:] + ".", fill=partial(_fill, name)
-        )
+        sentence = text[0].upper() + text[1:] + "."
+        command = commands.add_parser(name, help=text, description=sentence, fill=partial(_fill, name))
         command.add_argument("--verbose", action="store_true", help="show third-party logs, tracebacks")
     return top
 
@@ -82,9 +69,8 @@ def _command(name: str) -> Command:
 
 
 def _fill(name: str, parser: Parser) -> None:
-    command = _command(name)
-    parser.epilog = command.EPILOG
-    command.add_flags(parser)
+    parser.epilog = help_text(name)
+    _command(name).add_flags(parser)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,16 +9,9 @@ from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.train.perturb import Perturbation, perturb_questions
 
 LEXICON = ("parallel", "dictionary")
-EPILOG = """\
-typos: letters swapped, dropped, doubled, hit beside the right key.  script: careless writing (no
-accents, hamza, capitals, spaces, question mark, …), language by language.  code-switch: words in
-English, from a lexicon that is learnt from --parallel or given as --dictionary; learn it from
-training questions only, lest translations of test questions leak.  A rate above 0 changes at least
-one place of a question that has any.  See docs/perturb.md."""
 
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg perturb`."""
     shared.add_questions(parser)
     flags.add_settings(parser, Perturbation, skip=LEXICON)
     parser.add_argument("--output", required=True, metavar="FILE", help="the JSON Lines to write")
@@ -27,7 +20,6 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg perturb`."""
     perturbation = flags.settings_of(args, Perturbation)
     done = perturb_questions(args.questions, args.output, perturbation, language=args.language)
     flags.show(args, done, perturb_text(done))

@@ -11,15 +11,8 @@ from xqg_pyserini.report.explorer import Similarities, similarities
 from xqg_pyserini.report.page import ExploreSettings, write_page
 from xqg_pyserini.stores import VectorStore
 
-EPILOG = """\
-The page is one file that opens from disk.  Its explorer shows, question by question, what two runs
-found; it takes the questions, the corpus and the runs, which are looked up where the folder says
-they were.  With --queries, and --passages or --encoder, it also shows which generated queries lie
-nearest to the question."""
-
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg report`."""
     parser.add_argument("folder", metavar="DIR", help="what evaluate or sweep wrote with --output")
     parser.add_argument("--output", metavar="FOLDER", help="default: DIR/report")
     group = parser.add_argument_group("explorer")
@@ -33,7 +26,6 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg report`."""
     output = Path(args.folder) / "report" if args.output is None else args.output
     files.check_output(output, args.overwrite)
     explore = flags.settings_of(args, ExploreSettings)

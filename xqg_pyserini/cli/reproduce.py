@@ -5,8 +5,6 @@ import argparse
 from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.errors import UserError
 
-EPILOG = ""
-
 
 def add_flags(parser: Parser) -> None:
     """Take whatever is typed."""

@@ -10,26 +10,15 @@ from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.retrieve.search import Index, SearchSettings
 
-EPILOG = shared.FUSION
-
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg search`."""
-    parser.add_argument(
-        "--index",
-        nargs="+",
-        action="extend",
-        metavar="DIR",
-        help="an index of ours or any Faiss index of Pyserini's; or a language-aware one, whole "
-        "or some of its folders: then each question goes to its own language's",
-    )
+    what = "an index of ours or any Faiss index of Pyserini's; or a language-aware one, whole or some of its folders: "
+    what += "then each question goes to its own language's"
+    parser.add_argument("--index", nargs="+", action="extend", metavar="DIR", help=what)
     parser.add_argument("--passages", metavar="STORE", help="search the stores instead of an index")
     parser.add_argument("--queries", metavar="STORE")
-    parser.add_argument(
-        "--language-aware",
-        action="store_true",
-        help="mix in only the queries of each question's own language (takes the stores)",
-    )
+    what = "mix in only the queries of each question's own language (takes the stores)"
+    parser.add_argument("--language-aware", action="store_true", help=what)
     shared.add_questions(parser, "--topics")
     parser.add_argument("--encoder", metavar="NAME", help="default: what the index or store was made with")
     flags.add_settings(parser, SearchSettings)
@@ -40,7 +29,6 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg search`."""
     if (args.index is None) == (args.passages is None):
         raise UserError("give --index DIR, or --passages STORE --queries STORE")
     inputs = [args.questions, *(args.index or ()), args.passages, args.queries]

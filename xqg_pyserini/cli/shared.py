@@ -5,7 +5,7 @@ from collections.abc import Collection
 from typing import Any
 
 from xqg_pyserini import data
-from xqg_pyserini.cli.flags import Parser, add_settings, dest_of, positive, refuse, settings_of, typed
+from xqg_pyserini.cli.flags import Parser, add_settings, dest_of, help_text, positive, refuse, settings_of, typed
 from xqg_pyserini.fusion.formula import FusionSettings
 from xqg_pyserini.fusion.fused import Liberties
 from xqg_pyserini.models.encoder import Encoded, Encoder
@@ -15,23 +15,11 @@ from xqg_pyserini.retrieve.fused import Fused
 from xqg_pyserini.settings import options
 from xqg_pyserini.stores import QueryStore, VectorStore
 
-FUSION = """\
-Fusion: --alpha A implies the published sum (1-A)·E + A·Σ, --beta B the mean (1-B)·E + B·mean.
-With neither: the mean, B = 0.3 (0.2 with centring, 0.4 with --language-aware --no-center).  The
-mean is renormalised where the encoder normalises; the sum only with --normalize.
---center takes away the mean of the passages and of each language's queries; language-aware
-search does so by default where the encoder normalises.  See docs/method.md."""
-
 
 def add_questions(parser: Parser, flag: str = "--questions") -> None:
     """Add the questions, and --language."""
-    parser.add_argument(
-        flag,
-        required=True,
-        dest="questions",
-        metavar="FILE",
-        help="XOR-TyDi or Pyserini JSON Lines, or TSV (id, tab, question)",
-    )
+    what = "XOR-TyDi or Pyserini JSON Lines, or TSV (id, tab, question)"
+    parser.add_argument(flag, required=True, dest="questions", metavar="FILE", help=what)
     parser.add_argument("--language", metavar="xx", help="language of questions that name none (TSV)")
 
 
@@ -42,12 +30,8 @@ def questions_of(args: argparse.Namespace) -> list[data.Question]:
 
 def add_queries(parser: Parser) -> None:
     """Add where the generated queries are."""
-    parser.add_argument(
-        "--queries",
-        required=True,
-        metavar="PATH",
-        help='JSON Lines {"docid", "generated_queries": {"ar": […]}}: file, directory, pattern',
-    )
+    what = 'JSON Lines {"docid", "generated_queries": {"ar": […]}}: file, directory, pattern'
+    parser.add_argument("--queries", required=True, metavar="PATH", help=what)
 
 
 def add_encoder(parser: Parser) -> None:
@@ -73,15 +57,12 @@ def encoder_for(args: argparse.Namespace, store: Encoded) -> Encoder:
 
 
 def add_fusion(parser: Parser) -> None:
-    """Add what decides how queries are mixed in."""
+    """Add what decides how queries are mixed in, and below the help what it means."""
+    parser.epilog = help_text("fusion")
     group = parser.add_argument_group("fusion")
     add_settings(group, FusionSettings)
-    group.add_argument(
-        "--num-queries",
-        type=positive,
-        metavar="K",
-        help="mix in the first K queries a language, where accumulate kept them (default: all)",
-    )
+    what = "mix in the first K queries a language, where accumulate kept them (default: all)"
+    group.add_argument("--num-queries", type=positive, metavar="K", help=what)
     add_settings(group, Liberties)
 
 
@@ -91,13 +72,9 @@ def fused_of(args: argparse.Namespace) -> Fused:
     settings = settings_of(args, FusionSettings)
     if settings.languages is not None:
         data.check_languages(settings.languages)
-    return Fused(
-        passages,
-        QueryStore(args.queries, args.num_queries),
-        settings.complete(passages.normalized, args.language_aware),
-        settings_of(args, Liberties),
-        own=args.language_aware,
-    )
+    queries = QueryStore(args.queries, args.num_queries)
+    fusion = settings.complete(passages.normalized, args.language_aware)
+    return Fused(passages, queries, fusion, settings_of(args, Liberties), own=args.language_aware)
 
 
 def refuse_fusion(args: argparse.Namespace, why: str, but: Collection[str] = ()) -> None:

@@ -7,11 +7,8 @@ from xqg_pyserini.cli import flags, shared
 from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.evaluation.submission import SubmissionSettings, check_submission, write_submission
 
-EPILOG = ""
-
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg submit`."""
     shared.add_questions(parser)
     parser.add_argument("--run", metavar="RUN", help="the TREC run to write as a submission")
     parser.add_argument("--corpus", metavar="PATH", help="where the texts come from")
@@ -22,20 +19,16 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg submit`."""
     questions = shared.questions_of(args)
     if args.check is not None:
-        why = "writes a file; --check reads one"
-        flags.refuse(why, run=args.run, output=args.output)
+        flags.refuse("writes a file; --check reads one", run=args.run, output=args.output)
         summary = check_submission(args.check, questions, args.corpus)
         verdict = f"{args.check}: valid"
     else:
         flags.need("(or --check FILE to validate one)", run=args.run, corpus=args.corpus, output=args.output)
         files.check_file(args.output, [args.run, args.corpus, args.questions])
-        hits = data.read_run(args.run)
         settings = flags.settings_of(args, SubmissionSettings)
-        summary = write_submission(questions, hits, args.corpus, args.output, settings.with_title)
+        summary = write_submission(questions, data.read_run(args.run), args.corpus, args.output, settings.with_title)
         verdict = f"{args.output}: written"
     languages = " ".join(f"{language} {n}" for language, n in summary.languages.items())
-    text = f"{verdict}, {summary.questions} questions ({languages})"
-    flags.show(args, summary._asdict(), text)
+    flags.show(args, summary._asdict(), f"{verdict}, {summary.questions} questions ({languages})")

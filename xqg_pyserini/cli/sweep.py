@@ -15,22 +15,9 @@ from xqg_pyserini.retrieve.sweep import SweepSettings, run_sweep
 from xqg_pyserini.stores import VectorStore
 
 SCORING = ("metrics", "test", "correction", "level", "with_title", "hits")
-EPILOG = """\
-The grid is every form and weight × --languages × --num-queries × normalised or not × centred or
-not; the flags mean what they mean in xqg index and xqg search, and take several values.  With no
-weight: the mean with B = 0.1 0.2 0.3 0.4 0.5 (--fusion sum: A = 0.005 0.01 0.02 0.05).  --normalize
---no-normalize together try both, and so do --center --no-center.  The passages alone are the
-baseline that every point is tested against.
-The best point of a grid is chosen by the questions it is shown for and flatters itself:
---cross-validate gives the figure that the choice deserves.  See docs/sweep.md.
-Example:
-  xqg sweep --passages passages --queries queries --questions questions.jsonl --qrels qrels.txt \\
-      --metrics mrr@10 --beta 0.1 0.2 0.3 --languages all own each --center --no-center \\
-      --cross-validate 5 --power 2 --output sweep"""
 
 
 def add_flags(parser: Parser) -> None:
-    """Add the flags of `xqg sweep`."""
     parser.add_argument("--passages", required=True, metavar="STORE")
     parser.add_argument("--queries", required=True, metavar="STORE")
     shared.add_questions(parser)
@@ -42,15 +29,9 @@ def add_flags(parser: Parser) -> None:
     _add_grid(parser.add_argument_group("grid"))
     group = parser.add_argument_group("choosing")
     flags.add_settings(group, ChoosingSettings, skip=("power",))
-    group.add_argument(
-        "--power",
-        nargs="?",
-        type=flags.points,
-        const=True,
-        metavar="D",
-        help="say the smallest difference that so many questions can show and, for a difference "
-        "of D (0-100), how many questions it needs",
-    )
+    what = "say the smallest difference that so many questions can show and, for a difference of D (0-100), "
+    what += "how many questions it needs"
+    group.add_argument("--power", nargs="?", type=flags.points, const=True, metavar="D", help=what)
     flags.add_overwrite(parser)
     shared.add_encoder(parser)
     flags.add_json(parser)
@@ -65,39 +46,18 @@ def _add_grid(group: flags.Flags) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg sweep`."""
-    inputs = {
-        "passages": args.passages,
-        "queries": args.queries,
-        "questions": args.questions,
-        "corpus": args.corpus,
-        "qrels": args.qrels,
-    }
+    inputs = {name: vars(args)[name] for name in ("passages", "queries", "questions", "corpus", "qrels")}
     files.check_output(args.output, args.overwrite, inputs.values())
     settings = replace(flags.settings_of(args, SweepSettings), threads=args.threads)
     for name in settings.languages:
         if name not in ("all", "own", "others", "each"):
             data.check_languages(name.split("+"))
-    recorded = record_inputs(
-        args.output,
-        **inputs,
-        language=args.language,
-        with_title=settings.with_title,
-        hits=settings.hits,
-        allow_unequal=settings.allow_unequal,
-        skip_unknown=settings.skip_unknown,
-    )
+    how = {name: getattr(settings, name) for name in ("with_title", "hits", "allow_unequal", "skip_unknown")}
+    recorded = record_inputs(args.output, **inputs, language=args.language, **how)
     store = VectorStore(args.passages)
-    results = run_sweep(
-        store,
-        args.queries,
-        shared.questions_of(args),
-        settings,
-        corpus=args.corpus,
-        qrels=args.qrels,
-        encoder=shared.encoder_for(args, store),
-    )
+    questions, encoder = shared.questions_of(args), shared.encoder_for(args, store)
+    texts = {"corpus": args.corpus, "qrels": args.qrels}
+    results = run_sweep(store, args.queries, questions, settings, encoder=encoder, **texts)
     results.inputs = recorded
     write_results(results, args.output, overwrite=args.overwrite, keep_runs=args.runs)
-    text = f"{results_text(results)}\n\nAll figures are in {args.output}"
-    show_results(args, results, text)
+    show_results(args, results, f"{results_text(results)}\n\nAll figures are in {args.output}")

@@ -7,56 +7,27 @@ from xqg_pyserini.cli import flags
 from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.train.settings import TRAININGS, read_settings, training_options
 
-EPILOG = """\
-  xqg train retriever --model M --data train.jsonl --output DIR      a bi-encoder
-  xqg train generator --model M --data train.jsonl --output DIR      what xqg generate uses
-Each has its own --help.  See docs/training.md."""
-BOTH = """\
-Every flag is also a key of the YAML file that --config takes (with _ for -); flags win.  A training
-that was killed goes on when the same command is run again, and ends with the same weights.
-Data, a question a line: JSON Lines as Tevatron's (query, positive_passages, negative_passages,
-optionally language, answers, scores), as xqg mine writes them, or TSV question<TAB>passage."""
-RETRIEVER = """
-With --synthetic QUERIES --corpus CORPUS, alone or beside --data, generated queries are questions
-whose positive is the passage that they were written for: one query a passage and language an epoch,
-each once before any comes again."""
-GENERATOR = """
-Each positive passage of a question makes a pair; negatives are not looked at.  The question's
-language is the data's "language", else --language.  xqg generate --model DIR takes the result, with
-the prompt that it was trained on."""
-
 
 def add_flags(parser: Parser) -> None:
-    """Add the commands `retriever` and `generator`, and their flags."""
     kinds = parser.add_subparsers(dest="kind", metavar="KIND", required=True)
-    retriever = kinds.add_parser(
-        "retriever", help="a bi-encoder", description="Train a retriever.", epilog=BOTH + RETRIEVER
-    )
-    generator = kinds.add_parser(
-        "generator",
-        help="what xqg generate writes queries with",
-        description="Train a generator.",
-        epilog=BOTH + GENERATOR,
-    )
-    for name, kind in (("retriever", retriever), ("generator", generator)):
-        kind.add_argument(
-            "--config", metavar="FILE", help="YAML with any of the settings below, or a shipped recipe: xdr"
-        )
+    for name, text in (("retriever", "a bi-encoder"), ("generator", "what xqg generate writes queries with")):
+        below = flags.help_text(f"train-{name}")
+        kind = kinds.add_parser(name, help=text, description=f"Train a {name}.", epilog=below)
+        what = "YAML with any of the settings below, or a shipped recipe: xdr"
+        kind.add_argument("--config", metavar="FILE", help=what)
         for option in training_options(TRAININGS[name]):
             option = option._replace(required=False)  # a YAML file may have it
             flags.add_setting(kind, option, extend=True, negatable=True)
         flags.add_overwrite(kind)
         flags.add_json(kind)
         kind.add_argument("--verbose", action="store_true", help="show third-party logs, tracebacks")
-    # known, so that it can be refused with a reason
-    generator.add_argument("--synthetic", nargs="+", help=argparse.SUPPRESS)
+        if name == "generator":  # known, so that it can be refused with a reason
+            kind.add_argument("--synthetic", nargs="+", help=argparse.SUPPRESS)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run `xqg train retriever` or `xqg train generator`."""
     if args.kind == "generator":
-        why = "is for xqg train retriever; a generator writes such queries"
-        flags.refuse(why, synthetic=args.synthetic)
+        flags.refuse("is for xqg train retriever; a generator writes such queries", synthetic=args.synthetic)
     cls = TRAININGS[args.kind]
     settings: Any = read_settings(cls, args.config, flags.typed(args, training_options(cls)))
     # these import torch
@@ -75,15 +46,13 @@ def training_text(record: dict[str, Any], output: str) -> str:
     lines = []
     if record.get("modules"):
         rows = [{**m, "chosen": "full" if m["chosen"] else "lora"} for m in record["modules"]]
-        lines += ["What the best approximation of rank r loses of each module's gradient:", ""]
-        lines += [tabulate(rows, "keys"), ""]
+        head = "What the best approximation of rank r loses of each module's gradient:"
+        lines += [head, "", tabulate(rows, "keys"), ""]
     n, of, pace = (record[key] for key in ("trainable_parameters", "parameters", "seconds_per_step"))
-    lines += [
-        f"{record['method']}: {n:,} of {of:,} parameters trained ({n / of:.2%})",
-        f"{record['steps']} steps, loss {record['loss']:.4f}; "
-        + ("no step was taken here" if pace is None else f"{pace:.3f} seconds a step")
-        + f"; peak memory {record['peak_memory_bytes'] / 1e9:.2f} GB",
-    ]
+    lines.append(f"{record['method']}: {n:,} of {of:,} parameters trained ({n / of:.2%})")
+    steps = f"{record['steps']} steps, loss {record['loss']:.4f}"
+    took = "no step was taken here" if pace is None else f"{pace:.3f} seconds a step"
+    lines.append(f"{steps}; {took}; peak memory {record['peak_memory_bytes'] / 1e9:.2f} GB")
     if record.get("best_metric") is not None:
         metric = next(key for key in record["validation"][0] if key != "step")
         value = f"{record['best_metric']:.{4 if metric == 'loss' else 2}f}"

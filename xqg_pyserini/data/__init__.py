@@ -17,32 +17,3 @@ from xqg_pyserini.data.readers import (
 )
 from xqg_pyserini.data.records import GeneratedQueries, Passage, Qrels, Question, Run
 from xqg_pyserini.data.runs import QrelsLike, RunLike, as_qrels, as_run, read_qrels, read_run, write_run
-
-__all__ = [
-    "LANGUAGE_CODE",
-    "NO_LANGUAGE",
-    "SHARD",
-    "CorpusLike",
-    "GeneratedQueries",
-    "Passage",
-    "Qrels",
-    "QrelsLike",
-    "Question",
-    "QuestionsLike",
-    "Run",
-    "RunLike",
-    "answer_finder",
-    "as_corpus",
-    "as_qrels",
-    "as_questions",
-    "as_run",
-    "check_languages",
-    "languages",
-    "read_corpus",
-    "read_generated",
-    "read_qrels",
-    "read_questions",
-    "read_run",
-    "span_answers",
-    "write_run",
-]

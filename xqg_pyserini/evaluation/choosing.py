@@ -1,7 +1,7 @@
 """One of many runs, chosen without fooling oneself, and what differences could have been seen.
 
-Works on `Scores` (`selection` and `power` have the arithmetic); what it returns is JSON, as
-`sweep.json` has it (docs/formats.md).
+Works on `Scores` (`selection` and `power` have the arithmetic); what it returns is JSON, as `sweep.json` has it
+(docs/formats.md).
 """
 
 import math
@@ -23,9 +23,8 @@ class ChoosingSettings:
     """How the best of many runs is chosen and judged."""
 
     cross_validate: int | None = option(
-        None, "choose a point by K-1 of K folds of the questions, and score it on the other",
-        metavar="K",
-    )  # fmt: skip
+        None, "choose a point by K-1 of K folds of the questions, and score it on the other", metavar="K"
+    )
     select_by: str | None = option(None, "the metric to choose by (default: first)", metavar="M")
     per_language_choice: bool = option(False, "choose a point for each language")
     group_by: str | None = option(
@@ -48,16 +47,12 @@ class ChoosingSettings:
         if self.cross_validate is None:
             for name in ("select_by", "per_language_choice", "group_by"):
                 if getattr(self, name):
-                    raise UserError(
-                        f"{name} says how a point is chosen: give cross_validate, the number of folds",
-                        about=(name, "cross_validate"),
-                    )
+                    needs = f"{name} says how a point is chosen: give cross_validate, the number of folds"
+                    raise UserError(needs, about=(name, "cross_validate"))
             return
         if self.select_by is not None and self.select_by not in metrics:
-            raise UserError(
-                f"select_by {self.select_by!r}: expected one of the metrics {' '.join(metrics)}",
-                about=("select_by", "metrics"),
-            )
+            expected = f"select_by {self.select_by!r}: expected one of the metrics {' '.join(metrics)}"
+            raise UserError(expected, about=("select_by", "metrics"))
         if not 2 <= self.cross_validate <= questions:
             raise UserError(
                 f"cross_validate {self.cross_validate}: expected from 2 folds to one for each of "
@@ -75,8 +70,7 @@ def deal(
 ) -> tuple[dict[str, int], list[int]]:
     """Return question → fold, and the sizes of the groups that stay in one fold.
 
-    `languages` are those of the questions that are dealt.  Raises `UserError` where there are
-    fewer groups than folds.
+    `languages` are those of the questions that are dealt.  Raises `UserError` where there are fewer groups than folds.
     """
     assert settings.cross_validate is not None
     groups: dict[str, Any] = {qid: qid for qid in languages}
@@ -90,9 +84,8 @@ def deal(
 
 
 def _no_folds(settings: ChoosingSettings, group_by: str, error: ValueError) -> UserError:
-    return UserError(
-        f"cross_validate {settings.cross_validate}, group_by {group_by}: {error}", about=("cross_validate", "group_by")
-    )
+    message = f"cross_validate {settings.cross_validate}, group_by {group_by}: {error}"
+    return UserError(message, about=("cross_validate", "group_by"))
 
 
 def cross_validate(compared: Comparisons, settings: ChoosingSettings, group_by: str) -> dict[str, Any]:
@@ -154,9 +147,8 @@ def interval_json(name: str, interval: Interval) -> dict[str, float | None]:
 def power_of(compared: Comparisons, wanted: float | None = None) -> dict[str, Any]:
     """Return, for each run, the smallest difference to the baseline that could have been seen.
 
-    With `wanted`, a difference (0-100), also how many questions it needs.  A correction makes the
-    first of m tests one at level / m (Bonferroni's and Holm's; the strictest that
-    Benjamini-Hochberg's can be): that is the level here.
+    With `wanted`, a difference (0-100), also how many questions it needs.  A correction makes the first of m tests one
+    at level / m (Bonferroni's and Holm's; the strictest that Benjamini-Hochberg's can be): that is the level here.
     """
     scores, baseline, settings = compared.scores, compared.baseline, compared.settings
     assert baseline is not None
@@ -168,19 +160,8 @@ def power_of(compared: Comparisons, wanted: float | None = None) -> dict[str, An
             x, y, languages = scores.paired(metric, run, baseline)
             difference = macro_difference([100 * v for v in x], [100 * v for v in y], languages)
             smallest = smallest_difference(difference, level)
-            needed = None
-            if wanted is not None:
-                needed = questions_needed(difference, len(x), wanted, level)
-            rows.append(
-                {
-                    "metric": metric,
-                    "point": run,
-                    "questions": len(x),
-                    "difference": difference.mean,
-                    "smallest": None if math.isnan(smallest) else smallest,
-                    "needed": needed,
-                }
-            )
-    return {
-        "power": POWER, "level": level, "tests": len(others), "wanted": wanted, "rows": rows
-    }  # fmt: skip
+            row = {"metric": metric, "point": run, "questions": len(x), "difference": difference.mean}
+            row["smallest"] = None if math.isnan(smallest) else smallest
+            row["needed"] = None if wanted is None else questions_needed(difference, len(x), wanted, level)
+            rows.append(row)
+    return {"power": POWER, "level": level, "tests": len(others), "wanted": wanted, "rows": rows}

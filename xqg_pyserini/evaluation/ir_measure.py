@@ -12,11 +12,10 @@ from xqg_pyserini.evaluation.scores import r_at_kt
 def RAtKt(questions: QuestionsLike, corpus: CorpusLike, *, with_title: bool = False) -> Any:
     """Return R@kt as a measure: `RAtKt(questions, corpus) @ 2000` is R@2kt.
 
-    `ir_measures.calc_aggregate([RAtKt(questions, corpus) @ 2000, ir_measures.nDCG @ 10], qrels,
-    run)` gives both.  The aggregate is the unweighted mean over languages, 0-1, of all questions
-    that have an answer to look for, whatever the qrels judge; one that the run lacks is a miss.
-    By query, a question that cannot be scored is NaN.  Measures of one budget are equal, even if
-    their questions or corpora are not.
+    `ir_measures.calc_aggregate([RAtKt(questions, corpus) @ 2000, ir_measures.nDCG @ 10], qrels, run)` gives both.  The
+    aggregate is the unweighted mean over languages, 0-1, of all questions that have an answer to look for, whatever the
+    qrels judge; one that the run lacks is a miss.  By query, a question that cannot be scored is NaN.  Measures of one
+    budget are equal, even if their questions or corpora are not.
 
     Args:
         questions: with their answers and languages, as for `evaluate`.

@@ -1,8 +1,8 @@
 """How small a difference of macro figures could have been seen, and what it takes to see one.
 
-The figure that is reported is the unweighted mean over languages of the languages' means, and its
-error is that of `significance.macro_mean`; with one language the test is the paired t-test.
-This module knows arrays; it refuses to know runs, metrics, files and tables.
+The figure that is reported is the unweighted mean over languages of the languages' means, and its error is that of
+`significance.macro_mean`; with one language the test is the paired t-test. This module knows arrays; it refuses to know
+runs, metrics, files and tables.
 """
 
 import math
@@ -25,7 +25,6 @@ def macro_difference(a: ArrayLike, b: ArrayLike, groups: Sequence[Hashable]) -> 
 
     Raises:
         ValueError: Shapes differ, are empty or not 1-D, or a score is not finite.
-
     """
     first, second = aligned(a, b)
     return macro_mean(first - second, groups)
@@ -36,10 +35,9 @@ def smallest_difference(difference: MacroMean, level: float, power: float = POWE
 
         (t_{1 - level/2} + t_{power}) · SE
 
-    (Cohen, Statistical Power Analysis, 2nd ed. 1988, chapter 2; Card et al., 2020, arXiv
-    2010.06595, on doing so for language data).  The spread of the differences is taken from the
-    two runs at hand; `times` as many questions of the same kind would make SE smaller by √times.
-    NaN where the spread is not known.
+    (Cohen, Statistical Power Analysis, 2nd ed. 1988, chapter 2; Card et al., 2020, arXiv 2010.06595, on doing so for
+    language data).  The spread of the differences is taken from the two runs at hand; `times` as many questions of the
+    same kind would make SE smaller by √times.  NaN where the spread is not known.
     """
     if math.isnan(difference.error):
         return math.nan
@@ -52,9 +50,8 @@ def questions_needed(
 ) -> int | None:
     """Return how many questions it takes to find a true difference of `wanted` with this power.
 
-    The least number, in the same shares of languages and with the same spread as the `questions`
-    at hand, for which `smallest_difference` is at most `wanted`.  None where the spread is not
-    known; 2 where there is none.
+    The least number, in the same shares of languages and with the same spread as the `questions` at hand, for which
+    `smallest_difference` is at most `wanted`.  None where the spread is not known; 2 where there is none.
     """
     if wanted <= 0:
         raise ValueError(f"a difference of {wanted} needs no finding; give one above 0")

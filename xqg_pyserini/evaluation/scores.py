@@ -1,33 +1,23 @@
 """Runs → scores by question: R@kt and ranx's measures, side by side.
 
-A question that a run lacks counts as a miss; one that cannot be scored (no answer, no relevant
-passage) is left out and reported.  Values come in, `results.Scores` come out; nothing is written.
+A question that a run lacks counts as a miss; one that cannot be scored (no answer, no relevant passage) is left out and
+reported.  Values come in, `results.Scores` come out; nothing is written.
 """
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from xqg_pyserini.data import (
-    NO_LANGUAGE,
-    CorpusLike,
-    QrelsLike,
-    Question,
-    QuestionsLike,
-    Run,
-    RunLike,
-    answer_finder,
-    as_corpus,
-    as_qrels,
-    as_questions,
-    as_run,
-    span_answers,
-)
+from xqg_pyserini.data.answers import answer_finder, span_answers
+from xqg_pyserini.data.languages import NO_LANGUAGE
+from xqg_pyserini.data.readers import CorpusLike, QuestionsLike, as_corpus, as_questions
+from xqg_pyserini.data.records import Passage, Question, Run
+from xqg_pyserini.data.runs import QrelsLike, RunLike, as_qrels, as_run
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.evaluation.r_at_kt import RecallAtTokens
 from xqg_pyserini.evaluation.results import RunScores, Scores, is_binary
@@ -58,16 +48,10 @@ class Metric(NamedTuple):
     name: str
     budget: int | None
 
-    @property
-    def binary(self) -> bool:
-        """Tell whether its values are 0 or 1."""
-        return is_binary(self.name)
-
 
 def parse_metric(name: str) -> Metric:
     """Return the metric that a name stands for: `R@2kt`, `R@0.5kt`, or ranx's (`ndcg@10`)."""
-    tokens = _TOKENS.fullmatch(name)
-    if tokens:
+    if tokens := _TOKENS.fullmatch(name):
         budget = round(float(tokens[1]) * 1000)
         if budget < 1:
             raise UserError(f"metric {name!r}: a budget of no token; expected e.g. R@2kt or R@0.5kt")
@@ -93,14 +77,12 @@ def evaluate(
     """Score runs by R@kt and ranx's measures.
 
     Args:
-        runs: name → run, run files (called as their files without the ending), or one run.  A run
-            is {question: {docid: score}}, a TREC file, rows, or a DataFrame (`data.as_run`).
-        questions: a file, or values (`data.as_questions`); R@kt and relevance derived from
-            answers need their answers.
+        runs: name → run, run files (called as their files without the ending), or one run.  A run is {question: {docid:
+            score}}, a TREC file, rows, or a DataFrame (`data.as_run`).
+        questions: a file, or values (`data.as_questions`); R@kt and relevance derived from answers need their answers.
         metrics: `R@2kt`, `R@0.5kt`, … and ranx's names: `ndcg@10`, `mrr@10`, `recall@100`, …
-        corpus: a path, docid → text, or passages (`data.as_corpus`).  Needed for R@kt and, without
-            `qrels`, for relevance: then a passage is relevant if its text holds an answer string
-            as it stands.
+        corpus: a path, docid → text, or passages (`data.as_corpus`).  Needed for R@kt and, without `qrels`, for
+            relevance: then a passage is relevant if its text holds an answer string as it stands.
         qrels: a TREC file, or {question: {docid: relevance}} (`data.as_qrels`).
         official: leave questions that a run lacks out of its count, as the official script does.
         with_title: look for answers in title and text, not the text alone.
@@ -109,8 +91,8 @@ def evaluate(
         The scores; `print` shows a table, `compare` tests the runs against each other.
 
     Raises:
-        UserError: for what cannot be read, a measure that does not exist, two runs with one name,
-            questions of which none can be scored, a passage that the corpus lacks.
+        UserError: for what cannot be read, a measure that does not exist, two runs with one name, questions of which
+            none can be scored, a passage that the corpus lacks.
     """
     settings = ScoringSettings(tuple(metrics), official, with_title)
     parse_metrics(metrics)  # before anything is read
@@ -128,8 +110,8 @@ def score_runs(
 ) -> Scores:
     """Score runs as `evaluate` does; each is looked up by its name when it is needed.
 
-    `relate` derives from the answers which passages are relevant though no metric looks at it
-    (`Scores.relevant`); `qrels` have it anyway.
+    `relate` derives from the answers which passages are relevant though no metric looks at it (`Scores.relevant`);
+    `qrels` have it anyway.
     """
     parsed = parse_metrics(settings.metrics)
     budgets = [metric.budget for metric in parsed if metric.budget is not None]
@@ -160,11 +142,9 @@ def score_runs(
                 values = {q: v for q, v in values.items() if q in run}
             if not values:
                 raise UserError(f"run {name}: no question can be scored by {metric.name}")
-            scores.by_run[name][metric.name] = RunScores.of(values, languages, metric.binary)
+            scores.by_run[name][metric.name] = RunScores.of(values, languages, is_binary(metric.name))
     if others:
-        source = "derived from the answers in the corpus"
-        if qrels is not None:
-            source = called(qrels, "qrels", "qrels ")
+        source = "derived from the answers in the corpus" if qrels is None else called(qrels, "qrels", "qrels ")
         scored = sum(1 for q in questions if any(relevant.get(q.id, {}).values()))
         scores.relevance = f"{source} ({scored} of {len(questions)} questions have a relevant passage)"
     return scores
@@ -196,8 +176,7 @@ def r_at_kt(
         UserError: as `evaluate`.
     """
     names = {budget: f"R@{budget / 1000:g}kt" for budget in budgets}
-    metrics = tuple(names.values())
-    scores = evaluate({"run": run}, questions, metrics, corpus=corpus, with_title=with_title)
+    scores = evaluate({"run": run}, questions, tuple(names.values()), corpus=corpus, with_title=with_title)
     return {budget: scores["run"][name] for budget, name in names.items()}
 
 
@@ -221,19 +200,27 @@ def check_inputs(
     derive = qrels is None and (relate or any(metric.budget is None for metric in metrics))
     if budgets or derive:
         _answerable(questions, True, [])
+        if corpus is None and budgets:
+            raise UserError("R@kt needs the passages' texts: give the corpus", about="corpus")
         if corpus is None:
-            if budgets:
-                raise UserError("R@kt needs the passages' texts: give the corpus", about="corpus")
-            raise UserError(
-                "relevance derived from the answers needs the passages' texts: give the corpus, or qrels",
-                about=("corpus", "qrels"),
-            )
+            needs = "relevance derived from the answers needs the passages' texts: give the corpus, or qrels"
+            raise UserError(needs, about=("corpus", "qrels"))
 
 
 def run_name(path: str | Path) -> str:
     """Return a run's name: its file's name without its ending."""
-    name = Path(path).name.removesuffix(".gz")
-    return Path(name).stem
+    return Path(Path(path).name.removesuffix(".gz")).stem
+
+
+def named_paths(paths: Iterable[str | Path]) -> dict[str, str | Path]:
+    """Return run files by their runs' names; raise `UserError` where two have one name."""
+    named: dict[str, str | Path] = {}
+    for path in paths:
+        name = run_name(path)
+        if name in named:
+            raise UserError(f"{named[name]} and {path} are both the run {name!r}; rename one")
+        named[name] = path
+    return named
 
 
 def _named_runs(runs: Any) -> dict[str, Run]:
@@ -242,7 +229,7 @@ def _named_runs(runs: Any) -> dict[str, Run]:
         return {run_name(runs): as_run(runs)}
     if isinstance(runs, Mapping) and runs:
         # a run's values are {docid: score}; what names runs has anything else
-        hits: Any = next((hits for hits in runs.values() if not _is_empty(hits)), {})
+        hits: Any = next((hits for hits in runs.values() if not isinstance(hits, Mapping) or hits), {})
         if isinstance(hits, Mapping) and all(_is_number(score) for score in hits.values()):
             return {"run": as_run(runs)}
         return {str(name): as_run(run) for name, run in runs.items()}
@@ -253,17 +240,7 @@ def _named_runs(runs: Any) -> dict[str, Run]:
         raise UserError("no run to evaluate", about="runs")
     if not all(isinstance(value, str | Path) for value in values):
         return {"run": as_run(values)}
-    paths: dict[str, str | Path] = {}
-    for path in values:
-        name = run_name(path)
-        if name in paths:
-            raise UserError(f"{paths[name]} and {path} are both the run {name!r}; rename one")
-        paths[name] = path
-    return {name: as_run(path) for name, path in paths.items()}
-
-
-def _is_empty(value: Any) -> bool:
-    return isinstance(value, Mapping) and not value
+    return {name: as_run(path) for name, path in named_paths(values).items()}
 
 
 def _is_number(value: Any) -> bool:
@@ -301,14 +278,23 @@ def _answerable(questions: Sequence[Question], needed: bool, notes: list[str]) -
     answers = {question.id: span_answers(question.answers) for question in questions}
     answerable = {qid: strings for qid, strings in answers.items() if strings}
     if not answerable:
-        raise UserError(
-            "no question has an answer to look for (answers, other than yes and no): "
-            "R@kt and relevance derived from answers need them"
-        )
-    if len(answerable) < len(answers):
-        without = len(answers) - len(answerable)
+        lacks = "no question has an answer to look for (answers, other than yes and no)"
+        raise UserError(f"{lacks}: R@kt and relevance derived from answers need them")
+    if without := len(answers) - len(answerable):
         notes.append(f"{without} of {len(answers)} questions have no answer to look for and are not counted")
     return answerable
+
+
+def read_passages(corpus: CorpusLike, wanted: Container[str]) -> Iterator[tuple[Passage, bool]]:
+    """Yield all passages of a corpus, and whether each is wanted; `UserError` where one of these comes twice."""
+    seen = set()
+    for line, passage in tqdm(as_corpus(corpus), "reading", unit=" passages", disable=None):
+        is_wanted = passage.id in wanted
+        if is_wanted and passage.id in seen:
+            raise line.error(f"passage id {passage.id!r} again; ids must be unique")
+        if is_wanted:
+            seen.add(passage.id)
+        yield passage, is_wanted
 
 
 def _read_texts(
@@ -320,27 +306,24 @@ def _read_texts(
 ) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
     """Read the corpus once: the wanted texts, and which passages hold which questions' answers.
 
-    Relevant passages that no run retrieved are not named, only counted: at most `enough` of a
-    question's, where the measures look no further.
+    Relevant passages that no run retrieved are not named, only counted: at most `enough` of a question's, where the
+    measures look no further.
     """
     texts: dict[str, str] = {}
     relevant: dict[str, dict[str, int]] = {}
     counts: Counter[str] = Counter()
     find = answer_finder(answers)
-    for line, passage in tqdm(as_corpus(corpus), "reading", unit=" passages", disable=None):
+    for passage, is_wanted in read_passages(corpus, wanted):
         text = passage.full if with_title else passage.text
-        if passage.id in wanted:
-            if passage.id in texts:
-                raise line.error(f"passage id {passage.id!r} again; ids must be unique")
+        if is_wanted:
             texts[passage.id] = text
         for qid in find(text):
             counts[qid] += 1
-            if passage.id in wanted:
+            if is_wanted:
                 relevant.setdefault(qid, {})[passage.id] = 1
     for docid, run in wanted.items():
         if docid not in texts:
-            where = called(corpus)
-            raise UserError(f"run {run}: passage {docid!r} is not in {where}")
+            raise UserError(f"run {run}: passage {docid!r} is not in {called(corpus)}")
     for qid, count in counts.items():
         # those that no run retrieved count, but by their number alone: it bounds the ideal ranking
         known = relevant.setdefault(qid, {})
@@ -351,14 +334,13 @@ def _read_texts(
 
 def _enough(metrics: Sequence[Metric]) -> int | None:
     """Return how many relevant passages can matter to all the metrics; None where all can."""
-    cutoffs = []
-    for metric in metrics:
-        if metric.budget is None:
-            shallow = re.fullmatch(r"(?:ndcg|ndcg_burges|precision|hit_rate)@(\d+)", metric.name.lower())
-            if not shallow and not metric.name.lower().startswith("mrr"):
-                return None
-            cutoffs.append(int(shallow[1]) if shallow else 1)
-    return max(cutoffs, default=1)
+    enough = 1
+    for name in (metric.name.lower() for metric in metrics if metric.budget is None):
+        shallow = re.fullmatch(r"(?:ndcg|ndcg_burges|precision|hit_rate)@(\d+)", name)
+        if not shallow and not name.startswith("mrr"):
+            return None
+        enough = max(enough, int(shallow[1]) if shallow else 1)
+    return enough
 
 
 def _r_at_kt(
@@ -375,8 +357,8 @@ def _r_at_kt(
 class _Ranx:
     """ranx, with relevance turned into its arrays once for all runs.
 
-    ranx's own `Qrels` and `Run` sort typed dictionaries, which takes longer than all scoring; what
-    is sorted already can be handed over as the arrays that it makes of them.
+    ranx's own `Qrels` and `Run` sort typed dictionaries, which takes longer than all scoring; what is sorted already
+    can be handed over as the arrays that it makes of them.
     """
 
     def __init__(self, questions: Sequence[Question], relevant: Mapping[str, dict[str, int]]) -> None:

@@ -1,14 +1,14 @@
 """Choosing one of many runs without fooling oneself: folds, choices, held-out scores.
 
-The best of many runs looks better than it is on the questions that it was chosen by (Stone, 1974,
-Journal of the Royal Statistical Society B 36(2); Cawley and Talbot, 2010, JMLR 11).  So the
-questions are dealt into folds; for each fold a run is chosen by the other folds' questions, and
-the fold's questions take their scores from it.  The scores of all folds together are those of the
-*procedure* of choosing, on questions that did not choose.
+The best of many runs looks better than it is on the questions that it was chosen by (Stone, 1974, Journal of the Royal
+Statistical Society B 36(2); Cawley and Talbot, 2010, JMLR 11).  So the questions are dealt into folds; for each fold a
+run is chosen by the other folds' questions, and the fold's questions take their scores from it.  The scores of all
+folds together are those of the *procedure* of choosing, on questions that did not choose.
 
 This module knows scores by run and question; it refuses to know files, tables and fusions.
 """
 
+from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -28,8 +28,8 @@ class Choice(NamedTuple):
 def group_by_relevance(questions: Sequence[str], relevant: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
     """Return question → number of its group: questions that share a relevant passage are one.
 
-    Sharing is passed on: a question that shares one passage with a second and another with a
-    third joins all three.  Passages that are only known by number (`unseen 0`, …) join nothing.
+    Sharing is passed on: a question that shares one passage with a second and another with a third joins all three.
+    Passages that are only known by number (`unseen 0`, …) join nothing.
     """
     parent = {qid: qid for qid in questions}
 
@@ -50,12 +50,11 @@ def group_by_relevance(questions: Sequence[str], relevant: Mapping[str, Mapping[
 def deal(groups: Mapping[str, Hashable], languages: Mapping[str, str], folds: int, seed: int = 42) -> dict[str, int]:
     """Return question → fold (0 … folds-1): no group is divided, languages are spread evenly.
 
-    Groups come in an order drawn with `seed`, larger ones first; each goes to the fold that has
-    the fewest questions of the group's languages, then the fewest in all, then the lowest number.
+    Groups come in an order drawn with `seed`, larger ones first; each goes to the fold that has the fewest questions of
+    the group's languages, then the fewest in all, then the lowest number.
 
     Raises:
         ValueError: There are fewer than 2 folds, or fewer groups than folds.
-
     """
     members: dict[Hashable, list[str]] = {}
     for qid, group in groups.items():
@@ -64,17 +63,13 @@ def deal(groups: Mapping[str, Hashable], languages: Mapping[str, str], folds: in
         raise ValueError(f"{folds} folds of {len(members)} groups; expected from 2 to that many")
     listed = list(members.values())
     drawn = [listed[i] for i in np.random.default_rng(seed).permutation(len(listed))]
-    sizes = [0] * folds
-    held: list[dict[str, int]] = [{} for _ in range(folds)]
+    held: list[Counter[str]] = [Counter() for _ in range(folds)]  # language → questions, of each fold
     fold_of: dict[str, int] = {}
     for group_members in sorted(drawn, key=len, reverse=True):
         own = [languages[qid] for qid in group_members]
-        load = [(sum(held[f].get(l, 0) for l in own), sizes[f], f) for f in range(folds)]
-        _, _, fold = min(load)
-        sizes[fold] += len(group_members)
-        for qid, language in zip(group_members, own, strict=True):
-            held[fold][language] = held[fold].get(language, 0) + 1
-            fold_of[qid] = fold
+        *_, fold = min((sum(counts[l] for l in own), counts.total(), f) for f, counts in enumerate(held))
+        held[fold].update(own)
+        fold_of |= dict.fromkeys(group_members, fold)
     return fold_of
 
 
@@ -91,12 +86,11 @@ def choose(
 ) -> list[Choice]:
     """Choose a run for each fold, by the macro score of the other folds' questions.
 
-    With `per_language` one is chosen for each language, by that language's questions.  Of runs
-    that score the same, the first is taken.
+    With `per_language` one is chosen for each language, by that language's questions.  Of runs that score the same, the
+    first is taken.
 
     Raises:
         ValueError: A language has all its questions in one fold, so that nothing can be chosen.
-
     """
     chosen_for = sorted({languages[qid] for qid in fold_of}) if per_language else [None]
     choices = []

@@ -1,38 +1,22 @@
 """Significance and confidence: of two runs' difference, and of a mean, question by question.
 
-This module knows arrays. It refuses to know runs, metrics, files and tables: whoever calls has
-lined up the two runs' scores by question.  `a` and `b` are the scores of two runs, shape
-(questions,), in one order; `values` are scores or differences, shape (questions,); `groups` has
-the group of each question, e.g. its language.  All raise ValueError where shapes differ, are empty
-or not 1-D, or a number is not finite.
+This module knows arrays. It refuses to know runs, metrics, files and tables: whoever calls has lined up the two runs'
+scores by question.  `a` and `b` are the scores of two runs, shape (questions,), in one order; `values` are scores or
+differences, shape (questions,); `groups` has the group of each question, e.g. its language.  All raise ValueError where
+shapes differ, are empty or not 1-D, or a number is not finite.
 
-Every test is two-sided and symmetric: swapping the runs gives the same p-value, to the last bit.
-A p-value is for one pair of runs; for several pairs, see `correct`.  An interval takes scores, or
-the differences of two runs' scores.
+Every test is two-sided and symmetric: swapping the runs gives the same p-value, to the last bit.  A p-value is for one
+pair of runs; for several pairs, see `correct`.  An interval takes scores, or the differences of two runs' scores.
 """
-
-from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-__all__ = [
-    "CONFIDENCE",
-    "Correction",
-    "Interval",
-    "correct",
-    "fisher",
-    "macro_interval",
-    "mcnemar",
-    "mean_interval",
-    "student",
-    "win_tie_loss",
-]
 
 Correction = Literal["none", "bonferroni", "holm", "bh"]
 CONFIDENCE = 0.95
@@ -53,8 +37,8 @@ _SIGNS_AT_A_TIME = 1_000_000
 def student(a: ArrayLike, b: ArrayLike) -> float:
     """Compute the p-value of the paired t-test (Student, 1908), by ranx.
 
-    t = mean(d) / (sd(d) / sqrt(n)) with d = a - b, against n - 1 degrees of freedom.  It is 1.0
-    where t is undefined (equal runs, or a single question), for which ranx gives NaN.
+    t = mean(d) / (sd(d) / sqrt(n)) with d = a - b, against n - 1 degrees of freedom.  It is 1.0 where t is undefined
+    (equal runs, or a single question), for which ranx gives NaN.
     """
     first, second = aligned(a, b)
     # ranx takes a second to import, and is only needed here.
@@ -70,8 +54,8 @@ def student(a: ArrayLike, b: ArrayLike) -> float:
 def mcnemar(a: ArrayLike, b: ArrayLike) -> float:
     """Compute the p-value of the exact McNemar test (1947), for scores that are hit or miss.
 
-    Of the n questions that exactly one run hits, let k be those of the run that has fewer. If
-    neither run were better, k would be binomial with 1/2:
+    Of the n questions that exactly one run hits, let k be those of the run that has fewer. If neither run were better,
+    k would be binomial with 1/2:
 
         p = min(1, 2 * sum(C(n, i) for i in 0..k) / 2**n)
 
@@ -94,16 +78,14 @@ def mcnemar(a: ArrayLike, b: ArrayLike) -> float:
 def fisher(a: ArrayLike, b: ArrayLike, groups: Sequence[Hashable], *, draws: int = 10_000, seed: int = 42) -> float:
     """Compute the p-value of Fisher's randomisation test (1935) on the macro difference.
 
-    The statistic is the unweighted mean over groups (languages) of the groups' mean differences.
-    If neither run were better, each question's difference could as well have the other sign. So
-    signs are drawn for every question, `draws` times, and c counts the statistics at least as far
-    from 0 as the observed one:
+    The statistic is the unweighted mean over groups (languages) of the groups' mean differences.  If neither run were
+    better, each question's difference could as well have the other sign. So signs are drawn for every question, `draws`
+    times, and c counts the statistics at least as far from 0 as the observed one:
 
         p = (1 + c) / (1 + draws)
 
-    which is never 0 (Phipson & Smyth, 2010, doi:10.2202/1544-6115.1585).  One group for all gives
-    the plain test on the mean; the same seed and scores give the same p-value, whatever was tested
-    before.
+    which is never 0 (Phipson & Smyth, 2010, doi:10.2202/1544-6115.1585).  One group for all gives the plain test on the
+    mean; the same seed and scores give the same p-value, whatever was tested before.
     """
     first, second = aligned(a, b)
     if len(groups) != len(first):
@@ -111,9 +93,7 @@ def fisher(a: ArrayLike, b: ArrayLike, groups: Sequence[Hashable], *, draws: int
     if draws < 1:
         raise ValueError(f"draws must be at least 1, got {draws}")
 
-    sizes: dict[Hashable, int] = {}
-    for group in groups:
-        sizes[group] = sizes.get(group, 0) + 1
+    sizes = Counter(groups)
     weights = np.array([1 / (len(sizes) * sizes[group]) for group in groups])
     terms = weights * (first - second)
     terms = terms[terms != 0]  # a tie is a tie with either sign
@@ -140,11 +120,11 @@ def correct(p_values: ArrayLike, method: Correction) -> NDArray[np.float64]:
     * ``none``: as they are.
     * ``bonferroni``: m * p. Bounds the chance of any false discovery.
     * ``holm``: max over j <= i of (m - j + 1) * p_(j) (Holm, 1979). The same bound, more power.
-    * ``bh``: min over j >= i of m / j * p_(j) (Benjamini & Hochberg, 1995). Bounds the expected
-      share of false discoveries among the discoveries.
+    * ``bh``: min over j >= i of m / j * p_(j) (Benjamini & Hochberg, 1995). Bounds the expected share of false
+      discoveries among the discoveries.
 
-    Both are of shape (tests,), which may be empty; what is returned is to be compared with the
-    level itself.  A p-value outside 0..1 or an unknown method is a ValueError.
+    Both are of shape (tests,), which may be empty; what is returned is to be compared with the level itself.  A p-value
+    outside 0..1 or an unknown method is a ValueError.
     """
     given = np.asarray(p_values, dtype=np.float64)
     if given.ndim != 1:
@@ -182,8 +162,8 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval
 
         mean ± t(n - 1) · s / sqrt(n)
 
-    with s the sample's standard deviation and t(n - 1) the quantile of (1 + confidence) / 2; in the
-    unit of the values, not cut at a measure's bounds.  One question has no interval.
+    with s the sample's standard deviation and t(n - 1) the quantile of (1 + confidence) / 2; in the unit of the values,
+    not cut at a measure's bounds.  One question has no interval.
     """
     return macro_interval(values, np.zeros(np.shape(values)[:1], dtype=int).tolist(), confidence)
 
@@ -191,8 +171,8 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval
 class MacroMean(NamedTuple):
     """A mean of the means of groups, in the unit of the values.
 
-    `error` and `freedom` are its standard error and degrees of freedom: NaN and 0 where a group
-    has a single question, and nothing can be said of the spread.
+    `error` and `freedom` are its standard error and degrees of freedom: NaN and 0 where a group has a single question,
+    and nothing can be said of the spread.
     """
 
     mean: float
@@ -203,15 +183,14 @@ class MacroMean(NamedTuple):
 def macro_mean(values: ArrayLike, groups: Sequence[Hashable]) -> MacroMean:
     """Compute the unweighted mean of the means of groups (languages), and how sure it is.
 
-    Questions are drawn, languages are given: strata of equal weight (Cochran, Sampling Techniques,
-    3rd ed. 1977, sections 5.3-5.4).  With L groups of n_l values, means x_l, sample variances s_l²
-    and v_l = s_l² / n_l, the variances of independent means add:
+    Questions are drawn, languages are given: strata of equal weight (Cochran, Sampling Techniques, 3rd ed. 1977,
+    sections 5.3-5.4).  With L groups of n_l values, means x_l, sample variances s_l² and v_l = s_l² / n_l, the
+    variances of independent means add:
 
         mean = Σ x_l / L,   error = sqrt(Σ v_l) / L,   freedom = (Σ v_l)² / Σ (v_l² / (n_l - 1))
 
-    the last by Welch (1947) and Satterthwaite (1946).  With one group this is Student's.  Where
-    the questions of one language are translations of another's, the means are not independent, and
-    the error is too small.
+    the last by Welch (1947) and Satterthwaite (1946).  With one group this is Student's.  Where the questions of one
+    language are translations of another's, the means are not independent, and the error is too small.
     """
     given = np.asarray(values, dtype=np.float64)
     if given.ndim != 1 or not given.size or not np.isfinite(given).all():
@@ -239,9 +218,9 @@ def macro_interval(values: ArrayLike, groups: Sequence[Hashable], confidence: fl
 
         mean ± t(freedom) · error
 
-    with t(f) the quantile of (1 + confidence) / 2 of Student's distribution; see `macro_mean`.  It
-    is in the unit of the values, not cut at a measure's bounds.  There is none where a group has a
-    single question, since its variance is not known.
+    with t(f) the quantile of (1 + confidence) / 2 of Student's distribution; see `macro_mean`.  It is in the unit of
+    the values, not cut at a measure's bounds.  There is none where a group has a single question, since its variance is
+    not known.
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
@@ -256,8 +235,7 @@ def macro_interval(values: ArrayLike, groups: Sequence[Hashable], confidence: fl
 
 def aligned(a: ArrayLike, b: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return two runs' scores as arrays, or raise ValueError where they do not line up."""
-    first = np.asarray(a, dtype=np.float64)
-    second = np.asarray(b, dtype=np.float64)
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if first.ndim != 1 or first.shape != second.shape or not first.size:
         raise ValueError(
             "two runs' scores must be 1-D, not empty, and line up question by question; "

@@ -10,19 +10,13 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from xqg_pyserini.data import (
-    LANGUAGE_CODE,
-    CorpusLike,
-    Question,
-    QuestionsLike,
-    RunLike,
-    as_corpus,
-    as_questions,
-    as_run,
-)
+from xqg_pyserini.data.languages import LANGUAGE_CODE
+from xqg_pyserini.data.readers import CorpusLike, QuestionsLike, as_corpus, as_questions
+from xqg_pyserini.data.records import Question
+from xqg_pyserini.data.runs import RunLike, as_run
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.evaluation.r_at_kt import RecallAtTokens
-from xqg_pyserini.evaluation.scores import called
+from xqg_pyserini.evaluation.scores import called, read_passages
 from xqg_pyserini.files import read_lines, writing
 from xqg_pyserini.settings import option
 
@@ -53,8 +47,8 @@ def write_submission(
 ) -> Submission:
     """Write a run as an XOR-Retrieve file, all questions in it, texts from the corpus.
 
-    A question that the run lacks gets no text, so that it counts as a miss; a warning counts
-    these, and those with fewer tokens than R@5kt looks at.
+    A question that the run lacks gets no text, so that it counts as a miss; a warning counts these, and those with
+    fewer tokens than R@5kt looks at.
 
     Raises:
         UserError: for a question without language, a passage that the corpus does not hold.
@@ -62,36 +56,25 @@ def write_submission(
     questions, run = as_questions(questions), as_run(run)
     for question in questions:
         if question.language is None:
-            raise UserError(
-                f"question {question.id!r} has no language: give one for all, or questions with lang", about="language"
-            )
+            lacks = f"question {question.id!r} has no language"
+            raise UserError(f"{lacks}: give one for all, or questions with lang", about="language")
     wanted = {docid for q in questions for docid in run.get(q.id, ())}
     if not wanted:
         raise UserError("the run has no hit for any of the questions")
-    texts: dict[str, str] = {}
-    for line, passage in tqdm(as_corpus(corpus), "reading", unit=" passages", disable=None):
-        if passage.id in wanted:
-            if passage.id in texts:
-                raise line.error(f"passage id {passage.id!r} again; ids must be unique")
-            texts[passage.id] = passage.full if with_title else passage.text
-    missing = sorted(wanted - texts.keys())
-    if missing:
-        raise UserError(f"passage {missing[0]!r} of the run is not in {called(corpus, 'the corpus')}")
+    passages = (passage for passage, is_wanted in read_passages(corpus, wanted) if is_wanted)
+    texts = {passage.id: passage.full if with_title else passage.text for passage in passages}
+    if missing := sorted(wanted - texts.keys()):
+        raise UserError(f"passage {missing[0]!r} of the run is not in {called(corpus)}")
     rankings = {q.id: list(run.get(q.id, ())) for q in questions}
     with writing(output) as file:
         for i, question in enumerate(questions):
-            entry = {
-                "id": question.id,
-                "lang": question.language,
-                "ctxs": [texts[docid] for docid in rankings[question.id]],
-            }
+            ranked = [texts[docid] for docid in rankings[question.id]]
+            entry = {"id": question.id, "lang": question.language, "ctxs": ranked}
             file.write(("[\n" if i == 0 else ",\n") + json.dumps(entry, ensure_ascii=False))
         file.write("\n]\n")
-    foreign = len(run.keys() - rankings.keys())
-    if foreign:
+    if foreign := len(run.keys() - rankings.keys()):
         warn(f"the run has {foreign} questions that the questions file does not; left out")
-    absent = sum(1 for question in questions if question.id not in run)
-    if absent:
+    if absent := sum(1 for question in questions if question.id not in run):
         warn(f"the run lacks {absent} of {len(questions)} questions: they are written without texts")
     return _summary([(str(q.language), rankings[q.id]) for q in questions], RecallAtTokens(texts))
 
@@ -99,18 +82,16 @@ def write_submission(
 def _summary(entries: Sequence[tuple[str, list[str]]], scorer: RecallAtTokens) -> Submission:
     short = sum(1 for _, ranking in entries if scorer.token_count(ranking, TOKENS) < TOKENS)
     if short:
-        warn(
-            f"{short} of {len(entries)} questions have fewer than {TOKENS} tokens of text; "
-            "R@5kt looks at as many (search with more --hits)"
-        )
+        lack = f"{short} of {len(entries)} questions have fewer than {TOKENS} tokens of text"
+        warn(f"{lack}; R@5kt looks at as many (search with more --hits)")
     return Submission(len(entries), dict(Counter(language for language, _ in entries)), short)
 
 
 def check_submission(path: str | Path, questions: QuestionsLike, corpus: CorpusLike | None = None) -> Submission:
     """Validate an XOR-Retrieve file against the questions and, if given, the corpus.
 
-    Every question must be there once with its language, and every text must be a passage's (its
-    text, or title and text).  Too few tokens for R@5kt are a warning.
+    Every question must be there once with its language, and every text must be a passage's (its text, or title and
+    text).  Too few tokens for R@5kt are a warning.
 
     Raises:
         UserError: for the first thing that is wrong.
@@ -120,8 +101,7 @@ def check_submission(path: str | Path, questions: QuestionsLike, corpus: CorpusL
     seen: set[str] = set()
     for i, entry in enumerate(entries):
         _check_entry(f"{path}, entry {i + 1}", entry, known, seen)
-    missing = [qid for qid in known if qid not in seen]
-    if missing:
+    if missing := [qid for qid in known if qid not in seen]:
         raise UserError(f"{path}: {len(missing)} questions are missing, the first is {missing[0]!r}")
     if corpus is not None:
         _check_texts(Path(path), entries, corpus)
@@ -164,7 +144,7 @@ def _check_texts(path: Path, entries: Iterable[Any], corpus: CorpusLike) -> None
         wanted.pop(_digest(passage.full), None)
     if wanted:
         qid = next(iter(wanted.values()))
-        raise UserError(f"{path}: a text of question {qid!r} is no passage of {called(corpus, 'the corpus')}")
+        raise UserError(f"{path}: a text of question {qid!r} is no passage of {called(corpus)}")
 
 
 def _digest(text: str) -> bytes:

@@ -17,59 +17,42 @@ _LABELS = {  # of ranx's measures, where they are not their names in capitals
 def macro_table(scores: Scores, compared: Comparisons | None = None) -> Table:
     """Return runs × metrics, macro over languages; marks name the runs that a run beats."""
     best = {metric: _best(scores, metric) for metric in scores.metrics}
-    rows: list[Row] = [
-        [
-            letter(i),
-            Cell(run, name=True),
-            *(_figure(scores, compared, run, metric)._replace(bold=best[metric] == run) for metric in scores.metrics),
-        ]
-        for i, run in enumerate(scores)
-    ]
+    rows: list[Row] = []
+    for i, run in enumerate(scores):
+        figures = {metric: _figure(scores, compared, run, metric) for metric in scores.metrics}
+        bold = [figure._replace(bold=best[metric] == run) for metric, figure in figures.items()]
+        rows.append([letter(i), Cell(run, name=True), *bold])
     caption = "Overall effectiveness of the models.\nThe best results are highlighted in boldface."
     if compared is not None:
-        settings = compared.settings
-        caption += (
-            f"\nSuperscripts denote significant differences in {TEST_NAMES[settings.test][1]} "
-            f"with $p \\le {settings.level}$."
-        )
+        test, level = TEST_NAMES[compared.settings.test][1], compared.settings.level
+        caption += f"\nSuperscripts denote significant differences in {test} with $p \\le {level}$."
     labels = map(_label, scores.metrics)
     return Table(["", "run", *scores.metrics], rows, caption, 2, ["\\#", "Model", *labels])
 
 
 def language_table(scores: Scores, compared: Comparisons | None = None) -> Table:
     """Return metrics and runs × languages, with the average, its marks and question counts."""
-    languages = list(
-        dict.fromkeys(
-            language for by_metric in scores.values() for one in by_metric.values() for language in one.by_language
-        )
-    )
+    every = (one for by_metric in scores.values() for one in by_metric.values())
+    languages = list(dict.fromkeys(language for one in every for language in one.by_language))
     rows: list[Row] = []
     for metric in scores.metrics:
         for i, run in enumerate(scores):
             groups = scores[run][metric].by_language
             cells = [f"{groups[l].score:.1f}" if l in groups else "-" for l in languages]
             average = _figure(scores, compared, run, metric)
-            counted = sum(group.count for group in groups.values())
-            rows.append([metric if i == 0 else "", letter(i), run, *cells, average, counted])
+            rows.append([metric if i == 0 else "", letter(i), run, *cells, average, scores[run][metric].count])
     return Table(["metric", "", "run", *languages, "average", "questions"], rows, texts=3)
 
 
 def comparison_table(compared: Comparisons) -> Table:
     """Return the tests: difference, p-values, win/tie/loss and net questions of a over b."""
     macro = compared.scores.macro
-    rows = [
-        [
-            test.metric,
-            test.a,
-            test.b,
-            f"{macro(test.a, test.metric) - macro(test.b, test.metric):+.2f}",
-            p_text(test.p),
-            p_text(test.p_corrected) + ("*" if test.significant else ""),
-            f"{test.win}/{test.tie}/{test.loss}",
-            f"{test.win - test.loss:+d}",
-        ]
-        for test in compared
-    ]
+    rows: list[Row] = []
+    for test in compared:
+        gain = macro(test.a, test.metric) - macro(test.b, test.metric)
+        ps = p_text(test.p), p_text(test.p_corrected) + ("*" if test.significant else "")
+        counts = f"{test.win}/{test.tie}/{test.loss}", f"{test.win - test.loss:+d}"
+        rows.append([test.metric, test.a, test.b, f"{gain:+.2f}", *ps, *counts])
     corrected = f"p ({compared.settings.correction})"
     return Table(["metric", "a", "b", "a - b", "p", corrected, "win/tie/loss", "net"], rows, "", 3)
 
@@ -90,11 +73,10 @@ def explanation(scores: Scores, compared: Comparisons | None = None) -> str:
     lines = ["Scores are 0-100, averaged over languages without weights."]
     if compared:
         settings = compared.settings
+        over = "all pairs of runs" if compared.baseline is None else "the runs compared"
         lines.append(
-            f"Raised letters and * mark differences that are significant by "
-            f"{TEST_NAMES[settings.test][0]} at {settings.level:g}, correction: "
-            f"{settings.correction} over "
-            + ("all pairs of runs." if compared.baseline is None else "the runs compared.")
+            f"Raised letters and * mark differences that are significant by {TEST_NAMES[settings.test][0]} at "
+            f"{settings.level:g}, correction: {settings.correction} over {over}."
         )
     if scores.relevance:
         lines.append(f"Relevance: {scores.relevance}.")

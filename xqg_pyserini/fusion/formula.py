@@ -1,8 +1,7 @@
 """The fusion arithmetic: how a passage's vector and those of its queries become one.
 
-Pure functions of arrays, and the settings they take.  Sources: the sum is the published method
-(xQG, arXiv 2305.03950); the mean, renormalisation and centring are this project's
-(docs/method.md has the derivation and what was measured).
+Pure functions of arrays, and the settings they take.  Sources: the sum is the published method (xQG, arXiv 2305.03950);
+the mean, renormalisation and centring are this project's (docs/method.md has the derivation and what was measured).
 """
 
 from collections.abc import Mapping
@@ -43,9 +42,8 @@ class Fusion:
             raise UserError(f"fusion {self.form!r}: expected sum or mean")
         name, other = ("alpha", self.beta) if self.form == "sum" else ("beta", self.alpha)
         if other is not None:
-            raise UserError(
-                f"the {self.form} takes {name} only (alpha implies the sum, beta the mean)", ("alpha", "beta")
-            )
+            what = f"the {self.form} takes {name} only (alpha implies the sum, beta the mean)"
+            raise UserError(what, ("alpha", "beta"))
         if getattr(self, name) is None or not 0 <= self.weight <= 1:
             raise UserError(f"{name} is {getattr(self, name)}; expected a number from 0 to 1")
 
@@ -94,19 +92,14 @@ class FusionSettings:
         Raises:
             UserError: for a weight that is not the form's.
         """
-        form, center, normalize = self.form, self.center, self.normalize
-        if form is None:
-            form = "sum" if self.alpha is not None else "mean"
-        if center is None:
-            center = own_language and normalized_encoder
-        if normalize is None:
-            normalize = form == "mean" and normalized_encoder
         alpha, beta = self.alpha, self.beta
-        if alpha is None and beta is None:
-            if form == "sum":
-                alpha = 0.01
-            else:
-                beta = 0.2 if center else 0.4 if own_language else 0.3
+        form = ("mean" if alpha is None else "sum") if self.form is None else self.form
+        center = own_language and normalized_encoder if self.center is None else self.center
+        normalize = form == "mean" and normalized_encoder if self.normalize is None else self.normalize
+        if alpha is None and beta is None and form == "sum":
+            alpha = 0.01
+        elif alpha is None and beta is None:
+            beta = 0.2 if center else 0.4 if own_language else 0.3
         return Fusion(form, alpha, beta, self.languages, normalize, center)  # type: ignore[arg-type]
 
 
@@ -207,10 +200,10 @@ def mixing_weights(fusion: Fusion, total: Array, products: Gram) -> tuple[Array,
     some = total > 0
     a = np.where(some, 1 - fusion.weight, 1.0)
     b = np.where(some, fusion.weight, 0.0)
-    if fusion.center and fusion.normalize:
+    both = fusion.center and fusion.normalize
+    if both:
         a *= _inverse(np.sqrt(products.passages))
     if fusion.form == "mean":
-        both = fusion.center and fusion.normalize
         b *= _inverse(np.sqrt(products.queries)) if both else _inverse(total)
     if fusion.normalize:
         parts = a * a * products.passages, b * b * products.queries

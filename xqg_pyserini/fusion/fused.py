@@ -35,8 +35,7 @@ class FusedStores:
         liberties: what is let pass.
         own: each language is fused by itself, with its own queries alone, and not all together.
 
-    Attributes: `passages`, `queries`, `pair` (both, aligned), `fusion`, `own`; `languages`, those
-    that are mixed in.
+    Attributes: `passages`, `queries`, `pair` (both, aligned), `fusion`, `own`; `languages`, those that are mixed in.
 
     Raises:
         UserError: where the stores do not fit, a language has no query, or a sum is over unequal
@@ -58,10 +57,8 @@ class FusedStores:
         _same_encoder(self.passages, self.queries)
         self.pair = StorePair(self.passages, self.queries, self.liberties.skip_unknown)
         if self.pair.skipped:
-            warn(
-                f"{self.pair.skipped} passages with queries in {self.queries.path} are not in "
-                f"{self.passages.path} and were skipped"
-            )
+            skipped = f"{self.pair.skipped} passages with queries in {self.queries.path}"
+            warn(f"{skipped} are not in {self.passages.path} and were skipped")
         self.languages = self.choose_languages(fusion.languages)
         self._check_counts()
 
@@ -71,17 +68,11 @@ class FusedStores:
         return [(language,) for language in self.languages] if self.own else [self.languages]
 
     def mix_for(self, language: str | None) -> Languages:
-        """Return the languages that a question in `language` meets.
-
-        With `own` that is its own alone; one that has no query in the store meets all.
-        """
+        """Return what a question in `language` meets: with `own` its own alone if that has queries, else all."""
         return (language,) if self.own and language in self.languages else self.languages
 
     def choose_languages(self, languages: Languages | None) -> Languages:
-        """Return the languages, or all that passages have queries in for None.
-
-        Raises `UserError` for one without a query.
-        """
+        """Return the languages, or for None all that have queries; raise `UserError` for one without."""
         held = self.pair.totals()
         if not held:
             raise UserError(f"{self.queries.path} has no query for a passage of {self.passages.path}")
@@ -121,19 +112,13 @@ class FusedStores:
         """Raise `UserError` unless all passages have one number of queries in these languages."""
         low, high, _ = self._count(languages)
         if low != high:
-            raise UserError(
-                f"a sum over unequal numbers of queries ({low} to {high} a passage in "
-                f"{' '.join(languages)}) favours the passages that have more; use the mean (beta), "
-                "or force it with allow_unequal",
-                ("beta", "allow_unequal"),
-            )
+            numbers = f"{low} to {high} a passage in {' '.join(languages)}"
+            what = f"a sum over unequal numbers of queries ({numbers}) favours the passages that have more"
+            raise UserError(f"{what}; use the mean (beta), or force it with allow_unequal", ("beta", "allow_unequal"))
 
     @cached_property
     def centers(self) -> Centers:
-        """The mean embeddings of the passages, of each language's queries, and of all queries.
-
-        They come from the stores alone: no labels, no questions (docs/method.md).
-        """
+        """The mean embeddings of the passages, of each language's queries, and of all queries (docs/method.md)."""
         languages = tuple(self.pair.totals())
         passages = np.zeros(self.passages.d)
         sums = {l: np.zeros(self.passages.d) for l in languages}
@@ -144,27 +129,16 @@ class FusedStores:
                 sums[language] += block.sums[language].sum(axis=0, dtype=np.float64)
                 counts[language] += int(block.counts[language].sum(dtype=np.int64))
         pooled = np.sum(list(sums.values()), axis=0) / max(1, sum(counts.values()))
-        return Centers(
-            (passages / self.passages.n).astype(np.float32),
-            {l: (sums[l] / counts[l]).astype(np.float32) for l in languages if counts[l]},
-            pooled.astype(np.float32),
-        )
+        means = {l: (sums[l] / counts[l]).astype(np.float32) for l in languages if counts[l]}
+        return Centers((passages / self.passages.n).astype(np.float32), means, pooled.astype(np.float32))
 
     def fuse(self, block: Block, languages: Languages) -> np.ndarray:
         """Return the augmented vectors (b, d) float32 of a block that has these languages."""
-        return augment(
-            self.fusion,
-            block.passages,
-            {l: block.sums[l] for l in languages},
-            {l: block.counts[l] for l in languages},
-            self.centers if self.fusion.center else None,
-        )
+        sums, counts = ({l: part[l] for l in languages} for part in (block.sums, block.counts))
+        return augment(self.fusion, block.passages, sums, counts, self.centers if self.fusion.center else None)
 
     def blocks(self, languages: Languages | None = None) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield (first row, augmented vectors (b, d) float32) for all passages.
-
-        With the queries of these languages: by default all that were chosen.
-        """
+        """Yield (first row, augmented vectors (b, d) float32) with the queries of these languages (default: all)."""
         languages = self.languages if languages is None else languages
         for block in self.pair.blocks(languages):
             yield block.start, self.fuse(block, languages)
@@ -177,7 +151,5 @@ def _same_encoder(passages: VectorStore, queries: QueryStore) -> None:
         of_passages, of_queries = passages.encoder.get(key), queries.encoder.get(key)
         untied = key == "fingerprint" and queries.encoder.get("query_model")
         if of_passages != of_queries and not untied:
-            raise UserError(
-                f"{queries.path} was made with another encoder than {passages.path} "
-                f"({key}: {of_queries!r}, not {of_passages!r}); encode both with one"
-            )
+            what = f"{queries.path} was made with another encoder than {passages.path}"
+            raise UserError(f"{what} ({key}: {of_queries!r}, not {of_passages!r}); encode both with one")

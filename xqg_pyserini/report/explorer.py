@@ -1,7 +1,7 @@
 """Questions, runs and texts → what the page's explorer shows, as JSON.
 
-Chooses the questions, reads of the corpus only the passages that are shown, finds the answers in
-them, and compares the questions with those passages' generated queries.  Knows no HTML.
+Chooses the questions, reads of the corpus only the passages that are shown, finds the answers in them, and compares the
+questions with those passages' generated queries.  Knows no HTML.
 """
 
 import hashlib
@@ -14,18 +14,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from xqg_pyserini.data import (
-    NO_LANGUAGE,
-    GeneratedQueries,
-    Passage,
-    Question,
-    Run,
-    languages,
-    read_corpus,
-    read_generated,
-    span_answers,
-)
+from xqg_pyserini.data.answers import span_answers
+from xqg_pyserini.data.languages import NO_LANGUAGE, languages
+from xqg_pyserini.data.readers import read_generated
+from xqg_pyserini.data.records import Passage, Question, Run
 from xqg_pyserini.errors import UserError
+from xqg_pyserini.evaluation.scores import read_passages
 from xqg_pyserini.files import chunks, expand
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.stores import IdIndex, VectorStore
@@ -66,18 +60,15 @@ def similarities(
     """Return what compares generated queries, with a passage store's encoder or the one given.
 
     Raises:
-        UserError: for no encoder and no store, an encoder that is not the store's, queries that do
-            not exist.
+        UserError: for no encoder and no store, an encoder that is not the store's, queries that do not exist.
     """
     expand(queries)
     if passages is not None:
         store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
         return Similarities(queries, Encoder.for_store(store, encoder), store)
     if encoder is None:
-        raise UserError(
-            "generated queries are compared by an encoder: give a passage store or an encoder",
-            about=("passages", "encoder"),
-        )
+        needs = "generated queries are compared by an encoder: give a passage store or an encoder"
+        raise UserError(needs, about=("passages", "encoder"))
     return Similarities(queries, encoder)
 
 
@@ -102,9 +93,7 @@ def explore(
         for question in chosen
     }
     passages = _read_passages(material, {docid for docids in shown.values() for docid in docids})
-    near: dict[tuple[str, str], Any] = {}
-    if using is not None:
-        near = _compare(chosen, shown, passages, using)
+    near = {} if using is None else _compare(chosen, shown, passages, using)
     places = {docid: i for i, docid in enumerate(passages)}
     codes = dict.fromkeys(q.language or NO_LANGUAGE for q in chosen)
     codes |= dict.fromkeys(l for marks in near.values() for _, l, _ in marks["nearest"])
@@ -161,9 +150,8 @@ def _question(
 def choose_questions(material: Material, pair: tuple[str, str], per_language: int, seed: int) -> list[Question]:
     """Return the questions on which two runs differ most, by language, in the files' order of both.
 
-    The difference is that of the scores, added up over the metrics; where it is equal (or there
-    are no scores), that of the rankings: Σ |1/rank - 1/rank'| over the passages of either.  What
-    is equal in both is drawn by the seed.
+    The difference is that of the scores, added up over the metrics; where it is equal (or there are no scores), that of
+    the rankings: Σ |1/rank - 1/rank'| over the passages of either.  What is equal in both is drawn by the seed.
     """
     first, second = (material.runs[name] for name in pair)
     groups: dict[str, list[Question]] = {}
@@ -171,11 +159,8 @@ def choose_questions(material: Material, pair: tuple[str, str], per_language: in
         if any(question.id in run for run in material.runs.values()):
             groups.setdefault(question.language or NO_LANGUAGE, []).append(question)
     if not groups:
-        raise UserError(
-            f"runs {', '.join(material.runs)} hold none of the questions; give the questions "
-            "that they were searched with",
-            about="questions",
-        )
+        lack = f"runs {', '.join(material.runs)} hold none of the questions"
+        raise UserError(f"{lack}; give the questions that they were searched with", about="questions")
 
     def rank(question: Question) -> tuple[float, float, bytes]:
         rankings = [list(run.get(question.id, ())) for run in (first, second)]
@@ -188,12 +173,9 @@ def choose_questions(material: Material, pair: tuple[str, str], per_language: in
 
 def _score_difference(material: Material, pair: tuple[str, str], qid: str) -> float:
     a, b = (material.values.get(run, {}) for run in pair)
-    differences = [
-        abs(a[metric][qid] - b[metric][qid])
-        for metric in material.metrics
-        if qid in a.get(metric, {}) and qid in b.get(metric, {})
-    ]
-    return round(sum(differences), 9)  # a sum's rounding is no difference
+    both = [metric for metric in material.metrics if qid in a.get(metric, {}) and qid in b.get(metric, {})]
+    # a sum's rounding is no difference
+    return round(sum(abs(a[metric][qid] - b[metric][qid]) for metric in both), 9)
 
 
 def ranking_difference(first: Sequence[str], second: Sequence[str]) -> float:
@@ -210,18 +192,11 @@ def ranking_difference(first: Sequence[str], second: Sequence[str]) -> float:
 
 def _read_passages(material: Material, wanted: set[str]) -> dict[str, Passage]:
     """Read the corpus once, keeping the passages that are shown, in its order."""
-    passages: dict[str, Passage] = {}
-    bar = tqdm(read_corpus(material.corpus), "reading", unit=" passages", disable=None)
-    for line, passage in bar:
-        if passage.id in wanted:
-            if passage.id in passages:
-                raise line.error(f"passage id {passage.id!r} again; ids must be unique")
-            passages[passage.id] = passage
-    for name, run in material.runs.items():
-        for hits in run.values():
-            for docid in hits:
-                if docid in wanted and docid not in passages:
-                    raise UserError(f"run {name}: passage {docid!r} is not in {material.corpus}")
+    passages = {passage.id: passage for passage, is_wanted in read_passages(material.corpus, wanted) if is_wanted}
+    retrieved = ((name, docid) for name, run in material.runs.items() for hits in run.values() for docid in hits)
+    for name, docid in retrieved:
+        if docid in wanted and docid not in passages:
+            raise UserError(f"run {name}: passage {docid!r} is not in {material.corpus}")
     return passages
 
 
@@ -259,8 +234,8 @@ def _compare(
 ) -> dict[tuple[str, str], dict[str, Any]]:
     """Return (question, passage) → the passage's similarity and those of its queries.
 
-    Similarities are inner products, as in the search (without fusion and centring).  Only sums
-    and the nearest queries are kept of the queries read.
+    Similarities are inner products, as in the search (without fusion and centring).  Only sums and the nearest queries
+    are kept of the queries read.
     """
     vectors = using.encoder.encode_queries([question.text for question in chosen])
     asked_by: dict[str, list[int]] = {}
@@ -294,8 +269,7 @@ class _Tally:
         self.count[own] += len(texts)
         self.total[own] += float(scores.sum(dtype=np.float64))
         queries = zip(scores.tolist(), [language] * len(texts), texts, strict=True)
-        all_of_them = [*self.best[own], *queries]
-        self.best[own] = heapq.nsmallest(NEAREST, all_of_them, key=lambda f: (-round(f[0], 4), f[1:]))
+        self.best[own] = heapq.nsmallest(NEAREST, [*self.best[own], *queries], key=_nearest_first)
 
     def as_json(self) -> dict[str, Any]:
         """Return the passage's own similarity, means and numbers of queries, and the nearest."""
@@ -327,28 +301,19 @@ def _own_vectors(passages: Mapping[str, Passage], using: Similarities) -> Iterat
 
 def _encoded_queries(wanted: set[str], using: Similarities) -> Iterator[tuple[str, str, list[str], np.ndarray]]:
     """Yield passage, language, its queries and their embeddings (m, d), for some passages."""
-
-    def of_wanted() -> Iterator[tuple[str, str, list[str]]]:
-        bar = tqdm(read_generated(using.queries), "queries", unit=" passages", disable=None)
-        for _, record in bar:
-            if record.docid in wanted:
-                yield from _by_language(record)
-
     batch: list[tuple[str, str, list[str]]] = []
     size = 0
-    for queries in of_wanted():
-        batch.append(queries)
-        size += len(queries[2])
-        if size >= _TEXTS:
-            yield from _embed(batch, using)
-            batch, size = [], 0
+    for _, record in tqdm(read_generated(using.queries), "queries", unit=" passages", disable=None):
+        if record.docid not in wanted:
+            continue
+        for language, texts in record.queries.items():
+            if full := [text for text in texts if text.strip()]:
+                batch.append((record.docid, language, full))
+                size += len(full)
+            if size >= _TEXTS:
+                yield from _embed(batch, using)
+                batch, size = [], 0
     yield from _embed(batch, using)
-
-
-def _by_language(record: GeneratedQueries) -> Iterator[tuple[str, str, list[str]]]:
-    for language, texts in record.queries.items():
-        if full := [text for text in texts if text.strip()]:
-            yield record.docid, language, full
 
 
 def _embed(

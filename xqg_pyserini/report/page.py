@@ -1,8 +1,8 @@
 """A folder of results → one HTML page that needs nothing else, and its plots as files.
 
-The page holds its style, its script and its data; its content security policy lets no other
-script run and nothing be fetched.  Whatever comes from files is escaped here, for HTML and for
-the JSON in it, and put in as text by the script (`resources/report/`).
+The page holds its style, its script and its data; its content security policy lets no other script run and nothing be
+fetched.  Whatever comes from files is escaped here, for HTML and for the JSON in it, and put in as text by the script
+(`resources/report/`).
 """
 
 import base64
@@ -52,8 +52,8 @@ def write_page(
         overwrite: replace what `output` holds.
 
     Raises:
-        UserError: for results that are damaged, an input given that does not exist or does not
-            fit.  An input that the results name and that is gone only leaves the explorer out.
+        UserError: for results that are damaged, an input given that does not exist or does not fit.  An input that the
+            results name and that is gone only leaves the explorer out.
     """
     results = read_results(folder)
     explore = explore or ExploreSettings()
@@ -78,8 +78,7 @@ def write_page(
 
 
 def _resource(name: str) -> str:
-    folder = importlib.resources.files("xqg_pyserini.resources").joinpath("report")
-    return folder.joinpath(name).read_text("utf-8")
+    return importlib.resources.files("xqg_pyserini.resources").joinpath("report", name).read_text("utf-8")
 
 
 def embedded(value: Any) -> str:
@@ -97,10 +96,8 @@ def embedded(value: Any) -> str:
 def _page(parts: Parts, explored: Mapping[str, Any], why: str | None) -> str:
     script = _resource("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    if explored:
-        explorer = _explorer(explored)
-    else:
-        explorer = f'<p class="quiet">Without the explorer of questions: {escape(str(why))}.</p>'
+    without = f'<p class="quiet">Without the explorer of questions: {escape(str(why))}.</p>'
+    explorer = _explorer(explored) if explored else without
     return Template(_resource("page.html")).substitute(
         title=escape(parts.title),
         kind=parts.kind,
@@ -119,24 +116,13 @@ def _explorer(explored: Mapping[str, Any]) -> str:
     single = len(explored["runs"]) == 1
     near = any("near" in mark for q in explored["questions"] for mark in q["marks"].values())
     first, second = (named(name) for name in explored["pair"])
-    about = (
-        f"{len(explored['questions'])} questions"
-        + ("" if single else f", those first on which {first} and {second} differ most")
-        + f", with the first {explored['depth']} passages of each run. Marked are the answers, "
-        "where a text holds one as it stands."
+    order = "" if single else f", those first on which {first} and {second} differ most"
+    column = Template(_resource("explorer-run.html").rstrip("\n"))
+    columns = "".join(column.substitute(side=side) for side in ("First", "Second")[: 1 if single else 2])
+    return Template(_resource("explorer.html").rstrip("\n")).substitute(
+        questions=f"{len(explored['questions'])} questions{order}",
+        depth=explored["depth"],
+        near=" " + _resource("explorer-near.txt").replace("\n", " ").rstrip() if near else "",
+        columns=columns,
+        single=" single" if single else "",
     )
-    if near:
-        about += (
-            " Bars show how near the nearest generated queries of a passage are to the question, "
-            "on one scale for all passages shown; the upright line is the passage itself. A query "
-            "beyond it is nearer to the question than the passage is, and pulls it up when it is "
-            "mixed in (before centring); whether the passage rises depends on what the queries of "
-            "other passages do. Those in the question's language are bold, their bars blue."
-        )
-    columns = "".join(
-        f'<section class="run" aria-label="{side} run"><label>Run <select></select></label>'
-        '<p class="first"></p><p class="quiet score"></p><ol class="hits"></ol></section>'
-        for side in ("First", "Second")[: 1 if single else 2]
-    )
-    text = Template(_resource("explorer.html").rstrip("\n"))
-    return text.substitute(about=about, columns=columns, single=" single" if single else "")

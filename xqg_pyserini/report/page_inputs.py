@@ -1,19 +1,19 @@
 """What the explorer of a report needs, results again where the results say they were made from.
 
-An input that was given must be there; one that the results name and that is gone or has changed
-only leaves the explorer out, with a reason.
+An input that was given must be there; one that the results name and that is gone or has changed only leaves the
+explorer out, with a reason.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from xqg_pyserini.data import Question, Run, read_qrels, read_questions, read_run
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation.results import Results
-from xqg_pyserini.evaluation.scores import run_name
+from xqg_pyserini.evaluation.scores import named_paths, run_name
 from xqg_pyserini.files import file_sha256, find_input
 from xqg_pyserini.report import plots
 from xqg_pyserini.report.explorer import Material, Similarities, explore
@@ -67,7 +67,7 @@ def explored_data(
     try:
         questions = _questions(results, asked)
         runs = _runs(results, asked)
-        corpus = _corpus(results, asked)
+        corpus = _given_or_recorded(results, asked.corpus, "corpus")
     except NoExplorer as why:
         return {}, str(why)
     scores = results.scores
@@ -89,9 +89,7 @@ def explored_data(
 
 
 def _find(results: Results, path: str | None) -> Path | None:
-    if path is None:
-        return None
-    return find_input(path, results.folder or Path())
+    return None if path is None else find_input(path, results.folder or Path())
 
 
 def _recorded_file(results: Results, path: str | None, flag: str) -> Path:
@@ -113,61 +111,44 @@ def _unchanged(results: Results, path: str, file: Path, flag: str = "--runs") ->
 
 
 def _questions(results: Results, asked: ExploreSettings) -> list[Question]:
-    language = asked.language or recorded_input(results, "language")
-    path: str | Path
-    if asked.questions is not None:
-        path = asked.questions
-    else:
-        path = _recorded_file(results, recorded_input(results, "questions"), "--questions")
-    questions = read_questions(path, language)
+    path = _given_or_recorded(results, asked.questions, "questions")
+    questions = read_questions(path, asked.language or recorded_input(results, "language"))
     ids = {question.id for question in questions}
     by_metric = (scores for run in results.scores.values() for scores in run.values())
     scored = (qid for scores in by_metric for qid in scores.by_question)
     lacking = next((qid for qid in scored if qid not in ids), None)
     if lacking is not None:
-        raise UserError(
-            f"{path}: lacks question {lacking!r}, which {results.folder} has a score of; give the "
-            "questions that were scored",
-            about="questions",
-        )
+        lacks = f"{path}: lacks question {lacking!r}, which {results.folder} has a score of"
+        raise UserError(f"{lacks}; give the questions that were scored", about="questions")
     return questions
 
 
-def _corpus(results: Results, asked: ExploreSettings) -> Path:
-    if asked.corpus is not None:
-        return Path(asked.corpus)
-    return _recorded_file(results, recorded_input(results, "corpus"), "--corpus")
+def _given_or_recorded(results: Results, given: str | None, name: str) -> Path:
+    return _recorded_file(results, recorded_input(results, name), f"--{name}") if given is None else Path(given)
 
 
 def _runs(results: Results, asked: ExploreSettings) -> dict[str, Run]:
     if asked.runs is not None:
-        names = [run_name(path) for path in asked.runs]
-        for a, b in combinations(range(len(names)), 2):
-            if names[a] == names[b]:
-                raise UserError(f"{asked.runs[a]} and {asked.runs[b]} are both the run {names[a]!r}; rename one")
-        paths = dict(zip(names, map(Path, asked.runs), strict=True))
+        paths = {name: Path(path) for name, path in named_paths(asked.runs).items()}
     elif results.points:
         paths = _sweep_runs(results)
     else:
         recorded = {run_name(path): path for path in recorded_input(results, "runs") or ()}
         names = _few(results, results.scores.runs)
         paths = {name: _recorded_file(results, recorded.get(name), "--runs") for name in names}
-    runs = {}
-    for name, path in paths.items():
-        read = read_run(path)
-        runs[name] = {qid: dict(islice(hits.items(), asked.hits)) for qid, hits in read.items()}
-    return runs
+    return {
+        name: {qid: dict(islice(hits.items(), asked.hits)) for qid, hits in read_run(path).items()}
+        for name, path in paths.items()
+    }
 
 
 def _sweep_runs(results: Results) -> dict[str, Path]:
     assert results.folder is not None
-    files = {name: f"{RUNS}/{name}.trec" for name in results.points}
-    files = {name: file for name, file in files.items() if (results.folder / file).is_file()}
+    every = {name: f"{RUNS}/{name}.trec" for name in results.points}
+    files = {name: file for name, file in every.items() if (results.folder / file).is_file()}
     if len(files) < 2:
-        raise NoExplorer(
-            f"{results.folder / RUNS} holds no runs of two points: give --runs A B, or sweep again "
-            "with its runs written"
-        )
+        lacks = f"{results.folder / RUNS} holds no runs of two points"
+        raise NoExplorer(f"{lacks}: give --runs A B, or sweep again with its runs written")
     baseline = results.compared.baseline
     names = _few(results, sorted(files, key=lambda name: name != baseline))  # the baseline first
     return {name: _unchanged(results, files[name], results.folder / files[name]) for name in names}
@@ -175,9 +156,7 @@ def _sweep_runs(results: Results) -> dict[str, Path]:
 
 def _few(results: Results, names: Sequence[str]) -> list[str]:
     """Return the first run, and the best of the others, in their order."""
-    scores = results.scores
-    best = sorted(names[1:], key=lambda run: scores.macro(run, scores.metrics[0]), reverse=True)
-    return [name for name in names if name == names[0] or name in best[: MOST_RUNS - 1]]
+    return plots.shown(names, lambda run: results.scores.macro(run, results.scores.metrics[0]), MOST_RUNS)
 
 
 def _pair(results: Results, names: list[str]) -> tuple[str, str]:

@@ -39,15 +39,13 @@ def named(text: str) -> str:
 def _figure(heading: str, plot: Plot | None) -> str:
     if plot is None:
         return ""
-    return (
-        f'<figure><h3>{heading}</h3><div class="scroll" role="img" tabindex="0" '
-        f'aria-label="{escape(plot.alternative)}">'
-        f"{plots.inline(plot)}</div><figcaption>{escape(plot.caption)}</figcaption></figure>"
-    )
+    box = f'<div class="scroll" role="img" tabindex="0" aria-label="{escape(plot.alternative)}">'
+    caption = f"<figcaption>{escape(plot.caption)}</figcaption>"
+    return f"<figure><h3>{heading}</h3>{box}{plots.inline(plot)}</div>{caption}</figure>"
 
 
-def _details(summary: str, content: str) -> str:
-    return f"<details><summary>{summary}</summary>{content}</details>"
+def _numbers(*tables: str) -> str:
+    return f"<details><summary>The numbers</summary>{''.join(tables)}</details>"
 
 
 def _by_metric(metrics: Sequence[str], content: Mapping[str, str]) -> str:
@@ -82,16 +80,14 @@ def _about(results: Results) -> list[tuple[str, str]]:
     for name in ("questions", "corpus", "qrels", "passages", "queries"):
         pairs.append((name.capitalize(), named(str(inputs[name])) if inputs.get(name) else ""))
     pairs += [("Note", escape(note)) for note in results.scores.notes]
-    pairs.append(
-        (
-            "Intervals",
-            "95% confidence intervals by Student's t over questions; the average over languages "
-            "adds up the languages' variances (too narrow where one language's questions are "
-            "translations of another's). They say what other questions of this kind would do, "
-            "not other collections.",
-        )
-    )
-    return pairs
+    return [*pairs, ("Intervals", _INTERVALS)]
+
+
+_INTERVALS = (
+    "95% confidence intervals by Student's t over questions; the average over languages adds up the languages' "
+    "variances (too narrow where one language's questions are translations of another's). They say what other "
+    "questions of this kind would do, not other collections."
+)
 
 
 # ---------------------------------------------------------------- numbers in words
@@ -131,9 +127,8 @@ def evaluation_parts(results: Results) -> tuple[Parts, list[Plot]]:
             figures[f"Against {named(runs[0])}"] = plots.difference_dots(results, metric)
             figures["Questions won and lost"] = plots.win_bars(results, metric)
         drawn += figures.values()
-        numbers = _score_table(results, metric).html() + _pair_table(results, metric)
         content[metric] = "".join(map(_figure, figures, figures.values()))
-        content[metric] += _details("The numbers", numbers)
+        content[metric] += _numbers(_score_table(results, metric).html(), _pair_table(results, metric))
     title, headline, lead = _evaluation_headline(results)
     body = f"<h2>Scores</h2>{_by_metric(results.scores.metrics, content)}"
     return Parts("Evaluation", title, headline, lead, body, _footer(_about(results))), drawn
@@ -181,8 +176,7 @@ def _score_table(results: Results, metric: str) -> Table:
     rows: list[Row] = []
     for run, scores in by_run.items():
         cells = [_score(scores.intervals[l]) if l in scores.intervals else "-" for l in languages]
-        count = sum(group.count for group in scores.by_language.values())
-        rows.append([Cell(run, name=True), *cells, count])
+        rows.append([Cell(run, name=True), *cells, scores.count])
     head = ["run", *("average" if l == MACRO else l for l in languages), "questions"]
     return Table(head, rows, f"{metric}, with 95% confidence intervals")
 
@@ -221,15 +215,14 @@ def sweep_parts(results: Results) -> tuple[Parts, list[Plot]]:
         }
         drawn += [plot for plot in figures.values() if plot is not None]
         content[metric] = "".join(map(_figure, figures, figures.values()))
-        content[metric] += _details("The numbers", _points_table(results, metric).html())
+        content[metric] += _numbers(_points_table(results, metric).html())
     validation = results.cross_validation
     held_out = plots.held_out_dots(results)
     before = after = ""
     if held_out is not None and validation:
         drawn.insert(0, held_out)
-        numbers = held_out_table(validation).html() + _chosen_table(validation).html()
         before = f"<h2>On new questions</h2>{_figure('Held out, and tuned', held_out)}"
-        before += _details("The numbers", numbers)
+        before += _numbers(held_out_table(validation).html(), _chosen_table(validation).html())
     if results.power:
         table = power_table(results.power, metrics)
         after = f"<h2>Power</h2>{table.html()}" if table.rows else ""
@@ -251,19 +244,12 @@ def _sweep_headline(results: Results, validation: Any) -> tuple[str, str, str]:
     best = max(others, key=lambda name: scores.macro(name, metric), default=baseline)
     score, base = scores.macro(best, metric), scores.macro(baseline, metric)
     beaten = score > base
-    if beaten:
-        tuned = (
-            f"Tuned, the best of {len(scores)} settings on these same questions: "
-            f"{named(best)}, {score:.1f} ({score - base:+.1f})."
-        )
-    else:
-        tuned = (
-            f"The best of the settings ({len(scores) - 1}) on these same questions is no "
-            f"better than passages alone: {named(best)}, {score:.1f} ({score - base:+.1f})."
-        )
-    row = None
-    if validation:
-        row = next((r for r in validation["held_out"] if r["metric"] == metric), None)
+    tuned = f"Tuned, the best of {len(scores)} settings on these same questions"
+    if not beaten:
+        tuned = f"The best of the settings ({len(scores) - 1}) on these same questions is no better than passages alone"
+    tuned += f": {named(best)}, {score:.1f} ({score - base:+.1f})."
+    held_out = validation["held_out"] if validation else ()
+    row = next((row for row in held_out if row["metric"] == metric), None)
     title = f"Sweep · {metric}"
     if row is None:
         if not beaten:
@@ -276,12 +262,11 @@ def _sweep_headline(results: Results, validation: Any) -> tuple[str, str, str]:
         )
         return title, headline, f'<p class="lead">{tuned}</p>{warning}'
     headline = f"Held out: {row['score']:.1f} by {escape(metric)}, {_gain(row['difference'])}"
-    interval = interval_of(row, "difference")
     folds = (
         f"{validation['folds']} folds: settings were chosen by {escape(validation['select_by'])} "
         "on the others, and scored on questions that had no part in the choice."
     )
-    lead = f'<p class="lead">{_between(interval)} {escape(_p(row["p"], "p"))}.</p>'
+    lead = f'<p class="lead">{_between(interval_of(row, "difference"))} {escape(_p(row["p"], "p"))}.</p>'
     return title, headline, f'{lead}<p class="quiet">{folds} {tuned}</p>'
 
 
@@ -305,7 +290,7 @@ def _points_table(results: Results, metric: str) -> Table:
             gain = scores.difference(name, baseline, metric).get(MACRO)
             test = results.compared.of(name, baseline, metric)
             row += [
-                f"{'α' if point.form == 'sum' else 'β'} = {point.weight:g}",
+                f"{plots.GREEK[point.form]} = {point.weight:g}",
                 point.languages or "",
                 ALL if point.num_queries is None else point.num_queries,
                 "yes" if point.center else "",
@@ -319,11 +304,8 @@ def _points_table(results: Results, metric: str) -> Table:
     head += [f"p ({results.compared.settings.correction})", "win/tie/loss"]
     left = len(scores) - len(kept)
     more = f"; {left} more are in sweep.csv" if left > 0 else ""
-    caption = (
-        f"{metric}: passages alone, and the best settings{more}. In brackets: 95% confidence "
-        "intervals, not corrected for having chosen."
-    )
-    return Table(head, rows, caption, 3)
+    caption = f"{metric}: passages alone, and the best settings{more}. In brackets: 95% confidence intervals"
+    return Table(head, rows, f"{caption}, not corrected for having chosen.", 3)
 
 
 def _chosen_table(validation: Mapping[str, Any]) -> Table:

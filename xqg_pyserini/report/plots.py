@@ -1,9 +1,8 @@
 """Results → figures: bars by language, differences, wins and losses, curves of a sweep.
 
-Each function draws one figure of one metric and says in words what it shows (its alternative
-text).  Colours are told apart by the colour-blind (Okabe & Ito, 2008, jfly.uni-koeln.de/color);
-the first is a grey for the baseline.  matplotlib is imported where it is used, without its
-global state, and gives the same bytes for the same results.
+Each function draws one figure of one metric and says in words what it shows (its alternative text).  Colours are told
+apart by the colour-blind (Okabe & Ito, 2008, jfly.uni-koeln.de/color); the first is a grey for the baseline.
+matplotlib is imported where it is used, without its global state, and gives the same bytes for the same results.
 """
 
 import importlib.resources
@@ -23,6 +22,7 @@ INK, MUTED, GRID = "#1d1f22", "#65696e", "#dcdee0"
 SERIES = ("#7a7f85", "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9")
 MOST = len(SERIES)  # runs or curves that one figure holds
 WIDTH = 7.2  # inches
+GREEK = {"sum": "α", "mean": "β"}  # what the weights are called
 _BARS = 56  # in one row of bars
 
 
@@ -42,11 +42,13 @@ class Curve(NamedTuple):
     label: str
     kind: tuple  # languages, and whether it is centred: what its colour stands for
     points: list[tuple[float, str]]
+    best: str  # the highest point
+    peak: float  # its score
 
 
-def shown(names: Sequence[str], score: Callable[[str], float]) -> list[str]:
+def shown(names: Sequence[str], score: Callable[[str], float], most: int = MOST) -> list[str]:
     """Return the names that one figure can hold: the first and the best others, in their order."""
-    best = sorted(names[1:], key=score, reverse=True)[: MOST - 1]
+    best = sorted(names[1:], key=score, reverse=True)[: most - 1]
     return [name for name in names if name == names[0] or name in best]
 
 
@@ -69,12 +71,14 @@ def score_bars(results: Results, metric: str) -> Plot:
                 scores = [results.scores[run][metric].intervals[l] for l in row]
                 means = [s.mean for s in scores]
                 axes.bar(at, means, width * 0.92, color=SERIES[i], label=run)
-                _whiskers(axes, at, scores, bounds=(0, 100))
+                for x, score in zip(at, scores, strict=True):  # as far as the measure goes
+                    if not math.isnan(score.low):
+                        ends = [max(0, score.low), min(100, score.high)]
+                        axes.plot([x, x], ends, color=INK, linewidth=0.9, solid_capstyle="butt")
                 if row[0] == MACRO and len(runs) <= 4:
                     top = means[0] if math.isnan(scores[0].high) else min(scores[0].high, 100)
-                    axes.annotate(
-                        f"{means[0]:.1f}", (at[0], top), (0, 3), textcoords="offset points", ha="center", fontsize=7.5
-                    )
+                    above = {"textcoords": "offset points", "ha": "center", "fontsize": 7.5}
+                    axes.annotate(f"{means[0]:.1f}", (at[0], top), (0, 3), **above)
             axes.set_xticks(range(len(row)), [_average(l) for l in row])
             axes.set_xlim(-0.6, max(len(row), min(per_row, len(languages))) - 0.4)
             axes.set_ylim(0, 108)
@@ -104,15 +108,15 @@ def difference_dots(results: Results, metric: str) -> Plot:
     def draw(figure: Any) -> None:
         axes = figure.subplots()
         for i, run in enumerate(others):
-            rows = [l for l in languages if l in differences[run]]
-            at = [_row(languages.index(l), i, len(others)) for l in rows]
-            intervals = [differences[run][l] for l in rows]
-            _dots(axes, at, intervals, SERIES[i + 1], run)
+            beside = (i - (len(others) - 1) / 2) * 0.62 / len(others)
+            intervals = {y + beside: differences[run][l] for y, l in enumerate(languages) if l in differences[run]}
+            for y, interval in intervals.items():
+                if not math.isnan(interval.low):
+                    axes.plot([interval.low, interval.high], [y, y], color=SERIES[i + 1], linewidth=1.4)
+            means = [interval.mean for interval in intervals.values()]
+            axes.plot(means, list(intervals), "o", color=SERIES[i + 1], markersize=4.2, label=run)
         axes.axvline(0, color=MUTED, linewidth=0.9)
-        axes.set_yticks(range(len(languages)), [_average(l) for l in languages])
-        axes.set_ylim(len(languages) - 0.4, -0.6)
-        axes.set_xlabel(f"{metric}: difference to {baseline}, in points")
-        axes.grid(axis="x")
+        _rows(axes, [_average(l) for l in languages], f"{metric}: difference to {baseline}, in points")
         _legend(figure, axes, len(others))
 
     told = "; ".join(f"{run} {_words(differences[run][MACRO], signed=True)}" for run in others)
@@ -137,27 +141,16 @@ def win_bars(results: Results, metric: str) -> Plot:
         for y, test in enumerate(tests):
             axes.barh(y, test.loss, 0.62, color=SERIES[1])
             axes.barh(y, -test.win, 0.62, color=SERIES[4])
-            for count, side in ((test.loss, 1), (-test.win, -1)):
-                axes.annotate(
-                    str(abs(count)),
-                    (count, y),
-                    (4 * side, 0),
-                    textcoords="offset points",
-                    va="center",
-                    ha="left" if side > 0 else "right",
-                    fontsize=8,
-                )
+            for x, side, align in ((test.loss, 1, "left"), (-test.win, -1, "right")):
+                beside = {"textcoords": "offset points", "va": "center", "ha": align, "fontsize": 8}
+                axes.annotate(str(abs(x)), (x, y), (4 * side, 0), **beside)
         most = max([1, *(max(test.win, test.loss) for test in tests)])
         axes.set_xlim(-1.15 * most, 1.15 * most)
         axes.axvline(0, color=MUTED, linewidth=0.9)
-        labels = [f"{test.b} vs {test.a}" for test in tests]
-        axes.set_yticks(range(len(tests)), labels)
-        axes.set_ylim(len(tests) - 0.4, -0.6)
+        _rows(axes, [f"{test.b} vs {test.a}" for test in tests], "questions lost  ←   → questions won")
         ticks = [tick for tick in axes.get_xticks() if tick == int(tick)]
         axes.set_xticks(ticks, [f"{abs(tick):.0f}" for tick in ticks])
         axes.set_xlim(-1.15 * most, 1.15 * most)
-        axes.set_xlabel("questions lost  ←   → questions won")
-        axes.grid(axis="x")
 
     told = "; ".join(f"{test.b} against {test.a}: {test.loss} won, {test.tie} tied, {test.win} lost" for test in tests)
     return _plot(
@@ -176,16 +169,18 @@ def win_bars(results: Results, metric: str) -> Plot:
 def curves_over(results: Results, metric: str, over: str) -> list[Curve]:
     """Return the curves over the `weight` or the number of `queries`, of two points at least.
 
-    There is one for each other setting: of settings that differ in the number of queries alone the
-    one with most, of those that differ in the weight alone the one with the highest peak.  Sums
-    come first; at most `MOST` - 1 of each form, those with the highest peaks.
+    There is one for each other setting: of settings that differ in the number of queries alone the one with most, of
+    those that differ in the weight alone the one with the highest peak.  Sums come first; at most `MOST` - 1 of each
+    form, those with the highest peaks.
     """
     weights = over == "weight"
-    numbers = {p.num_queries for p in results.points.values() if isinstance(p.num_queries, int)}
-    beyond = max(numbers, default=0) + 1  # "all" stands one step after the largest number
+    beyond = max(_numbers(results), default=0) + 1  # "all" stands one step after the largest number
 
     def x_of(point: PointSettings) -> float:
         return float(point.weight or 0) if weights else min(_queries(point), beyond)
+
+    def score(point: PointSettings) -> float:
+        return results.scores.macro(point.point, metric)
 
     groups: dict[tuple, dict[Any, list[PointSettings]]] = {}
     for point in results.points.values():
@@ -199,10 +194,10 @@ def curves_over(results: Results, metric: str, over: str) -> list[Curve]:
             chosen = max(by_other.values(), key=lambda points: _queries(points[0]))
         else:
             several = (points for points in by_other.values() if len({*map(x_of, points)}) > 1)
-            chosen = max(several, key=lambda points: _peak(results, metric, points), default=[])
+            chosen = max(several, key=lambda points: max(map(score, points)), default=[])
         if len({*map(x_of, chosen)}) > 1:
             whole[setting] = sorted(chosen, key=x_of)
-    best = sorted(whole, key=lambda setting: _peak(results, metric, whole[setting]), reverse=True)
+    best = sorted(whole, key=lambda setting: max(map(score, whole[setting])), reverse=True)
     curves = []
     for form in ("sum", "mean"):
         kept = [setting for setting in best if setting[0] == form][: MOST - 1]
@@ -210,8 +205,13 @@ def curves_over(results: Results, metric: str, over: str) -> list[Curve]:
             points = whole[setting]
             label = _label(points, [whole[other][0] for other in kept])
             kind = points[0].languages, points[0].center
-            curves.append(Curve(label, kind, [(x_of(point), point.point) for point in points]))
+            top = max(points, key=score)
+            curves.append(Curve(label, kind, [(x_of(point), point.point) for point in points], top.point, score(top)))
     return curves
+
+
+def _highest(curves: Iterable[Curve]) -> Curve:
+    return max(curves, key=lambda curve: curve.peak)
 
 
 def _gains(results: Results, point: str, metric: str) -> dict[str, Interval]:
@@ -223,12 +223,12 @@ def _baseline(results: Results, metric: str) -> float:
     return results.scores.macro(str(results.compared.baseline), metric)
 
 
+def _numbers(results: Results) -> set[int]:
+    return {point.num_queries for point in results.points.values() if isinstance(point.num_queries, int)}
+
+
 def _queries(point: PointSettings) -> float:
     return point.num_queries if isinstance(point.num_queries, int) else math.inf
-
-
-def _peak(results: Results, metric: str, points: Iterable[PointSettings]) -> float:
-    return max(results.scores.macro(point.point, metric) for point in points)
 
 
 def _label(points: list[PointSettings], beside: list[PointSettings]) -> str:
@@ -241,34 +241,30 @@ def _label(points: list[PointSettings], beside: list[PointSettings]) -> str:
     if len({point.normalize for point in beside}) > 1:
         parts.append("renormalised" if first.normalize else "as it is")
     if len({point.weight for point in points}) == 1:
-        parts.append(f"{_greek(first.form)} = {first.weight:g}")
+        parts.append(f"{GREEK[first.form]} = {first.weight:g}")
     elif first.num_queries != ALL:
         parts.append(f"{first.num_queries} queries")
     return ", ".join(parts)
 
 
-def _greek(form: str) -> str:
-    return "α" if form == "sum" else "β"
-
-
 def sweep_curves(results: Results, metric: str, over: str, by_language: bool) -> Plot | None:
     """Draw the curves over the `weight` or the `queries` of a sweep; None where it has none.
 
-    On average over languages with confidence intervals of the difference to the baseline, or
-    small, one panel a language.
+    On average over languages with confidence intervals of the difference to the baseline, or small, one panel a
+    language.
     """
     curves = curves_over(results, metric, over)
     by_form: dict[str, list[Curve]] = {}
     for curve in curves:
-        by_form.setdefault(results.points[curve.points[0][1]].form, []).append(curve)
+        by_form.setdefault(results.points[curve.best].form, []).append(curve)
     if not by_form:
         return None
+    top = _highest(curves)
     languages = list(results.scores[str(results.compared.baseline)][metric].by_language)
     if by_language:
         # one form alone: that of the highest curve
-        form = results.points[_highest(results, metric, curves)].form
+        form = results.points[top.best].form
         panels = [(form, language) for language in languages]
-        curves = by_form[form]
     else:
         panels = [(form, MACRO) for form in by_form]
     colors = _colors({form: by_form[form] for form in dict(panels)})
@@ -289,14 +285,13 @@ def sweep_curves(results: Results, metric: str, over: str, by_language: bool) ->
             for axes in grid.flat:
                 axes.legend(loc="lower left", bbox_to_anchor=(-0.03, 1.0), fontsize=8, borderpad=0)
 
-    best = _highest(results, metric, curves)
     what = "weight of the queries" if over == "weight" else "number of queries a language"
     where = "by language" if by_language else "on average over languages"
     band = ""
     if by_language:
         band = " Drawn is the difference to passages alone"
         if len(by_form) > 1:
-            band += f" of the {form} form ({_greek(form)}), that of the highest curve"
+            band += f" of the {form} form ({GREEK[form]}), that of the highest curve"
         band += "."
     elif any(_has_band(results, metric, curves) for curves in by_form.values()):
         band = (
@@ -306,9 +301,8 @@ def sweep_curves(results: Results, metric: str, over: str, by_language: bool) ->
     return _plot(
         f"{over}{'-by-language' if by_language else ''}-{_slug(metric)}",
         f"{metric} over the {what}, {where}. Dashed: passages alone.{band}",
-        f"Line chart of {metric} over the {what}, {where}. Passages alone: "
-        f"{_baseline(results, metric):.1f}; the highest point is {best} with "
-        f"{results.scores.macro(best, metric):.1f} on average.",
+        f"Line chart of {metric} over the {what}, {where}. Passages alone: {_baseline(results, metric):.1f}; the "
+        f"highest point is {top.best} with {top.peak:.1f} on average.",
         (WIDTH, 0.6 + 1.7 * math.ceil(len(panels) / 4) if by_language else 3.4),
         draw,
     )
@@ -326,26 +320,13 @@ def _label_axes(grid: list[Any], panels: list[tuple[str, str]], columns: int, y:
         if i % columns == 0:
             axes.set_ylabel(y)
         if i + columns >= len(panels):
-            axes.set_xlabel(_axis(form, over))
+            axes.set_xlabel("queries a language" if over == "queries" else f"{GREEK[form]} ({form})")
             axes.tick_params(labelbottom=True)
-
-
-def _highest(results: Results, metric: str, curves: Iterable[Curve]) -> str:
-    names = [name for curve in curves for _, name in curve.points]
-    return max(names, key=lambda name: results.scores.macro(name, metric))
-
-
-def _highest_curve(results: Results, metric: str, curves: Iterable[Curve]) -> Curve:
-    def height(curve: Curve) -> float:
-        return results.scores.macro(_highest(results, metric, [curve]), metric)
-
-    return max(curves, key=height)
 
 
 def _has_band(results: Results, metric: str, curves: Iterable[Curve]) -> bool:
     """Return whether the highest curve has two neighbours with an interval that can be seen."""
-    points = _highest_curve(results, metric, curves).points
-    gains = [_gains(results, name, metric).get(MACRO) for _, name in points]
+    gains = [_gains(results, name, metric).get(MACRO) for _, name in _highest(curves).points]
     widths = [gain.high - gain.low for gain in gains if gain]
     # NaN, where there is no interval, compares as false
     return any(a >= 0 and b >= 0 and a + b > 0 for a, b in pairwise(widths))
@@ -367,15 +348,13 @@ def _panel(
     small = language != MACRO
     baseline = 0.0 if small else _baseline(results, metric)
     axes.axhline(baseline, color=SERIES[0], linestyle=(0, (5, 3)), label="passages alone")
-    highest = _highest_curve(results, metric, curves)
+    highest = _highest(curves)
     for curve, color in zip(curves, colors, strict=True):
         values = [_gains(results, name, metric).get(language) for _, name in curve.points]
         drawn = [(x, value) for (x, _), value in zip(curve.points, values, strict=True) if value]
-        xs = [x for x, _ in drawn]
-        axes.plot(
-            xs, [baseline + value.mean for _, value in drawn], color=color, marker="o",
-            markersize=2.2 if small else 3.6, linewidth=1.1 if small else 1.5, label=curve.label,
-        )  # fmt: skip
+        xs, ys = [x for x, _ in drawn], [baseline + value.mean for _, value in drawn]
+        size, width = (2.2, 1.1) if small else (3.6, 1.5)
+        axes.plot(xs, ys, color=color, marker="o", markersize=size, linewidth=width, label=curve.label)
         if curve is highest and not small:
             lows = [baseline + value.low for _, value in drawn]
             highs = [baseline + value.high for _, value in drawn]
@@ -383,19 +362,12 @@ def _panel(
     axes.grid(axis="y")
 
 
-def _axis(form: str, over: str) -> str:
-    if over == "queries":
-        return "queries a language"
-    return "α (sum)" if form == "sum" else "β (mean)"
-
-
 def _all_tick(results: Results, grid: Iterable[Any]) -> None:
-    numbers = sorted({p.num_queries for p in results.points.values() if isinstance(p.num_queries, int)})
-    has_all = any(p.num_queries == ALL for p in results.points.values())
-    ticks = [*numbers, *([numbers[-1] + 1] if has_all else [])]
+    ticks = {number: str(number) for number in sorted(_numbers(results))}
+    if any(p.num_queries == ALL for p in results.points.values()):
+        ticks[max(ticks) + 1] = ALL
     for axes in grid:
-        labels = [str(number) for number in numbers] + (["all"] if has_all else [])
-        axes.set_xticks(ticks, labels)
+        axes.set_xticks(list(ticks), list(ticks.values()))
 
 
 def held_out_dots(results: Results) -> Plot | None:
@@ -404,7 +376,7 @@ def held_out_dots(results: Results) -> Plot | None:
     if not validation:
         return None
     rows = validation["held_out"]
-    tuned = {row["metric"]: row for row in validation["tuned"]}
+    tuned = {row["metric"]: row["score"] for row in validation["tuned"]}
 
     def draw(figure: Any) -> None:
         axes = figure.subplots()
@@ -417,14 +389,9 @@ def held_out_dots(results: Results) -> Plot | None:
             axes.plot(baseline, y, "|", color=SERIES[0], markersize=13, mew=2, label=labels[0])
             axes.plot(row["score"], y, "o", color=SERIES[1], markersize=6, label=labels[1])
             if row["metric"] in tuned:
-                axes.plot(
-                    tuned[row["metric"]]["score"], y, "o", color=SERIES[4], markersize=6,
-                    mfc="none", mew=1.4, label=labels[2],
-                )  # fmt: skip
-        axes.set_yticks(range(len(rows)), [row["metric"] for row in rows])
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_xlabel("score (0-100)")
-        axes.grid(axis="x")
+                ring = {"color": SERIES[4], "markersize": 6, "mfc": "none", "mew": 1.4}
+                axes.plot(tuned[row["metric"]], y, "o", label=labels[2], **ring)
+        _rows(axes, [row["metric"] for row in rows], "score (0-100)")
         _legend(figure, axes, 3)
 
     told = "; ".join(f"{row['metric']}: held out {row['score']:.1f} ({row['difference']:+.1f})" for row in rows)
@@ -442,24 +409,12 @@ def held_out_dots(results: Results) -> Plot | None:
 # ---------------------------------------------------------------- drawing
 
 
-def _whiskers(axes: Any, at: Sequence[float], scores: Sequence[Interval], bounds: tuple[float, float]) -> None:
-    """Draw the intervals as far as the measure goes; those that there are not, not."""
-    low, high = bounds
-    for x, score in zip(at, scores, strict=True):
-        if not math.isnan(score.low):
-            ends = [max(low, score.low), min(high, score.high)]
-            axes.plot([x, x], ends, color=INK, linewidth=0.9, solid_capstyle="butt")
-
-
-def _dots(axes: Any, at: Sequence[float], intervals: Sequence[Interval], color: str, label: str) -> None:
-    for y, interval in zip(at, intervals, strict=True):
-        if not math.isnan(interval.low):
-            axes.plot([interval.low, interval.high], [y, y], color=color, linewidth=1.4)
-    axes.plot([interval.mean for interval in intervals], at, "o", color=color, markersize=4.2, label=label)
-
-
-def _row(row: int, i: int, of: int) -> float:
-    return row + (i - (of - 1) / 2) * 0.62 / max(1, of)
+def _rows(axes: Any, labels: Sequence[str], x: str) -> None:
+    """Name the rows, the first one on top, and what goes to the right."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.set_xlabel(x)
+    axes.grid(axis="x")
 
 
 def _average(language: str) -> str:
@@ -468,17 +423,13 @@ def _average(language: str) -> str:
 
 def _words(interval: Interval, signed: bool = False) -> str:
     mean = f"{interval.mean:+.1f}" if signed else f"{interval.mean:.1f}"
-    if math.isnan(interval.low):
-        return mean
-    return f"{mean} ({interval.low:.1f} to {interval.high:.1f})"
+    return mean if math.isnan(interval.low) else f"{mean} ({interval.low:.1f} to {interval.high:.1f})"
 
 
 def _legend(figure: Any, axes: Any, columns: int) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper left", ncols=min(4, max(1, columns)),
-        columnspacing=1.4, handletextpad=0.5,
-    )  # fmt: skip
+    spaces = {"columnspacing": 1.4, "handletextpad": 0.5}
+    figure.legend(handles, labels, loc="outside upper left", ncols=min(4, max(1, columns)), **spaces)
 
 
 def _slug(metric: str) -> str:
@@ -533,16 +484,3 @@ def inline(plot: Plot) -> str:
     rest = re.sub(r"url\(#", f"url(#{plot.name}-", rest)
     rest = re.sub("|".join(map(re.escape, _ROLES)), lambda match: _ROLES[match[0]], rest)
     return f'<svg viewBox="{box[1]}" aria-hidden="true">{rest.strip()}'
-
-
-__all__: list[str] = [
-    "MOST",
-    "Plot",
-    "difference_dots",
-    "held_out_dots",
-    "inline",
-    "score_bars",
-    "shown",
-    "sweep_curves",
-    "win_bars",
-]

@@ -7,7 +7,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -33,29 +33,29 @@ from xqg_pyserini.files import file_sha256, write_json, writing, writing_folder
 from xqg_pyserini.report.tables import results_text
 from xqg_pyserini.tables import LETTERS
 
+Differences = dict[tuple[str, str, str], ByLanguage]  # as `Scores.stored`
 FORMAT = 1
 EVALUATION, SWEEP = "evaluation.json", "sweep.json"
 SCORES, POINTS, RUNS = "scores.json", "sweep.csv", "runs"
 ALL = "all"
+VERDICT = ("p", "p_corrected", "significant", "win", "tie", "loss")
 COLUMNS = (
     *PointSettings._fields,
-    "metric", "language", "questions", "score", "difference", "ci_low", "ci_high",
-    "p", "p_corrected", "significant", "win", "tie", "loss",
-)  # fmt: skip
-VERDICT = ("p", "p_corrected", "significant", "win", "tie", "loss")
+    *("metric", "language", "questions", "score", "difference", "ci_low", "ci_high", *VERDICT),
+)
 PATHS = ("passages", "queries", "questions", "corpus", "qrels", "runs")
 
 
 def record_inputs(output: str | Path, **inputs: Any) -> dict[str, Any]:
     """Return what is recorded of what results were made from (`Results.inputs`).
 
-    Paths stay as they are given; relative ones hold from here, or else from the folder `output`.
-    Call it before the inputs are read: the checksums of questions and runs are taken now.
+    Paths stay as they are given; relative ones hold from here, or else from the folder `output`. Call it before the
+    inputs are read: the checksums of questions and runs are taken now.
 
     Args:
         output: the folder that the results will be written to.
-        inputs: paths (`questions`, `corpus`, `qrels`, `passages`, `queries`, a list of `runs`) and
-            how they are read (`language`, `with_title`, …), in the order in which they are written.
+        inputs: paths (`questions`, `corpus`, `qrels`, `passages`, `queries`, a list of `runs`) and how they are read
+            (`language`, `with_title`, …), in the order in which they are written.
     """
     recorded = {
         name: list(map(str, value)) if name == "runs" else str(value)
@@ -86,7 +86,10 @@ def write_results(results: Results, output: str | Path, *, overwrite: bool = Fal
         UserError: for an output that holds something, or an input.
     """
     with writing_folder(output, overwrite, input_paths(results)) as folder:
-        (_write_sweep if results.points else _write_evaluation)(results, folder, keep_runs)
+        if results.points:
+            _write_sweep(results, folder, keep_runs)
+        else:
+            _write_evaluation(results, folder)
         with writing(folder / "table.md") as file:
             file.write(results_text(results, per_language=True, style="github") + "\n")
 
@@ -103,26 +106,23 @@ def results_json(results: Results) -> dict[str, Any]:
     return _sweep_json(results) if results.points else results.compared.as_json()
 
 
-def _write_evaluation(results: Results, folder: Path, _: bool) -> None:
+def _write_evaluation(results: Results, folder: Path) -> None:
     write_json(folder / SCORES, results.compared.as_json())
     write_json(folder / EVALUATION, _evaluation_json(results))
     scores = results.scores
     if len(scores) <= len(LETTERS):
-        notes = "% Needs in the preamble: \\usepackage{booktabs} \\usepackage{graphicx}\n"
-        correction = results.compared.settings.correction
-        notes += f"% p-values corrected over all pairs of runs: {correction}\n"
         with writing(folder / "table.tex") as file:
-            file.write(notes + macro_table(scores, results.compared).latex() + "\n")
-    columns = [(run, metric) for run in scores.runs for metric in scores.metrics]
-    tables = [scores[run][metric] for run, metric in columns]
-    ids = list(dict.fromkeys(qid for table in tables for qid in table.by_question))
+            file.write("% Needs in the preamble: \\usepackage{booktabs} \\usepackage{graphicx}\n")
+            file.write(f"% p-values corrected over all pairs of runs: {results.compared.settings.correction}\n")
+            file.write(macro_table(scores, results.compared).latex() + "\n")
+    tables = {f"{run} {metric}": scores[run][metric] for run in scores.runs for metric in scores.metrics}
+    languages = {qid: table.languages[qid] for table in tables.values() for qid in table.by_question}
     with writing(folder / "per-question.tsv") as file:
-        names = "\t".join(f"{run} {metric}" for run, metric in columns)
-        file.write(f"id\tlanguage\t{names}\n")
-        for qid in ids:
-            values = [table.by_question.get(qid) for table in tables]
-            cells = "\t".join("" if value is None else format(value, "g") for value in values)
-            file.write(f"{qid}\t{tables[0].languages[qid]}\t{cells}\n")
+        file.write("\t".join(["id", "language", *tables]) + "\n")
+        for qid, language in languages.items():
+            values = [table.by_question.get(qid) for table in tables.values()]
+            cells = ["" if value is None else format(value, "g") for value in values]
+            file.write("\t".join([qid, language, *cells]) + "\n")
 
 
 def _write_sweep(results: Results, folder: Path, keep_runs: bool) -> None:
@@ -154,20 +154,20 @@ def _about(results: Results) -> dict[str, Any]:
 def _evaluation_json(results: Results) -> dict[str, Any]:
     """Return what `evaluation.json` holds: what the scores were made from, how sure they are."""
     scores = results.scores
-    rows, differences = [], []
+    rows: list[dict[str, Any]] = []
     for run in scores:
         for metric, of_run in scores[run].items():
             counts = {l: group.count for l, group in of_run.by_language.items()}
-            counts[MACRO] = sum(counts.values())
+            counts[MACRO] = of_run.count
             for language, interval in of_run.intervals.items():
-                row: dict[str, Any] = {"run": run, "metric": metric, "language": language}
-                row |= {"questions": counts[language], **interval_json("score", interval)}
-                rows.append(row)
-    for a, b in combinations(scores.runs, 2):
-        for metric in scores.metrics:
-            for language, interval in scores.difference(a, b, metric).items():
-                row = {"a": a, "b": b, "metric": metric, "language": language}
-                differences.append({**row, **interval_json("difference", interval)})
+                row = {"run": run, "metric": metric, "language": language, "questions": counts[language]}
+                rows.append(row | interval_json("score", interval))
+    differences = [
+        {"a": a, "b": b, "metric": metric, "language": language, **interval_json("difference", interval)}
+        for a, b in combinations(scores.runs, 2)
+        for metric in scores.metrics
+        for language, interval in scores.difference(a, b, metric).items()
+    ]
     return {
         "format": FORMAT,
         "kind": "evaluation",
@@ -208,8 +208,7 @@ def sweep_rows(results: Results) -> Iterator[dict[str, Any]]:
             for language, group in of_point.by_language.items():
                 row = {"language": language, "questions": group.count, "score": group.score}
                 yield settings | row | interval_json("difference", gains[language])
-            count = sum(group.count for group in of_point.by_language.values())
-            row = {"language": MACRO, "questions": count, "score": of_point.macro}
+            row = {"language": MACRO, "questions": of_point.count, "score": of_point.macro}
             test = compared.of(name, compared.baseline, metric)
             verdict = {} if test is None else {key: getattr(test, key) for key in VERDICT}
             yield settings | row | interval_json("difference", gains[MACRO]) | verdict
@@ -233,16 +232,13 @@ def read_results(folder: str | Path) -> Results:
         raise UserError(f"{folder}: no such folder (expected one that xqg evaluate or xqg sweep wrote)")
     for name, read in ((EVALUATION, _read_evaluation), (SWEEP, _read_sweep)):
         if (folder / name).is_file():
-            return _whole(folder / name, read)
+            try:
+                return read(folder, _json(folder / name))
+            except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
+                why = f"{type(error).__name__}: {error}"
+                raise UserError(f"{folder}: damaged ({why}); make the results again") from None
     hint = "; evaluate again: this one is of an older version" if (folder / SCORES).exists() else ""
     raise UserError(f"{folder}: holds neither {EVALUATION} nor {SWEEP}{hint}")
-
-
-def _whole(file: Path, read: Callable[[Path, dict[str, Any]], Results]) -> Results:
-    try:
-        return read(file.parent, _json(file))
-    except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
-        raise UserError(f"{file.parent}: damaged ({type(error).__name__}: {error}); make the results again") from None
 
 
 def _json(file: Path) -> dict[str, Any]:
@@ -269,7 +265,7 @@ def _results(
     folder: Path,
     about: dict[str, Any],
     by_run: dict[str, dict[str, RunScores]],
-    differences: dict[tuple[str, str, str], ByLanguage],
+    differences: Differences,
     tests: Iterable[Comparison],
 ) -> Results:
     """Return what both kinds have in common."""
@@ -282,26 +278,22 @@ def _results(
 def _read_evaluation(folder: Path, about: dict[str, Any]) -> Results:
     intervals: dict[tuple[str, str], ByLanguage] = {}
     for row in about["scores"]:
-        of_run = intervals.setdefault((row["run"], row["metric"]), {})
-        of_run[row["language"]] = interval_of(row, "score")
-    differences: dict[tuple[str, str, str], ByLanguage] = {}
+        intervals.setdefault((row["run"], row["metric"]), {})[row["language"]] = interval_of(row, "score")
+    differences: Differences = {}
     for row in about["differences"]:
         gains = differences.setdefault((row["a"], row["b"], row["metric"]), {})
         gains[row["language"]] = interval_of(row, "difference")
     saved = _json(folder / SCORES)
-    by_run: dict[str, dict[str, RunScores]] = {}
-    for run in about["runs"]:
+    by_run: dict[str, dict[str, RunScores]] = {run: {} for run in about["runs"]}
+    for run, by_metric in by_run.items():
         for metric in about["metrics"]:
             stored = intervals[run, metric]
             if MACRO not in stored:
                 raise KeyError(f"{run} {metric}")
             entry = saved["runs"][run][metric]
             groups = {l: LanguageScore(**group) for l, group in entry["languages"].items()}
-            by_run.setdefault(run, {})[metric] = RunScores(
-                entry["questions"], groups, stored[MACRO].mean, stored=stored
-            )
-    tests = [Comparison(**test) for test in saved["tests"]]
-    return _results(folder, about, by_run, differences, tests)
+            by_metric[metric] = RunScores(entry["questions"], groups, stored[MACRO].mean, stored=stored)
+    return _results(folder, about, by_run, differences, [Comparison(**test) for test in saved["tests"]])
 
 
 def _need(rows: Iterable[Mapping[str, Any]], *names: str) -> None:
@@ -325,25 +317,23 @@ def _read_sweep(folder: Path, about: dict[str, Any]) -> Results:
         raise UserError(f"{file}: missing; make the results again")
     points: dict[str, PointSettings] = {}
     cells: dict[tuple[str, str], dict[str, LanguageScore]] = {}
-    differences: dict[tuple[str, str, str], ByLanguage] = {}
+    differences: Differences = {}
     tests = []
     with open(file, encoding="utf-8", newline="") as lines:
         for number, row in enumerate(csv.DictReader(lines), 2):
             try:
                 point = _point(row)
                 points[point.point] = point
-                key = point.point, row["metric"]
                 score = LanguageScore(int(row["questions"]), None, float(row["score"]))
-                cells.setdefault(key, {})[row["language"]] = score
-                gains = differences.setdefault((key[0], about["baseline"], key[1]), {})
+                cells.setdefault((point.point, row["metric"]), {})[row["language"]] = score
+                gains = differences.setdefault((point.point, about["baseline"], row["metric"]), {})
                 if row["difference"]:
                     gains[row["language"]] = interval_of(row, "difference")
                 if row["language"] == MACRO and row["p"]:
                     tests.append(_verdict(row, about))
             except (KeyError, TypeError, ValueError) as error:
-                raise UserError(
-                    f"{file}, line {number}: {type(error).__name__} ({error}); make the sweep again"
-                ) from None
+                why = f"{type(error).__name__} ({error})"
+                raise UserError(f"{file}, line {number}: {why}; make the sweep again") from None
     by_run: dict[str, dict[str, RunScores]] = {}
     for name in [about["baseline"], *points]:
         for metric in about["metrics"]:
@@ -360,26 +350,15 @@ def _flag(cell: str) -> bool | None:
 
 
 def _point(row: Mapping[str, str]) -> PointSettings:
+    weight = float(row["weight"]) if row["weight"] else None
     number = row["num_queries"]
-    return PointSettings(
-        row["point"],
-        row["form"],
-        float(row["weight"]) if row["weight"] else None,
-        row["languages"] or None,
-        number if number == ALL else int(number) if number else None,
-        _flag(row["normalize"]),
-        _flag(row["center"]),
-    )
+    queries = number if number == ALL else int(number) if number else None
+    flags = _flag(row["normalize"]), _flag(row["center"])
+    return PointSettings(row["point"], row["form"], weight, row["languages"] or None, queries, *flags)
 
 
 def _verdict(row: Mapping[str, str], about: Mapping[str, Any]) -> Comparison:
-    return Comparison(
-        row["point"],
-        about["baseline"],
-        row["metric"],
-        about["test"],
-        float(row["p"]),
-        float(row["p_corrected"]),
-        bool(_flag(row["significant"])),
-        *(int(row[column]) for column in ("win", "tie", "loss")),
-    )
+    p, p_corrected = float(row["p"]), float(row["p_corrected"])
+    counts = (int(row[column]) for column in ("win", "tie", "loss"))
+    settings = row["point"], about["baseline"], row["metric"], about["test"]
+    return Comparison(*settings, p, p_corrected, bool(_flag(row["significant"])), *counts)

@@ -1,9 +1,10 @@
 """Results → all tables and what one must know to read them; of a sweep, the tables themselves.
 
-Those of an evaluation are `evaluation.tables`.  What is a table here is shown in the terminal,
-in Markdown and on the page alike.
+Those of an evaluation are `evaluation.tables`.  What is a table here is shown in the terminal, in Markdown and on the
+page alike.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,8 +17,7 @@ from xqg_pyserini.tables import Cell, Row, Table
 def results_text(results: Results, per_language: bool = False, style: str = "simple") -> str:
     """Return all tables of an evaluation or a sweep, with what one must know to read them.
 
-    `style` is `simple` for a terminal, `github` for Markdown; `per_language` adds an evaluation's
-    scores by language.
+    `style` is `simple` for a terminal, `github` for Markdown; `per_language` adds an evaluation's scores by language.
     """
     if not results.points:
         return results_tables(results.compared, per_language, style)
@@ -91,17 +91,10 @@ def held_out_table(validation: Mapping[str, Any]) -> Table:
     tuned = {entry["metric"]: entry for entry in validation["tuned"]}
     rows: list[Row] = []
     for entry in validation["held_out"]:
+        figures = [f"{entry['score']:.2f}", f"{entry['difference']:+.2f}", _bounds(entry), p_text(entry["p"])]
         best = tuned.get(entry["metric"])
-        rows.append(
-            [
-                entry["metric"],
-                f"{entry['score']:.2f}",
-                f"{entry['difference']:+.2f}",
-                _bounds(entry),
-                p_text(entry["p"]),
-                Cell(f"{best['score']:.2f}", detail=best["point"]) if best else "",
-            ]
-        )
+        tuned_cell = Cell(f"{best['score']:.2f}", detail=best["point"]) if best else ""
+        rows.append([entry["metric"], *figures, tuned_cell])
     headers = ["metric", "held out", "- baseline", "95% interval", "p", "tuned†"]
     return Table(headers, rows, "Held out, and tuned (†) on these questions")
 
@@ -118,10 +111,7 @@ def chosen_language(code: str | None) -> str:
 
 
 def _chosen(choices: Sequence[Mapping[str, Any]]) -> str:
-    counts: dict[tuple[str, str], int] = {}
-    for choice in choices:
-        key = chosen_language(choice["language"]), choice["point"]
-        counts[key] = counts.get(key, 0) + 1
+    counts = Counter((chosen_language(choice["language"]), choice["point"]) for choice in choices)
     chosen = ", ".join(f"{l} {point} ({n})".strip() for (l, point), n in sorted(counts.items()))
     return f"Chosen (folds): {chosen}."
 
@@ -141,12 +131,10 @@ def power_table(power: Mapping[str, Any], metrics: Sequence[str]) -> Table:
         if not of_metric:
             continue
         row = max(of_metric, key=lambda row: row["difference"])
-        cells: list[str | int | Cell] = [metric, Cell(row["point"], name=True), row["questions"]]
-        cells.append(f"{row['difference']:+.2f}")
-        cells.append("-" if row["smallest"] is None else f"{row['smallest']:.2f}")
-        if wanted is not None:
-            cells.append("-" if row["needed"] is None else row["needed"])
-        rows.append(cells)
+        smallest = "-" if row["smallest"] is None else f"{row['smallest']:.2f}"
+        needed = ["-" if row["needed"] is None else row["needed"]] if wanted is not None else []
+        cells = [metric, Cell(row["point"], name=True), row["questions"], f"{row['difference']:+.2f}"]
+        rows.append([*cells, smallest, *needed])
     tests = f"{power['tests']} test{'' if power['tests'] == 1 else 's'}"
     caption = (
         f"The smallest difference that a test at {power['level']:.2g} ({tests}) "

@@ -90,9 +90,8 @@ class AccumulateSettings:
         check_dtype(self.dtype)
         counts = self.keep_counts
         if len(set(counts)) < len(counts) or any(k < 1 for k in counts):
-            raise UserError(
-                f"keep_counts {' '.join(map(str, counts))}: expected numbers from 1, each once", "keep_counts"
-            )
+            typed = " ".join(map(str, counts))
+            raise UserError(f"keep_counts {typed}: expected numbers from 1, each once", "keep_counts")
         object.__setattr__(self, "keep_counts", tuple(sorted(counts)))
 
 
@@ -107,16 +106,14 @@ def accumulate_queries(
 ) -> QueryStore:
     """Encode the generated queries of a file, directory or pattern and sum them by language.
 
-    Files are read twice: once to check every record against the passage store, once to
-    encode.  A passage may have its languages in several records, but each language in one.
-    Queries are encoded as queries, by the passage store's own encoder unless one is given.
-    For each k of `keep_counts` the sums of the first k queries of a language (in the record's
-    order, blank ones left out) are kept as well: `QueryStore(output, first=k)` reads them.
+    Files are read twice: once to check every record against the passage store, once to encode.  A passage may have its
+    languages in several records, but each language in one.  Queries are encoded as queries, by the passage store's own
+    encoder unless one is given.  For each k of `keep_counts` the sums of the first k queries of a language (in the
+    record's order, blank ones left out) are kept as well: `QueryStore(output, first=k)` reads them.
 
     Raises:
-        UserError: for a record that cannot be read, a passage that the store does not hold
-            (`skip_unknown` leaves it out and counts it), queries of one language given twice for
-            a passage, an encoder that is not the passages'.
+        UserError: for a record that cannot be read, a passage that the store does not hold (`skip_unknown` leaves it
+            out and counts it), queries of one language given twice for a passage, an encoder that is not the passages'.
     """
     settings = settings or AccumulateSettings()
     store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
@@ -126,15 +123,9 @@ def accumulate_queries(
         agree(encoder.settings, store.encoder, store.path)
     source = queries if isinstance(queries, QuerySource) else QuerySource(queries)
     kept = list(settings.keep_counts)
-    job = {
-        "stage": "accumulate",
-        "encoder": repr(encoder.settings),
-        "passages": store.meta["ids_sha256"],
-        "sources": source.identity(),
-        "dtype": settings.dtype,
-        "kept": kept,
-        "how": [*encoder.how, settings.skip_unknown],
-    }
+    job = {"stage": "accumulate", "encoder": repr(encoder.settings), "passages": store.meta["ids_sha256"]}
+    job |= {"sources": source.identity(), "dtype": settings.dtype, "kept": kept}
+    job |= {"how": [*encoder.how, settings.skip_unknown]}
     with resumable(output, job, overwrite, [*source.inputs, store.path]) as part:
         index = IdIndex(store.ids_path)
         if not part.state:
@@ -182,12 +173,11 @@ class _Summing:
         names = {(l, k): part.path / sum_file(l, k) for k in (None, *kept) for l in self.languages}
         if fresh:
             part.state |= {"encoded": 0, "blank": 0}
-        if not fresh:
-            self.counts = reopen_matrix(part.path / COUNTS)
-            self.sums = {key: reopen_matrix(path) for key, path in names.items()}
-        else:
             self.counts = create_matrix(part.path / COUNTS, (store.n, len(self.languages)), "int32")
             self.sums = {key: create_matrix(path, shape, dtype) for key, path in names.items()}
+        else:
+            self.counts = reopen_matrix(part.path / COUNTS)
+            self.sums = {key: reopen_matrix(path) for key, path in names.items()}
 
     def assign(self, row: int, language: str, vectors: np.ndarray) -> None:
         """Set the sum and number of one passage's queries in one language."""
@@ -206,9 +196,8 @@ class _Summing:
 def _accumulate(source: QuerySource, index: IdIndex, encoder: Encoder, part: Job, summing: _Summing) -> None:
     records = placed(islice(source.records(), part.done, None), index)
     done = part.done
-    bar = tqdm(total=part.state["queries"], desc="encoding", unit=" queries", disable=None)
-    bar.update(part.state["encoded"])
-    with bar:
+    with tqdm(total=part.state["queries"], desc="encoding", unit=" queries", disable=None) as bar:
+        bar.update(part.state["encoded"])
         for chunk in chunks(records, CHUNK):
             done += len(chunk)
             blank = 0
@@ -241,8 +230,7 @@ def _finish(
     meta = store_meta(QUERY_SUMS, store.n, store.d, settings.dtype, encoder)
     meta["ids_sha256"] = store.meta["ids_sha256"]
     meta["languages"] = languages
-    meta["queries"] = part.state["encoded"]
-    meta["blank"], meta["skipped"] = part.state["blank"], part.state["skipped"]
+    meta |= {"queries": part.state["encoded"], "blank": part.state["blank"], "skipped": part.state["skipped"]}
     meta["sums_sha256"] = {l: file_sha256(part.path / sum_file(l)) for l in languages}
     if kept:
         meta["kept"] = {str(k): {l: file_sha256(part.path / sum_file(l, k)) for l in languages} for k in kept}

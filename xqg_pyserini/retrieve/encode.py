@@ -48,8 +48,7 @@ def encode_passages(
 ) -> VectorStore:
     """Encode every passage of a corpus into a store at `output`.
 
-    The corpus is read twice: once to check every record and its id before a model is loaded, once
-    to encode.
+    The corpus is read twice: once to check every record and its id before a model is loaded, once to encode.
 
     Args:
         corpus: a file, a directory or a pattern.
@@ -79,9 +78,8 @@ def _encode(corpus: str | Path, encoder: Encoder, part: Job, dtype: str, sources
     fresh = part.begin(description)
     matrix = create_matrix(path, (n, encoder.dimension), dtype) if fresh else reopen_matrix(path)
     passages = islice(read_corpus(corpus), part.done, None)
-    bar = tqdm(total=n, initial=part.done, desc="encoding", unit=" passages", disable=None)
-    with bar:
-        start = part.done
+    start = part.done
+    with tqdm(total=n, initial=start, desc="encoding", unit=" passages", disable=None) as bar:
         for chunk in chunks(passages, CHUNK):
             vectors = encoder.encode_passages([passage.full for _, passage in chunk], bar.update)
             rows = matrix[start : start + len(chunk)]
@@ -93,7 +91,5 @@ def _encode(corpus: str | Path, encoder: Encoder, part: Job, dtype: str, sources
                 part.save(start, [matrix])
     matrix.flush()
     meta = store_meta(PASSAGES, n, encoder.dimension, dtype, description)
-    meta["ids_sha256"] = file_sha256(part.path / IDS)
-    meta["vectors_sha256"] = file_sha256(path)
-    meta["sources"] = sources
+    meta |= {"ids_sha256": file_sha256(part.path / IDS), "vectors_sha256": file_sha256(path), "sources": sources}
     write_json(part.path / META, meta)

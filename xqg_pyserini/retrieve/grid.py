@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Literal
 
 from xqg_pyserini.data import check_languages
@@ -21,8 +22,8 @@ Scope = Literal["all", "own", "others"]
 class GridSettings:
     """A grid: every form and weight × languages × numbers of queries × norms × centrings.
 
-    What is empty is left open: the forms whose weights are given, or else the mean; `WEIGHTS`; as
-    the encoder normalises; no centring.
+    What is empty is left open: the forms whose weights are given, or else the mean; `WEIGHTS`; as the encoder
+    normalises; no centring.
     """
 
     fusion: tuple[str, ...] = option((), "how queries are mixed in", "sum", "mean")
@@ -85,9 +86,8 @@ class Point:
 
     Attributes:
         fusion: how queries are mixed in; None for the passages alone.
-        scope: which of the fusion's languages a question meets: all, its own (as in
-            language-aware search), or the others.  A question whose own language is not among
-            them meets all.
+        scope: which of the fusion's languages a question meets: all, its own (as in language-aware search), or the
+            others.  A question whose own language is not among them meets all.
         first: only the first so many queries of each language; None for all.
     """
 
@@ -117,12 +117,11 @@ class Point:
 
     def settings(self) -> PointSettings:
         """Return the settings as `sweep.csv` and `sweep.json` name them (docs/formats.md)."""
-        fusion = self.fusion
-        if fusion is None:
+        one = self.fusion
+        if one is None:
             return PointSettings(self.name, "none", None, None, None, None, None)
-        return PointSettings(
-            self.name, fusion.form, fusion.weight, self.languages, self.first or "all", fusion.normalize, fusion.center
-        )
+        which = self.languages, self.first or "all"
+        return PointSettings(self.name, one.form, one.weight, *which, one.normalize, one.center)
 
     def meets(self, language: str | None, chosen: Languages) -> Languages:
         """Return which of the chosen languages a question in `language` meets."""
@@ -137,9 +136,9 @@ def grid(
 ) -> list[Point]:
     """Return the points of all fusions × sets of languages × numbers of queries.
 
-    `languages` are `all`, `own`, `others`, `each` (one set for each language of `held`), or codes
-    joined by `+`; `num_queries` numbers of queries a language, None for all.
-    Raises `UserError` where a point comes twice or there is none.
+    `languages` are `all`, `own`, `others`, `each` (one set for each language of `held`), or codes joined by `+`;
+    `num_queries` numbers of queries a language, None for all. Raises `UserError` where a point comes twice or there is
+    none.
     """
     scopes: list[tuple[Scope, Languages | None]] = []
     for name in languages:
@@ -149,12 +148,8 @@ def grid(
             scopes.append((name, None))  # type: ignore[arg-type]
         else:
             scopes.append(("all", tuple(name.split("+"))))
-    points = [
-        Point(replace(fusion, languages=named), scope, first)
-        for fusion in fusions
-        for scope, named in scopes
-        for first in num_queries
-    ]
+    each = product(fusions, scopes, num_queries)
+    points = [Point(replace(fusion, languages=named), scope, first) for fusion, (scope, named), first in each]
     check_points(points)
     return points
 
@@ -169,12 +164,10 @@ def check_points(points: Sequence[Point], chosen: Mapping[Point, Languages] | No
     names: dict[Point, str] = {}
     for point in points:
         same = point
-        languages = point.fusion.languages if point.fusion else None
-        if chosen and point.fusion:
-            languages = chosen.get(point, languages)
-        if point.fusion and languages:  # the sum of their queries has no order
-            ordered = replace(point.fusion, languages=tuple(sorted(languages)))
-            same = replace(point, fusion=ordered)
+        if point.fusion:
+            languages = (chosen or {}).get(point, point.fusion.languages)
+            if languages:  # the sum of their queries has no order
+                same = replace(point, fusion=replace(point.fusion, languages=tuple(sorted(languages))))
         if same in names:
             again = "" if names[same] == point.name else f", again as {point.name}"
             raise UserError(f"the grid holds the point {names[same]} twice{again}; give each value once")

@@ -23,8 +23,6 @@ from xqg_pyserini.retrieve.search import SearchSettings, check_hits, question_ve
 from xqg_pyserini.retrieve.sweep_pass import Sweep
 from xqg_pyserini.stores import VectorStore
 
-__all__ = ["BASELINE", "GridSettings", "Point", "Sweep", "SweepSettings", "grid", "run_sweep"]
-
 FORCED = "sums over unequal numbers of queries were forced (--allow-unequal): passages with more queries are favoured"
 
 
@@ -68,12 +66,11 @@ def run_sweep(
         vectors: the questions' embeddings (q, d) float32, where they are at hand.
 
     Returns:
-        The scores of all points, their tests against the baseline, what was held out and what
-        differences could have been seen, and the runs.
+        The scores of all points, their tests against the baseline, what was held out and what differences could have
+        been seen, and the runs.
 
     Raises:
-        UserError: before anything is encoded for what can be told by then: see `Sweep` and
-            `evaluate`.
+        UserError: before anything is encoded for what can be told by then: see `Sweep` and `evaluate`.
     """
     settings = settings or SweepSettings()
     asked = as_questions(questions)

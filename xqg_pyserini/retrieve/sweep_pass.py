@@ -1,9 +1,9 @@
 """One pass over the stores that gives every point of a grid its run.
 
 Scores are inner products, so that ⟨q, E(p)⟩ and ⟨q, Σ S_l(p)⟩ serve every weight, form and norm
-(`formula.mixing_weights`).  Block by block, each of these products is computed once for every
-set of languages, and each point of the grid keeps its questions' best passages.  No augmented
-vector is made, no index is written, and memory is that of a block and of the hits.
+(`formula.mixing_weights`).  Block by block, each of these products is computed once for every set of languages, and
+each point of the grid keeps its questions' best passages.  No augmented vector is made, no index is written, and memory
+is that of a block and of the hits.
 """
 
 import os
@@ -86,12 +86,7 @@ class _Batch:
             self.parts[point] = parts
 
     def offer(
-        self,
-        tile: _Tile,
-        spaces: Mapping[_Space, np.ndarray],
-        best: Mapping[Point, Best],
-        pool: ThreadPoolExecutor,
-        memory: "_Memory",
+        self, tile: _Tile, spaces: Mapping[_Space, np.ndarray], best: Mapping[Point, Best], threads: "_Threads"
     ) -> None:
         """Score the passages of a tile at all points."""
         rows = slice(self.members[0], self.members[-1] + 1)
@@ -100,7 +95,7 @@ class _Batch:
         }
         for mix, (low, high) in self.spans.items():
             factors[mix] = spaces[_space(mix)][rows][low:high], tile.sums[mix]
-        products = _products(factors, pool, memory)
+        products = threads.products(factors)
 
         def score(point: Point) -> None:
             for start, stop, mix in self.parts[point]:
@@ -108,49 +103,39 @@ class _Batch:
                 if mix is not None:
                     low = self.spans[mix][0]
                     queries = products[mix][start - low : stop - low]
-                    scores = _mixed(scores, queries, tile.weights[point, mix], memory)
+                    a, b = tile.weights[point, mix]
+                    scores = np.multiply(scores, a, out=threads.array("passages", scores.shape))
+                    scores += np.multiply(queries, b, out=threads.array("queries", scores.shape))
                 best[point].offer(self.members[start:stop], scores, tile.start)
 
-        list(pool.map(score, self.parts))
+        list(threads.pool.map(score, self.parts))
 
 
-class _Memory(threading.local):
-    """Arrays that are used again, of each thread its own; fresh ones cost more than a product."""
+class _Threads(threading.local):
+    """A pool, and arrays that are used again, of each thread its own; fresh ones cost more than a product."""
 
-    def __init__(self) -> None:
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self.pool = pool
         self._arrays: dict[Any, np.ndarray] = {}
 
-    def take(self, key: Any, shape: tuple[int, ...]) -> np.ndarray:
+    def array(self, key: Any, shape: tuple[int, ...]) -> np.ndarray:
         """Return an array of this shape, whatever it holds: what was last taken by the key."""
         size = shape[0] * shape[1]
         if key not in self._arrays or self._arrays[key].size < size:
             self._arrays[key] = np.empty(size, dtype=np.float32)
         return self._arrays[key][:size].reshape(shape)
 
-
-def _products(
-    factors: Mapping[Any, tuple[np.ndarray, np.ndarray]], pool: ThreadPoolExecutor, memory: _Memory
-) -> dict[Any, np.ndarray]:
-    """Return questions · passagesᵀ for pairs of both, cut into pieces for the threads."""
-    products = {}
-    pieces = []
-    for key, (questions, passages) in factors.items():
-        products[key] = memory.take(key, (len(questions), len(passages)))
-        for low in range(0, len(questions), PIECE):
-            piece = slice(low, low + PIECE)
-            pieces.append((questions[piece], passages.T, products[key][piece]))
-    list(pool.map(lambda piece: np.matmul(piece[0], piece[1], out=piece[2]), pieces))
-    return products
-
-
-def _mixed(
-    scores: np.ndarray, queries: np.ndarray, weights: tuple[np.ndarray, np.ndarray], memory: _Memory
-) -> np.ndarray:
-    """Return a · scores + b · queries, (m, b) each, in memory of this thread."""
-    a, b = weights
-    out = np.multiply(scores, a, out=memory.take("passages", scores.shape))
-    out += np.multiply(queries, b, out=memory.take("queries", scores.shape))
-    return out
+    def products(self, factors: Mapping[Any, tuple[np.ndarray, np.ndarray]]) -> dict[Any, np.ndarray]:
+        """Return questions · passagesᵀ for pairs of both, cut into pieces for the threads."""
+        products = {}
+        pieces = []
+        for key, (questions, passages) in factors.items():
+            products[key] = self.array(key, (len(questions), len(passages)))
+            for low in range(0, len(questions), PIECE):
+                piece = slice(low, low + PIECE)
+                pieces.append((questions[piece], passages.T, products[key][piece]))
+        list(self.pool.map(lambda piece: np.matmul(piece[0], piece[1], out=piece[2]), pieces))
+        return products
 
 
 def _space(mix: _Mix | None) -> _Space:
@@ -192,9 +177,8 @@ class Sweep:
         liberties: what is let pass, as for `FusedStores`.
 
     Raises:
-        UserError: for a grid that is empty or holds a point twice, a language without queries,
-            more queries than were kept, a sum over unequal numbers of queries, a question without
-            language where a point depends on it.
+        UserError: for a grid that is empty or holds a point twice, a language without queries, more queries than were
+            kept, a sum over unequal numbers of queries, a question without language where a point depends on it.
     """
 
     def __init__(
@@ -229,10 +213,8 @@ class Sweep:
         chosen = fused.choose_languages(point.fusion.languages)
         met = {point.meets(question.language, chosen) for question in self.questions}
         if () in met:
-            raise UserError(
-                f"{point.name}: {fused.queries.path} has queries in {' '.join(chosen)} alone, so "
-                "that there are no others"
-            )
+            held = f"{fused.queries.path} has queries in {' '.join(chosen)} alone"
+            raise UserError(f"{point.name}: {held}, so that there are no others")
         if point.fusion.form == "sum":
             every = [(one,) for one in chosen] if point.scope == "own" else [chosen]
             for languages in dict.fromkeys([*every, *sorted(met)]):
@@ -247,15 +229,18 @@ class Sweep:
     def search(self, vectors: np.ndarray, hits: int = 100, threads: int | None = None) -> SweepRuns:
         """Search all points in one pass; `vectors` (q, d) float32 are the questions' embeddings.
 
-        `threads` share the work; as many as there are cores by default.
-        A point's run is that of the index or language-aware search with its fusion, up to the
-        order of hits whose scores differ by rounding.  Memory: the hits (36 bytes for each of
-        points × questions × `hits`) and a block.
+        `threads` share the work; as many as there are cores by default.  A point's run is that of the index or
+        language-aware search with its fusion, up to the order of hits whose scores differ by rounding.  Memory: the
+        hits (36 bytes for each of points × questions × `hits`) and a block.
         """
         from threadpoolctl import threadpool_limits
 
         check_hits(hits)
-        self._warn()
+        self._warn_without()
+        if any(point.scope != "all" for point in self.points):
+            languages = next(iter(self.fused.values())).languages
+            where = f"{' '.join(languages)} are mixed in for them at own and others"
+            warn_fallback(self.questions, languages, where)
         order = sorted(range(len(vectors)), key=lambda i: str(self.questions[i].language))
         k = min(hits, self.passages.n)
         best = {point: Best(len(order), k) for point in self.points}
@@ -264,7 +249,6 @@ class Sweep:
             for start in range(0, len(order), BATCH)
         ]
         spaces = {space: each[order] for space, each in self._spaces(vectors).items()}
-        memory = _Memory()
         tiles = self._tiles(batches)
         with (
             tqdm(total=self.passages.n, desc="sweeping", unit=" passages", disable=None) as bar,
@@ -272,22 +256,15 @@ class Sweep:
             threadpool_limits(1, user_api="blas"),
             ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool,
         ):
+            work = _Threads(pool)
             ahead = pool.submit(next, tiles, None)
             while (tile := ahead.result()) is not None:
                 ahead = pool.submit(next, tiles, None)
                 for batch in batches:
-                    batch.offer(tile, spaces, best, pool, memory)
+                    batch.offer(tile, spaces, best, work)
                 bar.update(tile.stop - tile.start)
         ranked = {point.name: best[point] for point in self.points}
         return SweepRuns(self.questions, np.argsort(order), ranked, self.passages.ids_path)
-
-    def _warn(self) -> None:
-        """Say which questions and passages no queries fit, once for all points."""
-        self._warn_without()
-        for fused in list(self.fused.values())[:1]:
-            if any(point.scope != "all" for point in self.points):
-                where = f"{' '.join(fused.languages)} are mixed in for them at own and others"
-                warn_fallback(self.questions, fused.languages, where)
 
     def _warn_without(self) -> None:
         """Count the passages that keep their own embedding, for each set of languages met."""
@@ -305,12 +282,8 @@ class Sweep:
     def _spaces(self, vectors: np.ndarray) -> dict[_Space, np.ndarray]:
         """Return the questions' vectors as they are, and centred where a point wants that."""
         spaces = {_Space(False, None): vectors}
-        for point in self.points:
-            if point.fusion and point.fusion.center:
-                space = _Space(True, point.first)
-                if space not in spaces:
-                    centers = self.fused[point.first].centers
-                    spaces[space] = centered(vectors, self.questions, centers)
+        for first in dict.fromkeys(point.first for point in self.points if point.fusion and point.fusion.center):
+            spaces[_Space(True, first)] = centered(vectors, self.questions, self.fused[first].centers)
         return spaces
 
     def _tiles(self, batches: Sequence[_Batch]) -> Iterator[_Tile]:
