@@ -1,7 +1,7 @@
 """What every generator shares: prompts, cutting, batches, the order of results.
 
-A backend implements `_load` and `_sample`, and is named in `settings.BACKENDS`.
-This module knows passages and texts; it knows no files of queries, no shards and no job.
+A backend implements `_load` and `_sample`, and is named in `settings.BACKENDS`.  This module knows passages and texts;
+it knows no files of queries, no shards and no job.
 """
 
 import importlib
@@ -41,8 +41,8 @@ class QueryGenerator:
         threads: CPU threads; None for what the libraries choose.
 
     Attributes:
-        exact: whether a query depends on (seed, passage, language, index) alone; if not, it
-            depends on the shard and the batch size too.
+        exact: whether a query depends on (seed, passage, language, index) alone; if not, it depends on the shard and
+            the batch size too.
         cut: passages that were cut to fit `max_input_tokens`, so far.
     """
 
@@ -77,8 +77,8 @@ class QueryGenerator:
         """Write the queries of some passages; `progress` is told how many of each finished batch.
 
         Returns:
-            For each passage, in order: language → `num_queries` texts on one line each, blank
-            where the model wrote nothing.
+            For each passage, in order: language → `num_queries` texts on one line each, blank where the model wrote
+            nothing.
         """
         rows: list[dict[str, tuple[str, ...]]] = [{} for _ in passages]
         with Computing(threads=self.threads).limited():

@@ -1,7 +1,7 @@
 """Generated queries → the good ones among them: file by file, streaming, resumable.
 
-Text rules come first (`rules`), then the consistency of what is left with its own passage
-(`consistency`).  Every other key of a record stays as it is.
+Text rules come first (`rules`), then the consistency of what is left with its own passage (`consistency`).  Every other
+key of a record stays as it is.
 """
 
 import json
@@ -106,23 +106,21 @@ def filter_queries(
 ) -> FilterReport:
     """Write the good queries of a file, directory or pattern into a folder of the same file names.
 
-    Blank queries and those that break one of the `rules` are dropped.  Of what is left, a query is
-    kept only if the inner product of its embedding and its passage's is at or above the
-    `min_quantile`-quantile of all such scores in its language (over the whole input), and if fewer
-    than `within` passages of the store score strictly above its own.  `within` costs a product of
-    every query with every passage; `min_quantile` costs encoding the queries.
+    Blank queries and those that break one of the `rules` are dropped.  Of what is left, a query is kept only if the
+    inner product of its embedding and its passage's is at or above the `min_quantile`-quantile of all such scores in
+    its language (over the whole input), and if fewer than `within` passages of the store score strictly above its own.
+    `within` costs a product of every query with every passage; `min_quantile` costs encoding the queries.
 
-    The rule "copies" takes the passages' texts from `corpus`; consistency takes `passages`, the
-    passage store, and the encoder that it was made with (None makes one).
+    The rule "copies" takes the passages' texts from `corpus`; consistency takes `passages`, the passage store, and the
+    encoder that it was made with (None makes one).
 
-    A language whose queries are all dropped keeps its key, with an empty list.  A killed job goes
-    on where it was, and ends in the same bytes.
+    A language whose queries are all dropped keeps its key, with an empty list.  A killed job goes on where it was, and
+    ends in the same bytes.
 
     Raises:
-        UserError: for nothing to do, a record that cannot be read, a missing shard, a passage's
-            language given twice, a passage that the store or the corpus does not hold
-            (`skip_unknown` drops such records), two input files of one name, an encoder that is
-            not the store's.
+        UserError: for nothing to do, a record that cannot be read, a missing shard, a passage's language given twice, a
+            passage that the store or the corpus does not hold (`skip_unknown` drops such records), two input files of
+            one name, an encoder that is not the store's.
     """
     rules, settings = rules or TextRules(), settings or FilterSettings()
     _check_task(rules, settings, corpus, passages, encoder)

@@ -1,9 +1,8 @@
 """Generators that transformers runs: encoder-decoders (mT5, NLLB, …) and causal models.
 
-The loop is our own, since `model.generate` keeps computing finished queries, pads their caches
-and samples from a generator that all rows share: a prompt is read once for all of its queries
-(its caches are copied, not computed again), finished queries leave the batch, and each token is
-drawn by noise of its own (`sampling`).
+The loop is our own, since `model.generate` keeps computing finished queries, pads their caches and samples from a
+generator that all rows share: a prompt is read once for all of its queries (its caches are copied, not computed again),
+finished queries leave the batch, and each token is drawn by noise of its own (`sampling`).
 """
 
 import inspect
@@ -26,8 +25,7 @@ _COMPACT = 0.8  # finished queries leave the batch when fewer than this share of
 def language_token(tokenizer: Any, language: str) -> int | None:
     """Return the token with which NLLB, M2M-100 or mBART-50 begin a text in a language.
 
-    None where the tokenizer has no tokens of that kind.  Raises `UserError` where it has, but
-    not for this language.
+    None where the tokenizer has no tokens of that kind.  Raises `UserError` where it has, but not for this language.
     """
     special = {str(t): i for i, t in tokenizer.added_tokens_decoder.items()}
     styles = {  # a token that such a tokenizer has for certain → what ours would be called

@@ -59,16 +59,16 @@ class GenerationJob:
         output: the folder; one that holds shards of the same settings is gone on with.
         job: shards, devices and batches.
         rules: text rules that a query must pass to be kept; None keeps blank ones too.
-        overwrite: begin anew in a folder that holds something; what it held is kept until the
-            first shard of the new job is whole.
+        overwrite: begin anew in a folder that holds something; what it held is kept until the first shard of the new
+            job is whole.
         protected: further paths that the output must not replace.
 
-    Attributes: `settings`, complete; `devices`, one for each worker; `plan`, the shards of the
-    whole corpus; `chosen`, those to write here.
+    Attributes: `settings`, complete; `devices`, one for each worker; `plan`, the shards of the whole corpus; `chosen`,
+    those to write here.
 
     Raises:
-        UserError: for a corpus that cannot be read or repeats an id, a folder whose `meta.json`
-            has other settings (naming the first that differs).
+        UserError: for a corpus that cannot be read or repeats an id, a folder whose `meta.json` has other settings
+            (naming the first that differs).
     """
 
     def __init__(

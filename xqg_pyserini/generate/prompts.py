@@ -1,7 +1,7 @@
 """Prompts: templates with the fields {language}, {code}, {title}, {passage}, filled and cut.
 
-A template is filled in one pass, so that braces in a passage are text.  What a generator is trained
-on and what it is asked later are both made here, so that they are alike.
+A template is filled in one pass, so that braces in a passage are text.  What a generator is trained on and what it is
+asked later are both made here, so that they are alike.
 """
 
 import importlib.resources
@@ -24,9 +24,8 @@ _UNTITLED = re.compile(r"\{title\}[ \t]*")
 class PromptTemplate:
     """A prompt for one passage and one language, checked when it is made.
 
-    `{language}` is the language's English name, `{code}` its code; `{title}` and the blanks after
-    it vanish where a passage has no title.
-    Raises `UserError` where {passage} or a language field is missing, or a field is unknown.
+    `{language}` is the language's English name, `{code}` its code; `{title}` and the blanks after it vanish where a
+    passage has no title.  Raises `UserError` where {passage} or a language field is missing, or a field is unknown.
     """
 
     text: str

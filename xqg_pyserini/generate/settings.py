@@ -31,8 +31,8 @@ MOST_SHARDS = 4096  # … unless that would be too many files
 class GeneratorSettings:
     """Everything that decides what queries a passage gets; each field's help says what it is.
 
-    What is left open (None, "auto", "transformers") depends on the model and the device: a job
-    fills it in (`complete`).  `kind` is a key of `BACKENDS`, and None until then.
+    What is left open (None, "auto", "transformers") depends on the model and the device: a job fills it in
+    (`complete`).  `kind` is a key of `BACKENDS`, and None until then.
 
     Raises:
         UserError: for a value that the field does not take, a language that is not known.
@@ -92,11 +92,10 @@ class GeneratorSettings:
     def complete(self, device: str = "auto") -> "GeneratorSettings":
         """Return these settings with what is open filled in.
 
-        The backend "transformers" runs the model as what it is, seq2seq or causal.  The prompt is
-        the one that the model was trained on, where `xqg train generator` wrote that into its
-        folder; else the published one for encoder-decoders, a few-shot prompt for causal models,
-        an instruction where these have a chat template, which is then used.  The precision "auto"
-        is bf16 on a GPU; on the CPU it is fp32, or int8 with CTranslate2.
+        The backend "transformers" runs the model as what it is, seq2seq or causal.  The prompt is the one that the
+        model was trained on, where `xqg train generator` wrote that into its folder; else the published one for
+        encoder-decoders, a few-shot prompt for causal models, an instruction where these have a chat template, which is
+        then used.  The precision "auto" is bf16 on a GPU; on the CPU it is fp32, or int8 with CTranslate2.
 
         Raises:
             UserError: for a model that is no generator, or settings that do not fit together.

@@ -78,8 +78,8 @@ class FinishedShard(NamedTuple):
 def write_shards(task: Task, devices: Sequence[str], progress: Callable[[int], Any]) -> Iterator[FinishedShard]:
     """Write shards with one worker a device; yield each when it is whole, in any order.
 
-    `progress` is told the number of queries of each finished batch.
-    Raises what a worker raises; the others are ended then.
+    `progress` is told the number of queries of each finished batch.  Raises what a worker raises; the others are ended
+    then.
     """
     devices = devices[: max(1, len(task.shards))]
     if len(devices) == 1:

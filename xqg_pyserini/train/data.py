@@ -1,8 +1,7 @@
 """Training data: questions with their passages, read strictly, at random, a line at a time.
 
-A file is looked through once before anything else, so that what is wrong is said at once with its
-line; after that only the lines' places are held (8 bytes each), never their texts.  This module
-knows no models.
+A file is looked through once before anything else, so that what is wrong is said at once with its line; after that only
+the lines' places are held (8 bytes each), never their texts.  This module knows no models.
 """
 
 import json

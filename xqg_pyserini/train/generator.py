@@ -1,12 +1,12 @@
 """Query generators: encoder-decoders and causal models that learn to ask about a passage.
 
-Knows pairs of a passage and a question, their loss, and how a trained generator is written so that
-`xqg generate` reads it.  Prompts are made as `xqg generate` makes them; what may change in a model
-is decided in `tuning`; the loop is the Trainer's.
+Knows pairs of a passage and a question, their loss, and how a trained generator is written so that `xqg generate` reads
+it.  Prompts are made as `xqg generate` makes them; what may change in a model is decided in `tuning`; the loop is the
+Trainer's.
 
-The loss is the mean of -log p(token | prompt, the question's tokens before it) over the question's
-tokens and the one that ends it.  A token that is given at generation and not drawn (the decoder's
-start, the language token of NLLB and its kin) has no part in it, nor has the prompt.
+The loss is the mean of -log p(token | prompt, the question's tokens before it) over the question's tokens and the one
+that ends it.  A token that is given at generation and not drawn (the decoder's start, the language token of NLLB and
+its kin) has no part in it, nor has the prompt.
 """
 
 import inspect
@@ -210,8 +210,8 @@ class GeneratorTrainer(Trainer):
 def train_generator(settings: GeneratorTrainingSettings, overwrite: bool = False) -> dict[str, Any]:
     """Train a query generator; return what `training.json` holds.
 
-    A training that was killed goes on at its last checkpoint when it is called again, and ends
-    with the same weights; one that is finished is not done again.
+    A training that was killed goes on at its last checkpoint when it is called again, and ends with the same weights;
+    one that is finished is not done again.
 
     Raises:
         UserError: for data, a model or settings that do not go together.

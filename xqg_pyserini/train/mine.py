@@ -1,8 +1,8 @@
 """Hard negatives: what a run ranks high and is not relevant, written as training data.
 
-Which passages hold an answer is decided as `xqg evaluate` decides it.  What is held in memory is
-the run and where each retrieved passage's text lies; the texts themselves lie on disk, in a file
-without a name that goes when the command ends, however it ends.
+Which passages hold an answer is decided as `xqg evaluate` decides it.  What is held in memory is the run and where each
+retrieved passage's text lies; the texts themselves lie on disk, in a file without a name that goes when the command
+ends, however it ends.
 """
 
 import hashlib
@@ -147,15 +147,14 @@ def mine_negatives(
 ) -> Mined:
     """Write training data: for each question its positives and negatives, texts included.
 
-    Positives are the relevant passages of `qrels`, those in the run first, by rank; without
-    `qrels` the hits within the depth that hold an answer.  Negatives are hits within the depth,
-    beyond the first `skip`, that are no positive of the qrels and hold no answer, by rank.
-    Questions are written in their order; random negatives depend on the seed and the question's id
-    only.  `language` is given to questions that name none.
+    Positives are the relevant passages of `qrels`, those in the run first, by rank; without `qrels` the hits within the
+    depth that hold an answer.  Negatives are hits within the depth, beyond the first `skip`, that are no positive of
+    the qrels and hold no answer, by rank.  Questions are written in their order; random negatives depend on the seed
+    and the question's id only.  `language` is given to questions that name none.
 
     Raises:
-        UserError: for a passage that the corpus lacks, a run for other questions, questions none
-            of which can be written, any bad file.
+        UserError: for a passage that the corpus lacks, a run for other questions, questions none of which can be
+            written, any bad file.
     """
     settings = settings or Mining()
     inputs = [name for name in (questions, corpus, run, qrels) if isinstance(name, str | Path)]
@@ -309,8 +308,7 @@ def _record(
 def _nothing(mined: Mined) -> str:
     """Return the error for questions none of which can be written."""
     return (
-        f"none of the {mined.questions} questions can be written: {mined.not_in_run} are not in "
-        f"the run, {mined.without_positive} have no positive passage, {mined.without_score} none "
-        f"in the run, {mined.short} fewer than {mined.settings.negatives} negatives "
-        "(look deeper, ask for fewer, or keep short ones)"
+        f"none of the {mined.questions} questions can be written: {mined.not_in_run} are not in the run, "
+        f"{mined.without_positive} have no positive passage, {mined.without_score} none in the run, {mined.short} "
+        f"fewer than {mined.settings.negatives} negatives (look deeper, ask for fewer, or keep short ones)"
     )

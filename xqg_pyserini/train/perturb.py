@@ -1,8 +1,8 @@
 """Questions as people really type them: typing errors, careless writing, words of English.
 
-`perturb` is a pure function: what it returns depends on its arguments alone, never on the order
-of questions or on Python's hash seed.  What each kind does to which language, and what it leaves
-out, is in docs/perturb.md.  This module knows no models.
+`perturb` is a pure function: what it returns depends on its arguments alone, never on the order of questions or on
+Python's hash seed.  What each kind does to which language, and what it leaves out, is in docs/perturb.md.  This module
+knows no models.
 """
 
 import hashlib
@@ -28,8 +28,8 @@ from xqg_pyserini.settings import check_values, option
 KINDS = ("typos", "script", "code-switch")
 MIN_LINKS = 3  # how often two words must have been linked to make an entry of a lexicon
 MIN_SHARE = 0.4  # of a word's occurrences, so many must have been linked with its translation
-# Who mixes languages keeps the grammar of one and takes words from the other; and these are what
-# statistics link wrongly most often
+# Who mixes languages keeps the grammar of one and takes words from the other; and these are what statistics link
+# wrongly most often
 GRAMMAR_WORDS = frozenset(
     [
         *("a", "an", "the", "this", "that", "it", "its", "s", "there", "and", "or", "than"),
@@ -82,9 +82,9 @@ def perturb(
 ) -> str:
     """Return a perturbed copy of a question.
 
-    Every place that the kind could change (a letter, a mark, a word: docs/perturb.md) is changed
-    with probability `rate`.  Where none would be and the rate is above 0, the place with the
-    lowest draw is: a question with any place is never left as it was.
+    Every place that the kind could change (a letter, a mark, a word: docs/perturb.md) is changed with probability
+    `rate`.  Where none would be and the rate is above 0, the place with the lowest draw is: a question with any place
+    is never left as it was.
 
     Args:
         text: The question.
@@ -171,8 +171,8 @@ _CLUSTER = regex.compile(r"\X")
 def near_keys(language: str) -> dict[str, str]:
     """Return the letters of a language's keyboard (small ones), each with those of the keys around.
 
-    Every language has the Latin rows, since Latin names stand in questions of all of them; other
-    scripts only where the rows are written down here.
+    Every language has the Latin rows, since Latin names stand in questions of all of them; other scripts only where the
+    rows are written down here.
     """
     near: dict[str, str] = {}
     for rows in (_LATIN.get(language, _QWERTY), _OTHER.get(language, ())):
@@ -310,8 +310,8 @@ def fold_word(word: str) -> str:
 def words_of(text: str, language: str) -> list[Place]:
     """Return the words of a text, each where it stands and folded; none where it cannot be done.
 
-    Japanese has no spaces: its words are the runs of kanji and the runs of katakana.  Chinese,
-    Thai, Lao, Khmer, Burmese, Tibetan and Dzongkha have none, and no runs either.
+    Japanese has no spaces: its words are the runs of kanji and the runs of katakana.  Chinese, Thai, Lao, Khmer,
+    Burmese, Tibetan and Dzongkha have none, and no runs either.
     """
     if language in WITHOUT_SPACES:
         return []
@@ -349,15 +349,14 @@ def _starts_latin(text: str) -> bool:
 def learn_lexicon(pairs: Iterable[tuple[str, str]], language: str) -> dict[str, str]:
     """Learn an English word for each word of a language from (text, English translation) pairs.
 
-    1. For words s and t that stand together in n_st of n pairs, the association is Dunning's
-       log-likelihood ratio of the 2×2 table of n_st, n_s and n_t, where n_st > n_s·n_t / n.
+    1. For words s and t that stand together in n_st of n pairs, the association is Dunning's log-likelihood ratio of
+       the 2×2 table of n_st, n_s and n_t, where n_st > n_s·n_t / n.
     2. In each pair words are linked one to one, the strongest association first.
-    3. s is translated by the t it was linked with most often, if that was at least `MIN_LINKS`
-       times and in `MIN_SHARE` of the pairs with s.
+    3. s is translated by the t it was linked with most often, if that was at least `MIN_LINKS` times and in `MIN_SHARE`
+       of the pairs with s.
 
-    Counts are of pairs, not of occurrences.  Numbers and `GRAMMAR_WORDS` are left out.  Ties are
-    broken by the words themselves, so that the order of pairs does not matter.  A language whose
-    words cannot be found has no entry.
+    Counts are of pairs, not of occurrences.  Numbers and `GRAMMAR_WORDS` are left out.  Ties are broken by the words
+    themselves, so that the order of pairs does not matter.  A language whose words cannot be found has no entry.
     """
     base = language.split("-")[0]
     sentences = [
@@ -460,8 +459,8 @@ def perturb_questions(
 ) -> dict[str, Any]:
     """Write a perturbed copy of questions; return what was done, as `--json` prints it.
 
-    The copy is JSON Lines with the fields of the original (id, question, lang where there are no
-    others); `language` is given to questions that name none.
+    The copy is JSON Lines with the fields of the original (id, question, lang where there are no others); `language` is
+    given to questions that name none.
 
     Raises:
         UserError: for a question without language, a kind without its lexicon, any bad file.

@@ -1,12 +1,11 @@
 """Bi-encoders trained with InfoNCE: questions near their passages, far from all others in a batch.
 
-Knows the loss, batches of questions and passages, and how a trained encoder is written so that
-`xqg encode`, Pyserini and sentence-transformers read it.  What may change in a model is decided in
-`tuning`; the loop is the Trainer's.
+Knows the loss, batches of questions and passages, and how a trained encoder is written so that `xqg encode`, Pyserini
+and sentence-transformers read it.  What may change in a model is decided in `tuning`; the loop is the Trainer's.
 
-With similarities s(q, p) = E(q)·E(p) and the temperature τ, the loss of a question q with its
-positive p⁺ among the passages P of the batch is (van den Oord et al. 2018, arXiv 1807.03748; in
-batches: Karpukhin et al. 2020, arXiv 2004.04906)
+With similarities s(q, p) = E(q)·E(p) and the temperature τ, the loss of a question q with its positive p⁺ among the
+passages P of the batch is (van den Oord et al. 2018, arXiv 1807.03748; in batches: Karpukhin et al. 2020, arXiv
+2004.04906)
 
     -log( exp(s(q, p⁺)/τ) / Σ_{p ∈ P} exp(s(q, p)/τ) ).
 
@@ -166,9 +165,9 @@ class BiEncoder(torch.nn.Module):
 class RetrieverTrainer(Trainer):
     """The loop for bi-encoders, with gradient caching (Gao et al. 2021, arXiv 2101.06983).
 
-    With `chunk_size`, all texts of a batch are encoded without gradients, chunk by chunk; the loss
-    gives the gradient of each vector; each chunk is encoded again, with the same dropout, to carry
-    that gradient on.  The step is that of the whole batch, in the memory of a chunk.
+    With `chunk_size`, all texts of a batch are encoded without gradients, chunk by chunk; the loss gives the gradient
+    of each vector; each chunk is encoded again, with the same dropout, to carry that gradient on.  The step is that of
+    the whole batch, in the memory of a chunk.
     """
 
     settings: RetrieverSettings
@@ -241,8 +240,8 @@ def _set_random_state(state: tuple[torch.Tensor, list[torch.Tensor]]) -> None:
 def train_retriever(settings: RetrieverSettings, overwrite: bool = False) -> dict[str, Any]:
     """Train a bi-encoder; return what `training.json` holds.
 
-    A training that was killed goes on at its last checkpoint when it is called again, and ends
-    with the same weights; one that is finished is not done again.
+    A training that was killed goes on at its last checkpoint when it is called again, and ends with the same weights;
+    one that is finished is not done again.
 
     Raises:
         UserError: for data, a model or settings that do not go together.

@@ -1,7 +1,7 @@
 """What can be set for a training: one dataclass for each kind, read from flags and a YAML file.
 
-Flags, YAML keys and the record in `training.json` are the same fields.  Imports nothing heavy: the
-command line's help is made from here.
+Flags, YAML keys and the record in `training.json` are the same fields.  Imports nothing heavy: the command line's help
+is made from here.
 """
 
 import importlib.resources

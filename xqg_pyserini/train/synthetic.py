@@ -1,16 +1,15 @@
 """Generated queries as training data: each is a question whose positive is its passage.
 
-This is the other published use of a cross-lingual query generator, besides fusion: Ren et al. 2022,
-"Empowering Dual-Encoder with Query Generator for Cross-Lingual Dense Retrieval", arXiv 2303.14991.
-They also distil the generator's likelihoods, which takes passages to compare; here a query has its
-own passage alone, and the others of the batch are its negatives.
+This is the other published use of a cross-lingual query generator, besides fusion: Ren et al. 2022, "Empowering
+Dual-Encoder with Query Generator for Cross-Lingual Dense Retrieval", arXiv 2303.14991.  They also distil the
+generator's likelihoods, which takes passages to compare; here a query has its own passage alone, and the others of the
+batch are its negatives.
 
-An item is a passage and a language.  An epoch takes one query of each item; which one follows from
-seed, epoch and item, and each query comes once before any comes again.
+An item is a passage and a language.  An epoch takes one query of each item; which one follows from seed, epoch and
+item, and each query comes once before any comes again.
 
-Queries and corpus may be compressed and in any order, so they are copied into a folder in which
-each can be found; held are 24 bytes a passage while they are copied, after that 8 a passage, 24 a
-record of queries and 4 an item.
+Queries and corpus may be compressed and in any order, so they are copied into a folder in which each can be found; held
+are 24 bytes a passage while they are copied, after that 8 a passage, 24 a record of queries and 4 an item.
 """
 
 from array import array

@@ -1,8 +1,8 @@
 """Training on transformers' Trainer: the same for every kind of model, resumable, measured.
 
-Adds to the Trainer an order of examples that follows from seed and epoch alone, checkpoints that
-hold what is trained and nothing else, and the cost of a step.  This module knows no losses and no
-texts.  It imports transformers and torch: import it where a training runs.
+Adds to the Trainer an order of examples that follows from seed and epoch alone, checkpoints that hold what is trained
+and nothing else, and the cost of a step.  This module knows no losses and no texts.  It imports transformers and torch:
+import it where a training runs.
 """
 
 import contextlib
@@ -39,8 +39,8 @@ _BLOCK = 50  # batches that are sorted by length together
 class EpochOrder(torch.utils.data.Sampler[int]):
     """An epoch's order of the examples, which follows from seed and epoch alone.
 
-    With `lengths`, examples of like length stand together: each block of 50 shuffled batches is
-    sorted by length and cut into batches, which are shuffled.
+    With `lengths`, examples of like length stand together: each block of 50 shuffled batches is sorted by length and
+    cut into batches, which are shuffled.
     """
 
     def __init__(self, n: int, batch: int, seed: int, lengths: np.ndarray | None = None) -> None:

@@ -1,7 +1,7 @@
 """Tuning: a model in, the module to train out; saved as a small adapter, merged, or whole.
 
-`methods` knows what each method trains, `prefix`, `bottleneck` and
-`hybrid` how; `robust` is robust prefix-tuning's part at test time; `adapters` knows the files.
+`methods` knows what each method trains, `prefix`, `bottleneck` and `hybrid` how; `robust` is robust prefix-tuning's
+part at test time; `adapters` knows the files.
 """
 
 from collections.abc import Callable, Sequence
@@ -48,17 +48,17 @@ def tune(
 ) -> Any:
     """Freeze and extend a transformers model in place; return the module to train.
 
-    Its forward takes what the model takes and returns what the model returns: `last_hidden_state`
-    has the real tokens only.  Exactly the method's parameters require a gradient.
+    Its forward takes what the model takes and returns what the model returns: `last_hidden_state` has the real tokens
+    only.  Exactly the method's parameters require a gradient.
 
     Args:
         model: an encoder (AutoModel), an encoder-decoder or a causal model.
         settings: the method and what it takes.
         seed: of new weights, and of the draw of hybrid-lora-random.
-        warm_up: for hybrid-lora and its control: runs a few batches' `loss.backward()` on the model
-            that it is given, and leaves the gradients there.
-        unused: parts of names of parameters that the loss never reaches; full tuning and BitFit
-            leave these out.  Pass () where the pooling is "pooler".
+        warm_up: for hybrid-lora and its control: runs a few batches' `loss.backward()` on the model that it is given,
+            and leaves the gradients there.
+        unused: parts of names of parameters that the loss never reaches; full tuning and BitFit leave these out.  Pass
+            () where the pooling is "pooler".
 
     Raises:
         UserError: where the model cannot take the method.

@@ -118,8 +118,7 @@ def load_adapter(model: Any, folder: Path, base_fingerprint: str) -> Any:
     """Put an adapter on its base, in place; return the module, whose tuned weights can be trained.
 
     Raises:
-        UserError: for an adapter of another base, and for a folder that is damaged or lacks
-            weights.
+        UserError: for an adapter of another base, and for a folder that is damaged or lacks weights.
     """
     folder = Path(folder)
     meta = read_meta(folder)

@@ -1,7 +1,7 @@
 """Bottleneck adapters: a narrow detour behind the feed-forward part of each block.
 
-Houlsby et al., arXiv 1902.00751; one adapter a block, behind the feed-forward part, is the form of
-Pfeiffer et al., arXiv 2005.00247; for retrieval: arXiv 2208.09847 and 2212.10448.
+Houlsby et al., arXiv 1902.00751; one adapter a block, behind the feed-forward part, is the form of Pfeiffer et al.,
+arXiv 2005.00247; for retrieval: arXiv 2208.09847 and 2212.10448.
 """
 
 from typing import Any

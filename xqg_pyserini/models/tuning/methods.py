@@ -1,8 +1,7 @@
 """The tuning methods: what of a transformers model each one trains.
 
-`attach` freezes a model, adds what the method adds, and lets exactly the method's parameters
-require a gradient.  A new method is a function here, a line in `_ATTACH`, and a name in METHODS.
-docs/training-methods.md has a section on each.
+`attach` freezes a model, adds what the method adds, and lets exactly the method's parameters require a gradient.  A new
+method is a function here, a line in `_ATTACH`, and a name in METHODS.  docs/training-methods.md has a section on each.
 
 Knows models; knows no files.  torch, transformers and peft are imported when a function is called.
 """
@@ -29,9 +28,8 @@ UNUSED = ("pooler",)
 class TuningSettings:
     """A tuning method and what it takes; a setting of another method is not looked at.
 
-    Each field's help says what it is.  A step of robust prefix-tuning is `robust_lr` times the
-    shorter of two lengths: of the step that would end at a loss of zero if the loss were linear,
-    and of the trained prefix.
+    Each field's help says what it is.  A step of robust prefix-tuning is `robust_lr` times the shorter of two lengths:
+    of the step that would end at a loss of zero if the loss were linear, and of the trained prefix.
 
     Raises:
         UserError: for a value that the field does not take.
@@ -83,8 +81,8 @@ def kind(model: Any) -> str:
 def block_linears(model: Any) -> dict[str, Any]:
     """Return the linear layers of the transformer blocks by name, in the model's order.
 
-    A block is what a list of modules holds: its parts have a number in their names.  Heads,
-    poolers and embeddings have none.
+    A block is what a list of modules holds: its parts have a number in their names.  Heads, poolers and embeddings have
+    none.
     """
     from torch import nn
     from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer

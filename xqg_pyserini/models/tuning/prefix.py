@@ -1,11 +1,10 @@
 """Prefix-tuning of encoders: virtual keys and values before those of every self-attention.
 
-Li and Liang, arXiv 2101.00190; P-tuning v2, arXiv 2110.07602.  `peft` hands a prefix to a model as
-a cache of earlier keys and values.  transformers' encoders of today take no such cache: their
-attention mask does not grow with it, and their position ids would move.  So encoders have a small
-one here: an attention function, registered with transformers, puts the prefix of the module that
-calls it before the keys and values and lets every token see it.  Positions stay as they are, and
-the output has the real tokens only.
+Li and Liang, arXiv 2101.00190; P-tuning v2, arXiv 2110.07602.  `peft` hands a prefix to a model as a cache of earlier
+keys and values.  transformers' encoders of today take no such cache: their attention mask does not grow with it, and
+their position ids would move.  So encoders have a small one here: an attention function, registered with transformers,
+puts the prefix of the module that calls it before the keys and values and lets every token see it.  Positions stay as
+they are, and the output has the real tokens only.
 
 Knows attention; knows no settings and no files.
 """
@@ -31,8 +30,8 @@ _RECORDING: ContextVar[Recording | None] = ContextVar("recording", default=None)
 class Prefix(nn.Module):
     """The virtual tokens of one attention module: keys and values, (heads, tokens, head size).
 
-    `extra` is added to them, where it is set: (b, heads, tokens, head size) each, so that every
-    text of a batch has a prefix of its own.
+    `extra` is added to them, where it is set: (b, heads, tokens, head size) each, so that every text of a batch has a
+    prefix of its own.
     """
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
@@ -96,10 +95,10 @@ def lacks(model: Any) -> str | None:
 def add_prefixes(model: Any, tokens: int, seed: int) -> list[nn.Module]:
     """Give every self-attention of an encoder a prefix; return the prefixes.
 
-    The keys start as those that the model itself computes for random words of its vocabulary, the
-    values at 0: the prefix takes a part of the attention and adds nothing.  With multilingual-e5-
-    small and 16 tokens, embeddings then keep a cosine of 0.98 to the base's (0.87 with the words'
-    values, which also draw all texts together), and both keys and values get gradients.
+    The keys start as those that the model itself computes for random words of its vocabulary, the values at 0: the
+    prefix takes a part of the attention and adds nothing.  With multilingual-e5-small and 16 tokens, embeddings then
+    keep a cosine of 0.98 to the base's (0.87 with the words' values, which also draw all texts together), and both keys
+    and values get gradients.
 
     Raises:
         UserError: for more tokens than the model has positions, or an attention that takes none.

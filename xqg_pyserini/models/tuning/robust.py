@@ -1,29 +1,29 @@
 r"""Robust prefix-tuning's part at test time: an extra prefix for each question.
 
-Yang and Liu, arXiv 2203.10378, tune a prefix as ever.  At test time they add a second one, tuned on
-the test batch itself so that the activations of the lower layers come close to those of training
-texts that were classified well.  Here, for question q with pooled activations h_j(q) of layer j,
+Yang and Liu, arXiv 2203.10378, tune a prefix as ever.  At test time they add a second one, tuned on the test batch
+itself so that the activations of the lower layers come close to those of training texts that were classified well.
+Here, for question q with pooled activations h_j(q) of layer j,
 
     loss(q) = Σ_{j <= J} ‖(I - V_j V_jᵀ)(h_j(q) - μ_j)‖² / s_j
 
-with μ_j the mean of the well-answered training questions' activations, V_j (d, k) their first k
-right singular vectors around it, and s_j the mean of ‖h_j - μ_j‖² among them.  The extra prefix
-starts at 0 and takes a fixed number of steps down the gradient.
+with μ_j the mean of the well-answered training questions' activations, V_j (d, k) their first k right singular vectors
+around it, and s_j the mean of ‖h_j - μ_j‖² among them.  The extra prefix starts at 0 and takes a fixed number of steps
+down the gradient.
 
 Changed against the paper, and why:
 
-- One extra prefix a question, in place of one a batch.  Retrieval answers question by question: a
-  prefix that a batch shares would make a question's vector depend on which others are encoded with
-  it.  The loss is a sum over questions, so that one backward pass gives each its own gradient.
-- "Well answered" means that the positive passage was ranked first; questions only: passages are
-  encoded once, with the trained prefix.
-- Activations are pooled as the encoder pools (first token, or the mean of the real ones), in place
-  of those at the answer's position, which an encoder does not have.
+- One extra prefix a question, in place of one a batch.  Retrieval answers question by question: a prefix that a batch
+  shares would make a question's vector depend on which others are encoded with it.  The loss is a sum over questions,
+  so that one backward pass gives each its own gradient.
+- "Well answered" means that the positive passage was ranked first; questions only: passages are encoded once, with the
+  trained prefix.
+- Activations are pooled as the encoder pools (first token, or the mean of the real ones), in place of those at the
+  answer's position, which an encoder does not have.
 - The training questions' mean centres, in place of the test batch's.
-- Steps go down the gradient and scale with the loss, in place of Adam's: Adam divides each number
-  by its own size and so blows the rounding that differs between batches up to a whole step.  A step
-  has the length r·min(loss/‖g‖, ‖trained prefix‖), r = robust_lr: loss/‖g‖ ends at a loss of zero
-  if it were linear; the second bound holds where the gradient vanishes.
+- Steps go down the gradient and scale with the loss, in place of Adam's: Adam divides each number by its own size and
+  so blows the rounding that differs between batches up to a whole step.  A step has the length r·min(loss/‖g‖, ‖trained
+  prefix‖), r = robust_lr: loss/‖g‖ ends at a loss of zero if it were linear; the second bound holds where the gradient
+  vanishes.
 - Everything is computed in float32, with a fixed number of steps and no early stop.
 """
 
@@ -73,8 +73,8 @@ def collect_statistics(
 
     Args:
         module: what `tune` returned for robust-prefix, trained.
-        batches: `input_ids`, `attention_mask`, … of training questions (with their prefix) whose
-            positive passage the trained encoder ranks first.  Read once.
+        batches: `input_ids`, `attention_mask`, … of training questions (with their prefix) whose positive passage the
+            trained encoder ranks first.  Read once.
         pooling: the encoder's: cls, mean or pooler (the latter: of the first token).
 
     Returns:
