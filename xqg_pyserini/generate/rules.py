@@ -37,9 +37,6 @@ _FINAL = regex.compile(r"[\p{P}\s]+$")
 _SCRIPT_SUBTAG = re.compile(r"[A-Z][a-z]{3}")
 
 
-# ---------------------------------------------------------------- texts
-
-
 def fold(text: str) -> str:
     """Return what is left of a text when its spelling does not matter.
 
@@ -113,9 +110,6 @@ def copied(query: str, folded_passage: str) -> bool:
     """Tell whether a query, but for its last punctuation, stands verbatim in a folded passage."""
     words = _FINAL.sub("", fold(query))
     return bool(words) and words in folded_passage
-
-
-# ---------------------------------------------------------------- rules
 
 
 class Sifted(NamedTuple):

@@ -459,11 +459,9 @@ def _records(source: Any) -> Iterator[dict[str, Any]]:
     """Yield the records of questions that have been read before; empty for those that are none."""
     if isinstance(source, str | Path):
         for path in expand(source):
-            as_json: bool | None = None
-            for line in read_lines(path):
-                if as_json is None:
-                    as_json = line.text.lstrip()[0] in "{["
-                yield json.loads(line.text) if as_json else {}
+            texts = [line.text for line in read_lines(path)]
+            as_json = bool(texts) and texts[0].lstrip()[0] in "{["
+            yield from (json.loads(text) if as_json else {} for text in texts)
         return
     for value in source:
         answers = {"answers": list(value.answers)} if isinstance(value, Question) else {}

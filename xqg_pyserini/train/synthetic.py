@@ -34,8 +34,7 @@ class Synthetic:
         corpus: the passages that they were written for.
         folder: an empty one, for the copies.
 
-    Raises:
-        UserError: for queries of a passage that the corpus does not hold, and where there is none.
+    Raises `UserError` for queries of a passage that the corpus does not hold, and where there is none.
     """
 
     def __init__(self, sources: Sequence[str], corpus: str, folder: Path) -> None:
@@ -51,15 +50,15 @@ class Synthetic:
                             f"passage {record.docid!r} is not in {corpus}; expected the corpus "
                             "that the queries were generated for"
                         )
-                    items = [_lines(texts) for texts in record.queries.values()]
-                    items = [texts for texts in items if texts]
+                    # one line each, without tabs, and none that says nothing
+                    lines = [[" ".join(t.split()) for t in texts if t.strip()] for texts in record.queries.values()]
+                    items = list(filter(None, lines))
                     if not items:
                         continue
                     rows.append(row)
                     starts.append(copy.tell())
                     firsts.append(len(lengths))
                     lengths.extend(len(texts[0]) for texts in items)
-                    # texts are on one line each, without tabs: see `_lines`
                     copy.write(("\n".join("\t".join(texts) for texts in items) + "\n\n").encode())
         if not rows:
             raise UserError(f"{sources[0]}: no generated query in it that is not blank")
@@ -92,8 +91,3 @@ class Synthetic:
         """Close the copies."""
         self._texts.close()
         self._file.close()
-
-
-def _lines(texts: Sequence[str]) -> list[str]:
-    """Return the queries that say something, each on one line and without tabs."""
-    return [" ".join(text.split()) for text in texts if text.strip()]

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -23,7 +23,7 @@ from transformers.masking_utils import sdpa_mask
 from xqg_pyserini.errors import UserError
 
 ATTENTION = "xqg_prefix"  # the name that transformers knows the attention function by
-Recording = dict[nn.Module, tuple[torch.Tensor, torch.Tensor]]
+Recording = dict[nn.Module, tuple[Tensor, Tensor]]
 _RECORDING: ContextVar[Recording | None] = ContextVar("recording", default=None)
 
 
@@ -34,14 +34,12 @@ class Prefix(nn.Module):
     prefix of its own.
     """
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
         super().__init__()
         self.keys, self.values = nn.Parameter(keys), nn.Parameter(values)
-        self.extra: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.extra: tuple[Tensor, Tensor] | None = None
 
-    def extend(
-        self, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    def extend(self, key: Tensor, value: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return keys and values (b, heads, tokens + n, head size) and the mask for them."""
         keys, values = self.keys.unsqueeze(0), self.values.unsqueeze(0)
         if self.extra is not None:
@@ -56,17 +54,12 @@ class Prefix(nn.Module):
 
 
 def _attention(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    **options: Any,
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> Any:
     recording = _RECORDING.get()
     if recording is not None:
         if getattr(module, "is_causal", False) or options.get("position_bias") is not None:
-            raise _NotPlain
+            raise UserError("its attention looks back only, or adds a bias for positions")
         recording[module] = (key.detach()[0].clone(), value.detach()[0].clone())
     prefix = getattr(module, "xqg_prefix", None)
     if prefix is not None:
@@ -76,10 +69,6 @@ def _attention(
 
 AttentionInterface.register(ATTENTION, _attention)
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)
-
-
-class _NotPlain(Exception):
-    """An attention that looks back only, or that has a bias for each pair of positions."""
 
 
 def lacks(model: Any) -> str | None:
@@ -92,8 +81,8 @@ def lacks(model: Any) -> str | None:
     return None
 
 
-def add_prefixes(model: Any, tokens: int, seed: int) -> list[nn.Module]:
-    """Give every self-attention of an encoder a prefix; return the prefixes.
+def add_prefixes(model: Any, tokens: int, seed: int) -> None:
+    """Give every self-attention of an encoder a prefix.
 
     The keys start as those that the model itself computes for random words of its vocabulary, the values at 0: the
     prefix takes a part of the attention and adds nothing.  With multilingual-e5-small and 16 tokens, embeddings then
@@ -110,7 +99,6 @@ def add_prefixes(model: Any, tokens: int, seed: int) -> list[nn.Module]:
         recorded = _record(model, _random_words(model, tokens, seed))
     for module, (key, value) in recorded.items():
         module.xqg_prefix = Prefix(key, torch.zeros_like(value))
-    return [module.xqg_prefix for module in recorded]  # type: ignore[misc]
 
 
 def prefixes(model: nn.Module) -> list[Prefix]:
@@ -119,7 +107,7 @@ def prefixes(model: nn.Module) -> list[Prefix]:
 
 
 @contextmanager
-def extras(extended: Sequence[Prefix], more: Sequence[torch.Tensor]) -> Iterator[None]:
+def extras(extended: Sequence[Prefix], more: Sequence[Tensor]) -> Iterator[None]:
     """Add to prefixes, within the block: for each one (b, 2, heads, tokens, head size)."""
     try:
         for prefix, extra in zip(extended, more, strict=True):
@@ -130,13 +118,12 @@ def extras(extended: Sequence[Prefix], more: Sequence[torch.Tensor]) -> Iterator
             prefix.extra = None
 
 
-def _random_words(model: Any, tokens: int, seed: int) -> torch.Tensor:
+def _random_words(model: Any, tokens: int, seed: int) -> Tensor:
     """Return the ids of random words, (1, tokens), without the special ones that are known."""
-    names = ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id")
+    names = (f"{name}_token_id" for name in ("pad", "bos", "eos", "sep", "cls"))
     special = {getattr(model.config, name, None) for name in names}
     usable = [i for i in range(model.config.vocab_size) if i not in special]
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(len(usable), (tokens,), generator=generator)
+    drawn = torch.randint(len(usable), (tokens,), generator=torch.Generator().manual_seed(seed))
     return torch.tensor([[usable[i] for i in drawn.tolist()]])
 
 
@@ -159,7 +146,7 @@ def _using(model: Any, keep: bool = False) -> Iterator[None]:
             model.set_attn_implementation(before)
 
 
-def _record(model: Any, ids: torch.Tensor) -> Recording:
+def _record(model: Any, ids: Tensor) -> Recording:
     """Return the keys and values of every attention for one text, (heads, tokens, head size)."""
     ids = ids.to(next(model.parameters()).device)
     recorded: Recording = {}
@@ -167,8 +154,6 @@ def _record(model: Any, ids: torch.Tensor) -> Recording:
     try:
         with torch.no_grad():
             model(input_ids=ids, attention_mask=torch.ones_like(ids))
-    except _NotPlain:
-        raise UserError("its attention looks back only, or adds a bias for positions") from None
     finally:
         _RECORDING.reset(token)
     if not recorded:

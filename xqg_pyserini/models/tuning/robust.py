@@ -32,23 +32,24 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.models.pretrained import layers_of, pooled_tokens
 from xqg_pyserini.models.tuning.methods import tuned
-from xqg_pyserini.models.tuning.prefix import Prefix, extras, prefixes
+from xqg_pyserini.models.tuning.prefix import extras, prefixes
 
 
 class _Enough(Exception):
     """Ends a forward pass whose upper layers nobody needs."""
 
 
-def activations(module: Any, batch: Mapping[str, torch.Tensor], pooling: str, layers: int) -> list[torch.Tensor]:
+def activations(module: Any, batch: Mapping[str, Tensor], pooling: str, layers: int) -> list[Tensor]:
     """Return the pooled activations of the lowest layers, (b, d) float32 each, lowest first.
 
     The forward pass ends there: the layers above do not run.  A model with fewer layers gives all.
     """
-    pooled: list[torch.Tensor] = []
+    pooled: list[Tensor] = []
 
     def keep(_module: Any, _inputs: Any, output: Any) -> None:
         hidden = output[0] if isinstance(output, tuple) else output
@@ -66,9 +67,7 @@ def activations(module: Any, batch: Mapping[str, torch.Tensor], pooling: str, la
     return pooled
 
 
-def collect_statistics(
-    module: Any, batches: Iterable[Mapping[str, torch.Tensor]], pooling: str
-) -> dict[str, torch.Tensor]:
+def collect_statistics(module: Any, batches: Iterable[Mapping[str, Tensor]], pooling: str) -> dict[str, Tensor]:
     """Measure the activations of well-answered training questions; `save_adapter` keeps them.
 
     Args:
@@ -87,12 +86,11 @@ def collect_statistics(
     training = module.training
     module.eval()
     count = 0
-    sums: list[torch.Tensor] = []
-    products: list[torch.Tensor] = []
+    sums: list[Tensor] = []
+    products: list[Tensor] = []
     with torch.no_grad():
         for batch in batches:
-            layers = activations(module, batch, pooling, settings.robust_layers)
-            rows = [h.double().cpu() for h in layers]
+            rows = [h.double().cpu() for h in activations(module, batch, pooling, settings.robust_layers)]
             count += len(rows[0])
             if not sums:
                 sums = [torch.zeros_like(h[0]) for h in rows]
@@ -113,7 +111,7 @@ def collect_statistics(
     return statistics
 
 
-def _layer(j: int, mean: torch.Tensor, product: torch.Tensor, count: int, rank: int) -> dict[str, torch.Tensor]:
+def _layer(j: int, mean: Tensor, product: Tensor, count: int, rank: int) -> dict[str, Tensor]:
     # the right singular vectors of the centred rows are their covariance's eigenvectors
     values, vectors = torch.linalg.eigh(product - torch.outer(mean, mean))
     kept = min(rank, count - 1, len(mean) - 1)
@@ -127,9 +125,7 @@ def _layer(j: int, mean: torch.Tensor, product: torch.Tensor, count: int, rank: 
 class RobustPrefix:
     """An encoder for questions whose prefix is completed question by question.
 
-    Args:
-        module: an encoder with a trained prefix, and with statistics, on its device, in float32.
-        pooling: the encoder's.
+    `module` has a trained prefix and statistics, and is on its device, in float32; `pooling` is the encoder's.
     """
 
     def __init__(self, module: Any, pooling: str) -> None:
@@ -147,14 +143,14 @@ class RobustPrefix:
         ]
         module.requires_grad_(False).eval()
 
-    def __call__(self, **batch: torch.Tensor) -> Any:
+    def __call__(self, **batch: Tensor) -> Any:
         """Return the model's output for a batch of questions, each with its own extra prefix."""
         with torch.enable_grad():
             extra = self._tune(batch)
         with torch.no_grad(), extras(self._prefixes, extra):
             return self._module(**batch)
 
-    def losses(self, pooled: list[torch.Tensor]) -> torch.Tensor:
+    def losses(self, pooled: list[Tensor]) -> Tensor:
         """Return each question's loss (b,) for the pooled activations of each layer, (b, d)."""
         total = pooled[0].new_zeros(len(pooled[0]))
         for h, (mean, vectors, scale) in zip(pooled, self._layers, strict=True):
@@ -163,10 +159,10 @@ class RobustPrefix:
             total = total + (off**2).sum(1) / scale.clamp(min=1e-12)
         return total
 
-    def _tune(self, batch: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+    def _tune(self, batch: Mapping[str, Tensor]) -> list[Tensor]:
         """Return what is added to each prefix, (b, 2, heads, tokens, head size)."""
         n, rate = len(batch["input_ids"]), self._settings.robust_lr
-        extra = [_zeros(prefix, n) for prefix in self._prefixes]
+        extra = [p.keys.new_zeros((n, 2, *p.keys.shape), requires_grad=True) for p in self._prefixes]
         length = _lengths([t[None] for p in self._prefixes for t in (p.keys, p.values)])
         for _ in range(self._settings.robust_steps):
             with extras(self._prefixes, extra):
@@ -182,11 +178,6 @@ class RobustPrefix:
         return [e.detach() for e in extra]
 
 
-def _zeros(prefix: Prefix, n: int) -> torch.Tensor:
-    shape = (n, 2, *prefix.keys.shape)
-    return torch.zeros(shape, device=prefix.keys.device, requires_grad=True)
-
-
-def _lengths(parts: list[torch.Tensor]) -> torch.Tensor:
+def _lengths(parts: list[Tensor]) -> Tensor:
     """Return the length of each row, (b,), of tensors that belong together."""
     return torch.stack([(part**2).flatten(1).sum(1) for part in parts]).sum(0).sqrt()
