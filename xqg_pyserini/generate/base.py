@@ -1,7 +1,7 @@
 """What every generator shares: prompts, cutting, batches, the order of results.
 
-A backend implements `_load` and `_sample`, and is named in `settings.BACKENDS`.
-This module knows passages and texts; it knows no files of queries, no shards and no job.
+A backend implements `_load` and `_sample`, and is named in `settings.BACKENDS`.  This module knows passages and texts;
+it knows no files of queries, no shards and no job.
 """
 
 import importlib
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from xqg_pyserini.data import Passage
 from xqg_pyserini.errors import UserError
+from xqg_pyserini.files import chunks
 from xqg_pyserini.generate.prompts import PromptMaker
 from xqg_pyserini.generate.sampling import sample_keys
 from xqg_pyserini.generate.settings import BACKENDS, GeneratorSettings, JobSettings
@@ -30,19 +31,14 @@ class Prompt(NamedTuple):
 
 
 class QueryGenerator:
-    """Writes queries for passages in several languages, as its settings say.
+    """Writes queries for passages in several languages, as its settings, which are complete, say.
 
-    A subclass implements `_load` and `_sample`, and sets `tokenizer` in the former.
-
-    Args:
-        settings: what decides the queries, complete.
-        device: "auto" (cuda where there is one), "cpu", "cuda:1", …
-        batch_size: queries written together; a batch has batch_size / num_queries prompts.
-        threads: CPU threads; None for what the libraries choose.
+    A subclass implements `_load` and `_sample`, and sets `tokenizer` in the former.  A batch has
+    batch_size / num_queries prompts; `threads` is None for what the libraries choose.
 
     Attributes:
-        exact: whether a query depends on (seed, passage, language, index) alone; if not, it
-            depends on the shard and the batch size too.
+        exact: whether a query depends on (seed, passage, language, index) alone; if not, it depends on the shard and
+            the batch size too.
         cut: passages that were cut to fit `max_input_tokens`, so far.
     """
 
@@ -77,35 +73,28 @@ class QueryGenerator:
         """Write the queries of some passages; `progress` is told how many of each finished batch.
 
         Returns:
-            For each passage, in order: language → `num_queries` texts on one line each, blank
-            where the model wrote nothing.
+            For each passage, in order: language → `num_queries` texts on one line each, blank where the model wrote
+            nothing.
         """
-        rows: list[dict[str, tuple[str, ...]]] = [{} for _ in passages]
+        rows: list[Queries] = [{} for _ in passages]
         with Computing(threads=self.threads).limited():
             for batch in self._batches(self._prompts(passages)):
                 for prompt, texts in zip(batch, self._sample(batch), strict=True):
-                    lines = tuple(" ".join(text.split()) for text in texts)
-                    rows[prompt.passage][prompt.language] = lines
+                    rows[prompt.passage][prompt.language] = tuple(" ".join(text.split()) for text in texts)
                 progress(len(batch) * self.settings.num_queries)
         return [{l: row[l] for l in self.settings.languages} for row in rows]
-
-    # ------------------------------------------------------------ prompts
 
     def _prompts(self, passages: Sequence[Passage]) -> list[Prompt]:
         places = [(i, l) for i in range(len(passages)) for l in self.settings.languages]
         made = self._maker.make([(passages[i], l) for i, l in places])
         self.cut += len({i for (i, _), (_, _, cut) in zip(places, made, strict=True) if cut})
-        return [
-            Prompt(text, tokens, i, passages[i].id, language)
-            for (i, language), (text, tokens, _) in zip(places, made, strict=True)
-        ]
+        asked = zip(places, made, strict=True)
+        return [Prompt(text, tokens, i, passages[i].id, l) for (i, l), (text, tokens, _) in asked]
 
     def _batches(self, prompts: list[Prompt]) -> Iterator[list[Prompt]]:
-        """Yield batches of prompts of about one length, longest first: memory fails early."""
+        """Return batches of prompts of about one length, longest first: memory fails early."""
         size = max(1, self.batch_size // self.settings.num_queries)
-        order = sorted(prompts, key=lambda p: (-len(p.tokens), p.passage))
-        for start in range(0, len(order), size):
-            yield order[start : start + size]
+        return chunks(sorted(prompts, key=lambda p: (-len(p.tokens), p.passage)), size)
 
     def _keys(self, prompt: Prompt) -> Any:
         s = self.settings

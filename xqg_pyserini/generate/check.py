@@ -1,8 +1,8 @@
 """What is wrong with a folder of generated queries: counts by language, and coverage of a corpus.
 
-Reads any query files, published shards included, and changes nothing.  Files that cannot be used
-at all (a broken record, a missing shard, a passage's language given twice) are a `UserError`;
-bad queries and passages without queries are a report.
+Reads any query files, published shards included, and changes nothing.  Files that cannot be used at all (a broken
+record, a missing shard, a passage's language given twice) are a `UserError`; bad queries and passages without queries
+are a report.
 """
 
 import tempfile
@@ -73,17 +73,16 @@ def check_queries(
 ) -> QueryCheck:
     """Look through generated queries: a file, a directory of shards or a pattern.
 
-    Every query is put to all of `TextRules` ("copies" only with a corpus) and counted
-    under the first that it breaks, as `xqg filter` would do.  With `num_queries`, passages with
-    fewer queries in a language are counted: of the corpus, or without one of those that have a
-    record.
+    Every query is put to all of `TextRules` ("copies" only with a corpus) and counted under the first that it breaks,
+    as `xqg filter` would do.  With `num_queries`, passages with fewer queries in a language are counted: of the corpus,
+    or without one of those that have a record.
 
-    What is held is some 32 bytes a passage and a bit for each language; the corpus's texts are
-    copied to the folder for temporary files (`TMPDIR`) while this runs.
+    What is held is some 32 bytes a passage and a bit for each language; the corpus's texts are copied to the folder for
+    temporary files (`TMPDIR`) while this runs.
 
     Raises:
-        UserError: for files that cannot be used: a record that cannot be read, missing shards, a
-            passage's language given twice, two passages of the corpus with one id.
+        UserError: for files that cannot be used: a record that cannot be read, missing shards, a passage's language
+            given twice, two passages of the corpus with one id.
     """
     if num_queries is not None and num_queries < 1:
         raise UserError(f"{num_queries} queries a passage; expected 1 or more", "num_queries")

@@ -1,9 +1,9 @@
 """Is a query answered by its own passage?  Scores, ranks and thresholds.
 
-A generated query that its own passage does not answer is noise (Doc2Query--: Gospodinov, MacAvaney
-and Macdonald 2023, arXiv 2301.03266, who drop the lowest-scored share of all queries).  Here the
-retriever itself is the judge: the score is the inner product of the query's and the passage's
-embeddings.  Scores of all queries do not fit into memory: they go to files, four bytes each.
+A generated query that its own passage does not answer is noise (Doc2Query--: Gospodinov, MacAvaney and Macdonald 2023,
+arXiv 2301.03266, who drop the lowest-scored share of all queries).  Here the retriever itself is the judge: the score
+is the inner product of the query's and the passage's embeddings.  Scores of all queries do not fit into memory: they go
+to files, four bytes each.
 """
 
 import os
@@ -36,10 +36,9 @@ def better_passages(vectors: np.ndarray, own: np.ndarray, store: VectorStore) ->
         own: the score of each query's own passage, (m,) float64, by `own_scores`.
         store: the passages; those of `own` among them.
 
-    One pass over the store, m products a passage.  A product in float32 depends on where in a
-    matrix it is computed, so that two passages with one vector may seem to differ; those that are
-    within the error of float32 (2·d·2⁻²⁴·‖q‖·‖p‖) of the own score are computed again as it was,
-    which makes the number exact and ties ties.
+    One pass over the store, m products a passage.  A product in float32 depends on where in a matrix it is computed, so
+    that two passages with one vector may seem to differ; those that are within the error of float32 (2·d·2⁻²⁴·‖q‖·‖p‖)
+    of the own score are computed again as it was, which makes the number exact and ties ties.
     """
     above = np.zeros(len(vectors), dtype=np.int64)
     norms = np.sqrt(_inner(vectors, vectors))
@@ -112,9 +111,9 @@ class ScoreFiles:
     def quantile(self, language: str, share: float) -> float:
         """Return the `share`-quantile of all scores of a language, exactly.
 
-        It is the score at place ⌈share·(n-1)⌉ of the n sorted ones, counted from 0 (NumPy's
-        quantile, `method="higher"`): a score that occurs, and the lowest that is kept.  The
-        scores are sorted as far as needed in a mapped copy of their file, not in memory.
+        It is the score at place ⌈share·(n-1)⌉ of the n sorted ones, counted from 0 (NumPy's quantile,
+        `method="higher"`): a score that occurs, and the lowest that is kept.  The scores are sorted as far as needed in
+        a mapped copy of their file, not in memory.
         """
         copy = self.folder / "sorted"
         shutil.copyfile(self._path(QUANTILE, language), copy)

@@ -1,7 +1,7 @@
 """Encoder-decoders on CTranslate2, faster: the checkpoint is converted once, into a cache.
 
-Its sampler cannot be steered query by query, so a query depends on its shard: content and batches
-of a shard are fixed, and one worker samples it from a seed of its own.
+Its sampler cannot be steered query by query, so a query depends on its shard: content and batches of a shard are fixed,
+and one worker samples it from a seed of its own.
 """
 
 import os
@@ -62,10 +62,8 @@ class CTranslate2(QueryGenerator):
         self._where = {"device": kind, "device_index": int(index or 0)}
         self._folder = _converted(settings, config)
         tokens = {l: language_token(self.tokenizer, l) for l in settings.languages}
-        self._prefixes = {
-            language: [] if token is None else self.tokenizer.convert_ids_to_tokens([token])
-            for language, token in tokens.items()
-        }
+        names = self.tokenizer.convert_ids_to_tokens
+        self._prefixes = {l: [] if token is None else names([token]) for l, token in tokens.items()}
         self.start_shard(0)
 
     @classmethod
@@ -106,14 +104,11 @@ class CTranslate2(QueryGenerator):
             max_input_length=0,
             min_decoding_length=0,
         )
-        return [
-            [
-                self.tokenizer.decode(self.tokenizer.convert_tokens_to_ids(tokens), skip_special_tokens=True)
-                for tokens in result.hypotheses
-            ]
-            * (settings.num_queries // drawn)
-            for result in results
-        ]
+        texts = [[self._text(tokens) for tokens in result.hypotheses] for result in results]
+        return [each * (settings.num_queries // drawn) for each in texts]
+
+    def _text(self, tokens: list[str]) -> str:
+        return self.tokenizer.decode(self.tokenizer.convert_tokens_to_ids(tokens), skip_special_tokens=True)
 
 
 def _converted(settings: GeneratorSettings, config: Any) -> Path:

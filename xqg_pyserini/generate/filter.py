@@ -1,7 +1,7 @@
-"""Generated queries → the good ones among them: file by file, streaming, resumable.
+"""Generated queries → the good ones among them: file by file, streaming, stores.resumable.
 
-Text rules come first (`rules`), then the consistency of what is left with its own passage
-(`consistency`).  Every other key of a record stays as it is.
+Text rules come first (`rules`), then the consistency of what is left with its own passage (`consistency`).  Every other
+key of a record stays as it is.
 """
 
 import json
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from xqg_pyserini import stores
 from xqg_pyserini.data import GeneratedQueries, read_generated
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import SUFFIXES, Line, describe_sources, expand, is_gzip, write_json, writing
@@ -24,19 +25,6 @@ from xqg_pyserini.generate.texts import PassageTexts
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.models.registry import agree
 from xqg_pyserini.settings import check_values, option
-from xqg_pyserini.stores import (
-    FORMAT,
-    IDS,
-    META,
-    GivenOnce,
-    IdIndex,
-    Job,
-    VectorStore,
-    placed,
-    resumable,
-    unknown_passage,
-    write_distinct_ids,
-)
 
 KIND = "filtered-queries"
 STEP = 4096  # queries that are encoded, and compared with the store, together
@@ -89,7 +77,7 @@ class FilterReport(NamedTuple):
 class Consistency(NamedTuple):
     """What judges whether a query belongs to its passage."""
 
-    store: VectorStore
+    store: stores.VectorStore
     encoder: Encoder
 
 
@@ -100,58 +88,51 @@ def filter_queries(
     settings: FilterSettings | None = None,
     *,
     corpus: str | Path | None = None,
-    passages: str | Path | VectorStore | None = None,
+    passages: str | Path | stores.VectorStore | None = None,
     encoder: Encoder | None = None,
     overwrite: bool = False,
 ) -> FilterReport:
     """Write the good queries of a file, directory or pattern into a folder of the same file names.
 
-    Blank queries and those that break one of the `rules` are dropped.  Of what is left, a query is
-    kept only if the inner product of its embedding and its passage's is at or above the
-    `min_quantile`-quantile of all such scores in its language (over the whole input), and if fewer
-    than `within` passages of the store score strictly above its own.  `within` costs a product of
-    every query with every passage; `min_quantile` costs encoding the queries.
+    Blank queries and those that break one of the `rules` are dropped.  Of what is left, a query is kept only if the
+    inner product of its embedding and its passage's is at or above the `min_quantile`-quantile of all such scores in
+    its language (over the whole input), and if fewer than `within` passages of the store score strictly above its own.
+    `within` costs a product of every query with every passage; `min_quantile` costs encoding the queries.
 
-    The rule "copies" takes the passages' texts from `corpus`; consistency takes `passages`, the
-    passage store, and the encoder that it was made with (None makes one).
+    The rule "copies" takes the passages' texts from `corpus`; consistency takes `passages`, the passage store, and the
+    encoder that it was made with (None makes one).
 
-    A language whose queries are all dropped keeps its key, with an empty list.  A killed job goes
-    on where it was, and ends in the same bytes.
+    A language whose queries are all dropped keeps its key, with an empty list.  A killed job goes on where it was, and
+    ends in the same bytes.
 
     Raises:
-        UserError: for nothing to do, a record that cannot be read, a missing shard, a passage's
-            language given twice, a passage that the store or the corpus does not hold
-            (`skip_unknown` drops such records), two input files of one name, an encoder that is
-            not the store's.
+        UserError: for nothing to do, a record that cannot be read, a missing shard, a passage's language given twice,
+            a passage that the store or the corpus does not hold (`skip_unknown` drops such records), two input files
+            of one name, an encoder that is not the store's.
     """
     rules, settings = rules or TextRules(), settings or FilterSettings()
     _check_task(rules, settings, corpus, passages, encoder)
-    consistency = None
+    consistency = judge = None
     if passages is not None:
-        store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
+        store = passages if isinstance(passages, stores.VectorStore) else stores.VectorStore(passages)
         if encoder is None:
             encoder = Encoder.for_store(store)
         else:
             agree(encoder.settings, store.encoder, store.path)
         consistency = Consistency(store, encoder)
+        judge = [repr(encoder.settings), encoder.how, store.meta["vectors_sha256"], store.meta["ids_sha256"]]
     files = _output_names(queries)
     inputs = [queries, corpus, consistency and consistency.store.path]
     job = {
         "stage": "filter",
         "rules": [*rules.reasons, rules.min_length, rules.max_length],
-        "consistency": consistency
-        and [
-            repr(consistency.encoder.settings),
-            consistency.encoder.how,
-            consistency.store.meta["vectors_sha256"],
-            consistency.store.meta["ids_sha256"],
-        ],
+        "consistency": judge,
         "settings": repr(settings),
         "sources": describe_sources(queries),
         "generated_from": _generated_from(queries),
         "corpus": None if corpus is None else describe_sources(corpus),
     }
-    with resumable(output, job, overwrite, inputs) as part:
+    with stores.resumable(output, job, overwrite, inputs) as part:
         filtering = _Filtering(part, queries, files, rules, settings, corpus, consistency)
         filtering.run()
         report = filtering.finish(job)
@@ -192,7 +173,7 @@ def _output_names(queries: str | Path) -> list[Path]:
                 "once; filter them into folders of their own"
             )
         seen[path.name] = path
-        reserved = path.name.startswith(".") or path.name in (META, "progress.json")
+        reserved = path.name.startswith(".") or path.name in (stores.META, "progress.json")
         if reserved or not path.name.endswith(SUFFIXES):
             raise UserError(
                 f"{path}: the output keeps the names of its inputs, and this would not be read "
@@ -203,7 +184,7 @@ def _output_names(queries: str | Path) -> list[Path]:
 
 def _generated_from(queries: str | Path) -> Any:
     """Return the description that a folder of generated queries carries, None where none is."""
-    meta = Path(queries) / META
+    meta = Path(queries) / stores.META
     if not meta.is_file():
         return None
     try:
@@ -222,29 +203,25 @@ class _Item(NamedTuple):
     dropped: Mapping[tuple[str, str], int]
 
 
+@dataclass
 class _Filtering:
     """The job: check, score where consistency is asked for, write file after file.
 
     `part.done` counts the records that are scored, then the files that are written.
     """
 
-    def __init__(
-        self,
-        part: Job,
-        queries: str | Path,
-        files: list[Path],
-        rules: TextRules,
-        settings: FilterSettings,
-        corpus: str | Path | None,
-        consistency: Consistency | None,
-    ) -> None:
-        self.part, self.queries, self.files, self.rules = part, queries, files, rules
-        self.settings, self.corpus, self.consistency = settings, corpus, consistency
-        self.scratch = part.path / SCRATCH
-        self.texts: PassageTexts | None = None
-        self.index: IdIndex | None = None
+    part: stores.Job
+    queries: str | Path
+    files: list[Path]
+    rules: TextRules
+    settings: FilterSettings
+    corpus: str | Path | None
+    consistency: Consistency | None
+    texts: PassageTexts | None = None
+    index: stores.IdIndex | None = None
 
-    # ---- phases
+    def __post_init__(self) -> None:
+        self.scratch = self.part.path / SCRATCH
 
     def run(self) -> None:
         """Do what is not done yet."""
@@ -262,8 +239,7 @@ class _Filtering:
                 self._score(self.consistency, scores)
             share = self.settings.min_quantile
             if share is not None and not state["thresholds"]:
-                languages = sorted(state["sizes"])
-                state["thresholds"] = {l: scores.quantile(l, share) for l in languages}
+                state["thresholds"] = {l: scores.quantile(l, share) for l in sorted(state["sizes"])}
                 self.part.save(self.part.done)
             self._write(scores)
         finally:
@@ -279,27 +255,26 @@ class _Filtering:
         if fresh:
             self.scratch.mkdir()
         if self.corpus is not None:
-            folder = self.scratch
-            self.texts = PassageTexts.write(self.corpus, folder) if fresh else PassageTexts(folder)
+            self.texts = PassageTexts.write(self.corpus, self.scratch) if fresh else PassageTexts(self.scratch)
         if self.consistency is not None:
-            self.index = IdIndex(self.consistency.store.ids_path)
+            self.index = stores.IdIndex(self.consistency.store.ids_path)
         elif self.texts is not None:
             self.index = self.texts.index
         else:
             if fresh:
                 records = read_generated(self.queries)
                 bar = tqdm(records, "reading ids", unit=" passages", disable=None)
-                write_distinct_ids((record.docid for _, record in bar), self.scratch / IDS)
-            self.index = IdIndex(self.scratch / IDS)
+                stores.write_distinct_ids((record.docid for _, record in bar), self.scratch / stores.IDS)
+            self.index = stores.IdIndex(self.scratch / stores.IDS)
 
     def _check(self) -> dict[str, Any]:
         """Read every record once, for the errors that can be told by reading."""
         assert self.index is not None
-        given = GivenOnce(len(self.index))
+        given = stores.GivenOnce(len(self.index))
         records = {path: 0 for path in self.files}
         several = skipped = 0
         bar = tqdm(read_generated(self.queries), "checking", unit=" passages", disable=None)
-        for row, line, record in placed(bar, self.index):
+        for row, line, record in stores.placed(bar, self.index):
             records[line.path] += 1
             unknown = self._unknown(row, record)
             if unknown is None:
@@ -307,7 +282,7 @@ class _Filtering:
             elif self.settings.skip_unknown:
                 skipped += 1
             else:
-                raise unknown_passage(line, record, unknown)
+                raise stores.unknown_passage(line, record, unknown)
         if skipped == sum(records.values()):
             raise UserError(f"{self.queries}: no queries for a passage that is there")
         reasons = ("queries", *self.rules.reasons, *self.settings.consistency, "kept")
@@ -333,13 +308,12 @@ class _Filtering:
         """Yield the records from number `start` on, the text rules applied."""
         assert self.index is not None
         records = islice(read_generated(self.queries), start, None)
-        for row, line, record in placed(records, self.index):
+        for row, line, record in stores.placed(records, self.index):
             if self._unknown(row, record) is not None:
                 yield _Item(line, record, row, None, {})
-                continue
-            text = None if self.texts is None else self.texts.of(record.docid)
-            kept, dropped = self.rules.apply(text, record.queries)
-            yield _Item(line, record, row, kept, dropped)
+            else:
+                text = None if self.texts is None else self.texts.of(record.docid)
+                yield _Item(line, record, row, *self.rules.apply(text, record.queries))
 
     def _score(self, consistency: Consistency, scores: ScoreFiles) -> None:
         """Score every query that the text rules keep."""
@@ -349,9 +323,7 @@ class _Filtering:
             state["sizes"] = {}
         scores.resume(state["sizes"])
         done = part.done
-        bar = tqdm(total=self._scored(), desc="scoring", unit=" passages", disable=None)
-        bar.update(done)
-        with bar:
+        with tqdm(total=self._scored(), initial=done, desc="scoring", unit=" passages", disable=None) as bar:
             for items in _steps(self._items(done)):
                 self._score_step(items, consistency, scores)
                 done += len(items)
@@ -371,40 +343,34 @@ class _Filtering:
         ]
         if not asked:
             return
-        rows = np.array([row for row, _, _ in asked], dtype=np.int64)
-        languages = np.array([language for _, language, _ in asked])
-        vectors = consistency.encoder.encode_queries([text for _, _, text in asked])
-        own = own_scores(vectors, rows, consistency.store)
+        rows, languages, texts = zip(*asked, strict=True)
+        vectors = consistency.encoder.encode_queries(list(texts))
+        own = own_scores(vectors, np.array(rows, np.int64), consistency.store)
         values = {QUANTILE: own}
         if self.settings.within is not None:
             above = better_passages(vectors, own, consistency.store)
             values[WITHIN] = above < self.settings.within
         sizes = self.part.state["sizes"]
-        for language in np.unique(languages).tolist():
-            of_language = languages == language
+        for language in sorted(set(languages)):
+            of_language = np.array(languages) == language
             sizes[language] = sizes.get(language, 0) + int(of_language.sum())
             for reason in self.settings.consistency:
                 scores.append(reason, language, values[reason][of_language])
 
     def _write(self, scores: ScoreFiles) -> None:
-        part, state = self.part, self.part.state
-        first = self._scored()
-        number = part.done - first
-        items = self._items(sum(state["records"][:number]))
-        bar = tqdm(total=sum(state["records"]), desc="filtering", unit=" passages", disable=None)
-        bar.update(sum(state["records"][:number]))
-        with bar:
-            for path, records in list(zip(self.files, state["records"], strict=True))[number:]:
+        part, records = self.part, self.part.state["records"]
+        written = part.done - self._scored()  # files
+        done = sum(records[:written])
+        items = self._items(done)
+        with tqdm(total=sum(records), initial=done, desc="filtering", unit=" passages", disable=None) as bar:
+            for path, number in list(zip(self.files, records, strict=True))[written:]:
                 with writing(part.path / path.name, zipped=is_gzip(path)) as file:
-                    for item in islice(items, records):
+                    for item in islice(items, number):
                         bar.update(1)
                         if item.kept is not None:
-                            kept = self._judge(item, scores)
-                            record = json.loads(item.line.text)
-                            record["generated_queries"] = kept
+                            record = json.loads(item.line.text) | {"generated_queries": self._judge(item, scores)}
                             file.write(json.dumps(record, ensure_ascii=False) + "\n")
-                number += 1
-                part.save(first + number)
+                part.save(part.done + 1)
 
     def _judge(self, item: _Item, scores: ScoreFiles) -> dict[str, Sequence[str]]:
         """Return the queries of a record that stay, and count the others."""
@@ -444,7 +410,7 @@ class _Filtering:
         report = FilterReport(records, state["skipped"], state["counts"], state["thresholds"])
         lengths = self.rules if "length" in self.rules.rules else None
         meta = {
-            "format": FORMAT,
+            "format": stores.FORMAT,
             "kind": KIND,
             "rules": list(self.rules.rules),
             "min_length": lengths and lengths.min_length,
@@ -459,7 +425,7 @@ class _Filtering:
             "report": report.as_json(),
             "generated_from": job["generated_from"],
         }
-        write_json(self.part.path / META, meta)
+        write_json(self.part.path / stores.META, meta)
         return report
 
 

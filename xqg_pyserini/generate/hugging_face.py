@@ -1,24 +1,29 @@
 """Generators that transformers runs: encoder-decoders (mT5, NLLB, …) and causal models.
 
-The loop is our own, since `model.generate` keeps computing finished queries, pads their caches
-and samples from a generator that all rows share: a prompt is read once for all of its queries
-(its caches are copied, not computed again), finished queries leave the batch, and each token is
-drawn by noise of its own (`sampling`).
+The loop is our own, since `model.generate` keeps computing finished queries, pads their caches and samples from a
+generator that all rows share: a prompt is read once for all of its queries (its caches are copied, not computed again),
+finished queries leave the batch, and each token is drawn by noise of its own (`sampling`).
 """
 
 import inspect
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+import transformers
+from transformers.modeling_outputs import BaseModelOutput
 
 from xqg_pyserini.data import languages
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.generate.base import Prompt, QueryGenerator
 from xqg_pyserini.generate.sampling import choose_tokens
 from xqg_pyserini.generate.settings import GeneratorSettings, check_model, is_adapter
+from xqg_pyserini.models import tuning
 from xqg_pyserini.models.pretrained import fingerprint, load_model, read_config
+from xqg_pyserini.models.tuning.adapters import read_meta
 
 _COMPACT = 0.8  # finished queries leave the batch when fewer than this share of it go on
 
@@ -26,8 +31,7 @@ _COMPACT = 0.8  # finished queries leave the batch when fewer than this share of
 def language_token(tokenizer: Any, language: str) -> int | None:
     """Return the token with which NLLB, M2M-100 or mBART-50 begin a text in a language.
 
-    None where the tokenizer has no tokens of that kind.  Raises `UserError` where it has, but
-    not for this language.
+    None where the tokenizer has no tokens of that kind.  Raises `UserError` where it has, but not for this language.
     """
     special = {str(t): i for i, t in tokenizer.added_tokens_decoder.items()}
     styles = {  # a token that such a tokenizer has for certain → what ours would be called
@@ -47,10 +51,7 @@ def language_token(tokenizer: Any, language: str) -> int | None:
 
 def auto_class(kind: str | None) -> Any:
     """Return the class of transformers that loads models of a kind, "seq2seq" or "causal"."""
-    import transformers
-
-    names = {"seq2seq": "AutoModelForSeq2SeqLM", "causal": "AutoModelForCausalLM"}
-    return getattr(transformers, names[str(kind)])
+    return {"seq2seq": transformers.AutoModelForSeq2SeqLM, "causal": transformers.AutoModelForCausalLM}[str(kind)]
 
 
 def start_token(model: Any, name: str) -> int:
@@ -67,13 +68,10 @@ def _load(settings: GeneratorSettings, device: str) -> Any:
     loader, folder = auto_class(settings.kind), Path(settings.model)
     if not is_adapter(folder):
         return load_model(loader, settings.model, settings.precision, device)
-    from xqg_pyserini.models import tuning
-    from xqg_pyserini.models.tuning import adapters
-
-    meta = adapters.read_meta(folder)
+    meta = read_meta(folder)
     model = load_model(loader, meta["base"], settings.precision, device)
     base = fingerprint(meta["base"], read_config(meta["base"]))
-    module = adapters.load_adapter(model, folder, base)
+    module = tuning.load_adapter(model, folder, base)
     if meta["method"] not in tuning.UNMERGED:
         module = tuning.merged(module)
     return module.eval().to(device)
@@ -87,13 +85,10 @@ class _HuggingFace(QueryGenerator):
     def _load(self) -> None:
         check_model(read_config(self.settings.model), self.settings)
         self.model = _load(self.settings, self.device)
-        accepted = inspect.signature(self.model.forward).parameters
-        self._accepts_positions = "position_ids" in accepted
-        self._accepts_keep = "logits_to_keep" in accepted
+        self._accepts = inspect.signature(self.model.forward).parameters
         self._ends = end_tokens(self.model.generation_config, self.tokenizer)
-        self._pad = next(iter(self._ends), 0)
-        if self.tokenizer.pad_token_id is not None:
-            self._pad = self.tokenizer.pad_token_id
+        pad = self.tokenizer.pad_token_id
+        self._pad = next(iter(self._ends), 0) if pad is None else pad
 
     def _begin(self, batch: list[Prompt]) -> tuple[Any, Any, dict[str, Any]]:
         """Read the prompts: logits (b, vocabulary) of the first tokens, cache, further inputs."""
@@ -111,24 +106,19 @@ class _HuggingFace(QueryGenerator):
         return self.tokenizer.decode(tokens, skip_special_tokens=True)
 
     def _sample(self, batch: list[Prompt]) -> list[list[str]]:
-        import torch
-
         texts: list[list[str]] = [[] for _ in batch]
         keys = np.stack([self._keys(prompt) for prompt in batch])
         # more queries of one prompt than go together are written one part after the other
         for start in range(0, keys.shape[1], self.batch_size):
             part = keys[:, start : start + self.batch_size]
             with torch.inference_mode():
-                written = self._decode(batch, part.reshape(-1))
-            for i, of_prompt in enumerate(texts):
-                rows = written[i * part.shape[1] : (i + 1) * part.shape[1]]
-                of_prompt += [self._text_of(tokens) for tokens in rows]
+                written = iter(self._decode(batch, part.reshape(-1)))
+            for of_prompt in texts:
+                of_prompt += [self._text_of(tokens) for tokens in islice(written, part.shape[1])]
         return texts
 
     def _decode(self, batch: list[Prompt], keys: np.ndarray) -> list[list[int]]:
         """Return the tokens of every query, in the order of the keys: as many for each prompt."""
-        import torch
-
         n, longest = len(keys) // len(batch), self.settings.max_new_tokens
         written: list[list[int]] = [[] for _ in keys]
         logits, cache, inputs = self._begin(batch)
@@ -141,9 +131,9 @@ class _HuggingFace(QueryGenerator):
         going = np.ones(len(keys), dtype=bool)  # which rows are not finished
         for step in range(longest):
             chosen = choose_tokens(logits, values, keys[rows], step, self.settings.temperature)
-            for at in np.flatnonzero(going):
-                written[rows[at]].append(int(chosen[at]))
             still = np.flatnonzero(going)
+            for at in still:
+                written[rows[at]].append(int(chosen[at]))
             going[still] = ~self._finished([written[rows[at]] for at in still])
             if step + 1 == longest or not going.any():
                 break
@@ -153,14 +143,12 @@ class _HuggingFace(QueryGenerator):
                 cache.batch_select_indices(selected)
                 inputs = {name: value[selected] for name, value in inputs.items()}
                 rows, chosen, going = rows[keep], chosen[keep], going[keep]
-            raw, cache = self._go_on(chosen, cache, inputs)
-            logits, values = self._candidates(raw)
+            logits, cache = self._go_on(chosen, cache, inputs)
+            logits, values = self._candidates(logits)
         return written
 
     def _candidates(self, logits: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return logits (r, k) float32 and ids (r, k) int64 of the k most probable tokens."""
-        import torch
-
         k = min(self.settings.top_k or logits.shape[-1], logits.shape[-1])
         best, tokens = torch.topk(logits, k, dim=-1)
         values = best.float().cpu().numpy()
@@ -173,8 +161,6 @@ class _HuggingFace(QueryGenerator):
 
     def _padded(self, batch: list[Prompt], left: bool) -> tuple[Any, Any]:
         """Return the prompts' tokens and mask (b, longest) int64, padded on one side."""
-        import torch
-
         width = max(len(prompt.tokens) for prompt in batch)
         ids = np.full((len(batch), width), self._pad, dtype=np.int64)
         mask = np.zeros((len(batch), width), dtype=np.int64)
@@ -193,14 +179,10 @@ class Seq2Seq(_HuggingFace):
     def _load(self) -> None:
         super()._load()
         start = start_token(self.model, self.settings.model)
-        self._starts = {}
-        for language in self.settings.languages:
-            token = language_token(self.tokenizer, language)
-            self._starts[language] = [start] if token is None else [start, token]
+        tokens = {language: language_token(self.tokenizer, language) for language in self.settings.languages}
+        self._starts = {l: [start] if token is None else [start, token] for l, token in tokens.items()}
 
     def _begin(self, batch: list[Prompt]) -> tuple[Any, Any, dict[str, Any]]:
-        import torch
-
         ids, mask = self._padded(batch, left=False)
         encoded = self.model.get_encoder()(input_ids=ids, attention_mask=mask)
         starts = torch.tensor([self._starts[p.language] for p in batch], device=self.device)
@@ -209,9 +191,6 @@ class Seq2Seq(_HuggingFace):
         return output.logits[:, -1], _cache_of(output), inputs
 
     def _go_on(self, tokens: Any, cache: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
-        import torch
-        from transformers.modeling_outputs import BaseModelOutput
-
         output = self.model(
             encoder_outputs=BaseModelOutput(last_hidden_state=inputs["hidden"]),
             attention_mask=inputs["attention_mask"],
@@ -231,28 +210,18 @@ class Causal(_HuggingFace):
 
     def _begin(self, batch: list[Prompt]) -> tuple[Any, Any, dict[str, Any]]:
         ids, mask = self._padded(batch, left=True)
-        inputs = {"attention_mask": mask}
-        extra = {"logits_to_keep": 1} if self._accepts_keep else {}
-        if self._accepts_positions:
+        extra = {"logits_to_keep": 1} if "logits_to_keep" in self._accepts else {}
+        if "position_ids" in self._accepts:
             extra["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
         output = self.model(input_ids=ids, attention_mask=mask, use_cache=True, **extra)
-        return output.logits[:, -1], _cache_of(output), inputs
+        return output.logits[:, -1], _cache_of(output), {"attention_mask": mask}
 
     def _go_on(self, tokens: Any, cache: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
-        import torch
-
         mask = inputs["attention_mask"]
         mask = inputs["attention_mask"] = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-        extra = {}
-        if self._accepts_positions:
-            extra["position_ids"] = mask.sum(-1, keepdim=True) - 1
-        output = self.model(
-            input_ids=torch.from_numpy(tokens)[:, None].to(self.device),
-            attention_mask=mask,
-            past_key_values=cache,
-            use_cache=True,
-            **extra,
-        )
+        extra = {"position_ids": mask.sum(-1, keepdim=True) - 1} if "position_ids" in self._accepts else {}
+        ids = torch.from_numpy(tokens)[:, None].to(self.device)
+        output = self.model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **extra)
         return output.logits[:, -1], _cache_of(output)
 
     def _finished(self, rows: list[list[int]]) -> np.ndarray:

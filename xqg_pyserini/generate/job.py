@@ -59,16 +59,16 @@ class GenerationJob:
         output: the folder; one that holds shards of the same settings is gone on with.
         job: shards, devices and batches.
         rules: text rules that a query must pass to be kept; None keeps blank ones too.
-        overwrite: begin anew in a folder that holds something; what it held is kept until the
-            first shard of the new job is whole.
+        overwrite: begin anew in a folder that holds something; what it held is kept until the first shard of the new
+            job is whole.
         protected: further paths that the output must not replace.
 
-    Attributes: `settings`, complete; `devices`, one for each worker; `plan`, the shards of the
-    whole corpus; `chosen`, those to write here.
+    Attributes: `settings`, complete; `devices`, one for each worker; `plan`, the shards of the whole corpus; `chosen`,
+    those to write here.
 
     Raises:
-        UserError: for a corpus that cannot be read or repeats an id, a folder whose `meta.json`
-            has other settings (naming the first that differs).
+        UserError: for a corpus that cannot be read or repeats an id, a folder whose `meta.json` has other settings
+            (naming the first that differs).
     """
 
     def __init__(
@@ -141,8 +141,7 @@ class GenerationJob:
             before = dict(json.loads(file.read_text("utf-8")))
         except (ValueError, TypeError) as error:
             raise UserError(f"{file}: damaged ({error}); overwriting begins anew", "overwrite") from None
-        now = json.loads(json.dumps(self.meta))
-        for key, value in now.items():
+        for key, value in json.loads(json.dumps(self.meta)).items():
             if key not in ("model", "versions") and before.get(key) != value:
                 raise UserError(
                     f"{file}: {_difference(key, before.get(key), value)}; give another output, "
@@ -168,8 +167,6 @@ class GenerationJob:
             for row, (line, passage) in zip(rows, chunk, strict=True):
                 if row < 0:
                     raise line.error(f"passage {passage.id!r} is not in {store.path}; encode this corpus first")
-
-    # ------------------------------------------------------------ running
 
     def run(self) -> Iterator[Path]:
         """Write the chosen shards that are missing; yield each chosen one, in order, once whole.
@@ -227,10 +224,8 @@ class GenerationJob:
                 rate = bar.format_dict["rate"] or 0
                 bar.set_postfix_str(f"{rate / each:.2f} passages/s", refresh=False)
 
-            task = Task(
-                str(self.corpus), self.settings, self.path, self.plan, pending,
-                self.job.batch_size, self.job.threads, self.rules,
-            )  # fmt: skip
+            sizes = self.job.batch_size, self.job.threads
+            task = Task(str(self.corpus), self.settings, self.path, self.plan, pending, *sizes, self.rules)
             finished = write_shards(task, self.devices, progress)
             for shard in self.chosen:
                 while shard in missing:
@@ -243,11 +238,12 @@ class GenerationJob:
 
     def summary(self) -> GenerationSummary:
         """Return what the job has done so far."""
-        return GenerationSummary(
-            str(self.path), len(self.chosen), self.written, self.counts["passages"],
-            self.counts["queries"], round(self.seconds, 3), self.counts["cut"],
-            _by_rule(self.dropped),
-        )  # fmt: skip
+        by_rule: dict[str, dict[str, int]] = {}
+        for (language, rule), number in sorted(self.dropped.items()):
+            by_rule.setdefault(rule, {})[language] = number
+        counts = self.counts["passages"], self.counts["queries"]
+        done = str(self.path), len(self.chosen), self.written, *counts, round(self.seconds, 3)
+        return GenerationSummary(*done, self.counts["cut"], by_rule)
 
 
 def generate_queries(
@@ -267,13 +263,6 @@ def generate_queries(
     for _ in generation.run():
         pass
     return generation.summary()
-
-
-def _by_rule(dropped: Dropped) -> dict[str, dict[str, int]]:
-    rules: dict[str, dict[str, int]] = {}
-    for (language, rule), number in sorted(dropped.items()):
-        rules.setdefault(rule, {})[language] = number
-    return rules
 
 
 def _difference(key: str, before: Any, now: Any) -> str:

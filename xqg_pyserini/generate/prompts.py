@@ -1,7 +1,7 @@
 """Prompts: templates with the fields {language}, {code}, {title}, {passage}, filled and cut.
 
-A template is filled in one pass, so that braces in a passage are text.  What a generator is trained
-on and what it is asked later are both made here, so that they are alike.
+A template is filled in one pass, so that braces in a passage are text.  What a generator is trained on and what it is
+asked later are both made here, so that they are alike.
 """
 
 import importlib.resources
@@ -24,9 +24,8 @@ _UNTITLED = re.compile(r"\{title\}[ \t]*")
 class PromptTemplate:
     """A prompt for one passage and one language, checked when it is made.
 
-    `{language}` is the language's English name, `{code}` its code; `{title}` and the blanks after
-    it vanish where a passage has no title.
-    Raises `UserError` where {passage} or a language field is missing, or a field is unknown.
+    `{language}` is the language's English name, `{code}` its code; `{title}` and the blanks after it vanish where a
+    passage has no title.  Raises `UserError` where {passage} or a language field is missing, or a field is unknown.
     """
 
     text: str
@@ -36,16 +35,15 @@ class PromptTemplate:
         fields = _FIELD.findall(self.text)
         for field in fields:
             if field not in FIELDS:
-                raise UserError(
-                    f"{self.where}: unknown field {{{field}}}; expected " + ", ".join(f"{{{name}}}" for name in FIELDS)
-                )
+                expected = ", ".join(f"{{{name}}}" for name in FIELDS)
+                raise UserError(f"{self.where}: unknown field {{{field}}}; expected {expected}")
         for meant in _MEANT.finditer(self.text):
             if not _FIELD.fullmatch(meant[0]):
                 raise UserError(f"{self.where}: {meant[0]}; write {{{meant[1].lower()}}}")
         if fields.count("passage") != 1:
+            times = fields.count("passage")
             raise UserError(
-                f"{self.where}: holds {{passage}} {fields.count('passage')} times; "
-                "expected once, where the passage's text goes"
+                f"{self.where}: holds {{passage}} {times} times; expected once, where the passage's text goes"
             )
         if "language" not in fields and "code" not in fields:
             raise UserError(f"{self.where}: lacks {{language}} (the language's English name; or {{code}})")
@@ -79,44 +77,32 @@ def shipped_template(name: str) -> PromptTemplate:
     return PromptTemplate(file.read_text("utf-8").rstrip("\n"), f"prompts/{name}.txt")
 
 
+@dataclass
 class PromptMaker:
-    """Makes the prompts of passages.
+    """Makes the prompts of passages; of a prompt that is too long the passage is cut at its end."""
 
-    Args:
-        tokenizer: of the model.
-        template: the prompt.
-        longest: most tokens of a prompt; of a longer one the passage is cut at its end.
-        chat: put the prompt into the tokenizer's chat template.
-        setting: the one that `longest` comes from, for errors.
-    """
-
-    def __init__(
-        self,
-        tokenizer: Any,
-        template: PromptTemplate,
-        longest: int,
-        chat: bool = False,
-        setting: str = "max_input_tokens",
-    ) -> None:
-        self._tokenizer, self._template = tokenizer, template
-        self._longest, self._chat, self._setting = longest, chat, setting
+    tokenizer: Any  # of the model
+    template: PromptTemplate
+    longest: int  # most tokens of a prompt
+    chat: bool = False  # put the prompt into the tokenizer's chat template
+    setting: str = "max_input_tokens"  # the one that `longest` comes from, for errors
 
     def make(self, asked: Sequence[tuple[Passage, str]]) -> list[tuple[str, list[int], bool]]:
         """Return text, tokens and whether it was cut for each passage and language."""
         texts = [self._text(passage, language) for passage, language in asked]
         made = []
         for one, text, tokens in zip(asked, texts, self._tokens(texts), strict=True):
-            cut = len(tokens) > self._longest
+            cut = len(tokens) > self.longest
             if cut:
                 text, tokens = self._shortened(*one)
             made.append((text, tokens, cut))
         return made
 
     def _text(self, passage: Passage, language: str, text: str | None = None) -> str:
-        filled = self._template.fill(passage, language, text)
-        if not self._chat:
+        filled = self.template.fill(passage, language, text)
+        if not self.chat:
             return filled
-        return self._tokenizer.apply_chat_template(
+        return self.tokenizer.apply_chat_template(
             [{"role": "user", "content": filled}],
             tokenize=False,
             add_generation_prompt=True,
@@ -125,25 +111,25 @@ class PromptMaker:
 
     def _tokens(self, texts: list[str]) -> list[list[int]]:
         # a chat template writes the special tokens itself
-        return self._tokenizer(texts, add_special_tokens=not self._chat)["input_ids"]
+        return self.tokenizer(texts, add_special_tokens=not self.chat)["input_ids"]
 
     def _shortened(self, passage: Passage, language: str) -> tuple[str, list[int]]:
         """Return a prompt whose passage is cut at its end until the whole of it fits."""
         text = self._text(passage, language)
         (tokens,) = self._tokens([text])
-        pieces = self._tokenizer(passage.text, add_special_tokens=False)["input_ids"]
+        pieces = self.tokenizer(passage.text, add_special_tokens=False)["input_ids"]
         keep = len(pieces)
-        while len(tokens) > self._longest:
-            keep -= len(tokens) - self._longest
+        while len(tokens) > self.longest:
+            keep -= len(tokens) - self.longest
             if keep < 1 and passage.title:  # a title as long as a passage: do without
                 return self._shortened(passage._replace(title=""), language)
             if keep < 1:
                 raise UserError(
-                    f"{self._setting} {self._longest} leaves no space for passage {passage.id!r} "
+                    f"{self.setting} {self.longest} leaves no space for passage {passage.id!r} "
                     "beside the rest of its prompt; expected more",
-                    self._setting,
+                    self.setting,
                 )
-            kept = self._tokenizer.decode(pieces[:keep], skip_special_tokens=True).strip()
+            kept = self.tokenizer.decode(pieces[:keep], skip_special_tokens=True).strip()
             text = self._text(passage, language, kept)
             (tokens,) = self._tokens([text])
         return text, tokens

@@ -1,7 +1,7 @@
 """Rules that tell bad generated queries by their text alone: pure functions, no files, no models.
 
-A generator that samples repeats itself, falls into another language, copies its passage and stops
-too early or too late; such queries move a passage's vector the wrong way.
+A generator that samples repeats itself, falls into another language, copies its passage and stops too early or too
+late; such queries move a passage's vector the wrong way.
 """
 
 import functools
@@ -37,14 +37,11 @@ _FINAL = regex.compile(r"[\p{P}\s]+$")
 _SCRIPT_SUBTAG = re.compile(r"[A-Z][a-z]{3}")
 
 
-# ---------------------------------------------------------------- texts
-
-
 def fold(text: str) -> str:
     """Return what is left of a text when its spelling does not matter.
 
-    Unicode NFKC (full-width and composed forms), case folding (ß is ss), one space for any white
-    space, none at the ends.
+    Unicode NFKC (full-width and composed forms), case folding (ß is ss), one space for any white space, none at the
+    ends.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(unicodedata.normalize("NFKC", folded).split())
@@ -64,8 +61,8 @@ def script_of(language: str) -> str | None:
 def script_letters(script: str) -> Any:
     """Return the pattern of a letter of a script (ISO 15924), None for a code Unicode lacks.
 
-    Letters are matched by Script_Extensions, so that those which several scripts share (the
-    prolonged sound mark ー of both kana) belong to each of these.
+    Letters are matched by Script_Extensions, so that those which several scripts share (the prolonged sound mark ー of
+    both kana) belong to each of these.
     """
     names = _SCRIPTS.get(script, (script,))
     scripts = "".join(rf"\p{{Script_Extensions={name}}}" for name in names)
@@ -99,8 +96,8 @@ def _marks(language: str) -> _Marks | None:
 def in_script(text: str, language: str) -> bool:
     """Tell whether at least half of a text's letters are in the language's script.
 
-    A text without letters is in none.  True for a language whose script is not known: then there
-    is nothing to judge by.
+    A text without letters is in none.  True for a language whose script is not known: then there is nothing to judge
+    by.
     """
     marks = _marks(language)
     if marks is None:
@@ -115,9 +112,6 @@ def copied(query: str, folded_passage: str) -> bool:
     return bool(words) and words in folded_passage
 
 
-# ---------------------------------------------------------------- rules
-
-
 class Sifted(NamedTuple):
     """The queries of one passage that rules keep, and how many they drop."""
 
@@ -129,12 +123,12 @@ class Sifted(NamedTuple):
 class TextRules:
     """Which rules queries must pass; blank queries never do.
 
-    "script": fewer than half of a query's letters are in the language's script;
-    "copies": the query stands verbatim in its passage's title and text;
-    "length": it has fewer than `min_length` or more than `max_length` characters, white space at
-    its ends not counted;
-    "duplicates": it is the same as an earlier query of its passage, in any language, that passed
-    the other rules (NFKC, case and white space apart).
+    - "script": fewer than half of a query's letters are in the language's script;
+    - "copies": the query stands verbatim in its passage's title and text;
+    - "length": it has fewer than `min_length` or more than `max_length` characters, white space at its ends not
+      counted;
+    - "duplicates": it is the same as an earlier query of its passage, in any language, that passed the other rules
+      (NFKC, case and white space apart).
 
     Raises:
         UserError: for a rule that is unknown or given twice, or lengths that no query can have.

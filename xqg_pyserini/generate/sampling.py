@@ -1,7 +1,7 @@
 """Random choices that depend on what is chosen for, never on what stands beside it in a batch.
 
-A query is a function of (seed, passage, language, index): each of its tokens is the most probable
-one after noise that is computed from these and from nothing else.  Pure functions of arrays.
+A query is a function of (seed, passage, language, index): each of its tokens is the most probable one after noise that
+is computed from these and from nothing else.  Pure functions of arrays.
 """
 
 import hashlib
@@ -45,8 +45,8 @@ def choose_tokens(
 ) -> np.ndarray:
     """Draw the next token of r queries from their k candidates; returns (r,) token ids.
 
-    With Gumbel noise g, argmax(logits / T + g) is distributed as softmax(logits / T) over the
-    candidates (the Gumbel-max trick: Gumbel, 1954; Maddison et al., 2014, arXiv 1411.0030).
+    With Gumbel noise g, argmax(logits / T + g) is distributed as softmax(logits / T) over the candidates (the
+    Gumbel-max trick: Gumbel, 1954; Maddison et al., 2014, arXiv 1411.0030).
 
     Args:
         logits: (r, k) of the candidates, which are the top k of all tokens.

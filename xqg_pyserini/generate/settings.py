@@ -31,8 +31,8 @@ MOST_SHARDS = 4096  # … unless that would be too many files
 class GeneratorSettings:
     """Everything that decides what queries a passage gets; each field's help says what it is.
 
-    What is left open (None, "auto", "transformers") depends on the model and the device: a job
-    fills it in (`complete`).  `kind` is a key of `BACKENDS`, and None until then.
+    What is left open (None, "auto", "transformers") depends on the model and the device: a job fills it in
+    (`complete`).  `kind` is a key of `BACKENDS`, and None until then.
 
     Raises:
         UserError: for a value that the field does not take, a language that is not known.
@@ -92,11 +92,10 @@ class GeneratorSettings:
     def complete(self, device: str = "auto") -> "GeneratorSettings":
         """Return these settings with what is open filled in.
 
-        The backend "transformers" runs the model as what it is, seq2seq or causal.  The prompt is
-        the one that the model was trained on, where `xqg train generator` wrote that into its
-        folder; else the published one for encoder-decoders, a few-shot prompt for causal models,
-        an instruction where these have a chat template, which is then used.  The precision "auto"
-        is bf16 on a GPU; on the CPU it is fp32, or int8 with CTranslate2.
+        The backend "transformers" runs the model as what it is, seq2seq or causal.  The prompt is the one that the
+        model was trained on, where `xqg train generator` wrote that into its folder; else the published one for
+        encoder-decoders, a few-shot prompt for causal models, an instruction where these have a chat template, which is
+        then used.  The precision "auto" is bf16 on a GPU; on the CPU it is fp32, or int8 with CTranslate2.
 
         Raises:
             UserError: for a model that is no generator, or settings that do not fit together.
@@ -127,14 +126,9 @@ class GeneratorSettings:
             precision = ("int8" if kind == "ctranslate2" else "fp32") if cpu else "bf16"
         if precision == "int8" and kind != "ctranslate2":
             raise UserError("the precision int8 takes the backend ctranslate2", "backend")
-        return replace(
-            self,
-            kind=kind,
-            prompt=read_template(prompt) if isinstance(prompt, str) else prompt,
-            chat=chat,
-            precision=precision,
-            max_input_tokens=longest or LONGEST_INPUT,
-        )
+        template = read_template(prompt) if isinstance(prompt, str) else prompt
+        filled: dict[str, Any] = {"kind": kind, "prompt": template, "chat": chat, "precision": precision}
+        return replace(self, **filled, max_input_tokens=longest or LONGEST_INPUT)
 
 
 @dataclass(frozen=True)
@@ -179,8 +173,7 @@ class TrainedPrompt(NamedTuple):
 
 def write_trained_prompt(folder: Path, template: PromptTemplate, longest: int) -> None:
     """Write into a model's folder what its prompt was in training."""
-    record = {"format": PROMPT_FORMAT, "prompt": template.text, "max_input_tokens": longest}
-    write_json(folder / PROMPT_FILE, record)
+    write_json(folder / PROMPT_FILE, {"format": PROMPT_FORMAT, "prompt": template.text, "max_input_tokens": longest})
 
 
 def read_trained_prompt(model: str) -> TrainedPrompt | None:
@@ -221,23 +214,15 @@ def model_backend(name: str, config: Any) -> str:
     )
 
 
-def model_positions(config: Any) -> int | None:
-    """Return how many positions a model has, the fewer of its two parts; None: without bound."""
+def check_positions(config: Any, model: str, lengths: dict[str, int], start: int) -> None:
+    """Raise `UserError` for lengths that a model has no positions for: the fewer of its two parts.
+
+    `lengths` are most tokens that are read, then those that are written, by their settings' names; `start` is the
+    number of tokens that a decoder is given to begin with.
+    """
     parts = [config, getattr(config, "encoder", None), getattr(config, "decoder", None)]
     numbers = [getattr(part, "max_position_embeddings", None) for part in parts]
-    return min((n for n in numbers if isinstance(n, int) and n > 0), default=None)
-
-
-def check_positions(config: Any, model: str, lengths: dict[str, int], start: int) -> None:
-    """Raise `UserError` for lengths that a model has no positions for.
-
-    Args:
-        config: of the model.
-        model: its name.
-        lengths: most tokens that are read, then those that are written, by their settings' names.
-        start: tokens that a decoder is given to begin with.
-    """
-    positions = model_positions(config)
+    positions = min((n for n in numbers if isinstance(n, int) and n > 0), default=None)  # None: without bound
     (reading, reads), (writing, writes) = lengths.items()
     longest = max(reads, writes + start) if config.is_encoder_decoder else reads + writes
     if positions is not None and longest > positions:
@@ -253,8 +238,7 @@ def check_model(config: Any, settings: GeneratorSettings) -> None:
 
     The latter's activations pass 65,504, and what it writes is noise.
     """
-    reads, writes = settings.longest_input, settings.max_new_tokens
-    lengths = {"max_input_tokens": reads, "max_new_tokens": writes}
+    lengths = {"max_input_tokens": settings.longest_input, "max_new_tokens": settings.max_new_tokens}
     check_positions(config, settings.model, lengths, start=2)
     if settings.precision == "fp16" and "t5" in config.model_type:
         raise UserError(

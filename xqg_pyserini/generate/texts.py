@@ -1,7 +1,7 @@
 """The passages' texts by id, out of files beside the job: never in memory.
 
-A corpus may be compressed and in any order, so its texts are copied once, one after the other, to
-a file in which each can be found.  What is held is 24 bytes a passage.
+A corpus may be compressed and in any order, so its texts are copied once, one after the other, to a file in which each
+can be found.  What is held is 24 bytes a passage.
 """
 
 from array import array

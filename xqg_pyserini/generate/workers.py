@@ -78,8 +78,8 @@ class FinishedShard(NamedTuple):
 def write_shards(task: Task, devices: Sequence[str], progress: Callable[[int], Any]) -> Iterator[FinishedShard]:
     """Write shards with one worker a device; yield each when it is whole, in any order.
 
-    `progress` is told the number of queries of each finished batch.
-    Raises what a worker raises; the others are ended then.
+    `progress` is told the number of queries of each finished batch.  Raises what a worker raises; the others are ended
+    then.
     """
     devices = devices[: max(1, len(task.shards))]
     if len(devices) == 1:
@@ -94,10 +94,8 @@ def _write_parallel(task: Task, devices: Sequence[str], progress: Callable[[int]
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     threads = max(1, (task.threads or torch.get_num_threads()) // len(devices))
-    workers = []
-    for i, device in enumerate(devices):
-        part = task._replace(shards=task.shards[i :: len(devices)], threads=threads)
-        workers.append(context.Process(target=_work, args=(part, device, queue)))
+    parts = [task._replace(shards=task.shards[i :: len(devices)], threads=threads) for i in range(len(devices))]
+    workers = [context.Process(target=_work, args=(*each, queue)) for each in zip(parts, devices, strict=True)]
     try:
         for worker in workers:
             worker.start()

@@ -1,8 +1,7 @@
 """Training data: questions with their passages, read strictly, at random, a line at a time.
 
-A file is looked through once before anything else, so that what is wrong is said at once with its
-line; after that only the lines' places are held (8 bytes each), never their texts.  This module
-knows no models.
+A file is looked through once before anything else, so that what is wrong is said at once with its line; after that only
+the lines' places are held (8 bytes each), never their texts.  This module knows no models.
 """
 
 import json
@@ -54,29 +53,18 @@ def draw(example: Example, negatives: int, seed: Sequence[int]) -> Drawn:
     random = np.random.default_rng(list(seed))
     positive = int(random.integers(len(example.positives)))
     chosen = random.permutation(len(example.negatives))[:negatives]
-    scores = None
-    if example.scores is not None:
-        n = len(example.positives)
-        scores = (example.scores[positive], *(example.scores[n + int(i)] for i in chosen))
-    return Drawn(
-        example.query,
-        (example.positives[positive].full, *(example.negatives[int(i)].full for i in chosen)),
-        frozenset(passage.full for passage in example.positives),
-        scores,
-    )
+    scores = example.scores
+    if scores is not None:
+        scores = (scores[positive], *(scores[len(example.positives) + int(i)] for i in chosen))
+    passages = (example.positives[positive].full, *(example.negatives[int(i)].full for i in chosen))
+    return Drawn(example.query, passages, frozenset(passage.full for passage in example.positives), scores)
 
 
 class Examples:
-    """The examples of one or more files, found by their number.
+    """The examples of one or more files, folders or patterns, found by their number.
 
-    Args:
-        sources: files, folders or patterns.
-        check: is shown each example, and its line to complain of.
-
-    Attributes: `lengths` (n,) int32, of the questions in characters.
-
-    Raises:
-        UserError: where a file is compressed, or a line is not an example.
+    `check` is shown each example, and its line to complain of; `lengths` (n,) int32 of the questions, in characters.
+    Raises `UserError` where a file is compressed, or a line is not an example.
     """
 
     def __init__(self, sources: Sequence[str], check: Callable[[Line, Example], None] | None = None) -> None:
@@ -97,9 +85,8 @@ class Examples:
         key = os.getpid() << 32 | which  # a handle is not shared with a forked process
         if key not in self._open:
             self._open[key] = open(self.files[which], "rb")  # noqa: SIM115
-        file = self._open[key]
-        file.seek(int(self._starts[which][within]))
-        text = file.readline().decode("utf-8").rstrip("\r\n")
+        self._open[key].seek(int(self._starts[which][within]))
+        text = self._open[key].readline().decode("utf-8").rstrip("\r\n")
         return parse(Line(self.files[which], within + 1, text))
 
     def draw(self, number: int, negatives: int, seed: int, epoch: int) -> Drawn:
@@ -201,8 +188,7 @@ def parse(line: Line) -> Example:
         if len(cells) not in (2, 3):
             raise line.error(f"{len(cells)} columns; expected {FORM}")
         query, passage = _filled(line, cells[0], "question"), _filled(line, cells[1], "passage")
-        language = _language(line, cells[2]) if len(cells) == 3 else None
-        return Example(query, (Passage("", "", passage),), language=language)
+        return Example(query, (Passage("", "", passage),), language=_language(line, *cells[2:]))
     try:
         record = json.loads(line.text)
     except ValueError as error:
@@ -249,7 +235,7 @@ def _passage(line: Line, item: Any, name: str) -> Passage:
     return Passage(str(item.get("docid", "")), title, text)
 
 
-def _language(line: Line, code: Any) -> str | None:
+def _language(line: Line, code: Any = None) -> str | None:
     if code is not None and not (isinstance(code, str) and LANGUAGE_CODE.fullmatch(code)):
         raise line.error(f"{code!r} is not a language code such as ar or ja")
     return code

@@ -1,17 +1,18 @@
 """Query generators: encoder-decoders and causal models that learn to ask about a passage.
 
-Knows pairs of a passage and a question, their loss, and how a trained generator is written so that
-`xqg generate` reads it.  Prompts are made as `xqg generate` makes them; what may change in a model
-is decided in `tuning`; the loop is the Trainer's.
+Knows pairs of a passage and a question, their loss, and how a trained generator is written so that `xqg generate` reads
+it.  Prompts are made as `xqg generate` makes them; what may change in a model is decided in `tuning`; the loop is the
+Trainer's.
 
-The loss is the mean of -log p(token | prompt, the question's tokens before it) over the question's
-tokens and the one that ends it.  A token that is given at generation and not drawn (the decoder's
-start, the language token of NLLB and its kin) has no part in it, nor has the prompt.
+The loss is the mean of -log p(token | prompt, the question's tokens before it) over the question's tokens and the one
+that ends it.  A token that is given at generation and not drawn (the decoder's start, the language token of NLLB and
+its kin) has no part in it, nor has the prompt.
 """
 
 import inspect
 from array import array
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ from xqg_pyserini.train.settings import GeneratorTrainingSettings
 from xqg_pyserini.train.trainer import WARM_UP_BATCHES, Trainer, sample_batches
 
 IGNORED = -100  # cross_entropy leaves such targets out
+Tokens = list[list[int]]
 
 
 class PassageQuestion(NamedTuple):
@@ -47,14 +49,8 @@ class PassageQuestion(NamedTuple):
 class PassageQuestions(torch.utils.data.Dataset[PassageQuestion]):
     """Each positive passage of each example, with its question, read as it is asked for.
 
-    Holds 8 bytes an example besides what `Examples` holds, and 4 a pair.
-
-    Args:
-        sources: files, folders or patterns of training data.
-        language: of the questions that name none.
-
-    Raises:
-        UserError: for a question without a language, or in one that has no name here.
+    Holds 8 bytes an example besides what `Examples` holds, and 4 a pair.  `language` is for questions that name none.
+    Raises `UserError` for a question without a language, or in one that has no name here.
     """
 
     def __init__(self, sources: Sequence[str], language: str | None) -> None:
@@ -92,59 +88,36 @@ class PassageQuestions(torch.utils.data.Dataset[PassageQuestion]):
         return PassageQuestion(example.positives[within], example.query, language)
 
 
-# ---------------------------------------------------------------- batches
-
-
+@dataclass
 class GeneratorCollator:
-    """Makes a batch: what the model reads, and the targets of its last positions.
+    """Makes a batch: what the model reads, and the targets of its last positions."""
 
-    Args:
-        tokenizer: of the model.
-        prompts: makes the prompts.
-        longest: most tokens of a question, its end included.
-        end: the token that ends a question.
-    """
-
-    def __init__(self, tokenizer: Any, prompts: PromptMaker, longest: int, end: int) -> None:
-        self._tokenizer, self._prompts = tokenizer, prompts
-        self._longest, self._end = longest, end
-        self._pad = end if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    tokenizer: Any
+    prompts: PromptMaker
+    longest: int  # most tokens of a question, its end included
+    end: int  # the token that ends a question
+    starts: dict[str, list[int]] | None = None  # of an encoder-decoder, by language: how its texts begin at generation
+    accepted: Container[str] = ()  # what the forward of a causal model takes
 
     def __call__(self, pairs: Sequence[PassageQuestion]) -> dict[str, Any]:
         """Return `tokens`, what the model's forward takes, and `targets` (b, m) int64."""
-        made = self._prompts.make([(pair.passage, pair.language) for pair in pairs])
+        made = self.prompts.make([(pair.passage, pair.language) for pair in pairs])
         texts = [" ".join(pair.question.split()) for pair in pairs]
-        questions = self._tokenizer(texts, add_special_tokens=False)["input_ids"]
-        targets = [[*tokens[: self._longest - 1], self._end] for tokens in questions]
-        return self._batch(pairs, [tokens for _, tokens, _ in made], targets)
+        questions = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        targets = [[*tokens[: self.longest - 1], self.end] for tokens in questions]
+        prompts = [tokens for _, tokens, _ in made]
+        if self.starts is None:
+            return self._causal(prompts, targets)
+        return self._seq2seq([self.starts[pair.language] for pair in pairs], prompts, targets)
 
-    def _batch(
-        self, pairs: Sequence[PassageQuestion], prompts: list[list[int]], targets: list[list[int]]
-    ) -> dict[str, Any]:
-        raise NotImplementedError
-
-    def _padded(self, rows: list[list[int]], left: bool = False, fill: int | None = None) -> Any:
-        fill = self._pad if fill is None else fill
+    def _padded(self, rows: Tokens, left: bool = False, fill: int | None = None) -> Any:
+        if fill is None:
+            fill = self.end if self.tokenizer.pad_token_id is None else self.tokenizer.pad_token_id
         width = max(map(len, rows))
         full = [[fill] * (width - len(row)) for row in rows]
         return torch.tensor([pad + row if left else row + pad for pad, row in zip(full, rows, strict=True)])
 
-
-class Seq2SeqCollator(GeneratorCollator):
-    """Batches of encoder-decoders: the prompt is read, the question written.
-
-    Args:
-        starts: language → the tokens that its questions begin with at generation.
-    """
-
-    def __init__(self, *args: Any, starts: dict[str, list[int]]) -> None:
-        super().__init__(*args)
-        self._starts = starts
-
-    def _batch(
-        self, pairs: Sequence[PassageQuestion], prompts: list[list[int]], targets: list[list[int]]
-    ) -> dict[str, Any]:
-        starts = [self._starts[pair.language] for pair in pairs]
+    def _seq2seq(self, starts: Tokens, prompts: Tokens, targets: Tokens) -> dict[str, Any]:
         given = [[*s, *t[:-1]] for s, t in zip(starts, targets, strict=True)]
         wanted = [[IGNORED] * (len(s) - 1) + t for s, t in zip(starts, targets, strict=True)]
         tokens = {
@@ -154,35 +127,18 @@ class Seq2SeqCollator(GeneratorCollator):
         }
         return {"tokens": tokens, "targets": self._padded(wanted, fill=IGNORED)}
 
-
-class CausalCollator(GeneratorCollator):
-    """Batches of causal models, padded on the left as at generation.
-
-    Args:
-        positions: whether the model is told the tokens' positions.
-        keep: whether it can be told to give the last positions' logits alone.
-    """
-
-    def __init__(self, *args: Any, positions: bool, keep: bool) -> None:
-        super().__init__(*args)
-        self._positions, self._keep = positions, keep
-
-    def _batch(
-        self, pairs: Sequence[PassageQuestion], prompts: list[list[int]], targets: list[list[int]]
-    ) -> dict[str, Any]:
+    def _causal(self, prompts: Tokens, targets: Tokens) -> dict[str, Any]:
+        """Pad on the left, as at generation."""
         given = [[*p, *t[:-1]] for p, t in zip(prompts, targets, strict=True)]
         mask = self._padded([[1] * len(row) for row in given], left=True, fill=0)
         tokens = {"input_ids": self._padded(given, left=True), "attention_mask": mask}
-        if self._positions:
+        if "position_ids" in self.accepted:
             tokens["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)
         wanted = self._padded(targets, left=True, fill=IGNORED)
         batch: dict[str, Any] = {"tokens": tokens, "targets": wanted}
-        if self._keep:
+        if "logits_to_keep" in self.accepted:
             batch["keep"] = torch.tensor(wanted.shape[1])
         return batch
-
-
-# ---------------------------------------------------------------- the loss
 
 
 def token_losses(model: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -204,32 +160,25 @@ class GeneratorTrainer(Trainer):
         return loss / number
 
 
-# ---------------------------------------------------------------- training
-
-
 def train_generator(settings: GeneratorTrainingSettings, overwrite: bool = False) -> dict[str, Any]:
     """Train a query generator; return what `training.json` holds.
 
-    A training that was killed goes on at its last checkpoint when it is called again, and ends
-    with the same weights; one that is finished is not done again.
+    A training that was killed goes on at its last checkpoint when it is called again, and ends with the same weights;
+    one that is finished is not done again.
 
     Raises:
         UserError: for data, a model or settings that do not go together.
     """
     config = read_config(settings.model)
     backend = model_backend(settings.model, config)
-    if settings.prompt is not None:
-        prompt = read_template(settings.prompt)
-    else:
-        prompt = shipped_template("question" if backend == "seq2seq" else "question-causal")
+    shipped = "question" if backend == "seq2seq" else "question-causal"
+    prompt = shipped_template(shipped) if settings.prompt is None else read_template(settings.prompt)
     if settings.language is not None:
         check_languages([settings.language])
     lengths = {"source_length": settings.source_length, "target_length": settings.target_length}
     check_positions(config, settings.model, lengths, start=1)
     pairs = PassageQuestions(settings.data, settings.language)
-    held = None
-    if settings.validation is not None:
-        held = PassageQuestions([settings.validation], settings.language)
+    held = PassageQuestions([settings.validation], settings.language) if settings.validation is not None else None
     base = fingerprint(settings.model, config)
 
     def train(folder: Job) -> dict[str, Any]:
@@ -244,45 +193,40 @@ def train_generator(settings: GeneratorTrainingSettings, overwrite: bool = False
     return record
 
 
+@dataclass
 class _GeneratorTraining:
     """A training's parts, made in one order so that all that is drawn is drawn the same."""
 
-    def __init__(
-        self,
-        settings: GeneratorTrainingSettings,
-        backend: str,
-        prompt: PromptTemplate,
-        pairs: PassageQuestions,
-        held: PassageQuestions | None,
-        base: str,
-    ) -> None:
+    settings: GeneratorTrainingSettings
+    backend: str
+    prompt: PromptTemplate
+    pairs: PassageQuestions
+    held: PassageQuestions | None
+    base: str
+
+    def __post_init__(self) -> None:
         import transformers
 
-        self.settings, self.prompt, self._base = settings, prompt, base
-        self.pairs, self.held = pairs, held
-        transformers.set_seed(settings.seed)
-        self.device = torch_device(settings.device)
-        self.tokenizer = load_tokenizer(settings.model)
-        model = load_model(auto_class(backend), settings.model, "fp32", self.device)
+        transformers.set_seed(self.settings.seed)
+        self.device = torch_device(self.settings.device)
+        self.tokenizer = load_tokenizer(self.settings.model)
+        model = load_model(auto_class(self.backend), self.settings.model, "fp32", self.device)
         self._config, self._generation = model.config, model.generation_config
-        self.collate = self._collator(backend, model)
-        tuned = tuning.tune(model, settings.tuning, settings.seed, self._warm_up)
-        self.model = tuned.to(self.device)
+        self.collate = self._collator(model)
+        self.model = tuning.tune(model, self.settings.tuning, self.settings.seed, self._warm_up).to(self.device)
 
-    def _collator(self, backend: str, model: Any) -> GeneratorCollator:
+    def _collator(self, model: Any) -> GeneratorCollator:
         s = self.settings
         self.end = _end(s.model, self._generation, self.tokenizer)
         prompts = PromptMaker(self.tokenizer, self.prompt, s.source_length, setting="source_length")
         common = self.tokenizer, prompts, s.target_length, self.end
-        if backend == "causal":
-            accepted = inspect.signature(model.forward).parameters
-            positions, keep = "position_ids" in accepted, "logits_to_keep" in accepted
-            return CausalCollator(*common, positions=positions, keep=keep)
+        if self.backend == "causal":
+            return GeneratorCollator(*common, accepted=inspect.signature(model.forward).parameters)
         self.start = start_token(model, s.model)
         codes = self.pairs.languages | (self.held.languages if self.held else set())
         tokens = {code: language_token(self.tokenizer, code) for code in sorted(codes)}
         starts = {code: [self.start] if token is None else [self.start, token] for code, token in tokens.items()}
-        return Seq2SeqCollator(*common, starts=starts)
+        return GeneratorCollator(*common, starts)
 
     def _warm_up(self, model: torch.nn.Module) -> None:
         """Leave the gradients of a few batches on a model, for hybrid-lora's choice."""
@@ -316,7 +260,7 @@ class _GeneratorTraining:
         if job.merges(self.settings, where_it_can=True):
             tuning.merged(self.model).save_pretrained(folder)
         else:
-            tuning.save_adapter(self.model, folder, self.settings.model, self._base, None)
+            tuning.save_adapter(self.model, folder, self.settings.model, self.base, None)
             self._config.save_pretrained(folder)
             self._generation.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)

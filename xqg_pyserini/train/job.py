@@ -3,6 +3,7 @@
 This module knows settings and files; what is trained, and how it is written, is handed in.
 """
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -30,15 +31,10 @@ def run_training(
 ) -> dict[str, Any]:
     """Train into `settings.output`; return what `training.json` holds.
 
-    A training that was killed goes on at its last checkpoint; one that is done is not done again.
-
-    Args:
-        settings: of the training.
-        parts: what else decides the result: the base's fingerprint, a prompt, …
-        sources: files, folders and patterns that are read, whose checksums are kept; None: unused.
-        protected: further paths that the output must not replace.
-        overwrite: replace what `settings.output` holds.
-        train: fills the job's folder, and returns what it measured.
+    A training that was killed goes on at its last checkpoint; one that is done is not done again.  `train` fills the
+    job's folder, and returns what it measured.  `parts` are what else decides the result: the base's fingerprint, a
+    prompt, …; `sources` what is read (None: unused), whose checksums are kept; the output must replace neither these
+    nor what is `protected`.
     """
     read = [source for source in sources if source is not None]
     description: dict[str, Any] = {
@@ -47,50 +43,30 @@ def run_training(
         **parts,
         "sources": {source: describe_sources(source) for source in read},
     }
-    finished = _finished(Path(settings.output), description)
-    if finished is not None:
-        return finished
+    with contextlib.suppress(OSError, ValueError):
+        record = json.loads((Path(settings.output) / RECORD).read_text("utf-8"))
+        if {key: record.get(key) for key in description} == json.loads(json.dumps(description)):
+            return record  # of this very training, which is done
     with resumable(settings.output, description, overwrite, [*read, *protected]) as job:
         record = {**description, **train(job)}
         write_json(job.path / RECORD, record)
     return record
 
 
-def _finished(output: Path, description: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the record of this very training, if it is done."""
-    try:
-        record = json.loads((output / RECORD).read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    same = {key: record.get(key) for key in description} == json.loads(json.dumps(description))
-    return record if same else None
-
-
 def fit(trainer: "Trainer", tuned: Any, folder: Job, write: Callable[[Path], None], **known: Any) -> dict[str, Any]:
-    """Train a model and write it into the job's folder.
+    """Train a model and write it into the job's folder; return what is recorded: what was trained, and at what cost.
 
-    Args:
-        trainer: the loop, around the model.
-        tuned: what `tuning.tune` returned, or one of the two where they are trained alike.
-        folder: the job's.
-        write: writes the model into a folder.
-        known: what else is recorded.
-
-    Returns:
-        What is recorded of the training: what was trained of the model, and at what cost.
+    `tuned` is what `tuning.tune` returned, or one of the two where they are trained alike; `known` is recorded too.
     """
     measured = trainer.fit()
-    model = trainer.tuned.eval()
-    parameters = {
-        "trainable_parameters": sum(p.numel() for p in tuning.trainable(model).values()),
-        "parameters": sum(p.numel() for p in model.parameters()),
-    }
+    trained = tuning.trainable(trainer.tuned.eval())
     modules = tuning.module_table(tuned)
     write(folder.path)
     trainer.clear()
     return {
         "method": trainer.settings.tuning.method,
-        **parameters,
+        "trainable_parameters": sum(p.numel() for p in trained.values()),
+        "parameters": sum(p.numel() for p in trainer.tuned.parameters()),
         **measured,
         "modules": modules,
         **known,
@@ -104,9 +80,8 @@ def merges(settings: TrainingSettings, where_it_can: bool = False) -> bool:
     With `where_it_can`, "auto" means the whole model for methods that can be merged into it.
     """
     method = settings.tuning.method
-    if settings.save == "auto" and where_it_can and method not in tuning.UNMERGED:
-        return True
-    return settings.save == "merged" or method in tuning.WHOLE
+    whole = where_it_can and settings.save == "auto" and method not in tuning.UNMERGED
+    return whole or settings.save == "merged" or method in tuning.WHOLE
 
 
 def to_device(batch: dict[str, Any], device: str) -> dict[str, Any]:

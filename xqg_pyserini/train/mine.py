@@ -1,8 +1,8 @@
 """Hard negatives: what a run ranks high and is not relevant, written as training data.
 
-Which passages hold an answer is decided as `xqg evaluate` decides it.  What is held in memory is
-the run and where each retrieved passage's text lies; the texts themselves lie on disk, in a file
-without a name that goes when the command ends, however it ends.
+Which passages hold an answer is decided as `xqg evaluate` decides it.  What is held in memory is the run and where each
+retrieved passage's text lies; the texts themselves lie on disk, in a file without a name that goes when the command
+ends, however it ends.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import json
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -18,25 +18,12 @@ from typing import IO, Any, NamedTuple
 
 from tqdm import tqdm
 
-from xqg_pyserini.data import (
-    NO_LANGUAGE,
-    CorpusLike,
-    Qrels,
-    QrelsLike,
-    Question,
-    QuestionsLike,
-    Run,
-    RunLike,
-    answer_finder,
-    as_corpus,
-    as_qrels,
-    as_questions,
-    as_run,
-    span_answers,
-)
+from xqg_pyserini import data
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import check_file, writing
 from xqg_pyserini.settings import check_values, option
+
+Ranking = Mapping[str, float]  # docid → score, best first
 
 
 @dataclass(frozen=True)
@@ -104,11 +91,11 @@ class Mined:
 class _Texts:
     """The texts of some passages, on disk; in memory, where each one's lies."""
 
-    def __init__(self, file: IO[bytes], corpus: CorpusLike, wanted: Mapping[str, str]) -> None:
+    def __init__(self, file: IO[bytes], corpus: data.CorpusLike, wanted: Mapping[str, str]) -> None:
         self._file = file
         self._places: dict[str, int] = {}
         end = 0
-        for line, passage in tqdm(as_corpus(corpus), "reading", unit=" passages", disable=None):
+        for line, passage in tqdm(data.as_corpus(corpus), "reading", unit=" passages", disable=None):
             if passage.id in wanted:
                 if passage.id in self._places:
                     raise line.error(f"passage id {passage.id!r} again; ids must be unique")
@@ -117,8 +104,7 @@ class _Texts:
                 end += file.write(record.encode() + b"\n")
         for docid, source in wanted.items():
             if docid not in self._places:
-                where = _name(corpus, "the corpus")
-                raise UserError(f"passage {docid!r} of {source} is not in {where}")
+                raise UserError(f"passage {docid!r} of {source} is not in {_name(corpus, 'the corpus')}")
 
     def __getitem__(self, docid: str) -> tuple[str, str]:
         """Return title and text."""
@@ -136,34 +122,33 @@ class _Chosen(NamedTuple):
 
 
 def mine_negatives(
-    questions: QuestionsLike,
-    corpus: CorpusLike,
-    run: RunLike,
+    questions: data.QuestionsLike,
+    corpus: data.CorpusLike,
+    run: data.RunLike,
     output: str | Path,
     settings: Mining | None = None,
     *,
-    qrels: QrelsLike | None = None,
+    qrels: data.QrelsLike | None = None,
     language: str | None = None,
 ) -> Mined:
     """Write training data: for each question its positives and negatives, texts included.
 
-    Positives are the relevant passages of `qrels`, those in the run first, by rank; without
-    `qrels` the hits within the depth that hold an answer.  Negatives are hits within the depth,
-    beyond the first `skip`, that are no positive of the qrels and hold no answer, by rank.
-    Questions are written in their order; random negatives depend on the seed and the question's id
-    only.  `language` is given to questions that name none.
+    Positives are the relevant passages of `qrels`, those in the run first, by rank; without `qrels` the hits within the
+    depth that hold an answer.  Negatives are hits within the depth, beyond the first `skip`, that are no positive of
+    the qrels and hold no answer, by rank.  Questions are written in their order; random negatives depend on the seed
+    and the question's id only.  `language` is given to questions that name none.
 
     Raises:
-        UserError: for a passage that the corpus lacks, a run for other questions, questions none
-            of which can be written, any bad file.
+        UserError: for a passage that the corpus lacks, a run for other questions, questions none of which can be
+            written, any bad file.
     """
     settings = settings or Mining()
     inputs = [name for name in (questions, corpus, run, qrels) if isinstance(name, str | Path)]
     check_file(output, inputs)
-    asked = as_questions(questions, language)
-    relevant = None if qrels is None else as_qrels(qrels)
+    asked = data.as_questions(questions, language)
+    relevant = None if qrels is None else data.as_qrels(qrels)
     name = _name(run, "the run")
-    hits = _of_questions(as_run(run), asked, name)
+    hits = _of_questions(data.as_run(run), asked, name)
     wanted = _wanted(asked, hits, relevant, settings.depth, (name, _name(qrels, "the qrels")))
     mined = Mined(str(output), len(asked), name, settings)
     counts: Counter[str] = Counter()
@@ -178,12 +163,18 @@ def mine_negatives(
             if chosen.reason is None or (chosen.reason == "short" and settings.keep_short):
                 record = _record(question, chosen, ranking, texts, settings)
                 file.write(json.dumps(record, ensure_ascii=False) + "\n")
-                counts[question.language or NO_LANGUAGE] += 1
+                counts[question.language or data.NO_LANGUAGE] += 1
                 mined.positives += len(chosen.positives)
                 mined.negatives += len(chosen.negatives)
         mined.written, mined.languages = counts.total(), dict(sorted(counts.items()))
         if not mined.written:
-            raise UserError(_nothing(mined), ("depth", "negatives", "keep_short"))
+            raise UserError(
+                f"none of the {mined.questions} questions can be written: {mined.not_in_run} are not in the run, "
+                f"{mined.without_positive} have no positive passage, {mined.without_score} none in the run, "
+                f"{mined.short} fewer than {settings.negatives} negatives "
+                "(look deeper, ask for fewer, or keep short ones)",
+                ("depth", "negatives", "keep_short"),
+            )
     return mined
 
 
@@ -198,7 +189,7 @@ def _name(source: Any, otherwise: str) -> str:
     return str(source) if isinstance(source, str | Path) else otherwise
 
 
-def _of_questions(run: Run, asked: Sequence[Question], name: str) -> Run:
+def _of_questions(run: data.Run, asked: Sequence[data.Question], name: str) -> data.Run:
     """Return the part of a run that belongs to the questions; warn about the rest."""
     ids = {question.id for question in asked}
     hits = {qid: ranking for qid, ranking in run.items() if qid in ids}
@@ -211,7 +202,7 @@ def _of_questions(run: Run, asked: Sequence[Question], name: str) -> Run:
 
 
 def _wanted(
-    asked: Iterable[Question], run: Run, relevant: Qrels | None, depth: int, names: tuple[str, str]
+    asked: Iterable[data.Question], run: data.Run, relevant: data.Qrels | None, depth: int, names: tuple[str, str]
 ) -> dict[str, str]:
     """Return the passages whose texts are needed, each with what names it: the run, the qrels."""
     wanted: dict[str, str] = {}
@@ -225,12 +216,11 @@ def _wanted(
 
 
 def _choose(
-    question: Question, ranking: Mapping[str, float], judged: Mapping[str, int] | None, texts: _Texts, settings: Mining
+    question: data.Question, ranking: Ranking, judged: Mapping[str, int] | None, texts: _Texts, settings: Mining
 ) -> _Chosen:
     """Return a question's positives and negatives; `judged` is None where there are no qrels."""
-    holds = _answered(question, texts, settings.with_title)
     within = list(islice(ranking, settings.depth))
-    answered = {docid for docid in within if holds(docid)}
+    answered = _answered(question, within, texts, settings.with_title)
     if judged is None:
         positives = [docid for docid in within if docid in answered]
     else:
@@ -253,7 +243,7 @@ def _choose(
     return _Chosen(positives[: settings.positives], negatives, short)
 
 
-def _reason(ranking: Mapping[str, float], positives: Sequence[str], best: float | None, settings: Mining) -> str | None:
+def _reason(ranking: Ranking, positives: Sequence[str], best: float | None, settings: Mining) -> str | None:
     """Return why a question must be left out; None where it need not be."""
     if not ranking:
         return "not_in_run"
@@ -263,18 +253,14 @@ def _reason(ranking: Mapping[str, float], positives: Sequence[str], best: float 
     return "without_score" if needs_score and best is None else None
 
 
-def _answered(question: Question, texts: _Texts, with_title: bool) -> Callable[[str], bool]:
-    """Return what tells whether a passage holds an answer; never, where there is none to find."""
-    answers = span_answers(question.answers)
+def _answered(question: data.Question, docids: Iterable[str], texts: _Texts, with_title: bool) -> set[str]:
+    """Return the passages that hold an answer; none, where there is none to find."""
+    answers = data.span_answers(question.answers)
     if not answers:
-        return lambda docid: False
-    find = answer_finder({question.id: answers})
-
-    def holds(docid: str) -> bool:
-        title, text = texts[docid]
-        return bool(find(f"{title} {text}" if with_title and title else text))
-
-    return holds
+        return set()
+    find = data.answer_finder({question.id: answers})
+    read = ((docid, *texts[docid]) for docid in docids)  # one at a time: they may be long
+    return {docid for docid, title, text in read if find(f"{title} {text}" if with_title and title else text)}
 
 
 def _drawn(qid: str, candidates: list[str], settings: Mining) -> list[str]:
@@ -288,29 +274,16 @@ def _drawn(qid: str, candidates: list[str], settings: Mining) -> list[str]:
 
 
 def _record(
-    question: Question, chosen: _Chosen, ranking: Mapping[str, float], texts: _Texts, settings: Mining
+    question: data.Question, chosen: _Chosen, ranking: Ranking, texts: _Texts, settings: Mining
 ) -> dict[str, Any]:
     record: dict[str, Any] = {"query_id": question.id, "query": question.text}
     if question.language is not None:
         record["language"] = question.language
     if question.answers:
         record["answers"] = list(question.answers)
-    for name in ("positives", "negatives"):
-        passages = []
-        for docid in getattr(chosen, name):
-            title, text = texts[docid]
-            passages.append({"docid": docid, "title": title, "text": text})
-        record[f"{name[:-1]}_passages"] = passages
+    for name, docids in (("positive_passages", chosen.positives), ("negative_passages", chosen.negatives)):
+        read = [(docid, *texts[docid]) for docid in docids]
+        record[name] = [{"docid": docid, "title": title, "text": text} for docid, title, text in read]
     if settings.scores:
         record["scores"] = [ranking[docid] for docid in (*chosen.positives, *chosen.negatives)]
     return record
-
-
-def _nothing(mined: Mined) -> str:
-    """Return the error for questions none of which can be written."""
-    return (
-        f"none of the {mined.questions} questions can be written: {mined.not_in_run} are not in "
-        f"the run, {mined.without_positive} have no positive passage, {mined.without_score} none "
-        f"in the run, {mined.short} fewer than {mined.settings.negatives} negatives "
-        "(look deeper, ask for fewer, or keep short ones)"
-    )

@@ -1,11 +1,12 @@
 """Questions as people really type them: typing errors, careless writing, words of English.
 
-`perturb` is a pure function: what it returns depends on its arguments alone, never on the order
-of questions or on Python's hash seed.  What each kind does to which language, and what it leaves
-out, is in docs/perturb.md.  This module knows no models.
+`perturb` is a pure function: what it returns depends on its arguments alone, never on the order of questions or on
+Python's hash seed.  What each kind does to which language, and what it leaves out, is in docs/perturb.md.  This module
+knows no models.
 """
 
 import hashlib
+import importlib.resources
 import json
 import math
 import random
@@ -28,16 +29,6 @@ from xqg_pyserini.settings import check_values, option
 KINDS = ("typos", "script", "code-switch")
 MIN_LINKS = 3  # how often two words must have been linked to make an entry of a lexicon
 MIN_SHARE = 0.4  # of a word's occurrences, so many must have been linked with its translation
-# Who mixes languages keeps the grammar of one and takes words from the other; and these are what
-# statistics link wrongly most often
-GRAMMAR_WORDS = frozenset(
-    [
-        *("a", "an", "the", "this", "that", "it", "its", "s", "there", "and", "or", "than"),
-        *("of", "in", "on", "at", "to", "by", "for", "from", "with", "as", "into"),
-        *("is", "are", "was", "were", "be", "been", "am", "do", "does", "did"),
-        *("has", "have", "had", "can", "could", "will", "would"),
-    ]
-)
 WITHOUT_SPACES = ("zh", "th", "lo", "km", "my", "bo", "dz")  # words cannot be found by a pattern
 
 Lexicon = Mapping[str, str]  # a word (as `fold_word` has it) → an English word
@@ -77,14 +68,23 @@ class Place(NamedTuple):
     new: str
 
 
+@cache
+def _tables() -> dict[str, Any]:
+    """Return the keyboards, habits and words of resources/perturb.yaml."""
+    import yaml
+
+    file = importlib.resources.files("xqg_pyserini.resources") / "perturb.yaml"
+    return yaml.safe_load(file.read_text("utf-8"))
+
+
 def perturb(
     text: str, language: str, kind: str, rate: float, seed: int, key: str, lexicon: Lexicon | None = None
 ) -> str:
     """Return a perturbed copy of a question.
 
-    Every place that the kind could change (a letter, a mark, a word: docs/perturb.md) is changed
-    with probability `rate`.  Where none would be and the rate is above 0, the place with the
-    lowest draw is: a question with any place is never left as it was.
+    Every place that the kind could change (a letter, a mark, a word: docs/perturb.md) is changed with probability
+    `rate`.  Where none would be and the rate is above 0, the place with the lowest draw is: a question with any place
+    is never left as it was.
 
     Args:
         text: The question.
@@ -107,7 +107,7 @@ def perturb(
 def _perturbed(question: Question, kind: str, rate: float, seed: int, lexicon: Lexicon) -> str:
     draws = random.Random(_digest(str(seed), kind, question.id))
     base = str(question.language).split("-")[0]
-    rules: list[Rule] = [_capitals, *_HABITS.get(base, ()), *_EVERYWHERE]
+    rules = [_capitals, *_habits(base), _accents, _question_marks]
     if kind == "typos":
         rules = [lambda text: _typos(text, base, draws)]
     elif kind == "code-switch":
@@ -148,21 +148,6 @@ def _apply(text: str, places: Iterable[Place]) -> str:
 
 # ---------------------------------------------------------------- typos
 
-# Rows of keys, as they stand on the keyboard; a blank is a key that writes no single letter.
-_QWERTY = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
-_NORDIC = ("qwertyuiopå", "asdfghjklöä", "zxcvbnm")
-_LATIN = {
-    "fi": _NORDIC,
-    "sv": _NORDIC,
-    "de": ("qwertzuiopü", "asdfghjklöä", "yxcvbnm"),
-    "es": ("qwertyuiop", "asdfghjklñ", "zxcvbnm"),
-    "fr": ("azertyuiop", "qsdfghjklm", "wxcvbn"),
-}
-_OTHER = {
-    "ru": ("йцукенгшщзхъ", "фывапролджэ", "ячсмитьбю"),
-    "uk": ("йцукенгшщзхї", "фівапролджє", "ячсмитьбю"),
-    "ar": ("ضصثقفغعهخحجد", "شسيبلاتنمكط", "ئءؤر ىةوزظ"),
-}
 _WORDS = regex.compile(r"(?:(?=\p{L})\X)+")
 _CLUSTER = regex.compile(r"\X")
 
@@ -171,11 +156,12 @@ _CLUSTER = regex.compile(r"\X")
 def near_keys(language: str) -> dict[str, str]:
     """Return the letters of a language's keyboard (small ones), each with those of the keys around.
 
-    Every language has the Latin rows, since Latin names stand in questions of all of them; other
-    scripts only where the rows are written down here.
+    Every language has the Latin rows, since Latin names stand in questions of all of them; other scripts only where
+    resources/perturb.yaml has rows.
     """
     near: dict[str, str] = {}
-    for rows in (_LATIN.get(language, _QWERTY), _OTHER.get(language, ())):
+    latin, other = _tables()["latin_rows"], _tables()["other_rows"]
+    for rows in (latin.get(language, latin["default"]), other.get(language, ())):
         keys = {(r, c): key for r, row in enumerate(rows) for c, key in enumerate(row)}
         for (r, c), key in keys.items():
             # a row stands half a key to the right of the row above it
@@ -223,8 +209,9 @@ def _swapped(first: str, second: str) -> str:
 
 
 def _letters(table: Mapping[str, str]) -> Rule:
-    """Return the rule that replaces single characters."""
-    return lambda text: [Place(i, i + 1, table[c]) for i, c in enumerate(text) if table.get(c, c) != c]
+    """Return the rule that replaces single characters; a key of the table may be several of them."""
+    new = {letter: written for letters, written in table.items() for letter in letters}
+    return lambda text: [Place(i, i + 1, new[c]) for i, c in enumerate(text) if c in new]
 
 
 def _replacing(pattern: str, new: Callable[[str], str]) -> Rule:
@@ -239,21 +226,16 @@ def _replacing(pattern: str, new: Callable[[str], str]) -> Rule:
 
 
 _capitals = _replacing(r"\p{L}[\p{L}\p{M}]*", str.lower)
-_STROKES = {"ß": "ss", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D", "ı": "i"}
-_STROKES |= {"æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe"}
 
 
 def _plain(letter: str) -> str:
     """Return a letter without its accents."""
-    parts = unicodedata.normalize("NFD", _STROKES.get(letter, letter))
+    parts = unicodedata.normalize("NFD", _tables()["strokes"].get(letter, letter))
     return "".join(c for c in parts if not unicodedata.combining(c))
 
 
-def _both_ways(*pairs: str) -> dict[str, str]:
-    return {pair[i]: pair[1 - i] for pair in pairs for i in (0, 1)}
-
-
 _accents = _replacing(r"(?:(?=[\p{Latin}\p{Greek}])\X)", _plain)
+_question_marks = _replacing(r"\s*[?？؟]+\s*$", lambda _: "")
 _HIRAGANA_TO_KATAKANA = {c: c + 0x60 for c in range(0x3041, 0x3097)}
 _KATAKANA_TO_HIRAGANA = {to: c for c, to in _HIRAGANA_TO_KATAKANA.items()}
 _WIDE = {c: c + 0xFEE0 for c in range(0x21, 0x7F)}
@@ -265,33 +247,19 @@ def _other_kana(run: str) -> str:
     return run.translate(_HIRAGANA_TO_KATAKANA if "ぁ" <= run[0] <= "ゖ" else _KATAKANA_TO_HIRAGANA)
 
 
-# What people do when they write carelessly, language by language: docs/perturb.md has the table.
-_HABITS: dict[str, tuple[Rule, ...]] = {
-    "ar": (
-        _letters({**dict.fromkeys("أإآٱ", "ا"), "ى": "ي", "ة": "ه"}),
-        _replacing(r"[\u064B-\u0652\u0670\u0640]", lambda _: ""),  # tashkeel, tatweel
-    ),
-    "ru": (
-        _letters({"ё": "е", "Ё": "Е"}),
-        _replacing(r"\u0301", lambda _: ""),  # stress, as encyclopaedias mark it
-    ),
-    "el": (_replacing(r"\s*[;\u037e]\s*$", lambda _: ""),),  # the Greek question mark
-    "es": (_replacing("¿", lambda _: ""),),
-    "ja": (
-        _replacing(_WIDTHS, lambda run: run.translate(_NARROW if ord(run[0]) > 0x7F else _WIDE)),
-        _replacing(r"[ァ-ヺー]{2,}|[ぁ-ゖ][ぁ-ゖー]+", _other_kana),
-    ),
-    "ko": (_replacing(r"(?<=\p{Hangul}) +(?=\p{Hangul})", lambda _: ""),),
-    "bn": (
-        _replacing(r"[\u200c\u200d]", lambda _: ""),
-        _letters({**_both_ways("িী", "ুূ", "নণ"), "ষ": "শ", "শ": "স", "ঁ": ""}),
-    ),
-    "te": (
-        _replacing(r"[\u200c\u200d]", lambda _: ""),
-        _letters({**_both_ways("ిీ", "ుూ", "ెే", "ొో"), "ణ": "న", "ళ": "ల", "శ": "స", "ష": "శ"}),
-    ),
-}
-_EVERYWHERE = (_accents, _replacing(r"\s*[?？؟]+\s*$", lambda _: ""))
+_JAPANESE = (
+    _replacing(_WIDTHS, lambda run: run.translate(_NARROW if ord(run[0]) > 0x7F else _WIDE)),
+    _replacing(r"[ァ-ヺー]{2,}|[ぁ-ゖ][ぁ-ゖー]+", _other_kana),
+)
+
+
+@cache
+def _habits(language: str) -> Sequence[Rule]:
+    """Return what people do when they write a language carelessly: docs/perturb.md has the table."""
+    if language == "ja":
+        return _JAPANESE
+    rules = _tables()["habits"].get(language, ())
+    return [_letters(r["letters"]) if "letters" in r else _replacing(r["drop"], lambda _: "") for r in rules]
 
 
 # ---------------------------------------------------------------- code-switch
@@ -310,8 +278,8 @@ def fold_word(word: str) -> str:
 def words_of(text: str, language: str) -> list[Place]:
     """Return the words of a text, each where it stands and folded; none where it cannot be done.
 
-    Japanese has no spaces: its words are the runs of kanji and the runs of katakana.  Chinese,
-    Thai, Lao, Khmer, Burmese, Tibetan and Dzongkha have none, and no runs either.
+    Japanese has no spaces: its words are the runs of kanji and the runs of katakana.  Chinese, Thai, Lao, Khmer,
+    Burmese, Tibetan and Dzongkha have none, and no runs either.
     """
     if language in WITHOUT_SPACES:
         return []
@@ -325,43 +293,37 @@ def _switches(text: str, language: str, lexicon: Lexicon) -> list[Place]:
     if language == "ja":
         starts, ends = {place.start for place in known}, {place.end for place in known}
         return [
-            Place(
-                place.start,
-                place.end,
-                # Latin words do not run together with others, nor with digits
-                " " * (_ends_latin(text[: place.start]) or place.start in ends)
+            # Latin words do not run together with others, nor with digits
+            place._replace(
+                new=" " * (_is_latin(text[place.start - 1 : place.start]) or place.start in ends)
                 + lexicon[place.new]
-                + " " * (_starts_latin(text[place.end :]) and place.end not in starts),
+                + " " * (_is_latin(text[place.end : place.end + 1]) and place.end not in starts)
             )
             for place in known
         ]
-    return [Place(place.start, place.end, lexicon[place.new]) for place in known]
+    return [place._replace(new=lexicon[place.new]) for place in known]
 
 
-def _ends_latin(text: str) -> bool:
-    return text[-1:].isascii() and text[-1:].isalnum()
-
-
-def _starts_latin(text: str) -> bool:
-    return text[:1].isascii() and text[:1].isalnum()
+def _is_latin(letter: str) -> bool:
+    return letter.isascii() and letter.isalnum()
 
 
 def learn_lexicon(pairs: Iterable[tuple[str, str]], language: str) -> dict[str, str]:
     """Learn an English word for each word of a language from (text, English translation) pairs.
 
-    1. For words s and t that stand together in n_st of n pairs, the association is Dunning's
-       log-likelihood ratio of the 2×2 table of n_st, n_s and n_t, where n_st > n_s·n_t / n.
+    1. For words s and t that stand together in n_st of n pairs, the association is Dunning's log-likelihood ratio of
+       the 2×2 table of n_st, n_s and n_t, where n_st > n_s·n_t / n.
     2. In each pair words are linked one to one, the strongest association first.
-    3. s is translated by the t it was linked with most often, if that was at least `MIN_LINKS`
-       times and in `MIN_SHARE` of the pairs with s.
+    3. s is translated by the t it was linked with most often, if that was at least `MIN_LINKS` times and in `MIN_SHARE`
+       of the pairs with s.
 
-    Counts are of pairs, not of occurrences.  Numbers and `GRAMMAR_WORDS` are left out.  Ties are
-    broken by the words themselves, so that the order of pairs does not matter.  A language whose
-    words cannot be found has no entry.
+    Counts are of pairs, not of occurrences.  Numbers and words of English grammar are left out.  Ties are broken by the
+    words themselves, so that the order of pairs does not matter.  A language whose words cannot be found has no entry.
     """
     base = language.split("-")[0]
+    grammar = set(_tables()["grammar_words"])
     sentences = [
-        (_vocabulary(text, base), [w for w in _vocabulary(to, "en") if w not in GRAMMAR_WORDS]) for text, to in pairs
+        (_vocabulary(text, base), [w for w in _vocabulary(to, "en") if w not in grammar]) for text, to in pairs
     ]
     sources = Counter(s for words, _ in sentences for s in words)
     targets = Counter(t for _, english in sentences for t in english)
@@ -415,13 +377,12 @@ def _likelihood_ratio(both: int, first: int, second: int, n: int) -> float:
 def read_pairs(source: str | Path) -> Iterator[tuple[str, str]]:
     """Yield the two cells of each line of a TSV file, or raise `UserError`."""
     empty = True
-    for path in expand(source):
-        for line in read_lines(path):
-            cells = line.text.split("\t")
-            if len(cells) != 2 or not all(cell.strip() for cell in cells):
-                raise line.error("expected a text, a tab and its English")
-            empty = False
-            yield cells[0], cells[1]
+    for line in (line for path in expand(source) for line in read_lines(path)):
+        cells = line.text.split("\t")
+        if len(cells) != 2 or not all(cell.strip() for cell in cells):
+            raise line.error("expected a text, a tab and its English")
+        empty = False
+        yield cells[0], cells[1]
     if empty:
         raise UserError(f"{source}: nothing in it; expected lines of a text, a tab, its English")
 
@@ -460,8 +421,8 @@ def perturb_questions(
 ) -> dict[str, Any]:
     """Write a perturbed copy of questions; return what was done, as `--json` prints it.
 
-    The copy is JSON Lines with the fields of the original (id, question, lang where there are no
-    others); `language` is given to questions that name none.
+    The copy is JSON Lines with the fields of the original (id, question, lang where there are no others); `language` is
+    given to questions that name none.
 
     Raises:
         UserError: for a question without language, a kind without its lexicon, any bad file.
@@ -498,11 +459,9 @@ def _records(source: Any) -> Iterator[dict[str, Any]]:
     """Yield the records of questions that have been read before; empty for those that are none."""
     if isinstance(source, str | Path):
         for path in expand(source):
-            as_json: bool | None = None
-            for line in read_lines(path):
-                if as_json is None:
-                    as_json = line.text.lstrip()[0] in "{["
-                yield json.loads(line.text) if as_json else {}
+            texts = [line.text for line in read_lines(path)]
+            as_json = bool(texts) and texts[0].lstrip()[0] in "{["
+            yield from (json.loads(text) if as_json else {} for text in texts)
         return
     for value in source:
         answers = {"answers": list(value.answers)} if isinstance(value, Question) else {}

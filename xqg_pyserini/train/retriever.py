@@ -1,12 +1,11 @@
 """Bi-encoders trained with InfoNCE: questions near their passages, far from all others in a batch.
 
-Knows the loss, batches of questions and passages, and how a trained encoder is written so that
-`xqg encode`, Pyserini and sentence-transformers read it.  What may change in a model is decided in
-`tuning`; the loop is the Trainer's.
+Knows the loss, batches of questions and passages, and how a trained encoder is written so that `xqg encode`, Pyserini
+and sentence-transformers read it.  What may change in a model is decided in `tuning`; the loop is the Trainer's.
 
-With similarities s(q, p) = E(q)·E(p) and the temperature τ, the loss of a question q with its
-positive p⁺ among the passages P of the batch is (van den Oord et al. 2018, arXiv 1807.03748; in
-batches: Karpukhin et al. 2020, arXiv 2004.04906)
+With similarities s(q, p) = E(q)·E(p) and the temperature τ, the loss of a question q with its positive p⁺ among the
+passages P of the batch is (van den Oord et al. 2018, arXiv 1807.03748; in batches: Karpukhin et al. 2020, arXiv
+2004.04906)
 
     -log( exp(s(q, p⁺)/τ) / Σ_{p ∈ P} exp(s(q, p)/τ) ).
 
@@ -16,26 +15,19 @@ P leaves out what the data calls another positive of q, and copies of p⁺.
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import write_json
+from xqg_pyserini.files import chunks, write_json
+from xqg_pyserini.models import pretrained, tuning
 from xqg_pyserini.models import registry as encoders
-from xqg_pyserini.models import tuning
-from xqg_pyserini.models.pretrained import (
-    fingerprint,
-    load_model,
-    load_tokenizer,
-    read_config,
-    sentence_vectors,
-    torch_device,
-)
 from xqg_pyserini.models.registry import EncoderSettings
 from xqg_pyserini.models.tuning.robust import collect_statistics
 from xqg_pyserini.stores import Job
@@ -48,15 +40,11 @@ from xqg_pyserini.train.validation import Validation
 
 WELL_ANSWERED = 2048  # questions looked at for robust prefix-tuning
 ROLES = ("query", "passage")
-_MODULES = "sentence_transformers.models"
-
-
-# ---------------------------------------------------------------- the loss
 
 
 def contrastive_loss(
-    queries: torch.Tensor, passages: torch.Tensor, targets: torch.Tensor, left_out: torch.Tensor, temperature: float
-) -> torch.Tensor:
+    queries: Tensor, passages: Tensor, targets: Tensor, left_out: Tensor, temperature: float
+) -> Tensor:
     """Return InfoNCE, the mean over the questions (see above).
 
     Args:
@@ -71,13 +59,8 @@ def contrastive_loss(
 
 
 def distillation_loss(
-    queries: torch.Tensor,
-    passages: torch.Tensor,
-    own: torch.Tensor,
-    scores: torch.Tensor,
-    temperature: float,
-    scores_temperature: float,
-) -> torch.Tensor:
+    queries: Tensor, passages: Tensor, own: Tensor, scores: Tensor, temperature: float, scores_temperature: float
+) -> Tensor:
     """Return KL(softmax(scores) ‖ softmax(similarities)) over each question's own passages.
 
     The mean over the questions that have scores; 0 where none has.
@@ -103,24 +86,20 @@ def distillation_loss(
     return terms.masked_fill(absent, 0).sum(1).mean()
 
 
-# ---------------------------------------------------------------- batches
-
-
+@dataclass
 class RetrieverCollator:
     """Makes a batch: tokens of questions and passages, and what belongs to what."""
 
-    def __init__(self, tokenizer: Any, encoder: EncoderSettings, longest: int) -> None:
-        self._tokenizer, self._encoder, self._longest = tokenizer, encoder, longest
+    tokenizer: Any
+    encoder: EncoderSettings
+    longest: int  # tokens that the model takes
 
-    def tokens(self, texts: Sequence[str], role: Any) -> dict[str, torch.Tensor]:
+    def tokens(self, texts: Sequence[str], role: Any) -> dict[str, Tensor]:
         """Return input ids and attention mask, (n, longest) int64, of texts with their prefix."""
-        prefix = self._encoder.prefix_for(role)
-        length = min(self._encoder.length_for(role), self._longest)
-        return dict(
-            self._tokenizer(
-                [prefix + text for text in texts], truncation=True, max_length=length, padding=True, return_tensors="pt"
-            )
-        )
+        prefix = self.encoder.prefix_for(role)
+        length = min(self.encoder.length_for(role), self.longest)
+        how = {"truncation": True, "max_length": length, "padding": True, "return_tensors": "pt"}
+        return dict(self.tokenizer([prefix + text for text in texts], **how))
 
     def __call__(self, drawn: Sequence[Drawn]) -> dict[str, Any]:
         """Return a batch; passages of all questions stand one after another."""
@@ -145,79 +124,69 @@ class RetrieverCollator:
         }
 
 
-# ---------------------------------------------------------------- model and training
-
-
 class BiEncoder(torch.nn.Module):
     """One model for questions and passages, or two; gives their vectors, (n, d)."""
 
     def __init__(self, query: torch.nn.Module, passage: torch.nn.Module, like: EncoderSettings) -> None:
         super().__init__()
-        self.passage = passage
-        self.query = query
-        self._like = like
+        self.passage, self.query, self._like = passage, query, like
 
-    def forward(self, tokens: dict[str, torch.Tensor], role: str) -> torch.Tensor:
+    def forward(self, tokens: dict[str, Tensor], role: str) -> Tensor:
         """Encode texts."""
         output = (self.query if role == "query" else self.passage)(**tokens)
-        return sentence_vectors(output, tokens["attention_mask"], self._like)
+        return pretrained.sentence_vectors(output, tokens["attention_mask"], self._like)
 
 
 class RetrieverTrainer(Trainer):
     """The loop for bi-encoders, with gradient caching (Gao et al. 2021, arXiv 2101.06983).
 
-    With `chunk_size`, all texts of a batch are encoded without gradients, chunk by chunk; the loss
-    gives the gradient of each vector; each chunk is encoded again, with the same dropout, to carry
-    that gradient on.  The step is that of the whole batch, in the memory of a chunk.
+    With `chunk_size`, all texts of a batch are encoded without gradients, chunk by chunk; the loss gives the gradient
+    of each vector; each chunk is encoded again, with the same dropout, to carry that gradient on.  The step is that of
+    the whole batch, in the memory of a chunk.
     """
 
     settings: RetrieverSettings
 
-    def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *_: Any, **__: Any) -> Tensor:
         """Return the loss of a batch; the Trainer divides it by `accumulation`."""
-        queries = model(inputs["queries"], "query")
-        return self._loss(queries, model(inputs["passages"], "passage"), inputs)
+        return self._loss(model(inputs["queries"], "query"), model(inputs["passages"], "passage"), inputs)
 
-    def _loss(self, queries: torch.Tensor, passages: torch.Tensor, inputs: Any) -> torch.Tensor:
+    def _loss(self, queries: Tensor, passages: Tensor, inputs: Any) -> Tensor:
         s = self.settings
         loss = contrastive_loss(queries, passages, inputs["targets"], inputs["left_out"], s.temperature)
-        if s.distill:
-            own, scores = inputs["own"], inputs["scores"]
-            distilled = distillation_loss(queries, passages, own, scores, s.temperature, s.distill_temperature)
-            loss = (1 - s.distill) * loss + s.distill * distilled
-        return loss
+        if not s.distill:
+            return loss
+        temperatures = s.temperature, s.distill_temperature
+        distilled = distillation_loss(queries, passages, inputs["own"], inputs["scores"], *temperatures)
+        return (1 - s.distill) * loss + s.distill * distilled
 
-    def step(self, model: Any, inputs: dict[str, Any], *args: Any) -> torch.Tensor:
+    def step(self, model: Any, inputs: dict[str, Any], *args: Any) -> Tensor:
         """Add a batch's gradients to the parameters; return its loss."""
         if self.settings.chunk_size is None:
             return super().step(model, inputs, *args)
         model.train()
         inputs = self._prepare_inputs(inputs)
-        chunks = [
-            (role, chunk)
-            for role, key in zip(ROLES, ("queries", "passages"), strict=True)
-            for chunk in token_chunks(inputs[key], self.settings.chunk_size)
-        ]
+        size, named = self.settings.chunk_size, zip(ROLES, (inputs["queries"], inputs["passages"]), strict=True)
+        parts = [(role, part) for role, tokens in named for part in token_chunks(tokens, size)]
         states, vectors = [], []
         with torch.no_grad():
-            for role, chunk in chunks:
+            for role, part in parts:
                 states.append(_random_state())
-                vectors.append(model(chunk, role).float())
+                vectors.append(model(part, role).float())
         leaves = [v.detach().requires_grad_() for v in vectors]
-        by_role = {r: [v for v, (q, _) in zip(leaves, chunks, strict=True) if q == r] for r in ROLES}
+        by_role = {r: [v for v, (q, _) in zip(leaves, parts, strict=True) if q == r] for r in ROLES}
         loss = self._loss(torch.cat(by_role["query"]), torch.cat(by_role["passage"]), inputs)
         loss = loss / self.current_gradient_accumulation_steps
         loss.backward()
         after = _random_state()
-        for (role, chunk), state, leaf in zip(chunks, states, leaves, strict=True):
+        for (role, part), state, leaf in zip(parts, states, leaves, strict=True):
             _set_random_state(state)
-            again = model(chunk, role).float()
-            self.accelerator.backward((again * leaf.grad).sum())
+            self.accelerator.backward((model(part, role).float() * leaf.grad).sum())
         _set_random_state(after)
         return loss.detach()
 
 
-def token_chunks(tokens: dict[str, torch.Tensor], size: int) -> Iterator[dict[str, torch.Tensor]]:
+def token_chunks(tokens: dict[str, Tensor], size: int) -> Iterator[dict[str, Tensor]]:
     """Yield the rows of tokenised texts in chunks, without the columns that are padding in all."""
     mask = tokens["attention_mask"]
     for start in range(0, len(mask), size):
@@ -227,12 +196,12 @@ def token_chunks(tokens: dict[str, torch.Tensor], size: int) -> Iterator[dict[st
         yield {key: value[start : start + size, columns] for key, value in tokens.items()}
 
 
-def _random_state() -> tuple[torch.Tensor, list[torch.Tensor]]:
+def _random_state() -> tuple[Tensor, list[Tensor]]:
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return torch.get_rng_state(), cuda
 
 
-def _set_random_state(state: tuple[torch.Tensor, list[torch.Tensor]]) -> None:
+def _set_random_state(state: tuple[Tensor, list[Tensor]]) -> None:
     torch.set_rng_state(state[0])
     if state[1]:
         torch.cuda.set_rng_state_all(state[1])
@@ -241,8 +210,8 @@ def _set_random_state(state: tuple[torch.Tensor, list[torch.Tensor]]) -> None:
 def train_retriever(settings: RetrieverSettings, overwrite: bool = False) -> dict[str, Any]:
     """Train a bi-encoder; return what `training.json` holds.
 
-    A training that was killed goes on at its last checkpoint when it is called again, and ends
-    with the same weights; one that is finished is not done again.
+    A training that was killed goes on at its last checkpoint when it is called again, and ends with the same weights;
+    one that is finished is not done again.
 
     Raises:
         UserError: for data, a model or settings that do not go together.
@@ -254,9 +223,10 @@ def train_retriever(settings: RetrieverSettings, overwrite: bool = False) -> dic
         held = [example for _, example in read_examples(settings.validation)]
         validation = Validation(held, settings.metric)
     if examples is not None and settings.distill:
-        _check_scores(examples)
-    config = read_config(encoder.model)
-    base = fingerprint(encoder.model, config)
+        first = (examples[i].scores for i in range(min(len(examples), 1000)))
+        if not any(first):
+            raise UserError(f"{examples.files[0]}: no scores in its first examples; distillation needs them", "distill")
+    base = pretrained.fingerprint(encoder.model, pretrained.read_config(encoder.model))
 
     def train(folder: Job) -> dict[str, Any]:
         parts: list[Drawable] = [] if examples is None else [examples]
@@ -275,8 +245,7 @@ def train_retriever(settings: RetrieverSettings, overwrite: bool = False) -> dic
 
 
 def _encoder(settings: RetrieverSettings) -> EncoderSettings:
-    by_role = [f"{role}_{what}" for role in ROLES for what in ("prefix", "length")]
-    names = ["pooling", "normalize", *by_role]
+    names = ["pooling", "normalize", *(f"{role}_{what}" for role in ROLES for what in ("prefix", "length"))]
     encoder = encoders.resolve(settings.model, {name: getattr(settings, name) for name in names})
     if encoder.backend != "torch":
         raise UserError(f"encoder {settings.model} cannot be trained; give a Hugging Face model or folder")
@@ -284,11 +253,6 @@ def _encoder(settings: RetrieverSettings) -> EncoderSettings:
         what = "untied" if encoder.query_model else "a base and an adapter"
         raise UserError(f"encoder {settings.model} is {what}; begin with one whole model")
     return encoder
-
-
-def _check_scores(examples: Examples) -> None:
-    if all(examples[i].scores is None for i in range(min(len(examples), 1000))):
-        raise UserError(f"{examples.files[0]}: no scores in its first examples; distillation needs them", "distill")
 
 
 class _RetrieverTraining:
@@ -299,10 +263,10 @@ class _RetrieverTraining:
 
         self.settings, self.encoder, self.draws, self._base = settings, encoder, draws, base
         transformers.set_seed(settings.seed)
-        self.device = torch_device(settings.device)
-        self.tokenizer = load_tokenizer(encoder.model)
-        config = read_config(encoder.model)
-        longest = min(self.tokenizer.model_max_length, getattr(config, "max_position_embeddings", None) or 1 << 30)
+        self.device = pretrained.torch_device(settings.device)
+        self.tokenizer = pretrained.load_tokenizer(encoder.model)
+        positions = getattr(pretrained.read_config(encoder.model), "max_position_embeddings", None)
+        longest = min(self.tokenizer.model_max_length, positions or 1 << 30)
         self.collate = RetrieverCollator(self.tokenizer, encoder, longest)
         roles = ROLES if settings.untied else ("passage",)
         self.tuned = {role: self._tuned() for role in roles}
@@ -313,18 +277,15 @@ class _RetrieverTraining:
         from transformers import AutoModel
 
         optional = () if self.encoder.pooling == "pooler" else ("pooler",)
-        model = load_model(AutoModel, self.encoder.model, "fp32", self.device, optional)
+        model = pretrained.load_model(AutoModel, self.encoder.model, "fp32", self.device, optional)
         return tuning.tune(model, self.settings.tuning, self.settings.seed, self._warm_up, optional)
 
     def _warm_up(self, model: torch.nn.Module) -> None:
         """Leave the gradients of a few batches on a model, for hybrid-lora's choice."""
         both = BiEncoder(model, model, self.encoder)
         for inputs in self._batches(WARM_UP_BATCHES):
-            queries = both(inputs["queries"], "query")
-            passages = both(inputs["passages"], "passage")
-            contrastive_loss(
-                queries, passages, inputs["targets"], inputs["left_out"], self.settings.temperature
-            ).backward()
+            vectors = both(inputs["queries"], "query"), both(inputs["passages"], "passage")
+            contrastive_loss(*vectors, inputs["targets"], inputs["left_out"], self.settings.temperature).backward()
 
     def _batches(self, n: int) -> Iterator[dict[str, Any]]:
         for drawn in sample_batches(self.draws, self.settings.batch_size, self.settings.seed, n):
@@ -333,15 +294,13 @@ class _RetrieverTraining:
     def encode(self, texts: Sequence[str], role: str) -> np.ndarray:
         """Encode texts with the model as it is now, (n, d) float32."""
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        vectors: np.ndarray | None = None
-        for start in range(0, len(order), 64):
-            part = order[start : start + 64]
+        vectors = np.empty((len(texts), 0), np.float32)
+        for part in chunks(order, 64):
             tokens = self.collate.tokens([texts[i] for i in part], role)
             batch = self.model(job.to_device(tokens, self.device), role).float().cpu().numpy()
-            if vectors is None:
+            if not vectors.size:
                 vectors = np.empty((len(texts), batch.shape[1]), np.float32)
             vectors[part] = batch
-        assert vectors is not None
         return vectors
 
     def run(self, folder: Job, validation: Validation | None) -> dict[str, Any]:
@@ -351,7 +310,7 @@ class _RetrieverTraining:
         trainer = RetrieverTrainer(self.settings, self.model, self.draws, self.collate, folder, validate, metric, True)
         return job.fit(trainer, self.tuned["passage"], folder, self._write)
 
-    def _well_answered(self) -> Iterator[dict[str, torch.Tensor]]:
+    def _well_answered(self) -> Iterator[dict[str, Tensor]]:
         """Yield tokens of training questions that rank their positive first in their batch."""
         for inputs in self._batches(-(-WELL_ANSWERED // self.settings.batch_size)):
             with torch.inference_mode():
@@ -366,25 +325,22 @@ class _RetrieverTraining:
         if self.settings.tuning.method == "robust-prefix":  # what new questions are brought close to
             query = self.tuned.get("query", self.tuned["passage"])
             collect_statistics(query, self._well_answered(), self.encoder.pooling)
-        merged = job.merges(self.settings)
-        settings = self.encoder
+        merged, untied, settings = job.merges(self.settings), self.settings.untied, self.encoder
         for role, module in self.tuned.items():
-            place = folder / role if self.settings.untied else folder
+            place = folder / role if untied else folder
             if merged:
                 tuning.merged(module).save_pretrained(place)
                 self.tokenizer.save_pretrained(place)
             else:
                 known = {k: v for k, v in asdict(settings).items() if k != "name"}
                 tuning.save_adapter(module, place, settings.model, self._base, known)
-        if merged:
-            untied = self.settings.untied
-            settings = replace(settings, model=str(folder / "passage" if untied else folder))
-            if untied:
-                settings = replace(settings, query_model=str(folder / "query"))
-            else:
-                _write_sentence_transformers(folder, settings)
-        else:
+        if not merged:
             settings = replace(settings, adapter=str(folder))
+        elif untied:
+            settings = replace(settings, model=str(folder / "passage"), query_model=str(folder / "query"))
+        else:
+            settings = replace(settings, model=str(folder))
+            _write_sentence_transformers(folder, settings)
         encoders.write_settings(folder, settings)
 
 
@@ -392,14 +348,13 @@ def _write_sentence_transformers(folder: Path, settings: EncoderSettings) -> Non
     """Write what sentence-transformers needs to load the folder with pooling and prompts."""
     if settings.pooling == "pooler":
         return  # its Dense module would need the weights a second time
-    paths = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}
-    names = list(paths)[: 2 + settings.normalize]
+    parts = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")][: 2 + settings.normalize]
     config = json.loads((folder / "config.json").read_text("utf-8"))
     (folder / "1_Pooling").mkdir(exist_ok=True)
     contents: dict[str, Any] = {
         "modules.json": [
-            {"idx": i, "name": str(i), "path": paths[name], "type": f"{_MODULES}.{name}"}
-            for i, name in enumerate(names)
+            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for i, (kind, path) in enumerate(parts)
         ],
         "1_Pooling/config.json": {
             "word_embedding_dimension": config["hidden_size"],

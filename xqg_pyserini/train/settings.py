@@ -1,7 +1,7 @@
 """What can be set for a training: one dataclass for each kind, read from flags and a YAML file.
 
-Flags, YAML keys and the record in `training.json` are the same fields.  Imports nothing heavy: the
-command line's help is made from here.
+Flags, YAML keys and the record in `training.json` are the same fields.  Imports nothing heavy: the command line's help
+is made from here.
 """
 
 import importlib.resources
@@ -73,8 +73,8 @@ class TrainingSettings:
 
     def record(self) -> dict[str, Any]:
         """Return all settings but the output's place, as JSON takes them."""
-        record = {key: value for key, value in asdict(self).items() if key != "output"}
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in record.items()}
+        values = {key: value for key, value in asdict(self).items() if key != "output"}
+        return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,13 +161,8 @@ def training_options(cls: type[TrainingSettings]) -> Iterator[Option]:
 def read_settings(cls: type[Settings], config: str | Path | None, typed: Mapping[str, Any]) -> Settings:
     """Return the settings of a YAML file and of what was typed (None: it was not), which wins.
 
-    Args:
-        cls: the kind of training.
-        config: the file, or the name of a shipped recipe.
-        typed: name of an option → value.
-
-    Raises:
-        UserError: for a file that is none, an unknown key, a value of a wrong type, or one missing.
+    `config` is the file, or the name of a shipped recipe; `typed` has the value of each option.
+    Raises `UserError` for a file that is none, an unknown key, a value of a wrong type, or one missing.
     """
     known = {setting.name: setting for setting in training_options(cls)}
     values = {}

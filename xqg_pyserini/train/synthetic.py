@@ -1,16 +1,15 @@
 """Generated queries as training data: each is a question whose positive is its passage.
 
-This is the other published use of a cross-lingual query generator, besides fusion: Ren et al. 2022,
-"Empowering Dual-Encoder with Query Generator for Cross-Lingual Dense Retrieval", arXiv 2303.14991.
-They also distil the generator's likelihoods, which takes passages to compare; here a query has its
-own passage alone, and the others of the batch are its negatives.
+This is the other published use of a cross-lingual query generator, besides fusion: Ren et al. 2022, "Empowering
+Dual-Encoder with Query Generator for Cross-Lingual Dense Retrieval", arXiv 2303.14991.  They also distil the
+generator's likelihoods, which takes passages to compare; here a query has its own passage alone, and the others of the
+batch are its negatives.
 
-An item is a passage and a language.  An epoch takes one query of each item; which one follows from
-seed, epoch and item, and each query comes once before any comes again.
+An item is a passage and a language.  An epoch takes one query of each item; which one follows from seed, epoch and
+item, and each query comes once before any comes again.
 
-Queries and corpus may be compressed and in any order, so they are copied into a folder in which
-each can be found; held are 24 bytes a passage while they are copied, after that 8 a passage, 24 a
-record of queries and 4 an item.
+Queries and corpus may be compressed and in any order, so they are copied into a folder in which each can be found; held
+are 24 bytes a passage while they are copied, after that 8 a passage, 24 a record of queries and 4 an item.
 """
 
 from array import array
@@ -35,8 +34,7 @@ class Synthetic:
         corpus: the passages that they were written for.
         folder: an empty one, for the copies.
 
-    Raises:
-        UserError: for queries of a passage that the corpus does not hold, and where there is none.
+    Raises `UserError` for queries of a passage that the corpus does not hold, and where there is none.
     """
 
     def __init__(self, sources: Sequence[str], corpus: str, folder: Path) -> None:
@@ -52,15 +50,15 @@ class Synthetic:
                             f"passage {record.docid!r} is not in {corpus}; expected the corpus "
                             "that the queries were generated for"
                         )
-                    items = [_lines(texts) for texts in record.queries.values()]
-                    items = [texts for texts in items if texts]
+                    # one line each, without tabs, and none that says nothing
+                    lines = [[" ".join(t.split()) for t in texts if t.strip()] for texts in record.queries.values()]
+                    items = list(filter(None, lines))
                     if not items:
                         continue
                     rows.append(row)
                     starts.append(copy.tell())
                     firsts.append(len(lengths))
                     lengths.extend(len(texts[0]) for texts in items)
-                    # texts are on one line each, without tabs: see `_lines`
                     copy.write(("\n".join("\t".join(texts) for texts in items) + "\n\n").encode())
         if not rows:
             raise UserError(f"{sources[0]}: no generated query in it that is not blank")
@@ -93,8 +91,3 @@ class Synthetic:
         """Close the copies."""
         self._texts.close()
         self._file.close()
-
-
-def _lines(texts: Sequence[str]) -> list[str]:
-    """Return the queries that say something, each on one line and without tabs."""
-    return [" ".join(text.split()) for text in texts if text.strip()]

@@ -1,8 +1,8 @@
 """Training on transformers' Trainer: the same for every kind of model, resumable, measured.
 
-Adds to the Trainer an order of examples that follows from seed and epoch alone, checkpoints that
-hold what is trained and nothing else, and the cost of a step.  This module knows no losses and no
-texts.  It imports transformers and torch: import it where a training runs.
+Adds to the Trainer an order of examples that follows from seed and epoch alone, checkpoints that hold what is trained
+and nothing else, and the cost of a step.  This module knows no losses and no texts.  It imports transformers and torch:
+import it where a training runs.
 """
 
 import contextlib
@@ -39,8 +39,8 @@ _BLOCK = 50  # batches that are sorted by length together
 class EpochOrder(torch.utils.data.Sampler[int]):
     """An epoch's order of the examples, which follows from seed and epoch alone.
 
-    With `lengths`, examples of like length stand together: each block of 50 shuffled batches is
-    sorted by length and cut into batches, which are shuffled.
+    With `lengths`, examples of like length stand together: each block of 50 shuffled batches is sorted by length and
+    cut into batches, which are shuffled.
     """
 
     def __init__(self, n: int, batch: int, seed: int, lengths: np.ndarray | None = None) -> None:
@@ -140,19 +140,10 @@ class _Bar(TrainerCallback):
 
 
 class Trainer(transformers.Trainer):
-    """transformers' Trainer over texts that are tokenised as they come.
+    """transformers' Trainer over texts that are tokenised as they come; a subclass implements `compute_loss`.
 
-    A subclass implements `compute_loss`.
-
-    Args:
-        settings: of the training.
-        model: what is trained; parameters that require no gradient are left as they are.
-        examples: the examples, with `lengths`; `set_epoch` is called where it has one.
-        collate: makes a batch of examples.
-        job: the folder in which checkpoints are kept while the training runs.
-        validate: metric → value, on the validation data; None: there is none.
-        metric: the one that decides which checkpoint is the best.
-        greater_is_better: whether a greater value of it is.
+    What requires no gradient in `model` is left as it is; `set_epoch` of the examples is called where there is one.
+    `validate` gives metric → value on the validation data; `metric` decides which checkpoint is the best.
     """
 
     def __init__(
@@ -167,8 +158,8 @@ class Trainer(transformers.Trainer):
         greater_is_better: bool = False,
     ) -> None:
         logging.getLogger("transformers.trainer").setLevel(logging.ERROR)
-        self.settings, self._job, self._validate = settings, job, validate
-        self.tuned, self._examples = model, examples
+        self.settings, self.tuned, self._examples = settings, model, examples
+        self._job, self._validate = job, validate
         on_gpu = torch_device(settings.device) == "cuda"
         self.cost = StepCost()
         self._losses: deque[torch.Tensor] = deque(maxlen=RECENT * settings.accumulation)
@@ -212,14 +203,8 @@ class Trainer(transformers.Trainer):
             dataloader_pin_memory=False,
         )
         arguments._n_gpu = min(arguments.n_gpu, 1)  # one process, one device
-        super().__init__(
-            model=model,
-            args=arguments,
-            train_dataset=examples,
-            eval_dataset=examples,  # asked for, not used: `evaluate` is ours
-            data_collator=collate,
-            callbacks=callbacks,
-        )
+        # the second `examples` is asked for, and not used: `evaluate` is ours
+        super().__init__(model, arguments, collate, examples, examples, callbacks=callbacks)
         self.remove_callback(transformers.PrinterCallback)
 
     def fit(self) -> dict[str, Any]:
@@ -229,11 +214,11 @@ class Trainer(transformers.Trainer):
             UserError: where the loss is not finite.
         """
         self.train(resume_from_checkpoint=_last_checkpoint(self._job.path / "checkpoints"))
-        history = [
-            {k: v for k, v in entry.items() if k in ("step", "loss") or k.startswith("eval_")}
+        validated = [
+            {k.removeprefix("eval_"): v for k, v in entry.items() if k in ("step", "loss") or k.startswith("eval_")}
             for entry in self.state.log_history
+            if any(key.startswith("eval_") for key in entry)
         ]
-        validated = [h for h in history if any(key.startswith("eval_") for key in h)]
         losses = torch.stack(list(self._losses)) if self._losses else None
         if losses is not None:
             self._check_finite(float(losses.sum()))
@@ -242,15 +227,13 @@ class Trainer(transformers.Trainer):
             "loss": None if losses is None else losses.mean().item() * self.settings.accumulation,
             "best_step": self.state.best_global_step if self._validate else None,
             "best_metric": self.state.best_metric,
-            "validation": [{k.removeprefix("eval_"): v for k, v in h.items()} for h in validated],
+            "validation": validated,
             **self.cost.report(),
         }
 
     def clear(self) -> None:
         """Delete the checkpoints: the result is written."""
         shutil.rmtree(self._job.path / "checkpoints", ignore_errors=True)
-
-    # ------------------------------------------------------------ what the Trainer calls
 
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochOrder:
         lengths = self._examples.lengths if self.settings.group_by_length else None
@@ -301,11 +284,9 @@ class Trainer(transformers.Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         assert output_dir is not None
-        folder = Path(output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        parameters = trainable(self.tuned)
-        tensors = {name: p.detach().contiguous().clone() for name, p in parameters.items()}
-        safetensors.torch.save_file(tensors, folder / "trained.safetensors")
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        tensors = {name: p.detach().contiguous().clone() for name, p in trainable(self.tuned).items()}
+        safetensors.torch.save_file(tensors, Path(output_dir) / "trained.safetensors")
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         super()._save_checkpoint(*args, **kwargs)

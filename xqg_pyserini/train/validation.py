@@ -20,14 +20,10 @@ _BLOCK = 256
 
 
 class Validation:
-    """Ranks all passages of some examples for each of their questions.
+    """Ranks all passages of some examples for each of their questions, by mrr, mrr@K, or R@Nkt, which takes answers.
 
-    Args:
-        examples: held in memory, with the vectors of their passages while one validation lasts.
-        metric: mrr, mrr@K, or R@Nkt, for which the examples must have answers.
-
-    Raises:
-        UserError: for another metric, or where it has nothing to measure.
+    Held in memory are the examples, and the vectors of their passages while one validation lasts.
+    Raises `UserError` for another metric, or where it has nothing to measure.
     """
 
     def __init__(self, examples: Sequence[Example], metric: str) -> None:
@@ -54,11 +50,11 @@ class Validation:
         """Return the metric, 0 to 100: the mean over the questions."""
         passages = encode(self.passages, "passage")
         queries = encode([e.query for e in self.examples], "query")
-        values: list[float] = []
-        for start in range(0, len(queries), _BLOCK):
-            scores = queries[start : start + _BLOCK] @ passages.T
-            for row in range(len(scores)):
-                values.append(self._value(start + row, scores[row]))
+        values = [
+            self._value(start + row, scores)
+            for start in range(0, len(queries), _BLOCK)
+            for row, scores in enumerate(queries[start : start + _BLOCK] @ passages.T)
+        ]
         return {self.metric: 100 * float(np.mean(values))}
 
     def _value(self, number: int, scores: np.ndarray) -> float:

@@ -12,6 +12,7 @@ An untied encoder has such a folder for each role, in `query/` and `passage/`.
 
 import hashlib
 import json
+from copy import copy
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -33,19 +34,14 @@ def _weights(module: Any) -> dict[str, Any]:
         from peft import get_peft_model_state_dict
 
         return get_peft_model_state_dict(module, save_embedding_layers=False)
-    parameters = dict(module.named_parameters())
-    return {name: parameters[name].detach() for name in tuned(module).names}
+    return {name: module.get_parameter(name).detach() for name in tuned(module).names}
 
 
 def save_adapter(module: Any, folder: Path, base: str, base_fingerprint: str, encoder: dict[str, Any] | None) -> None:
     """Write what was tuned into a folder, which is made where it is not there.
 
-    Args:
-        module: what `tune` returned.
-        folder: where to.
-        base: the base's name, or its folder's absolute path.
-        base_fingerprint: what tells the base's weights (`pretrained.fingerprint`).
-        encoder: for an encoder: fields of EncoderSettings (pooling, …), kept in xqg_encoder.json.
+    `module` is what `tune` returned; `base` the base's name, or its folder's absolute path; `base_fingerprint` what
+    tells its weights (`pretrained.fingerprint`); `encoder`, of one, fields of EncoderSettings for xqg_encoder.json.
     """
     from safetensors.torch import save_file
 
@@ -58,15 +54,18 @@ def save_adapter(module: Any, folder: Path, base: str, base_fingerprint: str, en
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.contiguous().cpu() for name, tensor in _weights(module).items()}
     if is_peft(module):
-        _save_peft_config(module, folder, base)
+        config = copy(module.peft_config["default"])
+        config.base_model_name_or_path, config.inference_mode = base, True
+        modules = getattr(config, "target_modules", None)  # LoRA has some
+        config.target_modules = None if modules is None else sorted(modules)
+        config.save_pretrained(str(folder))
         save_file(weights, folder / PEFT_WEIGHTS, metadata={"format": "pt"})
     else:
         save_file(weights, folder / WEIGHTS)
     if known.statistics:
         save_file(known.statistics, folder / STATISTICS)
     if encoder is not None:
-        settings = {"backend": "torch", "model": base, **encoder, "adapter": "."}
-        write_json(folder / SETTINGS_FILE, settings)
+        write_json(folder / SETTINGS_FILE, {"backend": "torch", "model": base, **encoder, "adapter": "."})
     meta = {
         "format": FORMAT,
         "method": method,
@@ -82,16 +81,6 @@ def save_adapter(module: Any, folder: Path, base: str, base_fingerprint: str, en
     write_json(folder / META, meta)
 
 
-def _save_peft_config(module: Any, folder: Path, base: str) -> None:
-    from copy import copy
-
-    config = copy(module.peft_config["default"])
-    config.base_model_name_or_path, config.inference_mode = base, True
-    modules = getattr(config, "target_modules", None)  # LoRA has some
-    config.target_modules = None if modules is None else sorted(modules)
-    config.save_pretrained(str(folder))
-
-
 def read_meta(folder: Path) -> dict[str, Any]:
     """Return what xqg_adapter.json says; raises `UserError` where it is not there, or damaged."""
     path = Path(folder) / META
@@ -103,9 +92,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
                 raise TypeError(f"{name} is no text")
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{folder}: not an adapter folder (it has no {META})") from None
-    except UserError as error:
-        raise UserError(f"{path}: damaged ({error})") from None
-    except (ValueError, TypeError, KeyError) as error:
+    except (UserError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: damaged ({first_line(error)})") from None
     if meta.get("format") != FORMAT:
         raise UserError(f"{path}: format {meta.get('format')!r}; this version reads {FORMAT}")
@@ -118,8 +105,7 @@ def load_adapter(model: Any, folder: Path, base_fingerprint: str) -> Any:
     """Put an adapter on its base, in place; return the module, whose tuned weights can be trained.
 
     Raises:
-        UserError: for an adapter of another base, and for a folder that is damaged or lacks
-            weights.
+        UserError: for an adapter of another base, and for a folder that is damaged or lacks weights.
     """
     folder = Path(folder)
     meta = read_meta(folder)
@@ -136,16 +122,13 @@ def load_adapter(model: Any, folder: Path, base_fingerprint: str) -> Any:
         raise UserError(f"{folder / META}: damaged ({first_line(error)})") from None
     _fill(module, folder)
     if meta.get("statistics"):
-        path = folder / STATISTICS
-        tuned(module).statistics = statistics = _read(path)
+        tuned(module).statistics = statistics = _read(folder / STATISTICS)
         if sorted(statistics) != meta["statistics"]:
-            raise UserError(f"{path}: damaged (it has not what {META} says)")
+            raise UserError(f"{folder / STATISTICS}: damaged (it has not what {META} says)")
     return module.to(dtype)
 
 
 def _fill(module: Any, folder: Path) -> None:
-    import torch
-
     path = folder / (PEFT_WEIGHTS if is_peft(module) else WEIGHTS)
     weights, expected = _read(path), _weights(module)
     missing, foreign = sorted(set(expected) - set(weights)), sorted(set(weights) - set(expected))
@@ -161,9 +144,8 @@ def _fill(module: Any, folder: Path) -> None:
 
         set_peft_model_state_dict(module, weights)
         return
-    with torch.no_grad():
-        for name, tensor in expected.items():
-            tensor.copy_(weights[name])  # `tensor` shares the parameter's memory
+    for name, tensor in expected.items():
+        tensor.copy_(weights[name])  # `tensor` is detached, and shares the parameter's memory
 
 
 def _read(path: Path) -> dict[str, Any]:

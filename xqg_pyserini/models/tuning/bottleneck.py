@@ -1,13 +1,12 @@
 """Bottleneck adapters: a narrow detour behind the feed-forward part of each block.
 
-Houlsby et al., arXiv 1902.00751; one adapter a block, behind the feed-forward part, is the form of
-Pfeiffer et al., arXiv 2005.00247; for retrieval: arXiv 2208.09847 and 2212.10448.
+Houlsby et al., arXiv 1902.00751; one adapter a block, behind the feed-forward part, is the form of Pfeiffer et al.,
+arXiv 2005.00247; for retrieval: arXiv 2208.09847 and 2212.10448.
 """
 
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
 NAME = "xqg_adapter"
 
@@ -21,7 +20,7 @@ class Bottleneck(nn.Module):
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
 
-    def forward(self, output: torch.Tensor) -> torch.Tensor:
+    def forward(self, output: Tensor) -> Tensor:
         """Return (…, width) for (…, width)."""
         return output + self.up(nn.functional.gelu(self.down(output)))
 
@@ -34,5 +33,5 @@ def add_adapter(linear: Any, bottleneck: int) -> None:
     linear.register_forward_hook(_through)
 
 
-def _through(linear: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+def _through(linear: Any, inputs: Any, output: Tensor) -> Tensor:
     return getattr(linear, NAME)(output)

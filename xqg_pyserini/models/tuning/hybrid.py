@@ -1,13 +1,12 @@
 """Hybrid-LoRA: which linear modules are tuned in full, and which get LoRA.
 
-After arXiv 2605.18822: full tuning for the share of the modules that a low rank hurts most.  A
-module's score here is the share of the squared Frobenius norm of its warm-up gradient G that G's
-best rank-r approximation loses,
+After arXiv 2605.18822: full tuning for the share of the modules that a low rank hurts most.  A module's score here is
+the share of the squared Frobenius norm of its warm-up gradient G that G's best rank-r approximation loses,
 
     1 - Σ_{i<=r} s_i² / Σ_i s_i²,        s_i: the singular values of G, largest first
 
-(Eckart and Young: no matrix of rank r comes nearer to G than the one of the r largest).  A gradient
-of zero loses nothing: 0.
+(Eckart and Young: no matrix of rank r comes nearer to G than the one of the r largest).  A gradient of zero loses
+nothing: 0.
 """
 
 import math
@@ -57,10 +56,9 @@ def module_shares(model: Any, rank: int, warm_up: Callable[[Any], None]) -> list
 def choose_modules(table: list[dict[str, Any]], settings: TuningSettings, seed: int) -> list[str]:
     """Mark the modules that are tuned in full in the table ("chosen"); return their names.
 
-    The score's choice: the highest shares, ties by name; `full_share` of the modules, rounded, at
-    least one and not all.  The control draws, among the modules of each shape, as many as the
-    score's choice has of that shape (any of them, those that the score chose too): the same number
-    of modules, and of parameters.
+    The score's choice: the highest shares, ties by name; `full_share` of the modules, rounded, at least one and not
+    all.  The control draws, among the modules of each shape, as many as the score's choice has of that shape (any of
+    them, those that the score chose too): the same number of modules, and of parameters.
     """
     number = min(max(1, math.floor(settings.full_share * len(table) + 0.5)), len(table) - 1)
     ranked = sorted(table, key=lambda row: (-row["share"], row["name"]))

@@ -1,8 +1,7 @@
 """The tuning methods: what of a transformers model each one trains.
 
-`attach` freezes a model, adds what the method adds, and lets exactly the method's parameters
-require a gradient.  A new method is a function here, a line in `_ATTACH`, and a name in METHODS.
-docs/training-methods.md has a section on each.
+`attach` freezes a model, adds what the method adds, and lets exactly the method's parameters require a gradient.  A new
+method is a function here, a line in `_ATTACH`, and a name in METHODS.  docs/training-methods.md has a section on each.
 
 Knows models; knows no files.  torch, transformers and peft are imported when a function is called.
 """
@@ -29,9 +28,8 @@ UNUSED = ("pooler",)
 class TuningSettings:
     """A tuning method and what it takes; a setting of another method is not looked at.
 
-    Each field's help says what it is.  A step of robust prefix-tuning is `robust_lr` times the
-    shorter of two lengths: of the step that would end at a loss of zero if the loss were linear,
-    and of the trained prefix.
+    Each field's help says what it is.  A step of robust prefix-tuning is `robust_lr` times the shorter of two lengths:
+    of the step that would end at a loss of zero if the loss were linear, and of the trained prefix.
 
     Raises:
         UserError: for a value that the field does not take.
@@ -70,9 +68,6 @@ def tuned(module: Any) -> Tuned:
     return module.xqg_tuned
 
 
-# ---------------------------------------------------------------- what a model is
-
-
 def kind(model: Any) -> str:
     """Return "seq2seq", "causal" or "encoder"."""
     if model.config.is_encoder_decoder:
@@ -83,37 +78,27 @@ def kind(model: Any) -> str:
 def block_linears(model: Any) -> dict[str, Any]:
     """Return the linear layers of the transformer blocks by name, in the model's order.
 
-    A block is what a list of modules holds: its parts have a number in their names.  Heads,
-    poolers and embeddings have none.
+    A block is what a list of modules holds: its parts have a number in their names; heads, poolers, embeddings do not.
     """
     from torch import nn
     from transformers.pytorch_utils import Conv1D  # GPT-2's linear layer
 
-    return {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and re.search(r"\.\d+\.", name)
-    }
+    linear = nn.Linear | Conv1D
+    return {n: m for n, m in model.named_modules() if isinstance(m, linear) and re.search(r"\.\d+\.", n)}
 
 
 def last_linears(model: Any) -> dict[str, Any]:
     """Return the last linear layer of each block: the one that ends its feed-forward part."""
-    last: dict[str, str] = {}
     linears = block_linears(model)
-    for name in linears:
-        block = re.match(r".*?\.\d+(?=\.)", name)
-        assert block is not None  # block_linears' names have a number
-        last[block[0]] = name
+    # of the names that begin with one block, the last stays
+    last = {re.sub(r"(\.\d+\.).*", r"\1", name): name for name in linears}
     return {name: linears[name] for name in last.values()}
 
 
 def biases(model: Any, unused: Sequence[str] = UNUSED) -> dict[str, Any]:
     """Return a model's biases by name, those of layer norms among them."""
-    return {
-        name: parameter
-        for name, parameter in model.named_parameters()
-        if name.rsplit(".", 1)[-1] == "bias" and not _is_unused(name, unused)
-    }
+    named = model.named_parameters()
+    return {name: p for name, p in named if name.split(".")[-1] == "bias" and not _is_unused(name, unused)}
 
 
 def _is_unused(name: str, unused: Sequence[str]) -> bool:
@@ -143,9 +128,6 @@ def check_method(model: Any, method: str) -> None:
         raise UserError(
             f"{type(model).__name__} cannot take the tuning method {method}: {reason}; it takes {', '.join(others)}"
         )
-
-
-# ---------------------------------------------------------------- attaching
 
 
 def attach(
@@ -228,15 +210,9 @@ def _prefix(model: Any, settings: TuningSettings, seed: int, unused: Any, chosen
 
 
 _ATTACH: dict[str, Callable[..., Any]] = {
-    "full": _full,
-    "full-frozen-embeddings": _frozen_embeddings,
-    "bitfit": _bitfit,
-    "lora": _lora,
-    "hybrid-lora": _lora,
-    "hybrid-lora-random": _lora,
-    "adapter": _adapter,
-    "prefix": _prefix,
-    "robust-prefix": _prefix,
+    **{"full": _full, "full-frozen-embeddings": _frozen_embeddings, "bitfit": _bitfit, "adapter": _adapter},
+    **dict.fromkeys(("lora", *HYBRID), _lora),
+    **dict.fromkeys(("prefix", "robust-prefix"), _prefix),
 }
 
 
@@ -250,9 +226,8 @@ def import_peft() -> Any:
 
 
 def _task(model: Any) -> str:
-    if not model.can_generate():
-        return "FEATURE_EXTRACTION"
-    return {"seq2seq": "SEQ_2_SEQ_LM", "causal": "CAUSAL_LM"}[kind(model)]
+    tasks = {"seq2seq": "SEQ_2_SEQ_LM", "causal": "CAUSAL_LM"}
+    return tasks[kind(model)] if model.can_generate() else "FEATURE_EXTRACTION"
 
 
 def is_peft(module: Any) -> bool:

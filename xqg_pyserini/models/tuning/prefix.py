@@ -1,11 +1,10 @@
 """Prefix-tuning of encoders: virtual keys and values before those of every self-attention.
 
-Li and Liang, arXiv 2101.00190; P-tuning v2, arXiv 2110.07602.  `peft` hands a prefix to a model as
-a cache of earlier keys and values.  transformers' encoders of today take no such cache: their
-attention mask does not grow with it, and their position ids would move.  So encoders have a small
-one here: an attention function, registered with transformers, puts the prefix of the module that
-calls it before the keys and values and lets every token see it.  Positions stay as they are, and
-the output has the real tokens only.
+Li and Liang, arXiv 2101.00190; P-tuning v2, arXiv 2110.07602.  `peft` hands a prefix to a model as a cache of earlier
+keys and values.  transformers' encoders of today take no such cache: their attention mask does not grow with it, and
+their position ids would move.  So encoders have a small one here: an attention function, registered with transformers,
+puts the prefix of the module that calls it before the keys and values and lets every token see it.  Positions stay as
+they are, and the output has the real tokens only.
 
 Knows attention; knows no settings and no files.
 """
@@ -16,7 +15,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -24,25 +23,23 @@ from transformers.masking_utils import sdpa_mask
 from xqg_pyserini.errors import UserError
 
 ATTENTION = "xqg_prefix"  # the name that transformers knows the attention function by
-Recording = dict[nn.Module, tuple[torch.Tensor, torch.Tensor]]
+Recording = dict[nn.Module, tuple[Tensor, Tensor]]
 _RECORDING: ContextVar[Recording | None] = ContextVar("recording", default=None)
 
 
 class Prefix(nn.Module):
     """The virtual tokens of one attention module: keys and values, (heads, tokens, head size).
 
-    `extra` is added to them, where it is set: (b, heads, tokens, head size) each, so that every
-    text of a batch has a prefix of its own.
+    `extra` is added to them, where it is set: (b, heads, tokens, head size) each, so that every text of a batch has a
+    prefix of its own.
     """
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+    def __init__(self, keys: Tensor, values: Tensor) -> None:
         super().__init__()
         self.keys, self.values = nn.Parameter(keys), nn.Parameter(values)
-        self.extra: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.extra: tuple[Tensor, Tensor] | None = None
 
-    def extend(
-        self, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    def extend(self, key: Tensor, value: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return keys and values (b, heads, tokens + n, head size) and the mask for them."""
         keys, values = self.keys.unsqueeze(0), self.values.unsqueeze(0)
         if self.extra is not None:
@@ -57,17 +54,12 @@ class Prefix(nn.Module):
 
 
 def _attention(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    **options: Any,
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> Any:
     recording = _RECORDING.get()
     if recording is not None:
         if getattr(module, "is_causal", False) or options.get("position_bias") is not None:
-            raise _NotPlain
+            raise UserError("its attention looks back only, or adds a bias for positions")
         recording[module] = (key.detach()[0].clone(), value.detach()[0].clone())
     prefix = getattr(module, "xqg_prefix", None)
     if prefix is not None:
@@ -77,10 +69,6 @@ def _attention(
 
 AttentionInterface.register(ATTENTION, _attention)
 AttentionMaskInterface.register(ATTENTION, sdpa_mask)
-
-
-class _NotPlain(Exception):
-    """An attention that looks back only, or that has a bias for each pair of positions."""
 
 
 def lacks(model: Any) -> str | None:
@@ -93,13 +81,13 @@ def lacks(model: Any) -> str | None:
     return None
 
 
-def add_prefixes(model: Any, tokens: int, seed: int) -> list[nn.Module]:
-    """Give every self-attention of an encoder a prefix; return the prefixes.
+def add_prefixes(model: Any, tokens: int, seed: int) -> None:
+    """Give every self-attention of an encoder a prefix.
 
-    The keys start as those that the model itself computes for random words of its vocabulary, the
-    values at 0: the prefix takes a part of the attention and adds nothing.  With multilingual-e5-
-    small and 16 tokens, embeddings then keep a cosine of 0.98 to the base's (0.87 with the words'
-    values, which also draw all texts together), and both keys and values get gradients.
+    The keys start as those that the model itself computes for random words of its vocabulary, the values at 0: the
+    prefix takes a part of the attention and adds nothing.  With multilingual-e5-small and 16 tokens, embeddings then
+    keep a cosine of 0.98 to the base's (0.87 with the words' values, which also draw all texts together), and both keys
+    and values get gradients.
 
     Raises:
         UserError: for more tokens than the model has positions, or an attention that takes none.
@@ -111,7 +99,6 @@ def add_prefixes(model: Any, tokens: int, seed: int) -> list[nn.Module]:
         recorded = _record(model, _random_words(model, tokens, seed))
     for module, (key, value) in recorded.items():
         module.xqg_prefix = Prefix(key, torch.zeros_like(value))
-    return [module.xqg_prefix for module in recorded]  # type: ignore[misc]
 
 
 def prefixes(model: nn.Module) -> list[Prefix]:
@@ -120,7 +107,7 @@ def prefixes(model: nn.Module) -> list[Prefix]:
 
 
 @contextmanager
-def extras(extended: Sequence[Prefix], more: Sequence[torch.Tensor]) -> Iterator[None]:
+def extras(extended: Sequence[Prefix], more: Sequence[Tensor]) -> Iterator[None]:
     """Add to prefixes, within the block: for each one (b, 2, heads, tokens, head size)."""
     try:
         for prefix, extra in zip(extended, more, strict=True):
@@ -131,13 +118,12 @@ def extras(extended: Sequence[Prefix], more: Sequence[torch.Tensor]) -> Iterator
             prefix.extra = None
 
 
-def _random_words(model: Any, tokens: int, seed: int) -> torch.Tensor:
+def _random_words(model: Any, tokens: int, seed: int) -> Tensor:
     """Return the ids of random words, (1, tokens), without the special ones that are known."""
-    names = ("pad_token_id", "bos_token_id", "eos_token_id", "sep_token_id", "cls_token_id")
+    names = (f"{name}_token_id" for name in ("pad", "bos", "eos", "sep", "cls"))
     special = {getattr(model.config, name, None) for name in names}
     usable = [i for i in range(model.config.vocab_size) if i not in special]
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(len(usable), (tokens,), generator=generator)
+    drawn = torch.randint(len(usable), (tokens,), generator=torch.Generator().manual_seed(seed))
     return torch.tensor([[usable[i] for i in drawn.tolist()]])
 
 
@@ -160,7 +146,7 @@ def _using(model: Any, keep: bool = False) -> Iterator[None]:
             model.set_attn_implementation(before)
 
 
-def _record(model: Any, ids: torch.Tensor) -> Recording:
+def _record(model: Any, ids: Tensor) -> Recording:
     """Return the keys and values of every attention for one text, (heads, tokens, head size)."""
     ids = ids.to(next(model.parameters()).device)
     recorded: Recording = {}
@@ -168,8 +154,6 @@ def _record(model: Any, ids: torch.Tensor) -> Recording:
     try:
         with torch.no_grad():
             model(input_ids=ids, attention_mask=torch.ones_like(ids))
-    except _NotPlain:
-        raise UserError("its attention looks back only, or adds a bias for positions") from None
     finally:
         _RECORDING.reset(token)
     if not recorded:

@@ -1,29 +1,29 @@
 r"""Robust prefix-tuning's part at test time: an extra prefix for each question.
 
-Yang and Liu, arXiv 2203.10378, tune a prefix as ever.  At test time they add a second one, tuned on
-the test batch itself so that the activations of the lower layers come close to those of training
-texts that were classified well.  Here, for question q with pooled activations h_j(q) of layer j,
+Yang and Liu, arXiv 2203.10378, tune a prefix as ever.  At test time they add a second one, tuned on the test batch
+itself so that the activations of the lower layers come close to those of training texts that were classified well.
+Here, for question q with pooled activations h_j(q) of layer j,
 
     loss(q) = Σ_{j <= J} ‖(I - V_j V_jᵀ)(h_j(q) - μ_j)‖² / s_j
 
-with μ_j the mean of the well-answered training questions' activations, V_j (d, k) their first k
-right singular vectors around it, and s_j the mean of ‖h_j - μ_j‖² among them.  The extra prefix
-starts at 0 and takes a fixed number of steps down the gradient.
+with μ_j the mean of the well-answered training questions' activations, V_j (d, k) their first k right singular vectors
+around it, and s_j the mean of ‖h_j - μ_j‖² among them.  The extra prefix starts at 0 and takes a fixed number of steps
+down the gradient.
 
 Changed against the paper, and why:
 
-- One extra prefix a question, in place of one a batch.  Retrieval answers question by question: a
-  prefix that a batch shares would make a question's vector depend on which others are encoded with
-  it.  The loss is a sum over questions, so that one backward pass gives each its own gradient.
-- "Well answered" means that the positive passage was ranked first; questions only: passages are
-  encoded once, with the trained prefix.
-- Activations are pooled as the encoder pools (first token, or the mean of the real ones), in place
-  of those at the answer's position, which an encoder does not have.
+- One extra prefix a question, in place of one a batch.  Retrieval answers question by question: a prefix that a batch
+  shares would make a question's vector depend on which others are encoded with it.  The loss is a sum over questions,
+  so that one backward pass gives each its own gradient.
+- "Well answered" means that the positive passage was ranked first; questions only: passages are encoded once, with the
+  trained prefix.
+- Activations are pooled as the encoder pools (first token, or the mean of the real ones), in place of those at the
+  answer's position, which an encoder does not have.
 - The training questions' mean centres, in place of the test batch's.
-- Steps go down the gradient and scale with the loss, in place of Adam's: Adam divides each number
-  by its own size and so blows the rounding that differs between batches up to a whole step.  A step
-  has the length r·min(loss/‖g‖, ‖trained prefix‖), r = robust_lr: loss/‖g‖ ends at a loss of zero
-  if it were linear; the second bound holds where the gradient vanishes.
+- Steps go down the gradient and scale with the loss, in place of Adam's: Adam divides each number by its own size and
+  so blows the rounding that differs between batches up to a whole step.  A step has the length r·min(loss/‖g‖, ‖trained
+  prefix‖), r = robust_lr: loss/‖g‖ ends at a loss of zero if it were linear; the second bound holds where the gradient
+  vanishes.
 - Everything is computed in float32, with a fixed number of steps and no early stop.
 """
 
@@ -32,23 +32,24 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.models.pretrained import layers_of, pooled_tokens
 from xqg_pyserini.models.tuning.methods import tuned
-from xqg_pyserini.models.tuning.prefix import Prefix, extras, prefixes
+from xqg_pyserini.models.tuning.prefix import extras, prefixes
 
 
 class _Enough(Exception):
     """Ends a forward pass whose upper layers nobody needs."""
 
 
-def activations(module: Any, batch: Mapping[str, torch.Tensor], pooling: str, layers: int) -> list[torch.Tensor]:
+def activations(module: Any, batch: Mapping[str, Tensor], pooling: str, layers: int) -> list[Tensor]:
     """Return the pooled activations of the lowest layers, (b, d) float32 each, lowest first.
 
     The forward pass ends there: the layers above do not run.  A model with fewer layers gives all.
     """
-    pooled: list[torch.Tensor] = []
+    pooled: list[Tensor] = []
 
     def keep(_module: Any, _inputs: Any, output: Any) -> None:
         hidden = output[0] if isinstance(output, tuple) else output
@@ -66,15 +67,13 @@ def activations(module: Any, batch: Mapping[str, torch.Tensor], pooling: str, la
     return pooled
 
 
-def collect_statistics(
-    module: Any, batches: Iterable[Mapping[str, torch.Tensor]], pooling: str
-) -> dict[str, torch.Tensor]:
+def collect_statistics(module: Any, batches: Iterable[Mapping[str, Tensor]], pooling: str) -> dict[str, Tensor]:
     """Measure the activations of well-answered training questions; `save_adapter` keeps them.
 
     Args:
         module: what `tune` returned for robust-prefix, trained.
-        batches: `input_ids`, `attention_mask`, … of training questions (with their prefix) whose
-            positive passage the trained encoder ranks first.  Read once.
+        batches: `input_ids`, `attention_mask`, … of training questions (with their prefix) whose positive passage the
+            trained encoder ranks first.  Read once.
         pooling: the encoder's: cls, mean or pooler (the latter: of the first token).
 
     Returns:
@@ -87,12 +86,11 @@ def collect_statistics(
     training = module.training
     module.eval()
     count = 0
-    sums: list[torch.Tensor] = []
-    products: list[torch.Tensor] = []
+    sums: list[Tensor] = []
+    products: list[Tensor] = []
     with torch.no_grad():
         for batch in batches:
-            layers = activations(module, batch, pooling, settings.robust_layers)
-            rows = [h.double().cpu() for h in layers]
+            rows = [h.double().cpu() for h in activations(module, batch, pooling, settings.robust_layers)]
             count += len(rows[0])
             if not sums:
                 sums = [torch.zeros_like(h[0]) for h in rows]
@@ -113,7 +111,7 @@ def collect_statistics(
     return statistics
 
 
-def _layer(j: int, mean: torch.Tensor, product: torch.Tensor, count: int, rank: int) -> dict[str, torch.Tensor]:
+def _layer(j: int, mean: Tensor, product: Tensor, count: int, rank: int) -> dict[str, Tensor]:
     # the right singular vectors of the centred rows are their covariance's eigenvectors
     values, vectors = torch.linalg.eigh(product - torch.outer(mean, mean))
     kept = min(rank, count - 1, len(mean) - 1)
@@ -127,9 +125,7 @@ def _layer(j: int, mean: torch.Tensor, product: torch.Tensor, count: int, rank: 
 class RobustPrefix:
     """An encoder for questions whose prefix is completed question by question.
 
-    Args:
-        module: an encoder with a trained prefix, and with statistics, on its device, in float32.
-        pooling: the encoder's.
+    `module` has a trained prefix and statistics, and is on its device, in float32; `pooling` is the encoder's.
     """
 
     def __init__(self, module: Any, pooling: str) -> None:
@@ -147,14 +143,14 @@ class RobustPrefix:
         ]
         module.requires_grad_(False).eval()
 
-    def __call__(self, **batch: torch.Tensor) -> Any:
+    def __call__(self, **batch: Tensor) -> Any:
         """Return the model's output for a batch of questions, each with its own extra prefix."""
         with torch.enable_grad():
             extra = self._tune(batch)
         with torch.no_grad(), extras(self._prefixes, extra):
             return self._module(**batch)
 
-    def losses(self, pooled: list[torch.Tensor]) -> torch.Tensor:
+    def losses(self, pooled: list[Tensor]) -> Tensor:
         """Return each question's loss (b,) for the pooled activations of each layer, (b, d)."""
         total = pooled[0].new_zeros(len(pooled[0]))
         for h, (mean, vectors, scale) in zip(pooled, self._layers, strict=True):
@@ -163,10 +159,10 @@ class RobustPrefix:
             total = total + (off**2).sum(1) / scale.clamp(min=1e-12)
         return total
 
-    def _tune(self, batch: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+    def _tune(self, batch: Mapping[str, Tensor]) -> list[Tensor]:
         """Return what is added to each prefix, (b, 2, heads, tokens, head size)."""
         n, rate = len(batch["input_ids"]), self._settings.robust_lr
-        extra = [_zeros(prefix, n) for prefix in self._prefixes]
+        extra = [p.keys.new_zeros((n, 2, *p.keys.shape), requires_grad=True) for p in self._prefixes]
         length = _lengths([t[None] for p in self._prefixes for t in (p.keys, p.values)])
         for _ in range(self._settings.robust_steps):
             with extras(self._prefixes, extra):
@@ -182,11 +178,6 @@ class RobustPrefix:
         return [e.detach() for e in extra]
 
 
-def _zeros(prefix: Prefix, n: int) -> torch.Tensor:
-    shape = (n, 2, *prefix.keys.shape)
-    return torch.zeros(shape, device=prefix.keys.device, requires_grad=True)
-
-
-def _lengths(parts: list[torch.Tensor]) -> torch.Tensor:
+def _lengths(parts: list[Tensor]) -> Tensor:
     """Return the length of each row, (b,), of tensors that belong together."""
     return torch.stack([(part**2).flatten(1).sum(1) for part in parts]).sum(0).sqrt()
