@@ -89,17 +89,12 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _expected(args: argparse.Namespace) -> tuple[int | None, list[str]]:
-    """Return how many queries in which languages there should be: as given, or as meta.json says.
-
-    A folder that xqg did not write says nothing.
-    """
+    """Return how many queries in which languages there should be: as given, or as meta.json says, if it is there."""
     path = Path(args.check) / "meta.json"
-    meta: dict[str, Any] = {}
-    if path.is_file():
-        try:
-            meta = json.loads(path.read_text("utf-8"))
-        except ValueError as error:
-            raise UserError(f"{path}: broken JSON ({error})") from None
+    try:
+        meta: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"{path}: broken JSON ({error})") from None
     number = meta.get("num_queries") if args.num_queries is None else args.num_queries
     return number, list(args.languages or meta.get("languages", ()))
 
@@ -107,10 +102,8 @@ def _expected(args: argparse.Namespace) -> tuple[int | None, list[str]]:
 def _estimate(args: argparse.Namespace, job: GenerationJob) -> None:
     cost = estimate(job)
     minutes, megabytes = 60 * cost.hours, 1000 * cost.gigabytes
-    if cost.hours >= 1:
-        time = f"{cost.hours:,.1f} hours"
-    else:
-        time = f"{minutes:.1f} minutes" if minutes >= 1 else f"{60 * minutes:.0f} seconds"
+    time = f"{minutes:.1f} minutes" if minutes >= 1 else f"{60 * minutes:.0f} seconds"
+    time = f"{cost.hours:,.1f} hours" if cost.hours >= 1 else time
     size = f"{cost.gigabytes:,.1f} GB" if cost.gigabytes >= 1 else f"{max(0.1, megabytes):.1f} MB"
     shards = f"{len(job.pending())} of {job.plan.number} shards"
     pace = f"{cost.passages_per_second:,.2f} passages/s, {cost.queries_per_second:,.1f} queries/s"
@@ -165,8 +158,7 @@ def check_text(check: QueryCheck) -> str:
     if coverage is not None:
         share = 100 * coverage.covered / coverage.passages
         lines.append(f"{coverage.covered} of {coverage.passages} passages of the corpus have queries ({share:.2f}%)")
-        bare = coverage.passages - coverage.covered
-        if bare:
+        if bare := coverage.passages - coverage.covered:
             lines.append(f"{bare} have none: {_ids(coverage.without, bare)}")
         if coverage.unknown:
             what = f"{coverage.unknown} records are for passages that the corpus does not hold, and were not counted"

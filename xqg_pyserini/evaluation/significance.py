@@ -1,6 +1,6 @@
 """Significance and confidence: of two runs' difference, and of a mean, question by question.
 
-`a` and `b` are the scores of two runs, shape (questions,), in one order; `values` are scores or differences, same shape;
+`a` and `b` are two runs' scores, shape (questions,), in one order; `values` are scores or differences, same shape;
 `groups` has the group of each question, e.g. its language.  All raise ValueError where shapes differ, are empty or not
 1-D, or a number is not finite.  Every test is two-sided and symmetric: swapping the runs gives the same p-value, to the
 last bit.  This module refuses to know runs, metrics, files and tables.

@@ -50,15 +50,11 @@ def _numbers(*tables: str) -> str:
 
 def _by_metric(metrics: Sequence[str], content: Mapping[str, str]) -> str:
     """Return a switch and the content of each metric; without the script, all of it."""
-    choices = "".join(
-        f'<label><input type="radio" name="metric" value="{escape(metric)}"'
-        f"{' checked' if i == 0 else ''}><span>{escape(metric)}</span></label>"
-        for i, metric in enumerate(metrics)
-    )
-    blocks = "".join(
-        f'<section data-metric="{escape(metric)}" aria-label="{escape(metric)}">{content[metric]}</section>'
-        for metric in metrics
-    )
+    choices = blocks = ""
+    for i, metric in enumerate(metrics):
+        name, checked = escape(metric), " checked" if i == 0 else ""
+        choices += f'<label><input type="radio" name="metric" value="{name}"{checked}><span>{name}</span></label>'
+        blocks += f'<section data-metric="{name}" aria-label="{name}">{content[metric]}</section>'
     if len(metrics) == 1:
         return blocks
     return f'<fieldset class="metrics" id="metrics" hidden><legend>Metric</legend>{choices}</fieldset>{blocks}'
@@ -127,8 +123,8 @@ def evaluation_parts(results: Results) -> tuple[Parts, list[Plot]]:
             figures[f"Against {named(runs[0])}"] = plots.difference_dots(results, metric)
             figures["Questions won and lost"] = plots.win_bars(results, metric)
         drawn += figures.values()
-        content[metric] = "".join(map(_figure, figures, figures.values()))
-        content[metric] += _numbers(_score_table(results, metric).html(), _pair_table(results, metric))
+        numbers = _numbers(_score_table(results, metric).html(), _pair_table(results, metric))
+        content[metric] = "".join(map(_figure, figures, figures.values())) + numbers
     title, headline, lead = _evaluation_headline(results)
     body = f"<h2>Scores</h2>{_by_metric(results.scores.metrics, content)}"
     return Parts("Evaluation", title, headline, lead, body, _footer(_about(results))), drawn
@@ -139,10 +135,8 @@ def _evaluation_headline(results: Results) -> tuple[str, str, str]:
     metric = scores.metrics[0]
     baseline, *others = scores.runs
     counts = [group.count for group in scores[baseline][metric].by_language.values()]
-    size = (
-        f"{sum(counts)} questions, {len(counts)} language{'s' if len(counts) > 1 else ''}; "
-        "scores are 0-100, averaged over languages without weights."
-    )
+    size = f"{sum(counts)} questions, {len(counts)} language{'s' if len(counts) > 1 else ''}; "
+    size += "scores are 0-100, averaged over languages without weights."
     if not others:
         score = scores.macro(baseline, metric)
         headline = f"{named(baseline)} scores {score:.1f} by {escape(metric)}"
@@ -151,19 +145,15 @@ def _evaluation_headline(results: Results) -> tuple[str, str, str]:
     difference = scores.difference(best, baseline, metric)[MACRO]
     gain = difference.mean
     where = "above" if gain > 0 else "below" if gain < 0 else "from"
-    headline = (
-        f"{named(best)} scores {scores.macro(best, metric):.1f} by {escape(metric)}, "
-        f"{abs(gain):.1f} points {where} {named(baseline)}"
-    )
+    headline = f"{named(best)} scores {scores.macro(best, metric):.1f} by {escape(metric)}, "
+    headline += f"{abs(gain):.1f} points {where} {named(baseline)}"
     test = results.compared.of(best, baseline, metric)
     if test is None:
         raise KeyError(f"the test of {best} and {baseline} by {metric}")
     significant = "significant" if test.significant else "not significant"
     by = TEST_NAMES[settings.test][2]
-    verdict = (
-        f"{_between(difference)} {escape(_p(test.p_corrected, 'p'))} ({by}, correction: "
-        f"{settings.correction}): {significant} at {settings.level:g}."
-    )
+    verdict = f"{_between(difference)} {escape(_p(test.p_corrected, 'p'))} ({by}, correction: {settings.correction}): "
+    verdict += f"{significant} at {settings.level:g}."
     if len(others) > 1:
         size = f"The best of {len(others)} runs beside {named(baseline)} by this metric. {size}"
     lead = f'<p class="lead">{verdict}</p><p class="quiet">{size}</p>'
@@ -214,8 +204,8 @@ def sweep_parts(results: Results) -> tuple[Parts, list[Plot]]:
             for by_language in (False, True)
         }
         drawn += [plot for plot in figures.values() if plot is not None]
-        content[metric] = "".join(map(_figure, figures, figures.values()))
-        content[metric] += _numbers(_points_table(results, metric).html())
+        numbers = _numbers(_points_table(results, metric).html())
+        content[metric] = "".join(map(_figure, figures, figures.values())) + numbers
     validation = results.cross_validation
     held_out = plots.held_out_dots(results)
     before = after = ""
@@ -243,16 +233,15 @@ def _sweep_headline(results: Results, validation: Any) -> tuple[str, str, str]:
     others = (name for name in scores if name != baseline)
     best = max(others, key=lambda name: scores.macro(name, metric), default=baseline)
     score, base = scores.macro(best, metric), scores.macro(baseline, metric)
-    beaten = score > base
     tuned = f"Tuned, the best of {len(scores)} settings on these same questions"
-    if not beaten:
+    if score <= base:
         tuned = f"The best of the settings ({len(scores) - 1}) on these same questions is no better than passages alone"
     tuned += f": {named(best)}, {score:.1f} ({score - base:+.1f})."
     held_out = validation["held_out"] if validation else ()
     row = next((row for row in held_out if row["metric"] == metric), None)
     title = f"Sweep · {metric}"
     if row is None:
-        if not beaten:
+        if score <= base:
             headline = f"No setting beats passages alone: {base:.1f} by {escape(metric)}"
             return title, headline, f'<p class="lead">{tuned}</p>'
         headline = f"At best {score:.1f} by {escape(metric)}, {_gain(score - base)}"
@@ -279,30 +268,21 @@ def _gain(difference: float) -> str:
 def _points_table(results: Results, metric: str) -> Table:
     scores, baseline = results.scores, str(results.compared.baseline)
     order = sorted(scores, key=lambda name: -scores.macro(name, metric))
-    kept = [baseline, *[name for name in order if name != baseline][:MOST_POINTS]]
-    rows: list[Row] = []
+    kept = [name for name in order if name != baseline][:MOST_POINTS]
+    alone = f"{scores.macro(baseline, metric):.2f}"
+    rows: list[Row] = [[Cell(baseline, name=True), "", "", "", "", alone, "", "", ""]]
     for name in kept:
-        point = results.points[name]
-        row: list[str | int | Cell] = [Cell(name, name=True)]
-        if name == baseline:
-            row += ["", "", "", "", f"{scores.macro(name, metric):.2f}", "", "", ""]
-        else:
-            gain = scores.difference(name, baseline, metric).get(MACRO)
-            test = results.compared.of(name, baseline, metric)
-            row += [
-                f"{plots.GREEK[point.form]} = {point.weight:g}",
-                point.languages or "",
-                ALL if point.num_queries is None else point.num_queries,
-                "yes" if point.center else "",
-                f"{scores.macro(name, metric):.2f}",
-                "" if gain is None else _score(gain, signed=True),
-                "" if test is None else _verdict(test),
-                "" if test is None else f"{test.win}/{test.tie}/{test.loss}",
-            ]
-        rows.append(row)
+        point, test = results.points[name], results.compared.of(name, baseline, metric)
+        gain = scores.difference(name, baseline, metric).get(MACRO)
+        weight = f"{plots.GREEK[point.form]} = {point.weight:g}"
+        queries = ALL if point.num_queries is None else point.num_queries
+        settings = [weight, point.languages or "", queries, "yes" if point.center else ""]
+        difference = "" if gain is None else _score(gain, signed=True)
+        tested = ["", ""] if test is None else [_verdict(test), f"{test.win}/{test.tie}/{test.loss}"]
+        rows.append([Cell(name, name=True), *settings, f"{scores.macro(name, metric):.2f}", difference, *tested])
     head = ["point", "weight", "languages", "queries", "centred", "score", "difference"]
     head += [f"p ({results.compared.settings.correction})", "win/tie/loss"]
-    left = len(scores) - len(kept)
+    left = len(scores) - len(kept) - 1
     more = f"; {left} more are in sweep.csv" if left > 0 else ""
     caption = f"{metric}: passages alone, and the best settings{more}. In brackets: 95% confidence intervals"
     return Table(head, rows, f"{caption}, not corrected for having chosen.", 3)
