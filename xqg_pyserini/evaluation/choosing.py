@@ -53,11 +53,8 @@ class ChoosingSettings:
             expected = f"select_by {self.select_by!r}: expected one of the metrics {' '.join(metrics)}"
             raise UserError(expected, about=("select_by", "metrics"))
         if not 2 <= self.cross_validate <= questions:
-            raise UserError(
-                f"cross_validate {self.cross_validate}: expected from 2 folds to one for each of "
-                f"the {questions} questions",
-                about="cross_validate",
-            )
+            expected = f"expected from 2 folds to one for each of the {questions} questions"
+            raise UserError(f"cross_validate {self.cross_validate}: {expected}", about="cross_validate")
 
     def grouping(self, judged: bool) -> str:
         """Return how questions stay together; `judged` says whether there are qrels."""

@@ -4,7 +4,7 @@ Whatever comes from files is escaped here, or by `Table.html`.  This module know
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
@@ -60,12 +60,7 @@ def _by_metric(metrics: Sequence[str], content: Mapping[str, str]) -> str:
     return f'<fieldset class="metrics" id="metrics" hidden><legend>Metric</legend>{choices}</fieldset>{blocks}'
 
 
-def _footer(pairs: Iterable[tuple[str, str]]) -> str:
-    entries = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in pairs if value)
-    return f"<h2>How it was made</h2><dl>{entries}</dl>"
-
-
-def _about(results: Results) -> list[tuple[str, str]]:
+def _footer(results: Results) -> str:
     settings, inputs = results.compared.settings, results.inputs or {}
     pairs = [
         ("Results", named(results.folder.resolve().name if results.folder else "")),
@@ -75,8 +70,9 @@ def _about(results: Results) -> list[tuple[str, str]]:
     ]
     for name in ("questions", "corpus", "qrels", "passages", "queries"):
         pairs.append((name.capitalize(), named(str(inputs[name])) if inputs.get(name) else ""))
-    pairs += [("Note", escape(note)) for note in results.scores.notes]
-    return [*pairs, ("Intervals", _INTERVALS)]
+    pairs += [*(("Note", escape(note)) for note in results.scores.notes), ("Intervals", _INTERVALS)]
+    entries = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in pairs if value)
+    return f"<h2>How it was made</h2><dl>{entries}</dl>"
 
 
 _INTERVALS = (
@@ -127,7 +123,7 @@ def evaluation_parts(results: Results) -> tuple[Parts, list[Plot]]:
         content[metric] = "".join(map(_figure, figures, figures.values())) + numbers
     title, headline, lead = _evaluation_headline(results)
     body = f"<h2>Scores</h2>{_by_metric(results.scores.metrics, content)}"
-    return Parts("Evaluation", title, headline, lead, body, _footer(_about(results))), drawn
+    return Parts("Evaluation", title, headline, lead, body, _footer(results)), drawn
 
 
 def _evaluation_headline(results: Results) -> tuple[str, str, str]:
@@ -218,7 +214,7 @@ def sweep_parts(results: Results) -> tuple[Parts, list[Plot]]:
         after = f"<h2>Power</h2>{table.html()}" if table.rows else ""
     title, headline, lead = _sweep_headline(results, validation)
     body = f'{before}<h2>The grid</h2><p class="warn">{_TUNED}</p>{_by_metric(metrics, content)}{after}'
-    return Parts("Sweep", title, headline, lead, body, _footer(_about(results))), drawn
+    return Parts("Sweep", title, headline, lead, body, _footer(results)), drawn
 
 
 _TUNED = (
@@ -233,15 +229,16 @@ def _sweep_headline(results: Results, validation: Any) -> tuple[str, str, str]:
     others = (name for name in scores if name != baseline)
     best = max(others, key=lambda name: scores.macro(name, metric), default=baseline)
     score, base = scores.macro(best, metric), scores.macro(baseline, metric)
+    beaten = score > base
     tuned = f"Tuned, the best of {len(scores)} settings on these same questions"
-    if score <= base:
+    if not beaten:
         tuned = f"The best of the settings ({len(scores) - 1}) on these same questions is no better than passages alone"
     tuned += f": {named(best)}, {score:.1f} ({score - base:+.1f})."
     held_out = validation["held_out"] if validation else ()
     row = next((row for row in held_out if row["metric"] == metric), None)
     title = f"Sweep · {metric}"
     if row is None:
-        if score <= base:
+        if not beaten:
             headline = f"No setting beats passages alone: {base:.1f} by {escape(metric)}"
             return title, headline, f'<p class="lead">{tuned}</p>'
         headline = f"At best {score:.1f} by {escape(metric)}, {_gain(score - base)}"
@@ -251,10 +248,8 @@ def _sweep_headline(results: Results, validation: Any) -> tuple[str, str, str]:
         )
         return title, headline, f'<p class="lead">{tuned}</p>{warning}'
     headline = f"Held out: {row['score']:.1f} by {escape(metric)}, {_gain(row['difference'])}"
-    folds = (
-        f"{validation['folds']} folds: settings were chosen by {escape(validation['select_by'])} "
-        "on the others, and scored on questions that had no part in the choice."
-    )
+    folds = f"{validation['folds']} folds: settings were chosen by {escape(validation['select_by'])} on the others, "
+    folds += "and scored on questions that had no part in the choice."
     lead = f'<p class="lead">{_between(interval_of(row, "difference"))} {escape(_p(row["p"], "p"))}.</p>'
     return title, headline, f'{lead}<p class="quiet">{folds} {tuned}</p>'
 

@@ -288,10 +288,8 @@ def sweep_curves(results: Results, metric: str, over: str, by_language: bool) ->
             band += f" of the {form} form ({GREEK[form]}), that of the highest curve"
         band += "."
     elif any(_has_band(results, metric, curves) for curves in by_form.values()):
-        band = (
-            " Band: of the highest curve, the 95% confidence interval of the difference to "
-            "passages alone at each point, not corrected for having chosen."
-        )
+        band = " Band: of the highest curve, the 95% confidence interval of the difference to passages alone "
+        band += "at each point, not corrected for having chosen."
     return _plot(
         f"{over}{'-by-language' if by_language else ''}-{_slug(metric)}",
         f"{metric} over the {what}, {where}. Dashed: passages alone.{band}",
