@@ -61,9 +61,10 @@ def filter_text(report: FilterReport, output: str | Path) -> str:
         totals.update(counts)
     if len(rows) > 1:
         rows.append({"language": "all", **totals})
-    for row in rows if report.thresholds else ():
-        score = report.thresholds.get(row["language"])
-        row["lowest score"] = "" if score is None else f"{score:.4f}"
+    if report.thresholds:
+        for row in rows:
+            score = report.thresholds.get(row["language"])
+            row["lowest score"] = "" if score is None else f"{score:.4f}"
     skipped = f" ({report.skipped} dropped)" if report.skipped else ""
     head = f"{output}: {totals['kept']} of {totals['queries']} queries kept, "
     return f"{head}{report.records} records{skipped}\n\n{table_of(rows)}"

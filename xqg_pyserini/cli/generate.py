@@ -102,8 +102,10 @@ def _expected(args: argparse.Namespace) -> tuple[int | None, list[str]]:
 def _estimate(args: argparse.Namespace, job: GenerationJob) -> None:
     cost = estimate(job)
     minutes, megabytes = 60 * cost.hours, 1000 * cost.gigabytes
-    time = f"{minutes:.1f} minutes" if minutes >= 1 else f"{60 * minutes:.0f} seconds"
-    time = f"{cost.hours:,.1f} hours" if cost.hours >= 1 else time
+    if cost.hours >= 1:
+        time = f"{cost.hours:,.1f} hours"
+    else:
+        time = f"{minutes:.1f} minutes" if minutes >= 1 else f"{60 * minutes:.0f} seconds"
     size = f"{cost.gigabytes:,.1f} GB" if cost.gigabytes >= 1 else f"{max(0.1, megabytes):.1f} MB"
     shards = f"{len(job.pending())} of {job.plan.number} shards"
     pace = f"{cost.passages_per_second:,.2f} passages/s, {cost.queries_per_second:,.1f} queries/s"

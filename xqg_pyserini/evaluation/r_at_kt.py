@@ -67,8 +67,8 @@ class RecallAtTokens:
 
     Args:
         texts: From docid to passage text: a mapping, or a function (called again where the cache has let it go).
-        cache_characters: How much passage text to keep prepared between questions, least recently used out first; 5 to
-            7 bytes each, so the default is some 50 to 70 MB, or 15,000 passages of 100 English words.
+        cache_characters: How many characters of passages to keep prepared between questions, least recently used out
+            first; at 5 to 7 bytes each the default is some 50 to 70 MB, or 15,000 passages of 100 English words.
 
     >>> recall = RecallAtTokens({"a": "It sank in 1912.", "b": "Its captain was Edward Smith."})
     >>> recall.hits(["a", "b"], ["Edward Smith"], budgets=[9, 10])
@@ -88,7 +88,7 @@ class RecallAtTokens:
 
         Args:
             ranking: Docids, best first. Passages beyond the largest budget are not looked up.
-            answers: Strings to look for as they are, any of which will do (see `span_answers`).
+            answers: Strings to look for as they are (case counts), any of which will do (see `span_answers`).
             budgets: Numbers of tokens in any order; R@2kt is 2000.
 
         Raises:
@@ -201,7 +201,7 @@ class _Chain:
         self._starts = list(accumulate((len(passage.folded) for passage in passages), initial=0))
 
     def find(self, answer: str) -> tuple[int, int] | None:
-        """Return a passage's place p and n: an answer first ends with the n-th token from p on; None if nowhere."""
+        """Return p and n: an answer first ends within the n-th token from passage p on; None where it does not occur."""
         wanted = _fold(answer)
         start = self._folded.find(wanted)
         ends = answer[:1] + answer[-1:]
@@ -225,7 +225,8 @@ class _Chain:
         """
         before = self._passages[:place]
         bounds = [passage.token_bounds() for passage in before]
-        least, most = (count + sum(bound[end] for bound in bounds) for end in (0, 1))
+        least = count + sum(low for low, _ in bounds)
+        most = count + sum(high for _, high in bounds)
         for passage, (low, high) in zip(before, bounds, strict=True):
             if bisect_left(ascending, least) == bisect_left(ascending, most):
                 break
