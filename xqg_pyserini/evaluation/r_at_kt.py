@@ -201,7 +201,7 @@ class _Chain:
         self._starts = list(accumulate((len(passage.folded) for passage in passages), initial=0))
 
     def find(self, answer: str) -> tuple[int, int] | None:
-        """Return p and n: an answer first ends within the n-th token from passage p on; None where it does not occur."""
+        """Return p and n: an answer first ends within the n-th token from passage p on; None if there is none."""
         wanted = _fold(answer)
         start = self._folded.find(wanted)
         ends = answer[:1] + answer[-1:]
