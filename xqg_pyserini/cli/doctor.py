@@ -25,7 +25,9 @@ def add_flags(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    findings = [_python(), *_packages(), _java(), *_encoders(), *_hardware()]
+    old = "" if sys.version_info >= (3, 11) else "install Python 3.11 or newer"
+    python = Finding("Python", f"{platform.python_version()} ({sys.executable})", old, True)
+    findings = [python, *_packages(), _java(), *_encoders(), *_hardware()]
     ready = not any(finding.remedy and finding.needed_by_demo for finding in findings)
     lines = [f"{f.what:<26}{f.found}" + (f"\n{'':<26}→ {f.remedy}" if f.remedy else "") for f in findings]
     lines.append("\nThe demo can run: xqg demo" if ready else "\nThe demo cannot run; see the arrows")
@@ -41,11 +43,6 @@ class Finding(NamedTuple):
     found: str
     remedy: str = ""
     needed_by_demo: bool = False
-
-
-def _python() -> Finding:
-    remedy = "" if sys.version_info >= (3, 11) else "install Python 3.11 or newer"
-    return Finding("Python", f"{platform.python_version()} ({sys.executable})", remedy, True)
 
 
 def _version(package: str) -> str | None:
@@ -101,8 +98,7 @@ def _encoders() -> Iterator[Finding]:
     torch = _version("torch") and _version("transformers")
     usable = "usable by name (hub or cache) or folder" if torch else "not usable"
     yield Finding("encoders of Hugging Face", usable, "" if torch else "pip install torch transformers")
-    missing = "not installed (optional): pip install 'xqg_pyserini[ct2]'"
-    yield Finding("CTranslate2", _version("ctranslate2") or missing)
+    yield Finding("CTranslate2", _version("ctranslate2") or "not installed (optional): pip install 'xqg_pyserini[ct2]'")
 
 
 def _hardware() -> Iterator[Finding]:

@@ -25,7 +25,6 @@ def add_flags(parser: Parser) -> None:
 
 
 def add_scoring(parser: Parser) -> None:
-    """Add what runs are scored by."""
     parser.add_argument("--corpus", metavar="PATH", help="texts, for R@kt and relevance from answers")
     parser.add_argument("--qrels", metavar="FILE", help="TREC qrels for ranx's metrics")
 

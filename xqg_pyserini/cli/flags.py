@@ -74,14 +74,12 @@ def add_settings(
 ) -> None:
     """Add a flag for each setting of a dataclass, or for `only` these, or for all but `skip`.
 
-    A flag that is not typed leaves None, and the default is the dataclass's own.  What is on or off
-    gets a --no- form, unless it is off by default.  With `optional` no flag is required; with
-    `extend` the values of a flag that is typed twice add up, where else the later ones count.
+    A flag that is not typed leaves None.  What is on or off gets a --no- form, unless it is off by default.  With
+    `optional` no flag is required; with `extend` the values of a flag that is typed twice add up.
     """
     for option in options(cls):
         if option.name not in skip and (not only or option.name in only):
-            required = option.required and not optional
-            add_setting(flags, option._replace(required=required), extend=extend)
+            add_setting(flags, option._replace(required=option.required and not optional), extend=extend)
 
 
 def add_setting(
@@ -94,8 +92,7 @@ def add_setting(
     keywords: dict[str, Any] = {"dest": dest_of(option), "help": _help(option)}
     if option.kind is bool:
         plain = option.default is False and not negatable
-        keywords |= {"action": "store_true" if plain else argparse.BooleanOptionalAction}
-        keywords["default"] = None
+        keywords |= {"action": "store_true" if plain else argparse.BooleanOptionalAction, "default": None}
     else:
         keywords |= {"type": option.kind, "required": option.required}
         if option.choices:
@@ -137,12 +134,10 @@ def settings_of(args: argparse.Namespace, cls: type[S]) -> S:
 
 
 def add_json(flags: Flags) -> None:
-    """Add --json."""
     flags.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def add_overwrite(flags: Flags) -> None:
-    """Add --overwrite."""
     flags.add_argument("--overwrite", action="store_true", help="replace what --output already holds")
 
 

@@ -89,17 +89,12 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _expected(args: argparse.Namespace) -> tuple[int | None, list[str]]:
-    """Return how many queries in which languages there should be: as given, or as meta.json says.
-
-    A folder that xqg did not write says nothing.
-    """
+    """Return how many queries in which languages there should be: as given, or as meta.json says, if it is there."""
     path = Path(args.check) / "meta.json"
-    meta: dict[str, Any] = {}
-    if path.is_file():
-        try:
-            meta = json.loads(path.read_text("utf-8"))
-        except ValueError as error:
-            raise UserError(f"{path}: broken JSON ({error})") from None
+    try:
+        meta: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"{path}: broken JSON ({error})") from None
     number = meta.get("num_queries") if args.num_queries is None else args.num_queries
     return number, list(args.languages or meta.get("languages", ()))
 
@@ -165,8 +160,7 @@ def check_text(check: QueryCheck) -> str:
     if coverage is not None:
         share = 100 * coverage.covered / coverage.passages
         lines.append(f"{coverage.covered} of {coverage.passages} passages of the corpus have queries ({share:.2f}%)")
-        bare = coverage.passages - coverage.covered
-        if bare:
+        if bare := coverage.passages - coverage.covered:
             lines.append(f"{bare} have none: {_ids(coverage.without, bare)}")
         if coverage.unknown:
             what = f"{coverage.unknown} records are for passages that the corpus does not hold, and were not counted"

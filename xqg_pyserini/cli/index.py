@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from functools import partial
 
 from xqg_pyserini.cli import flags, shared
 from xqg_pyserini.cli.flags import Parser
@@ -28,7 +29,8 @@ def run(args: argparse.Namespace) -> None:
         flags.show(args, index.meta, f"{args.output}: {index.n} passages ({kind}), passages alone")
         return
     fused = shared.fused_of(args)
-    index = fused.write_index(args.output, kind, overwrite=args.overwrite, announce=_announce)
+    announce = partial(print, "xqg index:", file=sys.stderr)
+    index = fused.write_index(args.output, kind, overwrite=args.overwrite, announce=announce)
     what = f"{fused.fusion} over {' '.join(fused.languages)}"
     if args.language_aware:
         what = f"{fused.fusion}, one index each for {' '.join(fused.languages)} and one for all"
@@ -38,7 +40,3 @@ def run(args: argparse.Namespace) -> None:
         text += "\nIt is centred: xqg search centres the questions too; in Pyserini, search each "
         text += f"language by itself with XQG_CENTER={where} XQG_LANGUAGE=xx"
     flags.show(args, index.meta, text)
-
-
-def _announce(text: str) -> None:
-    print(f"xqg index: {text}", file=sys.stderr)

@@ -1,8 +1,8 @@
 """`xqg`: the parser of all commands, the run of one, and what becomes of its errors.
 
 A command is a module of this package with two functions: `add_flags`, which gives a parser its flags, and `run`, which
-calls the library and prints.  What stands below its help is in resources/help.  It is imported when it is typed, so
-that `xqg --help` answers at once.
+takes what was parsed, calls the library, prints, and returns the exit code (None for 0).  What stands below its help is
+in resources/help.  It is imported when it is typed, so that `xqg --help` answers at once.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from typing import Protocol, cast
+from types import ModuleType
 
 from xqg_pyserini import __version__
 from xqg_pyserini.cli.flags import Parser, help_text
@@ -41,16 +41,6 @@ COMMANDS = {
 }
 
 
-class Command(Protocol):
-    """What the module of a command has."""
-
-    def add_flags(self, parser: Parser) -> None:
-        """Add the command's flags."""
-
-    def run(self, args: argparse.Namespace) -> int | None:
-        """Do what was typed; return the exit code, None for 0."""
-
-
 def parser() -> Parser:
     """Build the parser of all commands; a command's flags are added when it is parsed."""
     what = "Cross-lingual dense retrieval with generated queries, on top of Pyserini."
@@ -64,8 +54,8 @@ def parser() -> Parser:
     return top
 
 
-def _command(name: str) -> Command:
-    return cast(Command, importlib.import_module(f"xqg_pyserini.cli.{name}"))
+def _command(name: str) -> ModuleType:
+    return importlib.import_module(f"xqg_pyserini.cli.{name}")
 
 
 def _fill(name: str, parser: Parser) -> None:
@@ -90,10 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _limit_threads(argv: Sequence[str]) -> None:
-    """Tell OpenMP and BLAS what --threads says: they read it when NumPy is loaded, with a command.
-
-    Encoders and searches are given the number as an argument.
-    """
+    """Tell OpenMP and BLAS what --threads says: they read it when NumPy is loaded, with a command."""
     early = argparse.ArgumentParser(add_help=False)
     early.add_argument("--threads", nargs="?")
     threads = early.parse_known_args(argv)[0].threads
@@ -119,8 +106,7 @@ def _run(args: argparse.Namespace) -> int:
     except UserError as error:
         return _fail(args, error, 2)
     except KeyboardInterrupt:
-        what = "interrupted; long jobs (generate, encode, train, …) go on when run again"
-        return _fail(args, UserError(what), 130)
+        return _fail(args, UserError("interrupted; long jobs (generate, encode, train, …) go on when run again"), 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -133,8 +119,7 @@ def _run(args: argparse.Namespace) -> int:
             return _fail(args, UserError("out of memory; use smaller batches", "batch_size"), 2)
         if args.verbose:
             raise
-        what = f"unexpected {type(error).__name__}: {error} (a bug: --verbose shows where)"
-        return _fail(args, UserError(what), 1)
+        return _fail(args, UserError(f"unexpected {type(error).__name__}: {error} (a bug: --verbose shows where)"), 1)
 
 
 def _fail(args: argparse.Namespace, error: UserError, code: int) -> int:

@@ -40,8 +40,7 @@ def run(args: argparse.Namespace) -> None:
 def _similarities(args: argparse.Namespace) -> Similarities | None:
     """Return what compares generated queries with questions; None without --queries."""
     if args.queries is None:
-        why = "compares generated queries: give --queries too"
-        flags.refuse(why, passages=args.passages, encoder=args.encoder)
+        flags.refuse("compares generated queries: give --queries too", passages=args.passages, encoder=args.encoder)
         return None
     files.expand(args.queries)
     store = encoder = None

@@ -7,14 +7,12 @@ from xqg_pyserini.errors import UserError
 
 
 def add_flags(parser: Parser) -> None:
-    """Take whatever is typed."""
     parser.add_argument("arguments", nargs="*", metavar="…", help="not looked at")
     parser.ignores_unknown = True
 
 
 def run(args: argparse.Namespace) -> None:
-    """Say where the study lives."""
     raise UserError(
-        "the study of fine-tuning for unseen languages is no part of the package: in the "
-        "repository, run doit -f studies/peft_unseen/dodo.py"
+        "the study of fine-tuning for unseen languages is no part of the package: in the repository, run "
+        "doit -f studies/peft_unseen/dodo.py"
     )

@@ -17,7 +17,6 @@ from xqg_pyserini.stores import QueryStore, VectorStore
 
 
 def add_questions(parser: Parser, flag: str = "--questions") -> None:
-    """Add the questions, and --language."""
     what = "XOR-TyDi or Pyserini JSON Lines, or TSV (id, tab, question)"
     parser.add_argument(flag, required=True, dest="questions", metavar="FILE", help=what)
     parser.add_argument("--language", metavar="xx", help="language of questions that name none (TSV)")
@@ -29,13 +28,11 @@ def questions_of(args: argparse.Namespace) -> list[data.Question]:
 
 
 def add_queries(parser: Parser) -> None:
-    """Add where the generated queries are."""
     what = 'JSON Lines {"docid", "generated_queries": {"ar": […]}}: file, directory, pattern'
     parser.add_argument("--queries", required=True, metavar="PATH", help=what)
 
 
 def add_encoder(parser: Parser) -> None:
-    """Add what decides how texts are encoded."""
     group = parser.add_argument_group("encoder")
     add_settings(group, EncoderOptions)
     add_settings(group, Computing)
@@ -47,7 +44,6 @@ def encoder_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def encoder_of(args: argparse.Namespace) -> Encoder:
-    """Return the `Encoder` that was typed."""
     return Encoder(args.encoder, **encoder_options(args))
 
 

@@ -12,6 +12,7 @@ from xqg_pyserini.report.results import record_inputs, write_results
 from xqg_pyserini.report.tables import results_text
 from xqg_pyserini.retrieve.grid import GridSettings
 from xqg_pyserini.retrieve.sweep import SweepSettings, run_sweep
+from xqg_pyserini.settings import options
 from xqg_pyserini.stores import VectorStore
 
 SCORING = ("metrics", "test", "correction", "level", "with_title", "hits")
@@ -29,9 +30,8 @@ def add_flags(parser: Parser) -> None:
     _add_grid(parser.add_argument_group("grid"))
     group = parser.add_argument_group("choosing")
     flags.add_settings(group, ChoosingSettings, skip=("power",))
-    what = "say the smallest difference that so many questions can show and, for a difference of D (0-100), "
-    what += "how many questions it needs"
-    group.add_argument("--power", nargs="?", type=flags.points, const=True, metavar="D", help=what)
+    power = next(option for option in options(ChoosingSettings) if option.name == "power")
+    group.add_argument("--power", nargs="?", type=flags.points, const=True, metavar="D", help=power.help)
     flags.add_overwrite(parser)
     shared.add_encoder(parser)
     flags.add_json(parser)

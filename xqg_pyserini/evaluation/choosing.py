@@ -1,7 +1,6 @@
 """One of many runs, chosen without fooling oneself, and what differences could have been seen.
 
-Works on `Scores` (`selection` and `power` have the arithmetic); what it returns is JSON, as `sweep.json` has it
-(docs/formats.md).
+`selection` and `power` have the arithmetic; what is returned is JSON, as `sweep.json` has it (docs/formats.md).
 """
 
 import math
@@ -54,11 +53,8 @@ class ChoosingSettings:
             expected = f"select_by {self.select_by!r}: expected one of the metrics {' '.join(metrics)}"
             raise UserError(expected, about=("select_by", "metrics"))
         if not 2 <= self.cross_validate <= questions:
-            raise UserError(
-                f"cross_validate {self.cross_validate}: expected from 2 folds to one for each of "
-                f"the {questions} questions",
-                about="cross_validate",
-            )
+            expected = f"expected from 2 folds to one for each of the {questions} questions"
+            raise UserError(f"cross_validate {self.cross_validate}: {expected}", about="cross_validate")
 
     def grouping(self, judged: bool) -> str:
         """Return how questions stay together; `judged` says whether there are qrels."""
@@ -68,10 +64,7 @@ class ChoosingSettings:
 def deal(
     settings: ChoosingSettings, group_by: str, languages: Mapping[str, str], relevant: Mapping[str, Mapping[str, int]]
 ) -> tuple[dict[str, int], list[int]]:
-    """Return question → fold, and the sizes of the groups that stay in one fold.
-
-    `languages` are those of the questions that are dealt.  Raises `UserError` where there are fewer groups than folds.
-    """
+    """Return question → fold, and the groups' sizes; raise `UserError` where there are fewer groups than folds."""
     assert settings.cross_validate is not None
     groups: dict[str, Any] = {qid: qid for qid in languages}
     if group_by == "relevant":
@@ -160,8 +153,7 @@ def power_of(compared: Comparisons, wanted: float | None = None) -> dict[str, An
             x, y, languages = scores.paired(metric, run, baseline)
             difference = macro_difference([100 * v for v in x], [100 * v for v in y], languages)
             smallest = smallest_difference(difference, level)
+            needed = None if wanted is None else questions_needed(difference, len(x), wanted, level)
             row = {"metric": metric, "point": run, "questions": len(x), "difference": difference.mean}
-            row["smallest"] = None if math.isnan(smallest) else smallest
-            row["needed"] = None if wanted is None else questions_needed(difference, len(x), wanted, level)
-            rows.append(row)
+            rows.append({**row, "smallest": None if math.isnan(smallest) else smallest, "needed": needed})
     return {"power": POWER, "level": level, "tests": len(others), "wanted": wanted, "rows": rows}

@@ -52,7 +52,9 @@ def RAtKt(questions: QuestionsLike, corpus: CorpusLike, *, with_title: bool = Fa
             budget = self["budget"]
             scored = r_at_kt(rows, asked, corpus, [budget], with_title=with_title)[budget]
             for qid, hit in scored.by_question.items():
-                yield Metric(query_id=qid, measure=self, value=_Hit(hit, languages[qid]))
+                value = _Hit(hit)
+                value.language = languages[qid]
+                yield Metric(query_id=qid, measure=self, value=value)
 
         def aggregator(self) -> Any:
             return _Macro()
@@ -64,11 +66,6 @@ class _Hit(float):
     """0 or 1 of one question, which knows its language: aggregates are given values alone."""
 
     language: str
-
-    def __new__(cls, value: float, language: str) -> "_Hit":
-        hit = super().__new__(cls, value)
-        hit.language = language
-        return hit
 
 
 class _Macro:

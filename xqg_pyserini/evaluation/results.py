@@ -1,7 +1,6 @@
 """The one model of results: scores of runs, comparisons of them, and what a sweep adds.
 
-`evaluate` and `run_sweep` return these values; the package `report` writes, reads and shows them. This module refuses
-to know runs, corpora and files.
+`evaluate` and `run_sweep` return these values; the package `report` writes, reads and shows them.
 """
 
 from collections import defaultdict
@@ -176,12 +175,11 @@ class Scores(Mapping[str, Mapping[str, RunScores]]):
         Raises:
             UserError: there is no such question.
         """
-        first, second = self.by_run[a][metric], self.by_run[b][metric]
-        both = [qid for qid in first.by_question if qid in second.by_question]
+        first, second = self.by_run[a][metric], self.by_run[b][metric].by_question
+        both = [qid for qid in first.by_question if qid in second]
         if not both:
             raise UserError(f"runs {a} and {b} have no scored question in common")
-        x, y = ([one.by_question[qid] for qid in both] for one in (first, second))
-        return x, y, [first.languages[qid] for qid in both]
+        return [first.by_question[q] for q in both], [second[q] for q in both], [first.languages[q] for q in both]
 
     def difference(self, a: str, b: str, metric: str) -> ByLanguage:
         """Return the score of run a minus that of b, with 95% confidence intervals, 0-100.

@@ -110,8 +110,7 @@ def score_runs(
 ) -> Scores:
     """Score runs as `evaluate` does; each is looked up by its name when it is needed.
 
-    `relate` derives from the answers which passages are relevant though no metric looks at it (`Scores.relevant`);
-    `qrels` have it anyway.
+    `relate` derives from the answers which passages are relevant (`Scores.relevant`) though no metric looks at it.
     """
     parsed = parse_metrics(settings.metrics)
     budgets = [metric.budget for metric in parsed if metric.budget is not None]
@@ -306,8 +305,7 @@ def _read_texts(
 ) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
     """Read the corpus once: the wanted texts, and which passages hold which questions' answers.
 
-    Relevant passages that no run retrieved are not named, only counted: at most `enough` of a question's, where the
-    measures look no further.
+    Relevant passages that no run retrieved are only counted: at most `enough` of a question's.
     """
     texts: dict[str, str] = {}
     relevant: dict[str, dict[str, int]] = {}
@@ -355,11 +353,7 @@ def _r_at_kt(
 
 
 class _Ranx:
-    """ranx, with relevance turned into its arrays once for all runs.
-
-    ranx's own `Qrels` and `Run` sort typed dictionaries, which takes longer than all scoring; what is sorted already
-    can be handed over as the arrays that it makes of them.
-    """
+    """ranx without its `Qrels` and `Run`, which sort typed dictionaries: that takes longer than all scoring."""
 
     def __init__(self, questions: Sequence[Question], relevant: Mapping[str, dict[str, int]]) -> None:
         judged = {q.id: relevant[q.id] for q in questions if any(relevant.get(q.id, {}).values())}

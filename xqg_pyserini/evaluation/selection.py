@@ -5,7 +5,7 @@ Statistical Society B 36(2); Cawley and Talbot, 2010, JMLR 11).  So the question
 run is chosen by the other folds' questions, and the fold's questions take their scores from it.  The scores of all
 folds together are those of the *procedure* of choosing, on questions that did not choose.
 
-This module knows scores by run and question; it refuses to know files, tables and fusions.
+This module refuses to know files, tables and fusions.
 """
 
 from collections import Counter
@@ -109,8 +109,5 @@ def held_out(
 ) -> dict[str, float]:
     """Return each question's score by the run that was chosen without its fold."""
     chosen = {(choice.fold, choice.language): choice.run for choice in choices}
-    held_out_scores = {}
-    for qid, fold in fold_of.items():
-        run = chosen.get((fold, None)) or chosen[fold, languages[qid]]
-        held_out_scores[qid] = scores[run][qid]
-    return held_out_scores
+    run_for = {qid: chosen.get((fold, None)) or chosen[fold, languages[qid]] for qid, fold in fold_of.items()}
+    return {qid: scores[run][qid] for qid, run in run_for.items()}

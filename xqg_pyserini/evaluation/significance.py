@@ -1,12 +1,9 @@
 """Significance and confidence: of two runs' difference, and of a mean, question by question.
 
-This module knows arrays. It refuses to know runs, metrics, files and tables: whoever calls has lined up the two runs'
-scores by question.  `a` and `b` are the scores of two runs, shape (questions,), in one order; `values` are scores or
-differences, shape (questions,); `groups` has the group of each question, e.g. its language.  All raise ValueError where
-shapes differ, are empty or not 1-D, or a number is not finite.
-
-Every test is two-sided and symmetric: swapping the runs gives the same p-value, to the last bit.  A p-value is for one
-pair of runs; for several pairs, see `correct`.  An interval takes scores, or the differences of two runs' scores.
+`a` and `b` are two runs' scores, shape (questions,), in one order; `values` are scores or differences, same shape;
+`groups` has the group of each question, e.g. its language.  All raise ValueError where shapes differ, are empty or not
+1-D, or a number is not finite.  Every test is two-sided and symmetric: swapping the runs gives the same p-value, to the
+last bit.  This module refuses to know runs, metrics, files and tables.
 """
 
 import math
@@ -37,8 +34,7 @@ _SIGNS_AT_A_TIME = 1_000_000
 def student(a: ArrayLike, b: ArrayLike) -> float:
     """Compute the p-value of the paired t-test (Student, 1908), by ranx.
 
-    t = mean(d) / (sd(d) / sqrt(n)) with d = a - b, against n - 1 degrees of freedom.  It is 1.0 where t is undefined
-    (equal runs, or a single question), for which ranx gives NaN.
+    It is 1.0 where t is undefined (equal runs, or a single question), for which ranx gives NaN.
     """
     first, second = aligned(a, b)
     # ranx takes a second to import, and is only needed here.
@@ -54,21 +50,19 @@ def student(a: ArrayLike, b: ArrayLike) -> float:
 def mcnemar(a: ArrayLike, b: ArrayLike) -> float:
     """Compute the p-value of the exact McNemar test (1947), for scores that are hit or miss.
 
-    Of the n questions that exactly one run hits, let k be those of the run that has fewer. If neither run were better,
-    k would be binomial with 1/2:
+    Of the n questions that exactly one run hits, let k be those of the run that has fewer:
 
         p = min(1, 2 * sum(C(n, i) for i in 0..k) / 2**n)
 
-    and 1.0 where the runs hit the same questions.  A score that is neither 0 nor 1 is a ValueError.
+    which is 1.0 where the runs hit the same questions.  A score that is neither 0 nor 1 is a ValueError.
     """
     first, second = aligned(a, b)
-    for scores in (first, second):
-        other = scores[(scores != 0) & (scores != 1)]
-        if other.size:
-            raise ValueError(
-                f"McNemar's test compares hits and misses, 1 or 0, but a score is {other[0]:g}; "
-                "use student or fisher for graded measures"
-            )
+    scores = np.concatenate([first, second])
+    if (graded := scores[(scores != 0) & (scores != 1)]).size:
+        raise ValueError(
+            f"McNemar's test compares hits and misses, 1 or 0, but a score is {graded[0]:g}; "
+            "use student or fisher for graded measures"
+        )
     wins, _, losses = win_tie_loss(first, second)
     discordant = wins + losses
     tail = sum(math.comb(discordant, i) for i in range(min(wins, losses) + 1))
@@ -78,14 +72,12 @@ def mcnemar(a: ArrayLike, b: ArrayLike) -> float:
 def fisher(a: ArrayLike, b: ArrayLike, groups: Sequence[Hashable], *, draws: int = 10_000, seed: int = 42) -> float:
     """Compute the p-value of Fisher's randomisation test (1935) on the macro difference.
 
-    The statistic is the unweighted mean over groups (languages) of the groups' mean differences.  If neither run were
-    better, each question's difference could as well have the other sign. So signs are drawn for every question, `draws`
-    times, and c counts the statistics at least as far from 0 as the observed one:
+    The statistic is the unweighted mean over groups (languages) of the groups' mean differences.  Signs of the
+    questions' differences are drawn `draws` times, and c counts the statistics at least as far from 0 as the observed:
 
-        p = (1 + c) / (1 + draws)
+        p = (1 + c) / (1 + draws)           (Phipson & Smyth, 2010, doi:10.2202/1544-6115.1585)
 
-    which is never 0 (Phipson & Smyth, 2010, doi:10.2202/1544-6115.1585).  One group for all gives the plain test on the
-    mean; the same seed and scores give the same p-value, whatever was tested before.
+    One group for all gives the plain test on the mean; the same seed and scores give the same p-value.
     """
     first, second = aligned(a, b)
     if len(groups) != len(first):
@@ -113,18 +105,14 @@ def fisher(a: ArrayLike, b: ArrayLike, groups: Sequence[Hashable], *, draws: int
 
 
 def correct(p_values: ArrayLike, method: Correction) -> NDArray[np.float64]:
-    """Adjust p-values for being a family of m tests; at most 1, in the order given.
-
-    With p_(1) <= ... <= p_(m):
+    """Adjust p-values for being a family of m tests, p_(1) <= ... <= p_(m); at most 1, in the order given.
 
     * ``none``: as they are.
     * ``bonferroni``: m * p. Bounds the chance of any false discovery.
     * ``holm``: max over j <= i of (m - j + 1) * p_(j) (Holm, 1979). The same bound, more power.
-    * ``bh``: min over j >= i of m / j * p_(j) (Benjamini & Hochberg, 1995). Bounds the expected share of false
-      discoveries among the discoveries.
+    * ``bh``: min over j >= i of m / j * p_(j) (Benjamini & Hochberg, 1995). Bounds the share of false discoveries.
 
-    Both are of shape (tests,), which may be empty; what is returned is to be compared with the level itself.  A p-value
-    outside 0..1 or an unknown method is a ValueError.
+    Both are of shape (tests,), which may be empty.  A p-value outside 0..1 or an unknown method is a ValueError.
     """
     given = np.asarray(p_values, dtype=np.float64)
     if given.ndim != 1:
@@ -162,8 +150,7 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval
 
         mean ± t(n - 1) · s / sqrt(n)
 
-    with s the sample's standard deviation and t(n - 1) the quantile of (1 + confidence) / 2; in the unit of the values,
-    not cut at a measure's bounds.  One question has no interval.
+    with s the sample's standard deviation; see `macro_interval`.  One question has no interval.
     """
     return macro_interval(values, np.zeros(np.shape(values)[:1], dtype=int).tolist(), confidence)
 
@@ -171,8 +158,7 @@ def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval
 class MacroMean(NamedTuple):
     """A mean of the means of groups, in the unit of the values.
 
-    `error` and `freedom` are its standard error and degrees of freedom: NaN and 0 where a group has a single question,
-    and nothing can be said of the spread.
+    `error` and `freedom` are its standard error and degrees of freedom: NaN and 0 where a group has a single question.
     """
 
     mean: float
@@ -219,8 +205,7 @@ def macro_interval(values: ArrayLike, groups: Sequence[Hashable], confidence: fl
         mean ± t(freedom) · error
 
     with t(f) the quantile of (1 + confidence) / 2 of Student's distribution; see `macro_mean`.  It is in the unit of
-    the values, not cut at a measure's bounds.  There is none where a group has a single question, since its variance is
-    not known.
+    the values, not cut at a measure's bounds.  There is none where a group has a single question.
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")

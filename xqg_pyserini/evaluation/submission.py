@@ -58,18 +58,17 @@ def write_submission(
         if question.language is None:
             lacks = f"question {question.id!r} has no language"
             raise UserError(f"{lacks}: give one for all, or questions with lang", about="language")
-    wanted = {docid for q in questions for docid in run.get(q.id, ())}
+    rankings = {q.id: list(run.get(q.id, ())) for q in questions}
+    wanted = {docid for ranking in rankings.values() for docid in ranking}
     if not wanted:
         raise UserError("the run has no hit for any of the questions")
     passages = (passage for passage, is_wanted in read_passages(corpus, wanted) if is_wanted)
     texts = {passage.id: passage.full if with_title else passage.text for passage in passages}
     if missing := sorted(wanted - texts.keys()):
         raise UserError(f"passage {missing[0]!r} of the run is not in {called(corpus)}")
-    rankings = {q.id: list(run.get(q.id, ())) for q in questions}
     with writing(output) as file:
-        for i, question in enumerate(questions):
-            ranked = [texts[docid] for docid in rankings[question.id]]
-            entry = {"id": question.id, "lang": question.language, "ctxs": ranked}
+        for i, q in enumerate(questions):
+            entry = {"id": q.id, "lang": q.language, "ctxs": [texts[docid] for docid in rankings[q.id]]}
             file.write(("[\n" if i == 0 else ",\n") + json.dumps(entry, ensure_ascii=False))
         file.write("\n]\n")
     if foreign := len(run.keys() - rankings.keys()):

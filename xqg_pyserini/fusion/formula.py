@@ -84,10 +84,10 @@ class FusionSettings:
     def complete(self, normalized_encoder: bool, own_language: bool = False) -> Fusion:
         """Fill in what is open and return the `Fusion`.
 
-        α implies the sum, β the mean; with neither: the mean with β = 0.3, or 0.2 when centring,
-        or 0.4 when each question meets its own language's queries without centring; a sum without
-        α takes 0.01.  The mean is renormalised where the encoder normalises, the sum only on
-        demand.  Centring is off, but on for own languages with an encoder that normalises.
+        α implies the sum, β the mean; with neither: the mean with β = 0.3, or 0.2 when centring, or 0.4 when each
+        question meets its own language's queries without centring; a sum without α takes 0.01.  The mean is
+        renormalised where the encoder normalises, the sum only on demand.  Centring is off, but on for own languages
+        with an encoder that normalises.
 
         Raises:
             UserError: for a weight that is not the form's.
@@ -147,16 +147,15 @@ def augment(
 ) -> Array:
     """Return the augmented vectors (n, d) float32 of n passages.
 
-    With E = `passages` (n, d), S_l = `sums[l]` (n, d) and n_l = `counts[l]` (n,) for the languages
-    l in `sums`, S = Σ_l S_l and m = Σ_l n_l:
+    With E = `passages` (n, d), S_l = `sums[l]` (n, d) and n_l = `counts[l]` (n,), S = Σ_l S_l and m = Σ_l n_l:
 
         sum    E' = (1 - α) · E + α · S                (arXiv 2305.03950)
         mean   E' = (1 - β) · E + β · S / m            (pooled, not a mean of language means)
 
-    A passage with m = 0 keeps E unscaled.  With `normalize`, the rows of E' are scaled to length 1
-    (N).  With `center`, E - μ_P stands for E and S_l - n_l·μ_l for S_l, where the μ are `centers`;
-    where it is also normalised, the two parts of the mean are scaled to length 1 before they are
-    mixed: E' = N((1 - β) · N(E - μ_P) + β · N(S / m)), and in the sum E alone is.
+    A passage with m = 0 keeps E unscaled.  With `normalize`, the rows of E' are scaled to length 1 (N).  With `center`,
+    E - μ_P stands for E and S_l - n_l·μ_l for S_l, where the μ are `centers`; where it is also normalised, the two
+    parts of the mean are scaled to length 1 before they are mixed: E' = N((1 - β) · N(E - μ_P) + β · N(S / m)), and in
+    the sum E alone is.
     """
     if fusion.center:
         assert centers is not None, "centring takes centers"
@@ -189,9 +188,8 @@ def gram(passages: Array, queries: Array) -> Gram:
 def mixing_weights(fusion: Fusion, total: Array, products: Gram) -> tuple[Array, Array]:
     """Return a and b, (n,) float32 each, with which E' = a·P + b·T is what `augment` returns.
 
-    P and T are the passages and the sums of their queries, (n, d), centred where the fusion
-    centres; `total` (n,) are the numbers of queries.  So every score is a·⟨q, P⟩ + b·⟨q, T⟩, and
-    ⟨q, P⟩ and ⟨q, T⟩ serve all weights, forms and norms.  ‖a·P + b·T‖ follows from the Gram terms:
+    P and T are the passages and the sums of their queries, (n, d), centred where the fusion centres; `total` (n,) are
+    the numbers of queries.  So ⟨q, P⟩ and ⟨q, T⟩ serve all weights, forms and norms, by the Gram terms:
 
         ‖E'‖² = a²·⟨P, P⟩ + 2·a·b·⟨P, T⟩ + b²·⟨T, T⟩
 

@@ -1,7 +1,4 @@
-"""Two stores and a fusion → augmented vectors, block by block.
-
-Every stage that needs E'(p) reads it here: building an index and searching the stores alike.
-"""
+"""Two stores and a fusion → augmented vectors, block by block, for building an index and searching alike."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

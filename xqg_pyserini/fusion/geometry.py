@@ -1,8 +1,7 @@
 """What the vectors of two stores look like, and what follows for mixing them: `xqg inspect`.
 
-Numbers first (`Geometry`), then words (`advice`).  Stores are read in blocks; of the vectors only
-a seeded sample of passages is held.  No labels and no questions are used: a passage's generated
-queries stand for the questions that will be asked.
+Numbers first (`Geometry`), then words (`advice`).  Stores are read in blocks; of the vectors only a seeded sample of
+passages is held.  No labels and no questions are used: generated queries stand for the questions that will be asked.
 """
 
 from collections.abc import Iterator, Mapping
@@ -168,8 +167,8 @@ def _counts(pair: StorePair) -> Iterator[tuple[str | None, Counts]]:
     """Yield the counts over all languages (under None) and of each language."""
     assert pair.queries is not None
     names, n = pair.queries.languages, pair.passages.n
-    total, without = np.zeros(len(names) + 1, np.int64), np.zeros(len(names) + 1, np.int64)
-    least, most = np.full(len(names) + 1, 1 << 62), np.zeros(len(names) + 1, np.int64)
+    total, without, most = np.zeros((3, len(names) + 1), np.int64)
+    least = np.full(len(names) + 1, 1 << 62)
     for rows in pair.count_blocks():
         counts = pair.counts(rows, names).astype(np.int64)
         counts = np.column_stack([counts.sum(axis=1), counts])
@@ -331,8 +330,8 @@ def _languages(languages: Mapping[str, Language]) -> str:
     rows = []
     for name, language in languages.items():
         counts = language.queries
-        row = [name, counts.total, f"{counts.least}-{counts.most}", counts.without]
-        row += [f"{language.center:.3f}", f"{language.distance:.3f}", f"{language.cosine:.3f}"]
+        figures = [f"{figure:.3f}" for figure in (language.center, language.distance, language.cosine)]
+        row = [name, counts.total, f"{counts.least}-{counts.most}", counts.without, *figures]
         rows.append(row + _cells(language.plain, language.centered))
     header = ["", "queries", "each", "none", "centre", "distance", "cosine", "own", "others", "gap", "sd", "first"]
     return tabulate(rows, header, disable_numparse=True)

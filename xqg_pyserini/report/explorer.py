@@ -1,7 +1,6 @@
 """Questions, runs and texts → what the page's explorer shows, as JSON.
 
-Chooses the questions, reads of the corpus only the passages that are shown, finds the answers in them, and compares the
-questions with those passages' generated queries.  Knows no HTML.
+Of the corpus only the passages that are shown are kept.  Knows no HTML.
 """
 
 import hashlib
@@ -44,10 +43,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Similarities:
-    """What tells how near generated queries are: their files, and the encoder.
-
-    A passage's own vector comes from the `store`, or else the encoder makes it.
-    """
+    """How near generated queries are: their files, the encoder, and the store of the passages' vectors, if any."""
 
     queries: str | Path
     encoder: Encoder
@@ -119,16 +115,10 @@ def _question(
     relevant = material.relevant.get(question.id, {})
     marks = {}
     for docid in shown:
-        passage = passages[docid]
-        text = passage.full if material.with_title else passage.text
-        mark: dict[str, Any] = {}
-        if spans := answer_spans(text, answers):
-            mark["answers"] = _utf16(text, spans)
-        if relevant.get(docid):
-            mark["relevant"] = True
-        if (question.id, docid) in near:
-            mark["near"] = near[question.id, docid]
-        if mark:
+        text = passages[docid].full if material.with_title else passages[docid].text
+        spans = _utf16(text, answer_spans(text, answers))
+        mark = {"answers": spans, "relevant": bool(relevant.get(docid)), "near": near.get((question.id, docid))}
+        if mark := {name: value for name, value in mark.items() if value}:
             marks[places[docid]] = mark
     return {
         "id": question.id,
@@ -163,10 +153,9 @@ def choose_questions(material: Material, pair: tuple[str, str], per_language: in
         raise UserError(f"{lack}; give the questions that they were searched with", about="questions")
 
     def rank(question: Question) -> tuple[float, float, bytes]:
-        rankings = [list(run.get(question.id, ())) for run in (first, second)]
+        by_rank = ranking_difference(*(list(run.get(question.id, ())) for run in (first, second)))
         draw = hashlib.sha256(f"{seed} {question.id}".encode()).digest()
-        by_score = _score_difference(material, pair, question.id)
-        return -by_score, -ranking_difference(*rankings), draw
+        return -_score_difference(material, pair, question.id), -by_rank, draw
 
     return [q for group in groups.values() for q in heapq.nsmallest(per_language, group, key=rank)]
 
@@ -180,11 +169,9 @@ def _score_difference(material: Material, pair: tuple[str, str], qid: str) -> fl
 
 def ranking_difference(first: Sequence[str], second: Sequence[str]) -> float:
     """Return Σ |1/rank - 1/rank'| over the passages of two rankings; 1/rank' = 0 where absent."""
-    a = {docid: 1 / rank for rank, docid in enumerate(first, 1)}
-    b = {docid: 1 / rank for rank, docid in enumerate(second, 1)}
+    a, b = ({docid: 1 / rank for rank, docid in enumerate(ranking, 1)} for ranking in (first, second))
     # in an order of its own, since sums depend on it
-    docids = dict.fromkeys([*first, *second])
-    return round(sum(abs(a.get(docid, 0) - b.get(docid, 0)) for docid in docids), 9)
+    return round(sum(abs(a.get(docid, 0) - b.get(docid, 0)) for docid in dict.fromkeys([*first, *second])), 9)
 
 
 # ---------------------------------------------------------------- texts and answers
@@ -232,11 +219,7 @@ def _utf16(text: str, spans: Sequence[tuple[int, int]]) -> list[list[int]]:
 def _compare(
     chosen: Sequence[Question], shown: Mapping[str, Sequence[str]], passages: Mapping[str, Passage], using: Similarities
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """Return (question, passage) → the passage's similarity and those of its queries.
-
-    Similarities are inner products, as in the search (without fusion and centring).  Only sums and the nearest queries
-    are kept of the queries read.
-    """
+    """Return (question, passage) → its similarity and its queries': inner products, without fusion and centring."""
     vectors = using.encoder.encode_queries([question.text for question in chosen])
     asked_by: dict[str, list[int]] = {}
     for i, question in enumerate(chosen):

@@ -1,8 +1,7 @@
 """A folder of results → one HTML page that needs nothing else, and its plots as files.
 
-The page holds its style, its script and its data; its content security policy lets no other script run and nothing be
-fetched.  Whatever comes from files is escaped here, for HTML and for the JSON in it, and put in as text by the script
-(`resources/report/`).
+Its content security policy lets no other script run and nothing be fetched.  Whatever comes from files is escaped here,
+for HTML and for the JSON in it, and put in as text by the script (`resources/report/`).
 """
 
 import base64
@@ -97,14 +96,9 @@ def _page(parts: Parts, explored: Mapping[str, Any], why: str | None) -> str:
     script = _resource("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     without = f'<p class="quiet">Without the explorer of questions: {escape(str(why))}.</p>'
-    explorer = _explorer(explored) if explored else without
     return Template(_resource("page.html")).substitute(
-        title=escape(parts.title),
-        kind=parts.kind,
-        headline=parts.headline,
-        lead=parts.lead,
-        body=f"{parts.figures}\n{explorer}",
-        footer=parts.footer,
+        {**parts._asdict(), "title": escape(parts.title)},
+        body=f"{parts.figures}\n{_explorer(explored) if explored else without}",
         script_hash=f"sha256-{digest}",
         style=_resource("page.css"),
         script=script,

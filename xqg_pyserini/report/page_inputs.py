@@ -5,7 +5,7 @@ explorer out, with a reason.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,7 @@ class NoExplorer(Exception):
     """Something that the explorer needs is not where the results say it was."""
 
 
-def recorded_input(results: Results, name: str) -> Any:
-    """Return an input as the results name it, or None."""
+def _recorded(results: Results, name: str) -> Any:
     return (results.inputs or {}).get(name)
 
 
@@ -70,21 +69,14 @@ def explored_data(
         corpus = _given_or_recorded(results, asked.corpus, "corpus")
     except NoExplorer as why:
         return {}, str(why)
-    scores = results.scores
-    swept = bool(results.points)
-    qrels = _find(results, recorded_input(results, "qrels"))
-    names = list(runs)
-    material = Material(
-        questions,
-        runs,
-        corpus,
-        {} if swept else {r: {m: s.by_question for m, s in scores[r].items()} for r in scores},
-        () if swept else scores.metrics,
-        read_qrels(qrels) if qrels is not None and qrels.is_file() else {},
-        bool(recorded_input(results, "with_title")),
-    )
-    pair = _pair(results, names)
-    data = explore(material, pair, asked.per_language, asked.seed, similarities)
+    qrels = _find(results, _recorded(results, "qrels"))
+    relevant = read_qrels(qrels) if qrels is not None and qrels.is_file() else {}
+    names, with_title = list(runs), bool(_recorded(results, "with_title"))
+    material = Material(questions, runs, corpus, relevant=relevant, with_title=with_title)
+    if not results.points:
+        values = {run: {m: s.by_question for m, s in each.items()} for run, each in results.scores.items()}
+        material = replace(material, values=values, metrics=results.scores.metrics)
+    data = explore(material, _pair(results, names), asked.per_language, asked.seed, similarities)
     return {**data, "depth": asked.hits, "colors": _colors(results, names)}, None
 
 
@@ -96,15 +88,14 @@ def _recorded_file(results: Results, path: str | None, flag: str) -> Path:
     """Return a file that the results name, if it is there and is still the same."""
     if path is None:
         raise NoExplorer(f"the results do not say what they were made from: give {flag}")
-    file = _find(results, path)
-    if file is None:
+    if (file := _find(results, path)) is None:
         raise NoExplorer(f"{path} is not where the results found it: give {flag}")
     return _unchanged(results, path, file, flag)
 
 
 def _unchanged(results: Results, path: str, file: Path, flag: str = "--runs") -> Path:
     """Return the file if the results' checksum of `path` is its own, or they have none."""
-    checksum = (recorded_input(results, "sha256") or {}).get(path)
+    checksum = (_recorded(results, "sha256") or {}).get(path)
     if checksum is not None and file.is_file() and file_sha256(file) != checksum:
         raise NoExplorer(f"{path} has changed since it was scored: score it again, or give {flag}")
     return file
@@ -112,19 +103,17 @@ def _unchanged(results: Results, path: str, file: Path, flag: str = "--runs") ->
 
 def _questions(results: Results, asked: ExploreSettings) -> list[Question]:
     path = _given_or_recorded(results, asked.questions, "questions")
-    questions = read_questions(path, asked.language or recorded_input(results, "language"))
+    questions = read_questions(path, asked.language or _recorded(results, "language"))
     ids = {question.id for question in questions}
-    by_metric = (scores for run in results.scores.values() for scores in run.values())
-    scored = (qid for scores in by_metric for qid in scores.by_question)
-    lacking = next((qid for qid in scored if qid not in ids), None)
-    if lacking is not None:
+    scored = (qid for run in results.scores.values() for scores in run.values() for qid in scores.by_question)
+    if (lacking := next((qid for qid in scored if qid not in ids), None)) is not None:
         lacks = f"{path}: lacks question {lacking!r}, which {results.folder} has a score of"
         raise UserError(f"{lacks}; give the questions that were scored", about="questions")
     return questions
 
 
 def _given_or_recorded(results: Results, given: str | None, name: str) -> Path:
-    return _recorded_file(results, recorded_input(results, name), f"--{name}") if given is None else Path(given)
+    return _recorded_file(results, _recorded(results, name), f"--{name}") if given is None else Path(given)
 
 
 def _runs(results: Results, asked: ExploreSettings) -> dict[str, Run]:
@@ -133,7 +122,7 @@ def _runs(results: Results, asked: ExploreSettings) -> dict[str, Run]:
     elif results.points:
         paths = _sweep_runs(results)
     else:
-        recorded = {run_name(path): path for path in recorded_input(results, "runs") or ()}
+        recorded = {run_name(path): path for path in _recorded(results, "runs") or ()}
         names = _few(results, results.scores.runs)
         paths = {name: _recorded_file(results, recorded.get(name), "--runs") for name in names}
     return {
@@ -156,23 +145,20 @@ def _sweep_runs(results: Results) -> dict[str, Path]:
 
 def _few(results: Results, names: Sequence[str]) -> list[str]:
     """Return the first run, and the best of the others, in their order."""
-    return plots.shown(names, lambda run: results.scores.macro(run, results.scores.metrics[0]), MOST_RUNS)
+    return plots.shown(results.scores, results.scores.metrics[0], names, MOST_RUNS)
 
 
 def _pair(results: Results, names: list[str]) -> tuple[str, str]:
     """Return the runs that are shown first: the first, and the best of the others."""
     scores = results.scores
 
-    def score(name: str) -> float:
-        return scores.macro(name, scores.metrics[0]) if name in scores else -1.0
-
-    return names[0], max(names[1:], key=score, default=names[0])
+    known = {name: scores.macro(name, scores.metrics[0]) if name in scores else -1.0 for name in names}
+    return names[0], max(names[1:], key=lambda name: known[name], default=names[0])
 
 
 def _colors(results: Results, names: list[str]) -> list[int]:
     """Return the colour of each run: that of its bars, where it has some."""
     if results.points:
         return list(range(len(names)))
-    scores = results.scores
-    drawn = plots.shown(scores.runs, lambda run: scores.macro(run, scores.metrics[0]))
+    drawn = plots.shown(results.scores, results.scores.metrics[0])
     return [drawn.index(name) if name in drawn else 0 for name in names]

@@ -4,7 +4,7 @@ Whatever comes from files is escaped here, or by `Table.html`.  This module know
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
@@ -50,26 +50,17 @@ def _numbers(*tables: str) -> str:
 
 def _by_metric(metrics: Sequence[str], content: Mapping[str, str]) -> str:
     """Return a switch and the content of each metric; without the script, all of it."""
-    choices = "".join(
-        f'<label><input type="radio" name="metric" value="{escape(metric)}"'
-        f"{' checked' if i == 0 else ''}><span>{escape(metric)}</span></label>"
-        for i, metric in enumerate(metrics)
-    )
-    blocks = "".join(
-        f'<section data-metric="{escape(metric)}" aria-label="{escape(metric)}">{content[metric]}</section>'
-        for metric in metrics
-    )
+    choices = blocks = ""
+    for i, metric in enumerate(metrics):
+        name, checked = escape(metric), " checked" if i == 0 else ""
+        choices += f'<label><input type="radio" name="metric" value="{name}"{checked}><span>{name}</span></label>'
+        blocks += f'<section data-metric="{name}" aria-label="{name}">{content[metric]}</section>'
     if len(metrics) == 1:
         return blocks
     return f'<fieldset class="metrics" id="metrics" hidden><legend>Metric</legend>{choices}</fieldset>{blocks}'
 
 
-def _footer(pairs: Iterable[tuple[str, str]]) -> str:
-    entries = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in pairs if value)
-    return f"<h2>How it was made</h2><dl>{entries}</dl>"
-
-
-def _about(results: Results) -> list[tuple[str, str]]:
+def _footer(results: Results) -> str:
     settings, inputs = results.compared.settings, results.inputs or {}
     pairs = [
         ("Results", named(results.folder.resolve().name if results.folder else "")),
@@ -79,8 +70,9 @@ def _about(results: Results) -> list[tuple[str, str]]:
     ]
     for name in ("questions", "corpus", "qrels", "passages", "queries"):
         pairs.append((name.capitalize(), named(str(inputs[name])) if inputs.get(name) else ""))
-    pairs += [("Note", escape(note)) for note in results.scores.notes]
-    return [*pairs, ("Intervals", _INTERVALS)]
+    pairs += [*(("Note", escape(note)) for note in results.scores.notes), ("Intervals", _INTERVALS)]
+    entries = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in pairs if value)
+    return f"<h2>How it was made</h2><dl>{entries}</dl>"
 
 
 _INTERVALS = (
@@ -127,11 +119,11 @@ def evaluation_parts(results: Results) -> tuple[Parts, list[Plot]]:
             figures[f"Against {named(runs[0])}"] = plots.difference_dots(results, metric)
             figures["Questions won and lost"] = plots.win_bars(results, metric)
         drawn += figures.values()
-        content[metric] = "".join(map(_figure, figures, figures.values()))
-        content[metric] += _numbers(_score_table(results, metric).html(), _pair_table(results, metric))
+        numbers = _numbers(_score_table(results, metric).html(), _pair_table(results, metric))
+        content[metric] = "".join(map(_figure, figures, figures.values())) + numbers
     title, headline, lead = _evaluation_headline(results)
     body = f"<h2>Scores</h2>{_by_metric(results.scores.metrics, content)}"
-    return Parts("Evaluation", title, headline, lead, body, _footer(_about(results))), drawn
+    return Parts("Evaluation", title, headline, lead, body, _footer(results)), drawn
 
 
 def _evaluation_headline(results: Results) -> tuple[str, str, str]:
@@ -139,10 +131,8 @@ def _evaluation_headline(results: Results) -> tuple[str, str, str]:
     metric = scores.metrics[0]
     baseline, *others = scores.runs
     counts = [group.count for group in scores[baseline][metric].by_language.values()]
-    size = (
-        f"{sum(counts)} questions, {len(counts)} language{'s' if len(counts) > 1 else ''}; "
-        "scores are 0-100, averaged over languages without weights."
-    )
+    size = f"{sum(counts)} questions, {len(counts)} language{'s' if len(counts) > 1 else ''}; "
+    size += "scores are 0-100, averaged over languages without weights."
     if not others:
         score = scores.macro(baseline, metric)
         headline = f"{named(baseline)} scores {score:.1f} by {escape(metric)}"
@@ -151,19 +141,15 @@ def _evaluation_headline(results: Results) -> tuple[str, str, str]:
     difference = scores.difference(best, baseline, metric)[MACRO]
     gain = difference.mean
     where = "above" if gain > 0 else "below" if gain < 0 else "from"
-    headline = (
-        f"{named(best)} scores {scores.macro(best, metric):.1f} by {escape(metric)}, "
-        f"{abs(gain):.1f} points {where} {named(baseline)}"
-    )
+    headline = f"{named(best)} scores {scores.macro(best, metric):.1f} by {escape(metric)}, "
+    headline += f"{abs(gain):.1f} points {where} {named(baseline)}"
     test = results.compared.of(best, baseline, metric)
     if test is None:
         raise KeyError(f"the test of {best} and {baseline} by {metric}")
     significant = "significant" if test.significant else "not significant"
     by = TEST_NAMES[settings.test][2]
-    verdict = (
-        f"{_between(difference)} {escape(_p(test.p_corrected, 'p'))} ({by}, correction: "
-        f"{settings.correction}): {significant} at {settings.level:g}."
-    )
+    verdict = f"{_between(difference)} {escape(_p(test.p_corrected, 'p'))} ({by}, correction: {settings.correction}): "
+    verdict += f"{significant} at {settings.level:g}."
     if len(others) > 1:
         size = f"The best of {len(others)} runs beside {named(baseline)} by this metric. {size}"
     lead = f'<p class="lead">{verdict}</p><p class="quiet">{size}</p>'
@@ -214,8 +200,8 @@ def sweep_parts(results: Results) -> tuple[Parts, list[Plot]]:
             for by_language in (False, True)
         }
         drawn += [plot for plot in figures.values() if plot is not None]
-        content[metric] = "".join(map(_figure, figures, figures.values()))
-        content[metric] += _numbers(_points_table(results, metric).html())
+        numbers = _numbers(_points_table(results, metric).html())
+        content[metric] = "".join(map(_figure, figures, figures.values())) + numbers
     validation = results.cross_validation
     held_out = plots.held_out_dots(results)
     before = after = ""
@@ -228,7 +214,7 @@ def sweep_parts(results: Results) -> tuple[Parts, list[Plot]]:
         after = f"<h2>Power</h2>{table.html()}" if table.rows else ""
     title, headline, lead = _sweep_headline(results, validation)
     body = f'{before}<h2>The grid</h2><p class="warn">{_TUNED}</p>{_by_metric(metrics, content)}{after}'
-    return Parts("Sweep", title, headline, lead, body, _footer(_about(results))), drawn
+    return Parts("Sweep", title, headline, lead, body, _footer(results)), drawn
 
 
 _TUNED = (
@@ -262,10 +248,8 @@ def _sweep_headline(results: Results, validation: Any) -> tuple[str, str, str]:
         )
         return title, headline, f'<p class="lead">{tuned}</p>{warning}'
     headline = f"Held out: {row['score']:.1f} by {escape(metric)}, {_gain(row['difference'])}"
-    folds = (
-        f"{validation['folds']} folds: settings were chosen by {escape(validation['select_by'])} "
-        "on the others, and scored on questions that had no part in the choice."
-    )
+    folds = f"{validation['folds']} folds: settings were chosen by {escape(validation['select_by'])} on the others, "
+    folds += "and scored on questions that had no part in the choice."
     lead = f'<p class="lead">{_between(interval_of(row, "difference"))} {escape(_p(row["p"], "p"))}.</p>'
     return title, headline, f'{lead}<p class="quiet">{folds} {tuned}</p>'
 
@@ -279,30 +263,21 @@ def _gain(difference: float) -> str:
 def _points_table(results: Results, metric: str) -> Table:
     scores, baseline = results.scores, str(results.compared.baseline)
     order = sorted(scores, key=lambda name: -scores.macro(name, metric))
-    kept = [baseline, *[name for name in order if name != baseline][:MOST_POINTS]]
-    rows: list[Row] = []
+    kept = [name for name in order if name != baseline][:MOST_POINTS]
+    alone = f"{scores.macro(baseline, metric):.2f}"
+    rows: list[Row] = [[Cell(baseline, name=True), "", "", "", "", alone, "", "", ""]]
     for name in kept:
-        point = results.points[name]
-        row: list[str | int | Cell] = [Cell(name, name=True)]
-        if name == baseline:
-            row += ["", "", "", "", f"{scores.macro(name, metric):.2f}", "", "", ""]
-        else:
-            gain = scores.difference(name, baseline, metric).get(MACRO)
-            test = results.compared.of(name, baseline, metric)
-            row += [
-                f"{plots.GREEK[point.form]} = {point.weight:g}",
-                point.languages or "",
-                ALL if point.num_queries is None else point.num_queries,
-                "yes" if point.center else "",
-                f"{scores.macro(name, metric):.2f}",
-                "" if gain is None else _score(gain, signed=True),
-                "" if test is None else _verdict(test),
-                "" if test is None else f"{test.win}/{test.tie}/{test.loss}",
-            ]
-        rows.append(row)
+        point, test = results.points[name], results.compared.of(name, baseline, metric)
+        gain = scores.difference(name, baseline, metric).get(MACRO)
+        weight = f"{plots.GREEK[point.form]} = {point.weight:g}"
+        queries = ALL if point.num_queries is None else point.num_queries
+        settings = [weight, point.languages or "", queries, "yes" if point.center else ""]
+        difference = "" if gain is None else _score(gain, signed=True)
+        tested = ["", ""] if test is None else [_verdict(test), f"{test.win}/{test.tie}/{test.loss}"]
+        rows.append([Cell(name, name=True), *settings, f"{scores.macro(name, metric):.2f}", difference, *tested])
     head = ["point", "weight", "languages", "queries", "centred", "score", "difference"]
     head += [f"p ({results.compared.settings.correction})", "win/tie/loss"]
-    left = len(scores) - len(kept)
+    left = len(scores) - len(kept) - 1
     more = f"; {left} more are in sweep.csv" if left > 0 else ""
     caption = f"{metric}: passages alone, and the best settings{more}. In brackets: 95% confidence intervals"
     return Table(head, rows, f"{caption}, not corrected for having chosen.", 3)

@@ -1,8 +1,8 @@
 """Results → figures: bars by language, differences, wins and losses, curves of a sweep.
 
-Each function draws one figure of one metric and says in words what it shows (its alternative text).  Colours are told
-apart by the colour-blind (Okabe & Ito, 2008, jfly.uni-koeln.de/color); the first is a grey for the baseline.
-matplotlib is imported where it is used, without its global state, and gives the same bytes for the same results.
+Each function draws one figure of one metric and says in words what it shows.  Colours are told apart by the
+colour-blind (Okabe & Ito, 2008, jfly.uni-koeln.de/color); the first is a grey for the baseline.  The same results give
+the same bytes.
 """
 
 import importlib.resources
@@ -14,7 +14,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from xqg_pyserini.evaluation.results import MACRO, PointSettings, Results
+from xqg_pyserini.evaluation.results import MACRO, PointSettings, Results, Scores
 from xqg_pyserini.evaluation.significance import Interval
 from xqg_pyserini.report.results import ALL, interval_of
 
@@ -46,9 +46,10 @@ class Curve(NamedTuple):
     peak: float  # its score
 
 
-def shown(names: Sequence[str], score: Callable[[str], float], most: int = MOST) -> list[str]:
-    """Return the names that one figure can hold: the first and the best others, in their order."""
-    best = sorted(names[1:], key=score, reverse=True)[: most - 1]
+def shown(scores: Scores, metric: str, names: Sequence[str] = (), most: int = MOST) -> list[str]:
+    """Return the runs (or those of `names`) that one figure can hold: the first and the best others, in their order."""
+    names = names or scores.runs
+    best = sorted(names[1:], key=lambda run: scores.macro(run, metric), reverse=True)[: most - 1]
     return [name for name in names if name == names[0] or name in best]
 
 
@@ -57,7 +58,7 @@ def shown(names: Sequence[str], score: Callable[[str], float], most: int = MOST)
 
 def score_bars(results: Results, metric: str) -> Plot:
     """Draw the scores by language and on average, with their confidence intervals."""
-    runs = shown(results.scores.runs, lambda run: results.scores.macro(run, metric))
+    runs = shown(results.scores, metric)
     languages = list(results.scores[runs[0]][metric].intervals)
     per_row = max(1, _BARS // len(runs))
     rows = [languages[i : i + per_row] for i in range(0, len(languages), per_row)]
@@ -101,7 +102,7 @@ def score_bars(results: Results, metric: str) -> Plot:
 
 def difference_dots(results: Results, metric: str) -> Plot:
     """Draw each run's difference to the first run, by language, with confidence intervals."""
-    baseline, *others = shown(results.scores.runs, lambda run: results.scores.macro(run, metric))
+    baseline, *others = shown(results.scores, metric)
     differences = {run: results.scores.difference(run, baseline, metric) for run in others}
     languages = list(results.scores[baseline][metric].intervals)
 
@@ -132,7 +133,7 @@ def difference_dots(results: Results, metric: str) -> Plot:
 
 def win_bars(results: Results, metric: str) -> Plot:
     """Draw for each pair of runs on how many questions one is better than the other."""
-    runs = shown(results.scores.runs, lambda run: results.scores.macro(run, metric))
+    runs = shown(results.scores, metric)
     tests = [t for t in results.compared if t.metric == metric and {t.a, t.b} <= set(runs)]
 
     def draw(figure: Any) -> None:
@@ -190,9 +191,8 @@ def curves_over(results: Results, metric: str, over: str) -> list[Curve]:
             groups.setdefault(setting, {}).setdefault(other, []).append(point)
     whole: dict[tuple, list[PointSettings]] = {}
     for setting, by_other in groups.items():
-        if weights:
-            chosen = max(by_other.values(), key=lambda points: _queries(points[0]))
-        else:
+        chosen = max(by_other.values(), key=lambda points: _queries(points[0]))
+        if not weights:
             several = (points for points in by_other.values() if len({*map(x_of, points)}) > 1)
             chosen = max(several, key=lambda points: max(map(score, points)), default=[])
         if len({*map(x_of, chosen)}) > 1:
@@ -217,10 +217,6 @@ def _highest(curves: Iterable[Curve]) -> Curve:
 def _gains(results: Results, point: str, metric: str) -> dict[str, Interval]:
     """Return a point's differences to the baseline, by language."""
     return results.scores.difference(point, str(results.compared.baseline), metric)
-
-
-def _baseline(results: Results, metric: str) -> float:
-    return results.scores.macro(str(results.compared.baseline), metric)
 
 
 def _numbers(results: Results) -> set[int]:
@@ -260,13 +256,10 @@ def sweep_curves(results: Results, metric: str, over: str, by_language: bool) ->
     if not by_form:
         return None
     top = _highest(curves)
-    languages = list(results.scores[str(results.compared.baseline)][metric].by_language)
-    if by_language:
-        # one form alone: that of the highest curve
-        form = results.points[top.best].form
-        panels = [(form, language) for language in languages]
-    else:
-        panels = [(form, MACRO) for form in by_form]
+    baseline = results.scores[str(results.compared.baseline)][metric]
+    panels = [(form, MACRO) for form in by_form]
+    if by_language:  # one form alone: that of the highest curve
+        panels = [(results.points[top.best].form, language) for language in baseline.by_language]
     colors = _colors({form: by_form[form] for form in dict(panels)})
 
     def draw(figure: Any) -> None:
@@ -291,17 +284,16 @@ def sweep_curves(results: Results, metric: str, over: str, by_language: bool) ->
     if by_language:
         band = " Drawn is the difference to passages alone"
         if len(by_form) > 1:
+            form = panels[0][0]
             band += f" of the {form} form ({GREEK[form]}), that of the highest curve"
         band += "."
     elif any(_has_band(results, metric, curves) for curves in by_form.values()):
-        band = (
-            " Band: of the highest curve, the 95% confidence interval of the difference to "
-            "passages alone at each point, not corrected for having chosen."
-        )
+        band = " Band: of the highest curve, the 95% confidence interval of the difference to passages alone "
+        band += "at each point, not corrected for having chosen."
     return _plot(
         f"{over}{'-by-language' if by_language else ''}-{_slug(metric)}",
         f"{metric} over the {what}, {where}. Dashed: passages alone.{band}",
-        f"Line chart of {metric} over the {what}, {where}. Passages alone: {_baseline(results, metric):.1f}; the "
+        f"Line chart of {metric} over the {what}, {where}. Passages alone: {baseline.macro:.1f}; the "
         f"highest point is {top.best} with {top.peak:.1f} on average.",
         (WIDTH, 0.6 + 1.7 * math.ceil(len(panels) / 4) if by_language else 3.4),
         draw,
@@ -346,7 +338,7 @@ def _panel(
 ) -> None:
     """Draw the scores of some curves on average, or a language's differences to passages alone."""
     small = language != MACRO
-    baseline = 0.0 if small else _baseline(results, metric)
+    baseline = 0.0 if small else results.scores.macro(str(results.compared.baseline), metric)
     axes.axhline(baseline, color=SERIES[0], linestyle=(0, (5, 3)), label="passages alone")
     highest = _highest(curves)
     for curve, color in zip(curves, colors, strict=True):

@@ -42,11 +42,8 @@ def points_table(results: Results) -> Table:
     best = {metric: scores.best(metric) for metric in metrics}
     rows: list[Row] = []
     for point in order:
-        cells = []
-        for metric in metrics:
-            mark = "†" if best[metric] == point else ""
-            cells.append(f"{scores.macro(point, metric):.2f}{mark}{_star(results, point, metric)}")
-        rows.append([point, *cells])
+        marks = {m: ("†" if best[m] == point else "") + _star(results, point, m) for m in metrics}
+        rows.append([point, *(f"{scores.macro(point, metric):.2f}{mark}" for metric, mark in marks.items())])
     return Table(["point", *metrics], rows)
 
 
@@ -91,18 +88,13 @@ def held_out_table(validation: Mapping[str, Any]) -> Table:
     tuned = {entry["metric"]: entry for entry in validation["tuned"]}
     rows: list[Row] = []
     for entry in validation["held_out"]:
-        figures = [f"{entry['score']:.2f}", f"{entry['difference']:+.2f}", _bounds(entry), p_text(entry["p"])]
+        bounds = "-" if entry["ci_low"] is None else f"{entry['ci_low']:+.2f} … {entry['ci_high']:+.2f}"
+        figures = [f"{entry['score']:.2f}", f"{entry['difference']:+.2f}", bounds, p_text(entry["p"])]
         best = tuned.get(entry["metric"])
         tuned_cell = Cell(f"{best['score']:.2f}", detail=best["point"]) if best else ""
         rows.append([entry["metric"], *figures, tuned_cell])
     headers = ["metric", "held out", "- baseline", "95% interval", "p", "tuned†"]
     return Table(headers, rows, "Held out, and tuned (†) on these questions")
-
-
-def _bounds(entry: Mapping[str, Any]) -> str:
-    if entry["ci_low"] is None:
-        return "-"
-    return f"{entry['ci_low']:+.2f} … {entry['ci_high']:+.2f}"
 
 
 def chosen_language(code: str | None) -> str:
