@@ -142,8 +142,7 @@ def read_corpus(source: str | Path) -> Iterator[tuple[Line, Passage]]:
 def as_corpus(source: CorpusLike) -> Iterator[tuple[Line, Passage]]:
     """Yield the passages of a corpus, each with where it stands: a path's, or Python values.
 
-    Values are `Passage`s, records as the files have them ({"docid", "title", "text"}), or a
-    mapping of docids to texts.
+    Values are `Passage`s, records as the files have them ({"docid", "title", "text"}), or a mapping of docids to texts.
 
     Raises:
         UserError: as `read_corpus`.
@@ -202,9 +201,8 @@ def _question_from_tsv(line: Line, _: int) -> Question:
 def read_questions(source: str | Path, language: str | None = None) -> list[Question]:
     """Read topics: XOR-TyDi or Pyserini JSON Lines, or Pyserini TSV (`qid<TAB>text`).
 
-    `language` is given to the questions that name none.  Ids stay strings as they are typed.
-    Raises `UserError` for an id that comes twice, an empty question, a code of no known form in
-    the file, a `language` that is not known.
+    `language` is given to the questions that name none.  Ids stay strings as they are typed. Raises `UserError` for an
+    id that comes twice, an empty question, a code of no known form in the file, a `language` that is not known.
     """
     records = _records(source, _question_from_json, _question_from_tsv, "question")
     return _distinct(records, language)

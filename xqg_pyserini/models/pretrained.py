@@ -1,9 +1,8 @@
 """Hugging Face models on this machine: devices, precisions, weights that are all there.
 
-Encoders and generators load through here, so that both refuse the same things: a device that is
-not there, a folder that lacks weights (transformers would fill them at random), a damaged one.
-What others ask of a loaded one is here too: its layers, and one vector for a text's tokens.
-torch and transformers are imported when a function is called.
+Encoders and generators load through here, so that both refuse the same things: a device that is not there, a folder
+that lacks weights (transformers would fill them at random), a damaged one. What others ask of a loaded one is here too:
+its layers, and one vector for a text's tokens. torch and transformers are imported when a function is called.
 """
 
 import hashlib
