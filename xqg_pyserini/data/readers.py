@@ -63,8 +63,12 @@ def _text(line: Line, record: dict[str, Any], name: str) -> str:
     return value
 
 
+FromJson = Callable[[Line, dict[str, Any]], Any]
+FromTsv = Callable[[Line, int], Any]
+
+
 def _records(
-    source: str | Path, from_json: Callable[[Line], Any] | None, from_tsv: Callable[[Line, int], Any] | None, what: str
+    source: str | Path, from_json: FromJson, from_tsv: FromTsv | None, what: str
 ) -> Iterator[tuple[Line, Any]]:
     """Yield the records of all files of `source`; raise `UserError` if there is none."""
     empty = True
@@ -73,12 +77,9 @@ def _records(
         for position, line in enumerate(read_lines(path)):
             if as_json is None:
                 as_json = line.text.lstrip()[0] in "{["
-                if (from_json if as_json else from_tsv) is None:
-                    raise line.error(
-                        f"expected {'TSV' if as_json else 'JSON Lines'}, "
-                        f"found {'JSON' if as_json else repr(line.text[:40])}"
-                    )
-            record = from_json(line) if as_json else from_tsv(line, position)  # type: ignore[misc]
+                if not as_json and from_tsv is None:
+                    raise line.error(f"expected JSON Lines, found {line.text[:40]!r}")
+            record = from_json(line, _read_json(line)) if as_json else from_tsv(line, position)  # type: ignore[misc]
             if record is not None:
                 empty = False
                 yield line, record
@@ -119,10 +120,6 @@ def _passage(line: Line, docid: str, title: str, text: str) -> Passage:
     return Passage(docid, title, text)
 
 
-def _passage_from_json(line: Line) -> Passage:
-    return _passage_from_record(line, _read_json(line))
-
-
 def _passage_from_record(line: Line, record: dict[str, Any]) -> Passage:
     docid = _json_id(line, record, ("id", "docid", "_id"))
     if not _text(line, record, "text").strip() and record.get("contents") is not None:
@@ -136,7 +133,7 @@ def read_corpus(source: str | Path) -> Iterator[tuple[Line, Passage]]:
     Takes Pyserini's JSON Lines (`id`, `docid` or `_id`; `contents`, or `title` and `text`) and
     DPR's TSV.  Duplicate ids are not looked for here: that takes memory, see `store.IdIndex`.
     """
-    return _records(source, _passage_from_json, _PassageRow(), "passage")
+    return _records(source, _passage_from_record, _PassageRow(), "passage")
 
 
 def as_corpus(source: CorpusLike) -> Iterator[tuple[Line, Passage]]:
@@ -177,10 +174,6 @@ def _question(line: Line, qid: str, text: str, language: Any, answers: Any) -> Q
     return Question(qid, text, language, tuple(answers))
 
 
-def _question_from_json(line: Line) -> Question:
-    return _question_from_record(line, _read_json(line))
-
-
 def _question_from_record(line: Line, record: dict[str, Any]) -> Question:
     qid = _json_id(line, record, ("id", "qid", "_id"))
     text = next((_text(line, record, n) for n in ("question", "title", "text") if n in record), None)
@@ -204,8 +197,7 @@ def read_questions(source: str | Path, language: str | None = None) -> list[Ques
     `language` is given to the questions that name none.  Ids stay strings as they are typed. Raises `UserError` for an
     id that comes twice, an empty question, a code of no known form in the file, a `language` that is not known.
     """
-    records = _records(source, _question_from_json, _question_from_tsv, "question")
-    return _distinct(records, language)
+    return _distinct(_records(source, _question_from_record, _question_from_tsv, "question"), language)
 
 
 def as_questions(source: QuestionsLike, language: str | None = None) -> list[Question]:
@@ -253,15 +245,12 @@ def _distinct(records: Iterable[tuple[Line, Question]], language: str | None) ->
     return questions
 
 
-def _queries_from_json(line: Line) -> GeneratedQueries:
-    record = _read_json(line)
+def _queries_from_json(line: Line, record: dict[str, Any]) -> GeneratedQueries:
     docid = _json_id(line, record, ("docid", "id", "_id"))
     by_language = record.get("generated_queries")
     if not isinstance(by_language, dict):
-        raise line.error(
-            f"passage {docid!r} has no generated_queries "
-            '(expected {"docid": …, "generated_queries": {"ar": ["…", …], …}})'
-        )
+        expected = '{"docid": …, "generated_queries": {"ar": ["…", …], …}}'
+        raise line.error(f"passage {docid!r} has no generated_queries (expected {expected})")
     queries = {}
     for language, texts in by_language.items():
         if not LANGUAGE_CODE.fullmatch(language):
