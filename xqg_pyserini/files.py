@@ -263,6 +263,14 @@ def publish(aside: Path, path: str | Path) -> None:
         os.rename(aside, path)
 
 
+def read_json(path: Path, remedy: str = "") -> Any:
+    """Return what a JSON file holds; the `UserError` for a broken one ends with the remedy."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: broken JSON ({error}){remedy and '; '}{remedy}") from None
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON for people: indented, in the order given, all in one rename."""
     with writing(path) as file:

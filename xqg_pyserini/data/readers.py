@@ -17,6 +17,8 @@ from xqg_pyserini.files import Line, expand, read_lines
 
 QuestionsLike = str | Path | Mapping[str, str] | Iterable[Any]
 CorpusLike = str | Path | Mapping[str, str] | Iterable[Any]
+FromJson = Callable[[Line, dict[str, Any]], Any]
+FromTsv = Callable[[Line, int], Any]  # a line, and its number in the file from 0
 SHARD = re.compile(r"-(\d+)-of-(\d+)(?=\.)")  # queries-00007-of-00128.jsonl.gz
 
 
@@ -61,10 +63,6 @@ def _text(line: Line, record: dict[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise line.error(f"{name} is not a string")
     return value
-
-
-FromJson = Callable[[Line, dict[str, Any]], Any]
-FromTsv = Callable[[Line, int], Any]
 
 
 def _records(
@@ -147,11 +145,7 @@ def as_corpus(source: CorpusLike) -> Iterator[tuple[Line, Passage]]:
     if isinstance(source, str | Path):
         yield from read_corpus(source)
         return
-    values = source.items() if isinstance(source, Mapping) else source
-    if isinstance(values, Passage) or not isinstance(values, Iterable):
-        raise UserError(f"corpus: expected a file or several passages, not {source!r:.60}")
-    for number, value in enumerate(values, 1):
-        line = Line(Path("corpus"), number, "")
+    for line, value in _values(source, Passage, "corpus", "passages"):
         if isinstance(value, Passage):
             yield line, _passage_from_record(line, value._asdict())
         elif isinstance(value, dict):
@@ -160,6 +154,15 @@ def as_corpus(source: CorpusLike) -> Iterator[tuple[Line, Passage]]:
             yield line, _passage(line, _id(line, value[0], "id"), "", value[1])
         else:
             raise line.error(f"expected a passage, a record or (id, text), not {value!r:.60}")
+
+
+def _values(source: Any, kind: type, name: str, several: str) -> Iterator[tuple[Line, Any]]:
+    """Yield Python values, each with where it stands; one of a `kind` is not several."""
+    values = source.items() if isinstance(source, Mapping) else source
+    if isinstance(values, kind) or not isinstance(values, Iterable):
+        raise UserError(f"{name}: expected a file or several {several}, not {source!r:.60}")
+    for number, value in enumerate(values, 1):
+        yield Line(Path(name), number, ""), value
 
 
 def _question(line: Line, qid: str, text: str, language: Any, answers: Any) -> Question:
@@ -211,11 +214,8 @@ def as_questions(source: QuestionsLike, language: str | None = None) -> list[Que
     """
     if isinstance(source, str | Path):
         return read_questions(source, language)
-    values = source.items() if isinstance(source, Mapping) else source
-    if isinstance(values, Question) or not isinstance(values, Iterable):
-        raise UserError(f"questions: expected a file or several questions, not {source!r:.60}")
-    lines = ((Line(Path("questions"), n, ""), value) for n, value in enumerate(values, 1))
-    return _distinct(((line, _as_question(line, value)) for line, value in lines), language)
+    values = _values(source, Question, "questions", "questions")
+    return _distinct(((line, _as_question(line, value)) for line, value in values), language)
 
 
 def _as_question(line: Line, value: Any) -> Question:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import write_json
+from xqg_pyserini.files import read_json, write_json
 from xqg_pyserini.settings import option
 
 Role = Literal["query", "passage"]
@@ -216,10 +216,7 @@ def _own_settings(name: str) -> dict[str, Any] | None:
 
 def _read_settings(folder: Path) -> dict[str, Any]:
     path = folder / SETTINGS_FILE
-    try:
-        said = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: broken JSON ({error})") from None
+    said = read_json(path)
     known = FIELDS - {"name"}
     if not isinstance(said, dict) or set(said) - known:
         raise UserError(f"{path}: expected a mapping with no more than {', '.join(sorted(known))}")

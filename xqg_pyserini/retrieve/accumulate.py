@@ -155,6 +155,7 @@ class _Summing:
         else:
             self.counts = stores.reopen_matrix(part.path / stores.COUNTS)
             self.sums = {key: stores.reopen_matrix(path) for key, path in names.items()}
+        self.matrices = [self.counts, *self.sums.values()]
 
     def assign(self, row: int, language: str, vectors: np.ndarray) -> None:
         """Set the sum and number of one passage's queries in one language."""
@@ -165,9 +166,6 @@ class _Summing:
                     raise UserError("a sum of query vectors does not fit into float16; use float32", "dtype")
                 matrix[row] = total
         self.counts[row, self.languages.index(language)] = len(vectors)
-
-    def matrices(self) -> list[np.memmap]:
-        return [self.counts, *self.sums.values()]
 
 
 def _accumulate(source: QuerySource, index: IdIndex, encoder: Encoder, part: Job, summing: _Summing) -> None:
@@ -194,8 +192,8 @@ def _accumulate(source: QuerySource, index: IdIndex, encoder: Encoder, part: Job
             part.state["encoded"] += len(texts)
             part.state["blank"] += blank
             if part.due:
-                part.save(done, summing.matrices())
-    for matrix in summing.matrices():
+                part.save(done, summing.matrices)
+    for matrix in summing.matrices:
         matrix.flush()
 
 
@@ -205,12 +203,10 @@ def _finish(
     languages, kept = part.state["languages"], settings.keep_counts
     shutil.copyfile(store.ids_path, part.path / stores.IDS)
     meta = stores.store_meta(stores.QUERY_SUMS, store.n, store.d, settings.dtype, encoder)
-    meta["ids_sha256"] = store.meta["ids_sha256"]
-    meta["languages"] = languages
+    meta |= {"ids_sha256": store.meta["ids_sha256"], "languages": languages}
     meta |= {"queries": part.state["encoded"], "blank": part.state["blank"], "skipped": part.state["skipped"]}
     meta["sums_sha256"] = {l: file_sha256(part.path / stores.sum_file(l)) for l in languages}
     if kept:
         meta["kept"] = {str(k): {l: file_sha256(part.path / stores.sum_file(l, k)) for l in languages} for k in kept}
-    meta["counts_sha256"] = file_sha256(part.path / stores.COUNTS)
-    meta["sources"] = sources
+    meta |= {"counts_sha256": file_sha256(part.path / stores.COUNTS), "sources": sources}
     write_json(part.path / stores.META, meta)

@@ -10,7 +10,6 @@ The layout of both kinds of store, declared once:
 presence means that the rest is whole.
 """
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import file_sha256
+from xqg_pyserini.files import file_sha256, read_json
 from xqg_pyserini.stores.ids import ids_at, iterate_ids
 
 FORMAT = 1
@@ -98,11 +97,9 @@ class _Store:
         if not self.path.is_dir():
             raise UserError(f"{self.path}: no such store (expected a folder made by xqg)")
         try:
-            meta = json.loads(file.read_text("utf-8"))
+            meta = read_json(file, "make the store again")
         except FileNotFoundError:
             raise UserError(f"{self.path}: not a store, or not a whole one ({META} is missing)") from None
-        except ValueError as error:
-            raise UserError(f"{file}: broken JSON ({error}); make the store again") from None
         if not isinstance(meta, dict) or meta.get("kind") not in (PASSAGES, QUERY_SUMS):
             raise UserError(f"{file}: not the description of a store")
         if meta.get("format") != FORMAT:
