@@ -287,16 +287,14 @@ def _check_shards(folder: Path) -> None:
         shards[number] = total, path.name
         first_total, first_name = next(iter(shards.values()))
         if total != first_total:
-            raise UserError(
-                f"{folder}: {first_name} and {path.name} are shards of two sets; put each into a folder of its own"
-            )
+            what = f"{first_name} and {path.name} are shards of two sets"
+            raise UserError(f"{folder}: {what}; put each into a folder of its own")
     for prefix, shards in sets.items():
         total, name = next(iter(shards.values()))
         missing = [number for number in range(total) if number not in shards]
         if missing:
             width = len(SHARD.search(name)[1])  # type: ignore[index]
             first = f"{prefix}-{missing[0]:0{width}}-of-{total:0{width}}"
-            raise UserError(
-                f"{folder}: {len(missing)} of {total} shards are missing, the first is {first}; "
-                f"finish making them, or name those to read by a pattern such as '{folder}/*.jsonl'"
-            )
+            what = f"{len(missing)} of {total} shards are missing, the first is {first}"
+            remedy = f"finish making them, or name those to read by a pattern such as '{folder}/*.jsonl'"
+            raise UserError(f"{folder}: {what}; {remedy}")

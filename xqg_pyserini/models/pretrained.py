@@ -47,14 +47,6 @@ def torch_device(device: str) -> str:
     return device
 
 
-def check_precision(precision: str, device: str) -> None:
-    """Raise `UserError` for a precision that is none, or that the device cannot compute in."""
-    if precision not in PRECISIONS:
-        raise UserError(f"precision {precision!r}; expected {', '.join(PRECISIONS)}")
-    if precision == "fp16" and device == "cpu":
-        raise UserError("fp16 needs a GPU; on the CPU choose bf16 or fp32", "precision")
-
-
 def first_line(error: Exception) -> str:
     """Return the first line of an error's text, for an error of one line."""
     text = str(error).strip()
@@ -100,14 +92,17 @@ def load_tokenizer(name: str) -> Any:
 def load_model(kind: Any, name: str, precision: str, device: str, optional: tuple[str, ...] = ()) -> Any:
     """Load a model for inference: `kind` is an auto class of transformers (AutoModel, …).
 
-    Raises `UserError` where it cannot be loaded, or where its folder lacks weights other than
-    those whose names hold one of `optional`.
+    Raises `UserError` where it cannot be loaded, for a precision that is none or that the device cannot compute in, or
+    where its folder lacks weights other than those whose names hold one of `optional`.
     """
     import torch
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    check_precision(precision, device)
+    if precision not in PRECISIONS:
+        raise UserError(f"precision {precision!r}; expected {', '.join(PRECISIONS)}")
+    if precision == "fp16" and device == "cpu":
+        raise UserError("fp16 needs a GPU; on the CPU choose bf16 or fp32", "precision")
     dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
     model, loaded = _from_pretrained(kind, name, dtype=dtype, output_loading_info=True)
     needed = [key for key in sorted(loaded["missing_keys"]) if not any(part in key for part in optional)]

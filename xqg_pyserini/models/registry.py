@@ -307,9 +307,8 @@ def agree(settings: EncoderSettings, description: Mapping[str, Any], where: Path
     if (before.adapter is None) != (settings.adapter is None):
         given = "without an adapter" if before.adapter else f"with the adapter {settings.adapter}"
         made = f"with {before.adapter}" if before.adapter else "without one"
-        raise UserError(
-            f"encoder {settings.name}: given {given}, but {where} was made {made}; use one encoder for both"
-        )
+        what = f"given {given}, but {where} was made {made}"
+        raise UserError(f"encoder {settings.name}: {what}; use one encoder for both")
     for field in fields(EncoderSettings):
         old, new = getattr(before, field.name), getattr(settings, field.name)
         # models and adapters are told apart by their weights (`Encoder`): a folder may have moved
