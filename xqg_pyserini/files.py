@@ -13,7 +13,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
@@ -62,11 +62,8 @@ def expand(source: str | Path) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        files = sorted(
-            p
-            for p in path.iterdir()
-            if p.is_file() and p.name.endswith(SUFFIXES) and not p.name.startswith(".") and p.name != "meta.json"
-        )
+        taken = (p for p in path.glob("[!.]*") if p.is_file() and p.name.endswith(SUFFIXES))
+        files = sorted(p for p in taken if p.name != "meta.json")
         if not files:
             raise UserError(f"{path}: no file in this directory ends in {', '.join(SUFFIXES)}")
         return files
@@ -104,9 +101,8 @@ def read_lines(path: Path) -> Iterator[Line]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}, line {number}: not UTF-8 (byte {error.start + 1} of the line); convert it") from None
     except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise UserError(
-            f"{path}, after line {number}: the gzip stream is damaged or ends early; make or download the file again"
-        ) from None
+        what = "the gzip stream is damaged or ends early; make or download the file again"
+        raise UserError(f"{path}, after line {number}: {what}") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
 
@@ -139,12 +135,16 @@ def writing(path: str | Path, zipped: bool = False) -> Iterator[IO[str]]:
         with open(path, "w", encoding="utf-8", newline="\n") as file:
             yield file
         return
-    with parents(path), named(path):
+    with parents(path):
         aside = aside_of(path)
         with _locked(aside, path) as raw:
             try:
-                with _text_writer(raw, zipped) as file:
-                    yield file
+                with gzip.GzipFile("", "wb", 6, raw, mtime=0) if zipped else nullcontext(raw) as stream:
+                    file = io.TextIOWrapper(stream, encoding="utf-8", newline="\n")
+                    try:
+                        yield file
+                    finally:
+                        file.detach()
                 raw.flush()
                 os.replace(aside, path)
             except BaseException:
@@ -162,9 +162,8 @@ def _locked(aside: Path, path: Path) -> Iterator[IO[bytes]]:
                 try:
                     fcntl.flock(raw, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    raise UserError(
-                        f"{path}: another process is writing it; wait for that, or give another output"
-                    ) from None
+                    what = "another process is writing it; wait for that, or give another output"
+                    raise UserError(f"{path}: {what}") from None
                 except OSError:  # a file system without locks
                     pass
             if not aside.exists() or not os.path.samestat(os.fstat(raw.fileno()), aside.stat()):
@@ -175,27 +174,13 @@ def _locked(aside: Path, path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _text_writer(raw: IO[bytes], zipped: bool) -> Iterator[IO[str]]:
-    stream: Any = raw
-    if zipped:
-        stream = gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=raw, mtime=0)
-    text = io.TextIOWrapper(stream, encoding="utf-8", newline="\n")
-    try:
-        yield text
-    finally:
-        text.detach()
-        if zipped:
-            stream.close()
-
-
-@contextmanager
 def writing_folder(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()) -> Iterator[Path]:
     """Give an empty folder to fill, which takes its name only when the block ends well.
 
     What a killed job left of an earlier try is cleared away.  Raises as `check_output` does.
     """
     check_output(path, overwrite, inputs)
-    with parents(path), named(path):
+    with parents(path):
         aside = aside_of(path)
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
@@ -209,27 +194,21 @@ def writing_folder(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()
 
 @contextmanager
 def parents(path: str | Path) -> Iterator[None]:
-    """Make the folders above an output; take away those that were made if nothing comes of it."""
+    """Make the folders above an output; take away those that were made if nothing comes of it.
+
+    An error of the system that names no file (the disk is full) names the output.
+    """
     made = [parent for parent in Path(path).resolve().parents if not parent.exists()]
     Path(path).resolve().parent.mkdir(parents=True, exist_ok=True)
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         for parent in made:
             if parent.is_dir() and not any(parent.iterdir()):
                 parent.rmdir()
+        if isinstance(error, OSError) and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
-
-
-@contextmanager
-def named(path: str | Path) -> Iterator[None]:
-    """Say which output was being written when the disk is full."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is not None:
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def check_output(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()) -> None:
@@ -243,9 +222,8 @@ def check_output(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()) 
         raise UserError(f"{path}: is a file; give the name of a folder")
     if path.is_dir():
         if any(path.iterdir()) and not overwrite:
-            raise UserError(
-                f"{path}: the folder already holds something; give another name, or overwrite it", "overwrite"
-            )
+            what = "the folder already holds something; give another name, or overwrite it"
+            raise UserError(f"{path}: {what}", "overwrite")
         for other in [Path.cwd(), Path.home(), *_existing(inputs)]:
             if other.resolve().is_relative_to(path.resolve()):
                 raise UserError(f"{path}: will not be replaced, since it holds {other}")
@@ -283,6 +261,14 @@ def publish(aside: Path, path: str | Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
     else:
         os.rename(aside, path)
+
+
+def read_json(path: Path, remedy: str = "") -> Any:
+    """Return what a JSON file holds; the `UserError` for a broken one ends with the remedy."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: broken JSON ({error}){remedy and '; '}{remedy}") from None
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -17,6 +17,8 @@ from xqg_pyserini.files import Line, expand, read_lines
 
 QuestionsLike = str | Path | Mapping[str, str] | Iterable[Any]
 CorpusLike = str | Path | Mapping[str, str] | Iterable[Any]
+FromJson = Callable[[Line, dict[str, Any]], Any]
+FromTsv = Callable[[Line, int], Any]  # a line, and its number in the file from 0
 SHARD = re.compile(r"-(\d+)-of-(\d+)(?=\.)")  # queries-00007-of-00128.jsonl.gz
 
 
@@ -64,7 +66,7 @@ def _text(line: Line, record: dict[str, Any], name: str) -> str:
 
 
 def _records(
-    source: str | Path, from_json: Callable[[Line], Any] | None, from_tsv: Callable[[Line, int], Any] | None, what: str
+    source: str | Path, from_json: FromJson, from_tsv: FromTsv | None, what: str
 ) -> Iterator[tuple[Line, Any]]:
     """Yield the records of all files of `source`; raise `UserError` if there is none."""
     empty = True
@@ -73,12 +75,9 @@ def _records(
         for position, line in enumerate(read_lines(path)):
             if as_json is None:
                 as_json = line.text.lstrip()[0] in "{["
-                if (from_json if as_json else from_tsv) is None:
-                    raise line.error(
-                        f"expected {'TSV' if as_json else 'JSON Lines'}, "
-                        f"found {'JSON' if as_json else repr(line.text[:40])}"
-                    )
-            record = from_json(line) if as_json else from_tsv(line, position)  # type: ignore[misc]
+                if not as_json and from_tsv is None:
+                    raise line.error(f"expected JSON Lines, found {line.text[:40]!r}")
+            record = from_json(line, _read_json(line)) if as_json else from_tsv(line, position)  # type: ignore[misc]
             if record is not None:
                 empty = False
                 yield line, record
@@ -119,10 +118,6 @@ def _passage(line: Line, docid: str, title: str, text: str) -> Passage:
     return Passage(docid, title, text)
 
 
-def _passage_from_json(line: Line) -> Passage:
-    return _passage_from_record(line, _read_json(line))
-
-
 def _passage_from_record(line: Line, record: dict[str, Any]) -> Passage:
     docid = _json_id(line, record, ("id", "docid", "_id"))
     if not _text(line, record, "text").strip() and record.get("contents") is not None:
@@ -136,14 +131,13 @@ def read_corpus(source: str | Path) -> Iterator[tuple[Line, Passage]]:
     Takes Pyserini's JSON Lines (`id`, `docid` or `_id`; `contents`, or `title` and `text`) and
     DPR's TSV.  Duplicate ids are not looked for here: that takes memory, see `store.IdIndex`.
     """
-    return _records(source, _passage_from_json, _PassageRow(), "passage")
+    return _records(source, _passage_from_record, _PassageRow(), "passage")
 
 
 def as_corpus(source: CorpusLike) -> Iterator[tuple[Line, Passage]]:
     """Yield the passages of a corpus, each with where it stands: a path's, or Python values.
 
-    Values are `Passage`s, records as the files have them ({"docid", "title", "text"}), or a
-    mapping of docids to texts.
+    Values are `Passage`s, records as the files have them ({"docid", "title", "text"}), or a mapping of docids to texts.
 
     Raises:
         UserError: as `read_corpus`.
@@ -151,11 +145,7 @@ def as_corpus(source: CorpusLike) -> Iterator[tuple[Line, Passage]]:
     if isinstance(source, str | Path):
         yield from read_corpus(source)
         return
-    values = source.items() if isinstance(source, Mapping) else source
-    if isinstance(values, Passage) or not isinstance(values, Iterable):
-        raise UserError(f"corpus: expected a file or several passages, not {source!r:.60}")
-    for number, value in enumerate(values, 1):
-        line = Line(Path("corpus"), number, "")
+    for line, value in _values(source, Passage, "corpus", "passages"):
         if isinstance(value, Passage):
             yield line, _passage_from_record(line, value._asdict())
         elif isinstance(value, dict):
@@ -164,6 +154,15 @@ def as_corpus(source: CorpusLike) -> Iterator[tuple[Line, Passage]]:
             yield line, _passage(line, _id(line, value[0], "id"), "", value[1])
         else:
             raise line.error(f"expected a passage, a record or (id, text), not {value!r:.60}")
+
+
+def _values(source: Any, kind: type, name: str, several: str) -> Iterator[tuple[Line, Any]]:
+    """Yield Python values, each with where it stands; one of a `kind` is not several."""
+    values = source.items() if isinstance(source, Mapping) else source
+    if isinstance(values, kind) or not isinstance(values, Iterable):
+        raise UserError(f"{name}: expected a file or several {several}, not {source!r:.60}")
+    for number, value in enumerate(values, 1):
+        yield Line(Path(name), number, ""), value
 
 
 def _question(line: Line, qid: str, text: str, language: Any, answers: Any) -> Question:
@@ -176,10 +175,6 @@ def _question(line: Line, qid: str, text: str, language: Any, answers: Any) -> Q
     if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers):
         raise line.error(f"the answers of question {qid!r} are not a list of strings")
     return Question(qid, text, language, tuple(answers))
-
-
-def _question_from_json(line: Line) -> Question:
-    return _question_from_record(line, _read_json(line))
 
 
 def _question_from_record(line: Line, record: dict[str, Any]) -> Question:
@@ -202,12 +197,10 @@ def _question_from_tsv(line: Line, _: int) -> Question:
 def read_questions(source: str | Path, language: str | None = None) -> list[Question]:
     """Read topics: XOR-TyDi or Pyserini JSON Lines, or Pyserini TSV (`qid<TAB>text`).
 
-    `language` is given to the questions that name none.  Ids stay strings as they are typed.
-    Raises `UserError` for an id that comes twice, an empty question, a code of no known form in
-    the file, a `language` that is not known.
+    `language` is given to the questions that name none.  Ids stay strings as they are typed. Raises `UserError` for an
+    id that comes twice, an empty question, a code of no known form in the file, a `language` that is not known.
     """
-    records = _records(source, _question_from_json, _question_from_tsv, "question")
-    return _distinct(records, language)
+    return _distinct(_records(source, _question_from_record, _question_from_tsv, "question"), language)
 
 
 def as_questions(source: QuestionsLike, language: str | None = None) -> list[Question]:
@@ -221,11 +214,8 @@ def as_questions(source: QuestionsLike, language: str | None = None) -> list[Que
     """
     if isinstance(source, str | Path):
         return read_questions(source, language)
-    values = source.items() if isinstance(source, Mapping) else source
-    if isinstance(values, Question) or not isinstance(values, Iterable):
-        raise UserError(f"questions: expected a file or several questions, not {source!r:.60}")
-    lines = ((Line(Path("questions"), n, ""), value) for n, value in enumerate(values, 1))
-    return _distinct(((line, _as_question(line, value)) for line, value in lines), language)
+    values = _values(source, Question, "questions", "questions")
+    return _distinct(((line, _as_question(line, value)) for line, value in values), language)
 
 
 def _as_question(line: Line, value: Any) -> Question:
@@ -255,15 +245,12 @@ def _distinct(records: Iterable[tuple[Line, Question]], language: str | None) ->
     return questions
 
 
-def _queries_from_json(line: Line) -> GeneratedQueries:
-    record = _read_json(line)
+def _queries_from_json(line: Line, record: dict[str, Any]) -> GeneratedQueries:
     docid = _json_id(line, record, ("docid", "id", "_id"))
     by_language = record.get("generated_queries")
     if not isinstance(by_language, dict):
-        raise line.error(
-            f"passage {docid!r} has no generated_queries "
-            '(expected {"docid": …, "generated_queries": {"ar": ["…", …], …}})'
-        )
+        expected = '{"docid": …, "generated_queries": {"ar": ["…", …], …}}'
+        raise line.error(f"passage {docid!r} has no generated_queries (expected {expected})")
     queries = {}
     for language, texts in by_language.items():
         if not LANGUAGE_CODE.fullmatch(language):
@@ -300,16 +287,14 @@ def _check_shards(folder: Path) -> None:
         shards[number] = total, path.name
         first_total, first_name = next(iter(shards.values()))
         if total != first_total:
-            raise UserError(
-                f"{folder}: {first_name} and {path.name} are shards of two sets; put each into a folder of its own"
-            )
+            what = f"{first_name} and {path.name} are shards of two sets"
+            raise UserError(f"{folder}: {what}; put each into a folder of its own")
     for prefix, shards in sets.items():
         total, name = next(iter(shards.values()))
         missing = [number for number in range(total) if number not in shards]
         if missing:
             width = len(SHARD.search(name)[1])  # type: ignore[index]
             first = f"{prefix}-{missing[0]:0{width}}-of-{total:0{width}}"
-            raise UserError(
-                f"{folder}: {len(missing)} of {total} shards are missing, the first is {first}; "
-                f"finish making them, or name those to read by a pattern such as '{folder}/*.jsonl'"
-            )
+            what = f"{len(missing)} of {total} shards are missing, the first is {first}"
+            remedy = f"finish making them, or name those to read by a pattern such as '{folder}/*.jsonl'"
+            raise UserError(f"{folder}: {what}; {remedy}")

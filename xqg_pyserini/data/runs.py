@@ -15,9 +15,8 @@ QrelsLike = str | Path | Mapping[str, Mapping[str, int]] | Iterable[Any]
 def read_run(source: str | Path) -> Run:
     """Read a TREC run: hits by rank for each question, questions in the order they appear.
 
-    Lines may stand in any order and ranks may start anywhere.  Raises `UserError` for a line
-    without six columns, a docid or rank that comes twice, a score that is not a finite number or
-    that rises with the rank.
+    Lines may stand in any order and ranks may start anywhere.  Raises `UserError` for a line without six columns, a
+    docid or rank that comes twice, a score that is not a finite number or that rises with the rank.
     """
     path = Path(source)
     if not path.is_file():

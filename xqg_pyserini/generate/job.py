@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from xqg_pyserini.data import languages, read_corpus
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import check_output, chunks, describe_sources, file_sha256, named, parents, write_json
+from xqg_pyserini.files import check_output, chunks, describe_sources, file_sha256, parents, write_json
 from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.generate.settings import MOST_SHARDS, SHARD_PASSAGES, GeneratorSettings, JobSettings
 from xqg_pyserini.generate.workers import Dropped, Shards, Task, worker_devices, write_shards
@@ -174,7 +174,7 @@ class GenerationJob:
         A killed job starts again at the first missing shard and ends with the same bytes.
         """
         start = time.monotonic()
-        with parents(self.path), named(self.path):
+        with parents(self.path):
             old = self._set_aside() if self._overwrite else None
             self._overwrite = False
             self.path.mkdir(exist_ok=True)

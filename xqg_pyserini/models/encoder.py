@@ -9,15 +9,7 @@ import numpy as np
 
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.models.engines import ENGINES, Computing, Engine, Wrapped, same_probes
-from xqg_pyserini.models.registry import (
-    EncoderOptions,
-    EncoderSettings,
-    Role,
-    agree,
-    recorded_settings,
-    resolve,
-    settings_beside,
-)
+from xqg_pyserini.models.registry import EncoderOptions, EncoderSettings, Role, agree, resolve, settings_beside
 
 OPTIONS = tuple(f.name for f in fields(EncoderOptions))
 Progress = Callable[[int], Any]
@@ -131,9 +123,8 @@ class Encoder:
                 raise UserError(f"{store.path} does not say its encoder (no xqg.json): name it", "encoder")
             settings = resolve(name, known)
         else:
-            before = recorded_settings(store.encoder)
-            if before.backend == "object" and name is None:
-                what = f"{store.path} was made with {before.name}, an object that was wrapped"
+            if store.encoder.get("backend") == "object" and name is None:
+                what = f"{store.path} was made with {store.encoder.get('name')}, an object that was wrapped"
                 raise UserError(f"{what}: give Encoder(that object)", "encoder")
             settings = settings_beside(name, known, store.encoder, store.path)
         encoder = cls(settings, **options)

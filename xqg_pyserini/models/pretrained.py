@@ -1,9 +1,8 @@
 """Hugging Face models on this machine: devices, precisions, weights that are all there.
 
-Encoders and generators load through here, so that both refuse the same things: a device that is
-not there, a folder that lacks weights (transformers would fill them at random), a damaged one.
-What others ask of a loaded one is here too: its layers, and one vector for a text's tokens.
-torch and transformers are imported when a function is called.
+Encoders and generators load through here, so that both refuse the same things: a device that is not there, a folder
+that lacks weights (transformers would fill them at random), a damaged one. What others ask of a loaded one is here too:
+its layers, and one vector for a text's tokens. torch and transformers are imported when a function is called.
 """
 
 import hashlib
@@ -43,18 +42,9 @@ def torch_device(device: str) -> str:
     if named.type == "cuda" and not cuda:
         raise UserError(f"device {device!r}: this torch sees no CUDA device; choose cpu", "device")
     if named.type == "cuda" and (named.index or 0) >= torch.cuda.device_count():
-        raise UserError(
-            f"device {device!r}: this machine has {torch.cuda.device_count()} CUDA devices, numbered from 0"
-        )
+        count = torch.cuda.device_count()
+        raise UserError(f"device {device!r}: this machine has {count} CUDA devices, numbered from 0")
     return device
-
-
-def check_precision(precision: str, device: str) -> None:
-    """Raise `UserError` for a precision that is none, or that the device cannot compute in."""
-    if precision not in PRECISIONS:
-        raise UserError(f"precision {precision!r}; expected {', '.join(PRECISIONS)}")
-    if precision == "fp16" and device == "cpu":
-        raise UserError("fp16 needs a GPU; on the CPU choose bf16 or fp32", "precision")
 
 
 def first_line(error: Exception) -> str:
@@ -63,7 +53,7 @@ def first_line(error: Exception) -> str:
     return text.splitlines()[0] if text else repr(error)
 
 
-def not_loaded(name: str, error: Exception, what: str = "model") -> UserError:
+def not_loaded(name: str, error: Exception) -> UserError:
     """Return the error for a model that transformers does not load, whatever it raised."""
     path = Path(name)
     reason = first_line(error)
@@ -71,30 +61,29 @@ def not_loaded(name: str, error: Exception, what: str = "model") -> UserError:
         reason = "it is a file"
     elif not path.exists() and (path.is_absolute() or name.startswith(".")):
         reason = "no such folder"
-    return UserError(
-        f"cannot load the model {name!r}: {reason} (expected a Hugging Face {what} "
-        "folder, or a name that the hub or its cache here has)"
-    )
+    expected = "expected a Hugging Face model folder, or a name that the hub or its cache here has"
+    return UserError(f"cannot load the model {name!r}: {reason} ({expected})")
+
+
+def _from_pretrained(kind: Any, name: str, **options: Any) -> Any:
+    try:
+        return kind.from_pretrained(name, **options)
+    except Exception as error:  # whatever a damaged or foreign folder makes the library raise
+        raise not_loaded(name, error) from None
 
 
 def read_config(name: str) -> Any:
     """Return a model's configuration; raises `UserError` where there is none."""
     from transformers import AutoConfig
 
-    try:
-        return AutoConfig.from_pretrained(name)
-    except Exception as error:  # whatever a damaged or foreign folder makes the library raise
-        raise not_loaded(name, error) from None
+    return _from_pretrained(AutoConfig, name)
 
 
 def load_tokenizer(name: str) -> Any:
     """Load a model's tokenizer; raises `UserError` where there is none, or one without words."""
     from transformers import AutoTokenizer
 
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(name)
-    except Exception as error:  # whatever a damaged or foreign folder makes the library raise
-        raise not_loaded(name, error) from None
+    tokenizer = _from_pretrained(AutoTokenizer, name)
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise UserError(f"the tokenizer of the model {name!r} has no vocabulary")
     return tokenizer
@@ -103,21 +92,20 @@ def load_tokenizer(name: str) -> Any:
 def load_model(kind: Any, name: str, precision: str, device: str, optional: tuple[str, ...] = ()) -> Any:
     """Load a model for inference: `kind` is an auto class of transformers (AutoModel, …).
 
-    Raises `UserError` where it cannot be loaded, or where its folder lacks weights other than
-    those whose names hold one of `optional`.
+    Raises `UserError` where it cannot be loaded, for a precision that is none or that the device cannot compute in, or
+    where its folder lacks weights other than those whose names hold one of `optional`.
     """
     import torch
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    check_precision(precision, device)
+    if precision not in PRECISIONS:
+        raise UserError(f"precision {precision!r}; expected {', '.join(PRECISIONS)}")
+    if precision == "fp16" and device == "cpu":
+        raise UserError("fp16 needs a GPU; on the CPU choose bf16 or fp32", "precision")
     dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
-    try:
-        model, loaded = kind.from_pretrained(name, dtype=dtype, output_loading_info=True)
-    except Exception as error:
-        raise not_loaded(name, error) from None
-    missing = sorted(loaded["missing_keys"])
-    needed = [key for key in missing if not any(part in key for part in optional)]
+    model, loaded = _from_pretrained(kind, name, dtype=dtype, output_loading_info=True)
+    needed = [key for key in sorted(loaded["missing_keys"]) if not any(part in key for part in optional)]
     if needed:
         # transformers would fill them at random, and the results would mean nothing
         raise UserError(f"the model {name!r} lacks {len(needed)} weights, the first is {needed[0]}")

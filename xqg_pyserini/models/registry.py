@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import write_json
+from xqg_pyserini.files import read_json, write_json
 from xqg_pyserini.settings import option
 
 Role = Literal["query", "passage"]
@@ -46,30 +46,23 @@ class EncoderSettings:
     adapter: str | None = None
 
     def __post_init__(self) -> None:
-        for field in ("backend", "model", "pooling", "query_prefix", "passage_prefix"):
-            if not isinstance(getattr(self, field), str):
-                raise UserError(f"encoder {self.name}: {field} is {getattr(self, field)!r}; expected text")
-        if self.backend not in BACKENDS:
-            raise UserError(f"encoder {self.name}: backend {self.backend!r}; expected {', '.join(BACKENDS)}")
-        if self.pooling not in POOLINGS:
-            raise UserError(f"encoder {self.name}: pooling {self.pooling!r}; expected {', '.join(POOLINGS)}")
-        if not isinstance(self.normalize, bool):
-            raise UserError(f"encoder {self.name}: normalize is {self.normalize!r}; expected true or false")
-        for length in ("query_length", "passage_length"):
-            value = getattr(self, length)
-            if not isinstance(value, int) or value < 3:
-                raise UserError(f"encoder {self.name}: {length} is {value!r}; expected tokens, 3 or more")
-        self._check_adapter()
+        for name in ("backend", "model", "pooling", "query_prefix", "passage_prefix"):
+            value = getattr(self, name)
+            self._expect(isinstance(value, str), f"{name} is {value!r}; expected text")
+        self._expect(self.backend in BACKENDS, f"backend {self.backend!r}; expected {', '.join(BACKENDS)}")
+        self._expect(self.pooling in POOLINGS, f"pooling {self.pooling!r}; expected {', '.join(POOLINGS)}")
+        self._expect(isinstance(self.normalize, bool), f"normalize is {self.normalize!r}; expected true or false")
+        for name in ("query_length", "passage_length"):
+            value = getattr(self, name)
+            self._expect(isinstance(value, int) and value >= 3, f"{name} is {value!r}; expected tokens, 3 or more")
+        self._expect(isinstance(self.adapter, str | None), f"adapter is {self.adapter!r}; expected an adapter folder")
+        if self.adapter is not None and self.backend != "torch":
+            what = "takes no adapter; adapters go on the Hugging Face model that they were trained on"
+            raise UserError(f"encoder {self.name} {what}")
 
-    def _check_adapter(self) -> None:
-        if self.adapter is None:
-            return
-        if not isinstance(self.adapter, str):
-            raise UserError(f"encoder {self.name}: adapter is {self.adapter!r}; expected an adapter folder")
-        if self.backend != "torch":
-            raise UserError(
-                f"encoder {self.name} takes no adapter; adapters go on the Hugging Face model that they were trained on"
-            )
+    def _expect(self, fits: bool, otherwise: str) -> None:
+        if not fits:
+            raise UserError(f"encoder {self.name}: {otherwise}")
 
     def model_for(self, role: Role) -> str:
         """Return the model that encodes queries or passages."""
@@ -88,6 +81,9 @@ class EncoderSettings:
     def length_for(self, role: Role) -> int:
         """Return the longest query or passage in tokens."""
         return self.query_length if role == "query" else self.passage_length
+
+
+FIELDS = {f.name for f in fields(EncoderSettings)}
 
 
 @dataclass(frozen=True)
@@ -136,7 +132,7 @@ def _read_registry(text: str, where: str) -> dict[str, dict[str, Any]]:
         entries = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise UserError(f"{where}: broken YAML ({str(error).splitlines()[0]})") from None
-    known = {f.name for f in fields(EncoderSettings)} - {"name"} | {"base", "center", "language"}
+    known = FIELDS - {"name"} | {"base", "center", "language"}
     if not isinstance(entries, dict):
         raise UserError(f"{where}: expected a mapping of encoder names to settings")
     for name, entry in entries.items():
@@ -151,10 +147,9 @@ def _read_registry(text: str, where: str) -> dict[str, dict[str, Any]]:
 def resolve(name: str, options: Mapping[str, Any] | None = None) -> EncoderSettings:
     """Return the settings of an encoder: a registered name, a Hugging Face model or a folder.
 
-    `options` (pooling, normalize, prefixes, lengths, adapter; None: not given) override the
-    registry, and so does what an adapter folder says.  A model that is not registered must at
-    least be given its pooling, unless its folder says it: one that was trained here, an adapter
-    folder (which names its base), or one of sentence-transformers.
+    `options` (pooling, normalize, prefixes, lengths, adapter; None: not given) override the registry, and so does what
+    an adapter folder says.  A model that is not registered must at least be given its pooling, unless its folder says
+    it: one that was trained here, an adapter folder (which names its base), or one of sentence-transformers.
     """
     own = _own_settings(name)
     if own is not None:
@@ -167,21 +162,16 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> EncoderSetti
         missing = {"backend", "model"} - set(settings)
         if missing:
             raise UserError(f"encoder {name}: {missing.pop()} is missing in {REGISTRY_VARIABLE}'s file")
-        typed = {k: v for k, v in (options or {}).items() if v is not None and k != "adapter"}
-        changed = [key for key, value in typed.items() if value != settings.get(key)]
+        typed = {k: v for k, v in (options or {}).items() if k != "adapter"}
+        changed = [key for key, value in typed.items() if value not in (None, settings.get(key))]
         if settings["backend"] != "torch" and changed:
             raise UserError(f"encoder {name} has its own {changed[0]}; leave that out", changed[0])
         return EncoderSettings(**{"name": name, **settings, **given})
-    known: dict[str, Any] = {}
-    if Path(name).is_dir() and "pooling" not in given:
-        known = _sentence_transformers(Path(name))
+    known = _sentence_transformers(Path(name)) if "pooling" not in given else {}
     if "pooling" not in {**known, **given}:
-        raise UserError(
-            f"encoder {name!r} is neither registered ({', '.join(registry())}) nor given a "
-            "pooling: cls, mean or pooler (and, where they apply, normalisation and prefixes), nor "
-            f"in the file that {REGISTRY_VARIABLE} names",
-            "pooling",
-        )
+        poolings = "cls, mean or pooler (and, where they apply, normalisation and prefixes)"
+        what = f"is neither registered ({', '.join(registry())}) nor given a pooling: {poolings}"
+        raise UserError(f"encoder {name!r} {what}, nor in the file that {REGISTRY_VARIABLE} names", "pooling")
     model = str(Path(name).resolve()) if Path(name).is_dir() else name
     return EncoderSettings(**{"name": name, "backend": "torch", "model": model, **known, **given})
 
@@ -189,11 +179,7 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> EncoderSetti
 def _given(options: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the options that were given, with what their adapter folder says beneath them."""
     given = {key: value for key, value in (options or {}).items() if value is not None}
-    return {**_of_adapter(given.get("adapter")), **given, **_path_of_adapter(given.get("adapter"))}
-
-
-def _path_of_adapter(folder: Any) -> dict[str, Any]:
-    return {} if folder is None else {"adapter": str(Path(folder).resolve())}
+    return {**_of_adapter(given.pop("adapter", None)), **given}
 
 
 def _of_adapter(folder: Any) -> dict[str, Any]:
@@ -205,7 +191,7 @@ def _of_adapter(folder: Any) -> dict[str, Any]:
         raise UserError(f"{folder}: not an adapter folder (it has no {ADAPTER_FILE})")
     said = _read_settings(folder) if (folder / SETTINGS_FILE).is_file() else {}
     own = {k: v for k, v in said.items() if k not in ("backend", "model", "query_model")}
-    return {**own, **_path_of_adapter(folder)}
+    return {**own, "adapter": str(folder.resolve())}
 
 
 _BESIDE_BASE = "an adapter; give its base as the encoder, and the folder as the adapter"
@@ -230,11 +216,8 @@ def _own_settings(name: str) -> dict[str, Any] | None:
 
 def _read_settings(folder: Path) -> dict[str, Any]:
     path = folder / SETTINGS_FILE
-    try:
-        said = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: broken JSON ({error})") from None
-    known = {f.name for f in fields(EncoderSettings)} - {"name"}
+    said = read_json(path)
+    known = FIELDS - {"name"}
     if not isinstance(said, dict) or set(said) - known:
         raise UserError(f"{path}: expected a mapping with no more than {', '.join(sorted(known))}")
     for key in ("model", "query_model", "adapter"):
@@ -251,11 +234,9 @@ def write_settings(folder: str | Path, settings: EncoderSettings) -> None:
     folder = Path(folder).resolve()
     said = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name != "name"}
     for key in ("model", "query_model", "adapter"):
-        path = Path(said[key]) if said[key] is not None else None
-        if path is not None and path.is_dir():
-            path = path.resolve()
-            inside = path.is_relative_to(folder)
-            said[key] = str(path.relative_to(folder) if inside else path)
+        if said[key] is not None and Path(said[key]).is_dir():
+            path = Path(said[key]).resolve()
+            said[key] = str(path.relative_to(folder) if path.is_relative_to(folder) else path)
     write_json(folder / SETTINGS_FILE, said)
 
 
@@ -268,22 +249,19 @@ def _sentence_transformers(folder: Path) -> dict[str, Any]:
         parts = json.loads(modules.read_text("utf-8"))
         kinds = {part["type"].rsplit(".", 1)[-1]: folder / part["path"] for part in parts}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        message = f"{modules}: damaged ({error}); give a pooling to do without"
-        raise UserError(message, "pooling") from None
+        raise UserError(f"{modules}: damaged ({error}); give a pooling to do without", "pooling") from None
     unknown = set(kinds) - {"Transformer", "Pooling", "Normalize"}
     if unknown or "Pooling" not in kinds:
-        raise UserError(
-            f"{folder}: has a sentence-transformers module that is not supported "
-            f"({', '.join(sorted(unknown)) or 'no Pooling'}); give a pooling to leave it out",
-            "pooling",
-        )
+        which = ", ".join(sorted(unknown)) or "no Pooling"
+        what = f"has a sentence-transformers module that is not supported ({which})"
+        raise UserError(f"{folder}: {what}; give a pooling to leave it out", "pooling")
     pooling = json.loads((kinds["Pooling"] / "config.json").read_text("utf-8"))
     modes = [k.removeprefix("pooling_mode_") for k, v in pooling.items() if v is True]
     names = {"cls_token": "cls", "mean_tokens": "mean"}
-    found = [names[mode] for mode in modes if mode in names]
-    if len(found) != 1:
+    known = [names[mode] for mode in modes if mode in names]
+    if len(known) != 1:
         return {}
-    settings: dict[str, Any] = {"pooling": found[0], "normalize": "Normalize" in kinds}
+    settings: dict[str, Any] = {"pooling": known[0], "normalize": "Normalize" in kinds}
     limits = kinds.get("Transformer", folder) / "sentence_bert_config.json"
     if limits.is_file():
         longest = json.loads(limits.read_text("utf-8")).get("max_seq_length")
@@ -297,8 +275,7 @@ def _sentence_transformers(folder: Path) -> dict[str, Any]:
 
 def recorded_settings(description: Mapping[str, Any]) -> EncoderSettings:
     """Return the settings that a store or an index was made with."""
-    names = {f.name for f in fields(EncoderSettings)}
-    return EncoderSettings(**{k: v for k, v in description.items() if k in names})
+    return EncoderSettings(**{k: v for k, v in description.items() if k in FIELDS})
 
 
 def settings_beside(
@@ -312,17 +289,13 @@ def settings_beside(
     given = _given(options)
     if name is None:
         settings = replace(before, **given)
-    elif _own_settings(name) is not None:
-        settings = resolve(name, options)
-    elif name not in registry() and before.backend == "torch":
+    elif _own_settings(name) is None and name not in registry() and before.backend == "torch":
         # a model that says nothing of itself: with these settings it must have these weights
         folder = Path(name).is_dir()
         model = str(Path(name).resolve()) if folder else name
-        given = {"adapter": None, **given}  # a base named alone is the base alone
-        if model == before.model or (name == before.name and not folder):
-            settings = replace(before, **given)
-        else:
-            settings = replace(before, **{"name": name, "model": model, **given})
+        same = model == before.model or (name == before.name and not folder)
+        changed = {} if same else {"name": name, "model": model}
+        settings = replace(before, **{**changed, "adapter": None, **given})  # a base named alone is the base alone
     else:
         settings = resolve(name, options)
     return agree(settings, description, where)
@@ -332,18 +305,14 @@ def agree(settings: EncoderSettings, description: Mapping[str, Any], where: Path
     """Return the settings, or raise `UserError` where they are not those that `where` records."""
     before = recorded_settings(description)
     if (before.adapter is None) != (settings.adapter is None):
-        raise UserError(
-            f"encoder {settings.name}: given {'without an' if before.adapter else 'with the'} "
-            f"adapter{'' if before.adapter else ' ' + str(settings.adapter)}, but {where} was made "
-            f"{'with ' + before.adapter if before.adapter else 'without one'}; use one encoder for "
-            "both"
-        )
+        given = "without an adapter" if before.adapter else f"with the adapter {settings.adapter}"
+        made = f"with {before.adapter}" if before.adapter else "without one"
+        what = f"given {given}, but {where} was made {made}"
+        raise UserError(f"encoder {settings.name}: {what}; use one encoder for both")
     for field in fields(EncoderSettings):
         old, new = getattr(before, field.name), getattr(settings, field.name)
         # models and adapters are told apart by their weights (`Encoder`): a folder may have moved
         if field.name not in ("name", "model", "adapter") and old != new:
-            raise UserError(
-                f"encoder {settings.name}: {field.name} is {new!r}, but {where} was made with "
-                f"{old!r}; use one encoder for both"
-            )
+            what = f"{field.name} is {new!r}, but {where} was made with {old!r}"
+            raise UserError(f"encoder {settings.name}: {what}; use one encoder for both")
     return settings

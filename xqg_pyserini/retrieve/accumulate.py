@@ -14,32 +14,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from xqg_pyserini import stores
 from xqg_pyserini.data import GeneratedQueries, read_generated
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import Line, chunks, describe_sources, file_sha256, write_json
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.models.registry import agree
 from xqg_pyserini.settings import option
-from xqg_pyserini.stores import (
-    COUNTS,
-    DTYPES,
-    IDS,
-    META,
-    QUERY_SUMS,
-    GivenOnce,
-    IdIndex,
-    Job,
-    QueryStore,
-    VectorStore,
-    check_dtype,
-    create_matrix,
-    placed,
-    reopen_matrix,
-    resumable,
-    store_meta,
-    sum_file,
-    unknown_passage,
-)
+from xqg_pyserini.stores import IdIndex, Job, QueryStore, VectorStore
 
 CHUNK = 128  # records whose queries are encoded together; a resumed job goes on at a chunk
 
@@ -65,7 +47,21 @@ class QuerySource:
 
     def check(self, store: VectorStore, index: IdIndex, skip_unknown: bool) -> dict[str, Any]:
         """Return the languages, the number of queries and of skipped records, or raise."""
-        return _check(self._queries, store, index, skip_unknown)
+        given = stores.GivenOnce(store.n)
+        total = skipped = 0
+        bar = tqdm(read_generated(self._queries), "checking", unit=" passages", disable=None)
+        for row, line, record in stores.placed(bar, index):
+            if row < 0:
+                if not skip_unknown:
+                    raise stores.unknown_passage(line, record, store.path)
+                skipped += 1
+                continue
+            given.add(row, line, record)
+            for texts in record.queries.values():
+                total += sum(1 for text in texts if text.strip())
+        if not total:
+            raise UserError(f"{self._queries}: no query for a passage of {store.path}")
+        return {"languages": sorted(given.languages), "queries": total, "skipped": skipped}
 
     def records(self) -> Iterator[tuple[Line, GeneratedQueries]]:
         """Yield the records, the same and in the same order every time."""
@@ -80,14 +76,14 @@ class AccumulateSettings:
         UserError: for a number of queries to keep that is below 1 or comes twice.
     """
 
-    dtype: str = option("float32", "of the sums", *DTYPES)
+    dtype: str = option("float32", "of the sums", *stores.DTYPES)
     skip_unknown: bool = option(False, "leave out queries for passages that are not there")
     keep_counts: tuple[int, ...] = option(
         (), "keep the sums of the first K queries a language as well (for --num-queries)", metavar="K"
     )
 
     def __post_init__(self) -> None:
-        check_dtype(self.dtype)
+        stores.check_dtype(self.dtype)
         counts = self.keep_counts
         if len(set(counts)) < len(counts) or any(k < 1 for k in counts):
             typed = " ".join(map(str, counts))
@@ -126,7 +122,7 @@ def accumulate_queries(
     job = {"stage": "accumulate", "encoder": repr(encoder.settings), "passages": store.meta["ids_sha256"]}
     job |= {"sources": source.identity(), "dtype": settings.dtype, "kept": kept}
     job |= {"how": [*encoder.how, settings.skip_unknown]}
-    with resumable(output, job, overwrite, [*source.inputs, store.path]) as part:
+    with stores.resumable(output, job, overwrite, [*source.inputs, store.path]) as part:
         index = IdIndex(store.ids_path)
         if not part.state:
             part.state = source.check(store, index, settings.skip_unknown)
@@ -144,25 +140,6 @@ def accumulate_queries(
     return QueryStore(output)
 
 
-def _check(queries: str | Path, store: VectorStore, index: IdIndex, skip_unknown: bool) -> dict[str, Any]:
-    """Read every record once: languages, numbers, and the errors that can be told by reading."""
-    given = GivenOnce(store.n)
-    total = skipped = 0
-    bar = tqdm(read_generated(queries), "checking", unit=" passages", disable=None)
-    for row, line, record in placed(bar, index):
-        if row < 0:
-            if not skip_unknown:
-                raise unknown_passage(line, record, store.path)
-            skipped += 1
-            continue
-        given.add(row, line, record)
-        for texts in record.queries.values():
-            total += sum(1 for text in texts if text.strip())
-    if not total:
-        raise UserError(f"{queries}: no query for a passage of {store.path}")
-    return {"languages": sorted(given.languages), "queries": total, "skipped": skipped}
-
-
 class _Summing:
     """The matrices being filled: sums by language, of all queries and of the first few; counts."""
 
@@ -170,14 +147,15 @@ class _Summing:
         self.languages: list[str] = part.state["languages"]
         self.dtype = dtype
         shape = (store.n, store.d)
-        names = {(l, k): part.path / sum_file(l, k) for k in (None, *kept) for l in self.languages}
+        names = {(l, k): part.path / stores.sum_file(l, k) for k in (None, *kept) for l in self.languages}
         if fresh:
             part.state |= {"encoded": 0, "blank": 0}
-            self.counts = create_matrix(part.path / COUNTS, (store.n, len(self.languages)), "int32")
-            self.sums = {key: create_matrix(path, shape, dtype) for key, path in names.items()}
+            self.counts = stores.create_matrix(part.path / stores.COUNTS, (store.n, len(self.languages)), "int32")
+            self.sums = {key: stores.create_matrix(path, shape, dtype) for key, path in names.items()}
         else:
-            self.counts = reopen_matrix(part.path / COUNTS)
-            self.sums = {key: reopen_matrix(path) for key, path in names.items()}
+            self.counts = stores.reopen_matrix(part.path / stores.COUNTS)
+            self.sums = {key: stores.reopen_matrix(path) for key, path in names.items()}
+        self.matrices = [self.counts, *self.sums.values()]
 
     def assign(self, row: int, language: str, vectors: np.ndarray) -> None:
         """Set the sum and number of one passage's queries in one language."""
@@ -189,12 +167,9 @@ class _Summing:
                 matrix[row] = total
         self.counts[row, self.languages.index(language)] = len(vectors)
 
-    def matrices(self) -> list[np.memmap]:
-        return [self.counts, *self.sums.values()]
-
 
 def _accumulate(source: QuerySource, index: IdIndex, encoder: Encoder, part: Job, summing: _Summing) -> None:
-    records = placed(islice(source.records(), part.done, None), index)
+    records = stores.placed(islice(source.records(), part.done, None), index)
     done = part.done
     with tqdm(total=part.state["queries"], desc="encoding", unit=" queries", disable=None) as bar:
         bar.update(part.state["encoded"])
@@ -217,8 +192,8 @@ def _accumulate(source: QuerySource, index: IdIndex, encoder: Encoder, part: Job
             part.state["encoded"] += len(texts)
             part.state["blank"] += blank
             if part.due:
-                part.save(done, summing.matrices())
-    for matrix in summing.matrices():
+                part.save(done, summing.matrices)
+    for matrix in summing.matrices:
         matrix.flush()
 
 
@@ -226,14 +201,12 @@ def _finish(
     part: Job, store: VectorStore, settings: AccumulateSettings, encoder: dict[str, Any], sources: list[dict[str, Any]]
 ) -> None:
     languages, kept = part.state["languages"], settings.keep_counts
-    shutil.copyfile(store.ids_path, part.path / IDS)
-    meta = store_meta(QUERY_SUMS, store.n, store.d, settings.dtype, encoder)
-    meta["ids_sha256"] = store.meta["ids_sha256"]
-    meta["languages"] = languages
+    shutil.copyfile(store.ids_path, part.path / stores.IDS)
+    meta = stores.store_meta(stores.QUERY_SUMS, store.n, store.d, settings.dtype, encoder)
+    meta |= {"ids_sha256": store.meta["ids_sha256"], "languages": languages}
     meta |= {"queries": part.state["encoded"], "blank": part.state["blank"], "skipped": part.state["skipped"]}
-    meta["sums_sha256"] = {l: file_sha256(part.path / sum_file(l)) for l in languages}
+    meta["sums_sha256"] = {l: file_sha256(part.path / stores.sum_file(l)) for l in languages}
     if kept:
-        meta["kept"] = {str(k): {l: file_sha256(part.path / sum_file(l, k)) for l in languages} for k in kept}
-    meta["counts_sha256"] = file_sha256(part.path / COUNTS)
-    meta["sources"] = sources
-    write_json(part.path / META, meta)
+        meta["kept"] = {str(k): {l: file_sha256(part.path / stores.sum_file(l, k)) for l in languages} for k in kept}
+    meta |= {"counts_sha256": file_sha256(part.path / stores.COUNTS), "sources": sources}
+    write_json(part.path / stores.META, meta)

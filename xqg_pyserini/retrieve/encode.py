@@ -7,26 +7,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+from xqg_pyserini import stores
 from xqg_pyserini.data import read_corpus
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import chunks, describe_sources, file_sha256, write_json
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.settings import option
-from xqg_pyserini.stores import (
-    DTYPES,
-    IDS,
-    META,
-    PASSAGES,
-    VECTORS,
-    Job,
-    VectorStore,
-    check_dtype,
-    create_matrix,
-    reopen_matrix,
-    resumable,
-    store_meta,
-    write_ids,
-)
+from xqg_pyserini.stores import Job, VectorStore
 
 CHUNK = 512  # passages sorted by length and encoded together; a resumed job goes on at a chunk
 
@@ -35,7 +22,7 @@ CHUNK = 512  # passages sorted by length and encoded together; a resumed job goe
 class EncodeSettings:
     """How passages are stored."""
 
-    dtype: str = option("float32", "of the store", *DTYPES)
+    dtype: str = option("float32", "of the store", *stores.DTYPES)
 
 
 def encode_passages(
@@ -61,22 +48,22 @@ def encode_passages(
         UserError: for a record that cannot be read, two passages with one id, an encoder that
             cannot be loaded, an output that holds something.
     """
-    check_dtype(dtype)
+    stores.check_dtype(dtype)
     encoder = encoder if isinstance(encoder, Encoder) else Encoder(encoder)
     sources = describe_sources(corpus)
     job = {"stage": "encode", "encoder": repr(encoder.settings), "sources": sources, "dtype": dtype, "how": encoder.how}
-    with resumable(output, job, overwrite, [corpus]) as part:
+    with stores.resumable(output, job, overwrite, [corpus]) as part:
         if "n" not in part.state:
-            part.state["n"] = write_ids(corpus, part.path / IDS)
+            part.state["n"] = stores.write_ids(corpus, part.path / stores.IDS)
             part.save(0)
         _encode(corpus, encoder, part, dtype, sources)
     return VectorStore(output)
 
 
 def _encode(corpus: str | Path, encoder: Encoder, part: Job, dtype: str, sources: list[dict[str, Any]]) -> None:
-    n, path, description = part.state["n"], part.path / VECTORS, encoder.describe("passage")
+    n, path, description = part.state["n"], part.path / stores.VECTORS, encoder.describe("passage")
     fresh = part.begin(description)
-    matrix = create_matrix(path, (n, encoder.dimension), dtype) if fresh else reopen_matrix(path)
+    matrix = stores.create_matrix(path, (n, encoder.dimension), dtype) if fresh else stores.reopen_matrix(path)
     passages = islice(read_corpus(corpus), part.done, None)
     start = part.done
     with tqdm(total=n, initial=start, desc="encoding", unit=" passages", disable=None) as bar:
@@ -90,6 +77,6 @@ def _encode(corpus: str | Path, encoder: Encoder, part: Job, dtype: str, sources
             if part.due:
                 part.save(start, [matrix])
     matrix.flush()
-    meta = store_meta(PASSAGES, n, encoder.dimension, dtype, description)
-    meta |= {"ids_sha256": file_sha256(part.path / IDS), "vectors_sha256": file_sha256(path), "sources": sources}
-    write_json(part.path / META, meta)
+    meta = stores.store_meta(stores.PASSAGES, n, encoder.dimension, dtype, description)
+    meta |= {"ids_sha256": file_sha256(part.path / stores.IDS), "vectors_sha256": file_sha256(path), "sources": sources}
+    write_json(part.path / stores.META, meta)

@@ -14,17 +14,9 @@ from tqdm import tqdm
 from xqg_pyserini.data import QuestionsLike, Run, as_questions
 from xqg_pyserini.fusion.fused import FusedStores, Languages
 from xqg_pyserini.models.encoder import Encoder
+from xqg_pyserini.retrieve import search as searching
 from xqg_pyserini.retrieve.index import IndexSettings, write_fused
-from xqg_pyserini.retrieve.search import (
-    Index,
-    SearchSettings,
-    centered,
-    check_hits,
-    check_question_languages,
-    make_run,
-    question_vectors,
-    warn_fallback,
-)
+from xqg_pyserini.retrieve.search import Index, SearchSettings
 from xqg_pyserini.retrieve.topk import Best
 from xqg_pyserini.stores import ids_at
 
@@ -53,15 +45,14 @@ class Fused(FusedStores):
     ) -> Index:
         """Write an inner-product index that Pyserini's own commands read.
 
-        With own languages it is a folder of one such index a language, and `all-languages` for
-        questions in others: searching it is searching the stores.
+        With own languages it is a folder of one such index a language, and `all-languages` for questions in others:
+        searching it is searching the stores.
 
         Args:
             output: the folder to write.
             kind: "flat", "fp16", "sq8" (8-bit codes) or "hnsw" (a graph over float32).
             overwrite: replace what the folder holds.
-            announce: is told what one index a language takes of disk and memory, before anything
-                is written.
+            announce: is told what one index a language takes of disk and memory, before anything is written.
 
         Raises:
             UserError: for a kind that is none, an output that holds something.
@@ -92,29 +83,28 @@ class Fused(FusedStores):
                 encoder that is not the stores'.
         """
         store = self.passages
-        check_hits(k)
+        searching.check_hits(k)
         questions = as_questions(questions)
         if not questions:
             return {}
         if self.own or self.fusion.center:
-            check_question_languages(questions, "the search depends on the language")
-        vectors = question_vectors(store, questions, encoder, vectors)
+            searching.check_question_languages(questions, "the search depends on the language")
+        vectors = searching.question_vectors(store, questions, encoder, vectors)
         if self.fusion.center:
-            vectors = centered(vectors, questions, self.centers)
+            vectors = searching.centered(vectors, questions, self.centers)
         groups: dict[Languages, list[int]] = {}
         for i, question in enumerate(questions):
             groups.setdefault(self.mix_for(question.language), []).append(i)
         if self.own:
-            warn_fallback(questions, self.languages, f"{' '.join(self.languages)} are mixed in")
+            searching.warn_fallback(questions, self.languages, f"{' '.join(self.languages)} are mixed in")
         self.warn_without(list(groups))
         needed = tuple(l for l in self.languages if any(l in languages for languages in groups))
         best = Best(len(questions), min(k, store.n))
-        bar = tqdm(total=store.n, desc="searching", unit=" passages", disable=None)
-        with bar:
+        with tqdm(total=store.n, desc="searching", unit=" passages", disable=None) as bar:
             for block in self.pair.blocks(needed):
                 for languages, members in groups.items():
                     passages = self.fuse(block, languages)
                     best.offer(members, vectors[members] @ passages.T, block.start)
                 bar.update(len(block.passages))
         scores, rows = best.ranked()
-        return make_run(questions, scores, rows, ids_at(store.ids_path, np.unique(rows).tolist()))
+        return searching.make_run(questions, scores, rows, ids_at(store.ids_path, np.unique(rows).tolist()))

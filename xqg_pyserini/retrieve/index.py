@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -87,11 +87,9 @@ def write_fused(
     index = Index(output)
     if fused.own:
         fused.warn_without(fused.mixes)
-    elif index.meta and index.meta["without_queries"]:
-        warn(
-            f"{index.meta['without_queries']} of {store.n} passages have no queries in "
-            f"{' '.join(fused.languages)} and keep their own embedding"
-        )
+    elif index.meta and (without := index.meta["without_queries"]):
+        languages = " ".join(fused.languages)
+        warn(f"{without} of {store.n} passages have no queries in {languages} and keep their own embedding")
     return index
 
 
@@ -106,17 +104,8 @@ def _fill_languages(folder: Path, kind: str, fused: FusedStores) -> None:
         (folder / name).mkdir()
         _fill(folder / name, kind, fused, languages)
     store = fused.passages
-    meta = {
-        "format": 1,
-        "kind": LANGUAGE_AWARE,
-        "type": kind,
-        "n": store.n,
-        "d": store.d,
-        "encoder": store.encoder,
-        "languages": list(fused.languages),
-        "fallback": ALL,
-    }
-    write_json(folder / META, meta)
+    meta = {"format": 1, "kind": LANGUAGE_AWARE, "type": kind, "n": store.n, "d": store.d, "encoder": store.encoder}
+    write_json(folder / META, {**meta, "languages": list(fused.languages), "fallback": ALL})
 
 
 def _cost(kind: str, fused: FusedStores) -> str:
@@ -128,11 +117,9 @@ def _cost(kind: str, fused: FusedStores) -> str:
     for name, width in (("flat", 4), ("fp16", 2), ("sq8", 1), ("hnsw", 4)):
         one = store.n * (width * store.d + (HNSW_BYTES if name == "hnsw" else 0))
         build = f"{_size(one)} of memory to build" if name == "hnsw" else "a block to build"
-        lines.append(
-            f"{'*' if name == kind else ' '} {name}: {_size(indexes * (one + beside))} of disk, "
-            f"{build}, {_size(one)} to search (page cache where mapped, as xqg search does; held "
-            "by Pyserini)"
-        )
+        search = f"{_size(one)} to search (page cache where mapped, as xqg search does; held by Pyserini)"
+        disk = _size(indexes * (one + beside))
+        lines.append(f"{'*' if name == kind else ' '} {name}: {disk} of disk, {build}, {search}")
     lines.append("  or none: xqg search --language-aware reads the stores, and takes no more disk")
     return "\n".join(lines)
 
@@ -153,17 +140,10 @@ def _fill(folder: Path, kind: str, fused: FusedStores, languages: Languages) -> 
 def _describe(
     store: VectorStore, fused: FusedStores | None, kind: str, normalize: bool, languages: Languages = ()
 ) -> dict[str, Any]:
-    meta: dict[str, Any] = {
-        "format": 1,
-        "type": kind,
-        "n": store.n,
-        "d": store.d,
-        "encoder": store.encoder,
-        "normalized": normalize or store.normalized,
-        "passages": {k: store.meta[k] for k in ("ids_sha256", "vectors_sha256")},
-        "fusion": None,
-        "queries": None,
-    }
+    meta: dict[str, Any] = {"format": 1, "type": kind, "n": store.n, "d": store.d, "encoder": store.encoder}
+    meta["normalized"] = normalize or store.normalized
+    meta["passages"] = {k: store.meta[k] for k in ("ids_sha256", "vectors_sha256")}
+    meta |= {"fusion": None, "queries": None}
     if fused:
         meta["normalized"] = fused.fusion.normalize
         meta["fusion"] = {**asdict(fused.fusion), "languages": list(languages)}
@@ -187,28 +167,22 @@ def _write_faiss(path: Path, kind: str, store: VectorStore, blocks: Blocks) -> N
                 bar.update(len(block))
         faiss.write_index(index, str(path))
         return
-    header, code = _empty_index(kind, store.d, blocks)
+    header, index = _header(kind, store, blocks)
     with bar, open(path, "wb") as file:
-        file.write(_with_count(header, store.n))
+        file.write(header)
         for _, block in blocks():
-            file.write(code(np.ascontiguousarray(block)))
+            file.write(index.sa_encode(np.ascontiguousarray(block)).tobytes())
             bar.update(len(block))
     written = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     if (written.ntotal, written.d) != (store.n, store.d):
         raise RuntimeError("this version of Faiss writes another format than the one known here")
 
 
-class _Header(NamedTuple):
-    """The file of an empty index, and what one vector adds to its last field."""
-
-    data: bytes
-    per_vector: int
-
-
-def _empty_index(kind: str, d: int, blocks: Blocks) -> tuple[_Header, Callable[[np.ndarray], bytes]]:
-    """Return the file of a trained index without vectors, and what turns a block into codes."""
+def _header(kind: str, store: VectorStore, blocks: Blocks) -> tuple[bytes, Any]:
+    """Return what stands before the codes of an index of all passages, and the trained index that makes the codes."""
     import faiss
 
+    d = store.d
     if kind == "flat":
         index: Any = faiss.IndexFlatIP(d)
     else:
@@ -216,11 +190,13 @@ def _empty_index(kind: str, d: int, blocks: Blocks) -> tuple[_Header, Callable[[
         index = faiss.IndexScalarQuantizer(d, bits, faiss.METRIC_INNER_PRODUCT)
         # the range of each dimension is all that training learns: two vectors carry it exactly
         index.train(_range(d, blocks) if kind == "sq8" else np.zeros((2, d), dtype=np.float32))
-    empty = faiss.serialize_index(index).tobytes()
+    header = bytearray(faiss.serialize_index(index).tobytes())
+    size_at = len(header) - 8  # of the codes: the last field before them
     index.add(np.zeros((1, d), dtype=np.float32))
-    one = faiss.serialize_index(index).tobytes()
-    (per_vector,) = struct.unpack_from("<q", one, len(empty) - 8)
-    return _Header(empty, per_vector), lambda block: index.sa_encode(block).tobytes()
+    (per_vector,) = struct.unpack_from("<q", faiss.serialize_index(index).tobytes(), size_at)
+    struct.pack_into("<q", header, _NTOTAL_AT, store.n)
+    struct.pack_into("<q", header, size_at, store.n * per_vector)
+    return bytes(header), index
 
 
 def _range(d: int, blocks: Blocks) -> np.ndarray:
@@ -229,10 +205,3 @@ def _range(d: int, blocks: Blocks) -> np.ndarray:
         np.minimum(low, block.min(axis=0), out=low)
         np.maximum(high, block.max(axis=0), out=high)
     return np.stack([low, high])
-
-
-def _with_count(header: _Header, n: int) -> bytes:
-    data = bytearray(header.data)
-    struct.pack_into("<q", data, _NTOTAL_AT, n)
-    struct.pack_into("<q", data, len(data) - 8, n * header.per_vector)
-    return bytes(data)

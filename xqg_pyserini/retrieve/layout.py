@@ -90,31 +90,22 @@ class LanguageIndexes:
                 break
             if inner is not None:
                 raise UserError(f"{folder}: give the language-aware folder alone, or some of the folders in it")
-            languages = self._languages(folder)
+            fusion = (read_centers(folder)[0] or {}).get("fusion")
+            if not fusion:
+                what = "does not say the languages mixed into it; several indexes are those of one language-aware index"
+                raise UserError(f"{folder}: {what}")
+            languages = fusion["languages"]
             one = languages[0] if len(languages) == 1 and folder.name != ALL else None
             if one in self.paths:
-                raise UserError(
-                    f"{self.paths[one]} and {folder} are both for {one or 'all languages'}; give one index a language"
-                )
+                both = f"{self.paths[one]} and {folder} are both for {one or 'all languages'}"
+                raise UserError(f"{both}; give one index a language")
             self.paths[one] = folder
-
-    @staticmethod
-    def _languages(folder: Path) -> list[str]:
-        meta, _ = read_centers(folder)
-        fusion = (meta or {}).get("fusion")
-        if not fusion:
-            raise UserError(
-                f"{folder}: does not say the languages mixed into it; several indexes are those "
-                "of one language-aware index"
-            )
-        return list(fusion["languages"])
 
     def of(self, language: str | None) -> Path:
         """Return the index for questions in a language."""
         path = self.paths.get(language, self.paths.get(None))
         if path is None:
             held = " ".join(sorted(filter(None, self.paths)))
-            raise UserError(
-                f"no index for questions in {language!r}: there are {held}; give that of all languages as well ({ALL})"
-            )
+            what = f"there are {held}; give that of all languages as well ({ALL})"
+            raise UserError(f"no index for questions in {language!r}: {what}")
         return path

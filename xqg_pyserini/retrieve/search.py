@@ -13,15 +13,8 @@ from xqg_pyserini.data import Question, QuestionsLike, Run, as_questions
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.fusion.formula import Centers
 from xqg_pyserini.models.encoder import Encoder
-from xqg_pyserini.retrieve.layout import (
-    DOCID,
-    INDEX,
-    META,
-    LanguageIndexes,
-    language_aware,
-    read_centers,
-    refuse_language_aware,
-)
+from xqg_pyserini.retrieve import layout
+from xqg_pyserini.retrieve.layout import DOCID, INDEX, META
 from xqg_pyserini.settings import option
 from xqg_pyserini.stores import ids_at
 
@@ -48,7 +41,7 @@ class Index:
     Attributes:
         path: the directory, the first of several.
         n, d: numbers of passages and of dimensions.
-        meta: what `xqg.json` says; None for an index that xqg did not write.
+        meta, encoder: what `xqg.json` says, and says of the encoder; None for an index that xqg did not write.
         centers: the means that a centred index takes from each question; else None.
 
     Raises:
@@ -60,22 +53,18 @@ class Index:
         if not paths:
             raise UserError("no index to search", "index")
         self.path = paths[0]
-        self._languages: LanguageIndexes | None = None
-        if len(paths) > 1 or language_aware(paths[0]) is not None:
-            self._languages = LanguageIndexes(paths)
+        self._languages: layout.LanguageIndexes | None = None
+        if len(paths) > 1 or layout.language_aware(paths[0]) is not None:
+            self._languages = layout.LanguageIndexes(paths)
             self.path = self._languages.folders[0]
             self._first = FaissDirectory(next(iter(self._languages.paths.values())))
-            self.meta = read_centers(self.path)[0]
+            self.meta = layout.read_centers(self.path)[0]
         else:
             self._first = FaissDirectory(self.path)
             self.meta = self._first.meta
         self.n, self.d = self._first.n, self._first.d
         self.centers = self._first.centers
-
-    @property
-    def encoder(self) -> dict[str, Any] | None:
-        """Return what is recorded of the encoder; None for an index that xqg did not write."""
-        return self.meta and self.meta["encoder"]
+        self.encoder: dict[str, Any] | None = self.meta and self.meta["encoder"]
 
     def search(
         self,
@@ -109,7 +98,8 @@ class Index:
         vectors = question_vectors(self, questions, encoder, vectors)
         run: Run = {}
         for directory, members in groups.items():
-            self._check_same(directory)
+            if (directory.d, directory.encoder) != (self.d, self._first.encoder):
+                raise UserError(f"{directory.path} was made with another encoder than {self._first.path}; use one")
             asking = [questions[i] for i in members]
             run |= directory.search(asking, vectors[members], k)
         return {question.id: run[question.id] for question in questions}
@@ -125,10 +115,6 @@ class Index:
         warn_fallback(questions, known, "they are searched in the index of all languages")
         return {FaissDirectory(path): members for path, members in by_path.items()}
 
-    def _check_same(self, directory: "FaissDirectory") -> None:
-        if (directory.d, directory.encoder) != (self.d, self._first.encoder):
-            raise UserError(f"{directory.path} was made with another encoder than {self._first.path}; use one")
-
 
 class FaissDirectory:
     """One directory with Faiss's file and its ids, checked; the index is memory-mapped."""
@@ -137,7 +123,7 @@ class FaissDirectory:
         import faiss
 
         self.path = path
-        refuse_language_aware(self.path)
+        layout.refuse_language_aware(self.path)
         if not self.path.is_dir():
             raise UserError(f"{self.path}: no such index (expected a folder with {INDEX}, {DOCID})")
         for name in (INDEX, DOCID):
@@ -155,33 +141,23 @@ class FaissDirectory:
             raise UserError(f"{self.path / DOCID}: {lines} ids for {self.n} vectors; build it again")
         if self._index.metric_type != faiss.METRIC_INNER_PRODUCT:
             raise UserError(f"{self.path / INDEX}: not an inner-product index")
-        self.meta, self.centers = read_centers(self.path)
+        self.meta, self.centers = layout.read_centers(self.path)
         if self.meta is not None and (self.meta["n"], self.meta["d"]) != (self.n, self.d):
-            raise UserError(
-                f"{self.path}: {INDEX} has {self.n} x {self.d} vectors, {META} says "
-                f"{self.meta['n']} x {self.meta['d']}; build the index again"
-            )
-
-    @property
-    def encoder(self) -> dict[str, Any] | None:
-        """Return what is recorded of the encoder; None for an index that xqg did not write."""
-        return self.meta and self.meta["encoder"]
+            what = f"{META} says {self.meta['n']} x {self.meta['d']}; build the index again"
+            raise UserError(f"{self.path}: {INDEX} has {self.n} x {self.d} vectors, {what}")
+        self.encoder: dict[str, Any] | None = self.meta and self.meta["encoder"]
 
     def search(self, questions: Sequence[Question], vectors: np.ndarray, k: int) -> Run:
         """Return the run of some questions, by their embeddings (q, d), before centring."""
         if self.centers is not None:
             vectors = centered(vectors, questions, self.centers)
-        scores, rows = [], []
-        bar = tqdm(total=len(questions), desc="searching", unit=" questions", disable=None)
-        with bar:
+        batches = []
+        with tqdm(total=len(questions), desc="searching", unit=" questions", disable=None) as bar:
             for start in range(0, len(questions), BATCH):
-                batch = self.best(vectors[start : start + BATCH], k)
-                scores.append(batch[0])
-                rows.append(batch[1])
-                bar.update(len(batch[0]))
-        best = np.concatenate(rows)
-        names = ids_at(self.path / DOCID, np.unique(best).tolist())
-        return make_run(questions, np.concatenate(scores), best, names)
+                batches.append(self.best(vectors[start : start + BATCH], k))
+                bar.update(len(batches[-1][0]))
+        scores, rows = map(np.concatenate, zip(*batches, strict=True))
+        return make_run(questions, scores, rows, ids_at(self.path / DOCID, np.unique(rows).tolist()))
 
     def best(self, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Return scores (q, m) float32 and rows (q, m) int64 of the best m = min(k, n)."""
@@ -207,10 +183,8 @@ def question_vectors(
     """
     if vectors is not None:
         if vectors.shape != (len(questions), store.d):
-            raise UserError(
-                f"vectors of shape {vectors.shape} for {len(questions)} questions and {store.path} "
-                f"with {store.d} dimensions"
-            )
+            stored = f"{store.path} with {store.d} dimensions"
+            raise UserError(f"vectors of shape {vectors.shape} for {len(questions)} questions and {stored}")
         return vectors
     encoder = Encoder.for_store(store, encoder)
     with tqdm(total=len(questions), desc="encoding", unit=" questions", disable=None) as bar:
@@ -221,10 +195,8 @@ def check_question_languages(questions: Sequence[Question], why: str) -> None:
     """Raise `UserError` for a question that names no language."""
     for question in questions:
         if question.language is None:
-            raise UserError(
-                f"question {question.id!r} has no language, and {why}: give one for all, or questions with lang",
-                "language",
-            )
+            what = f"has no language, and {why}: give one for all, or questions with lang"
+            raise UserError(f"question {question.id!r} {what}", "language")
 
 
 def check_hits(hits: int) -> None:
@@ -244,10 +216,8 @@ def warn_fallback(questions: Sequence[Question], known: Any, what: str) -> None:
     missing = Counter(str(q.language) for q in questions if q.language not in known)
     if missing:
         languages = ", ".join(f"{language} ({n})" for language, n in sorted(missing.items()))
-        warn(
-            f"{sum(missing.values())} questions are in a language without generated queries "
-            f"to use ({languages}): {what}"
-        )
+        asked = f"{sum(missing.values())} questions are in a language without generated queries to use ({languages})"
+        warn(f"{asked}: {what}")
 
 
 def make_run(questions: Sequence[Question], scores: np.ndarray, rows: np.ndarray, names: Mapping[int, str]) -> Run:

@@ -62,9 +62,8 @@ def generate_and_accumulate(
             `GenerationJob` and `accumulate_queries` do.
     """
     if len(job.chosen) < job.plan.number:
-        raise UserError(
-            "adding up takes all shards: choose none, or run xqg accumulate when the other machines are done", "shards"
-        )
+        remedy = "choose none, or run xqg accumulate when the other machines are done"
+        raise UserError(f"adding up takes all shards: {remedy}", "shards")
     queries, sums = job.path.resolve(), Path(output).resolve()
     if queries.is_relative_to(sums) or sums.is_relative_to(queries):
         raise UserError(f"{job.path} and {output} are in one another; give each a folder", ("output", "accumulate"))

@@ -65,9 +65,8 @@ def write_distinct_ids(ids: Iterable[str], path: Path) -> int:
 class IdIndex:
     """Finds rows by id with 16 bytes a passage: sorted 64-bit hashes, and the row of each.
 
-    Ids whose hashes collide are kept as they are.  An id that was never put in is taken for
-    another's with probability n / 2⁶⁴ (10⁻¹² for 18 million passages).
-    Raises `DuplicateId` where two rows carry one id.
+    Ids whose hashes collide are kept as they are.  An id that was never put in is taken for another's with probability
+    n / 2⁶⁴ (10⁻¹² for 18 million passages). Raises `DuplicateId` where two rows carry one id.
     """
 
     def __init__(self, path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import aside_of, check_output, named, parents, publish, write_json
+from xqg_pyserini.files import aside_of, check_output, parents, publish, write_json
 
 CHECKPOINT_SECONDS = 20.0
 
@@ -55,7 +55,7 @@ def resumable(path: str | Path, description: dict[str, Any], overwrite: bool, in
     A `UserError` leaves nothing behind; any other end leaves what was saved.
     """
     check_output(path, overwrite, inputs)
-    with parents(path), named(path):
+    with parents(path):
         aside = aside_of(path)
         job = Job(aside, description)
         try:

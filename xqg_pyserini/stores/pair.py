@@ -36,10 +36,8 @@ class StorePair:
         if queries is None:
             return
         if queries.d != passages.d:
-            raise UserError(
-                f"{queries.path} has {queries.d} dimensions, {passages.path} has {passages.d}; "
-                "encode both with one encoder"
-            )
+            what = f"{queries.path} has {queries.d} dimensions, {passages.path} has {passages.d}"
+            raise UserError(f"{what}; encode both with one encoder")
         if queries.meta["ids_sha256"] != passages.meta["ids_sha256"]:
             self._align(passages, queries, skip_unknown)
 
@@ -53,40 +51,36 @@ class StorePair:
             unknown = (rows < 0) & counted
             if unknown.any() and not skip_unknown:
                 docid = ids[int(np.argmax(unknown))]
-                raise UserError(
-                    f"{queries.path}: queries for passage {docid!r}, which {passages.path} does "
-                    "not hold; skip_unknown leaves such queries out",
-                    "skip_unknown",
-                )
+                what = f"queries for passage {docid!r}, which {passages.path} does not hold"
+                raise UserError(f"{queries.path}: {what}; skip_unknown leaves such queries out", "skip_unknown")
             self.skipped += int(unknown.sum())
             known = rows >= 0
             self._rows[rows[known]] = np.arange(start, start + len(ids))[known]
             start += len(ids)
 
-    def _places(self, rows: Rows) -> slice | np.ndarray:
-        """Return where the query store has some passages: -1 for those that it does not know."""
-        if self._rows is not None:
-            return self._rows[_indices(rows)]
-        return _indices(rows)
+    def _places(self, rows: Rows) -> tuple[slice | np.ndarray, slice | np.ndarray]:
+        """Return where the query store has some passages (any row for others), and which it does not know."""
+        if self._rows is None:
+            return _indices(rows), slice(0, 0)
+        places = self._rows[_indices(rows)]
+        return np.maximum(places, 0), places < 0
 
     def counts(self, rows: Rows, languages: Sequence[str]) -> np.ndarray:
         """Return the numbers of queries, (b, languages) int32, of some passages."""
         assert self.queries is not None
         columns = [self.queries.languages.index(language) for language in languages]
-        places = self._places(rows)
-        counts = self.queries.limited(self.queries.counts[_known(places)][:, columns])
-        counts[_unknown(places)] = 0
+        places, unknown = self._places(rows)
+        counts = self.queries.limited(self.queries.counts[places][:, columns])
+        counts[unknown] = 0
         return counts
 
     def _sums(self, language: str, rows: Rows) -> np.ndarray:
         assert self.queries is not None
-        places = self._places(rows)
-        known = _known(places)
-        numbers = range(known.start, known.stop) if isinstance(known, slice) else known
+        places, unknown = self._places(rows)
+        numbers = range(places.start, places.stop) if isinstance(places, slice) else places
         name = sum_file(language, self.queries.first)
-        block = self.queries.checked(self.queries.sums[language][known], name, numbers)
-        unknown = _unknown(places)
-        if isinstance(unknown, np.ndarray):
+        block = self.queries.checked(self.queries.sums[language][places], name, numbers)
+        if isinstance(unknown, np.ndarray):  # a slice of the store itself cannot be written to
             block[unknown] = 0
         return block
 
@@ -128,11 +122,3 @@ class StorePair:
 
 def _indices(rows: Rows) -> slice | np.ndarray:
     return slice(rows.start, rows.stop) if isinstance(rows, range) else rows
-
-
-def _known(places: slice | np.ndarray) -> slice | np.ndarray:
-    return places if isinstance(places, slice) else np.maximum(places, 0)
-
-
-def _unknown(places: slice | np.ndarray) -> np.ndarray | slice:
-    return slice(0, 0) if isinstance(places, slice) else places < 0

@@ -24,9 +24,8 @@ def placed(
 
 def unknown_passage(line: Line, record: GeneratedQueries, where: str | Path) -> UserError:
     """Return the error for queries of a passage that `where` does not hold."""
-    return line.error(
-        f"passage {record.docid!r} is not in {where}; skip_unknown leaves such queries out", "skip_unknown"
-    )
+    what = f"passage {record.docid!r} is not in {where}"
+    return line.error(f"{what}; skip_unknown leaves such queries out", "skip_unknown")
 
 
 class GivenOnce:

@@ -10,7 +10,6 @@ The layout of both kinds of store, declared once:
 presence means that the rest is whole.
 """
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import file_sha256
+from xqg_pyserini.files import file_sha256, read_json
 from xqg_pyserini.stores.ids import ids_at, iterate_ids
 
 FORMAT = 1
@@ -59,10 +58,8 @@ def _open_matrix(path: Path, shape: tuple[int, int], dtypes: Sequence[str]) -> n
     except (ValueError, EOFError, OSError) as error:
         raise UserError(f"{path}: truncated or no NumPy matrix ({error}); make the store again") from None
     if matrix.shape != shape or matrix.dtype.name not in dtypes:
-        raise UserError(
-            f"{path}: holds {matrix.shape} of {matrix.dtype}, expected {shape} of "
-            f"{' or '.join(dtypes)}; make the store again"
-        )
+        what = f"holds {matrix.shape} of {matrix.dtype}, expected {shape} of {' or '.join(dtypes)}"
+        raise UserError(f"{path}: {what}; make the store again")
     return matrix
 
 
@@ -86,9 +83,8 @@ class _Store:
             ids_sha256 = self.meta["ids_sha256"]
             self._read_more()
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{self.path / META}: damaged ({error} is missing or wrong); make the store again"
-            ) from None
+            what = f"damaged ({error} is missing or wrong); make the store again"
+            raise UserError(f"{self.path / META}: {what}") from None
         self.ids_path = self.path / IDS
         if not self.ids_path.is_file() or file_sha256(self.ids_path) != ids_sha256:
             raise UserError(f"{self.ids_path}: missing or changed since the store was written")
@@ -101,11 +97,9 @@ class _Store:
         if not self.path.is_dir():
             raise UserError(f"{self.path}: no such store (expected a folder made by xqg)")
         try:
-            meta = json.loads(file.read_text("utf-8"))
+            meta = read_json(file, "make the store again")
         except FileNotFoundError:
             raise UserError(f"{self.path}: not a store, or not a whole one ({META} is missing)") from None
-        except ValueError as error:
-            raise UserError(f"{file}: broken JSON ({error}); make the store again") from None
         if not isinstance(meta, dict) or meta.get("kind") not in (PASSAGES, QUERY_SUMS):
             raise UserError(f"{file}: not the description of a store")
         if meta.get("format") != FORMAT:
@@ -132,9 +126,8 @@ class _Store:
 class VectorStore(_Store):
     """A store of passage embeddings, opened for reading and checked.
 
-    Attributes: `n`, `d`; `vectors` (n, d) float32 or float16, memory-mapped; `encoder`, the
-    settings it was encoded with; `normalized`; `meta`.
-    Raises `UserError` where a file is missing, truncated or changed.
+    Attributes: `n`, `d`; `vectors` (n, d) float32 or float16, memory-mapped; `encoder`, the settings it was encoded
+    with; `normalized`; `meta`. Raises `UserError` where a file is missing, truncated or changed.
     """
 
     kind = PASSAGES
@@ -171,12 +164,10 @@ class QueryStore(_Store):
         self.first = first
         if first is not None and first not in self.kept:
             held = " ".join(map(str, self.kept))
-            what = f"of the first {held} and of all" if held else "of all queries alone"
-            raise UserError(
-                f"{self.path} has no sums of the first {first} queries a language (it has those "
-                f"{what}); accumulate again and keep {first} too",
-                ("num_queries", "keep_counts"),
-            )
+            those = f"of the first {held} and of all" if held else "of all queries alone"
+            what = f"has no sums of the first {first} queries a language (it has those {those})"
+            about = ("num_queries", "keep_counts")
+            raise UserError(f"{self.path} {what}; accumulate again and keep {first} too", about)
         self.counts = _open_matrix(self.path / COUNTS, (self.n, len(self.languages)), ("int32",))
         self.sums = {
             language: _open_matrix(self.path / sum_file(language, first), (self.n, self.d), DTYPES)
@@ -188,8 +179,7 @@ class QueryStore(_Store):
         """Return what `xqg.json` records of the store: the checksums of what is read of it."""
         if self.first is None:
             return {key: self.meta[key] for key in ("sums_sha256", "counts_sha256")}
-        sums = self.meta["kept"][str(self.first)]
-        counts = self.meta["counts_sha256"]
+        sums, counts = self.meta["kept"][str(self.first)], self.meta["counts_sha256"]
         return {"first": self.first, "sums_sha256": sums, "counts_sha256": counts}
 
     def limited(self, counts: np.ndarray) -> np.ndarray:
@@ -213,12 +203,5 @@ def check_dtype(dtype: str) -> None:
 
 def store_meta(kind: str, n: int, d: int, dtype: str, encoder: dict[str, Any]) -> dict[str, Any]:
     """Return the fields of `meta.json` that both kinds of store share."""
-    return {
-        "format": FORMAT,
-        "kind": kind,
-        "n": n,
-        "d": d,
-        "dtype": dtype,
-        "encoder": encoder,
-        "normalized": encoder["normalize"],
-    }
+    meta = {"format": FORMAT, "kind": kind, "n": n, "d": d, "dtype": dtype}
+    return meta | {"encoder": encoder, "normalized": encoder["normalize"]}
