@@ -195,9 +195,9 @@ def mixing_weights(fusion: Fusion, total: Array, products: Gram) -> tuple[Array,
 
     Where a·P and b·T cancel to a share r of their length, scores are off by about 10⁻⁷ / r.
     """
-    some = total > 0
-    a = np.where(some, 1 - fusion.weight, 1.0)
-    b = np.where(some, fusion.weight, 0.0)
+    mixed = total > 0
+    a = np.where(mixed, 1 - fusion.weight, 1.0)
+    b = np.where(mixed, fusion.weight, 0.0)
     both = fusion.center and fusion.normalize
     if both:
         a *= _inverse(np.sqrt(products.passages))

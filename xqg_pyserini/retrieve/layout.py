@@ -53,8 +53,8 @@ def refuse_language_aware(folder: str | Path) -> None:
     """Raise `UserError` for a language-aware folder where one index is wanted."""
     inner = language_aware(folder)
     if inner is not None:
-        some = " ".join(str(Path(folder) / name) for name in (*inner, ALL))
-        raise UserError(f"{folder} is a folder of one index a language: give one of {some}")
+        folders = " ".join(str(Path(folder) / name) for name in (*inner, ALL))
+        raise UserError(f"{folder} is a folder of one index a language: give one of {folders}")
 
 
 def language_aware(folder: str | Path) -> list[str] | None:
