@@ -1,8 +1,8 @@
 """Files: their lines, read strictly, and outputs that appear only when they are whole.
 
-What is read is UTF-8 (with or without a byte-order mark), plain or gzip whatever the file is
-called, with Unix or Windows line ends.  What is written is written aside, hidden, and renamed.
-This room knows no records.
+What is read is UTF-8 (with or without a byte-order mark), plain or compressed (gzip, bz2, xz, zstd)
+whatever the file is called, with Unix or Windows line ends.  What is written is written aside,
+hidden, and renamed.  This module knows no records.
 """
 
 import glob
@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,15 +20,25 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
-from xqg_pyserini.errors import UserError
+from xqg_pyserini.errors import UserError, warn
 
 try:
     import fcntl
 except ImportError:  # no such locks on Windows
     fcntl = None  # type: ignore[assignment]
 
-SUFFIXES = (".jsonl", ".json", ".tsv", ".jsonl.gz", ".json.gz", ".tsv.gz")
-GZIP = b"\x1f\x8b"  # what a gzip file begins with
+ENDINGS = (".jsonl", ".json", ".tsv")
+PACKED = (".gz", ".bz2", ".xz", ".zst")
+SUFFIXES = tuple(ending + packed for packed in ("", *PACKED) for ending in ENDINGS)
+BOM = b"\xef\xbb\xbf"
+NAMED = 5  # of the files of a directory that are left out, how many a warning names
+COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+NOT_LINES = {
+    b"PK\x03\x04": "a zip archive; unpack it",
+    b"PAR1": "a Parquet file; write it as JSON Lines",
+    b"\xff\xfe": "UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)",
+    b"\xfe\xff": "UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)",
+}
 Item = TypeVar("Item")
 
 
@@ -47,34 +58,128 @@ class Line(NamedTuple):
 
     def error(self, message: str, about: str | Sequence[str] = ()) -> UserError:
         """Return a `UserError` that says where this line stands."""
-        return UserError(f"{self.path}, line {self.number}: {message}", about)
+        return UserError(shown_name(f"{self.path}, line {self.number}: {message}"), about)
 
 
 # ---------------------------------------------------------------- reading
 
 
-def expand(source: str | Path) -> list[Path]:
+def expand(source: str | Path, say_left_out: bool = False) -> list[Path]:
     """Return the files that a path, a directory or a glob pattern stands for, sorted by name.
 
-    In a directory only files with the endings of `SUFFIXES` are taken; hidden files and
-    `meta.json` are not.  Raises `UserError` where nothing is found.
+    In a directory the files are taken whose names end in `ENDINGS`, upper or lower case, perhaps
+    with one of `PACKED`; `meta.json` and hidden files are none of them.  With `say_left_out` one
+    warning names what else is there: other files, folders, empty files.
+
+    Raises:
+        UserError: where nothing is found; for a link to nothing or to itself, a name that is not
+            UTF-8.
     """
     path = Path(source)
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        files = sorted(
-            p
-            for p in path.iterdir()
-            if p.is_file() and p.name.endswith(SUFFIXES) and not p.name.startswith(".") and p.name != "meta.json"
-        )
-        if not files:
-            raise UserError(f"{path}: no file in this directory ends in {', '.join(SUFFIXES)}")
-        return files
-    files = sorted(Path(p) for p in glob.glob(str(source)) if Path(p).is_file())
+    try:
+        if path.is_dir():
+            return _in_directory(path, say_left_out)
+        matched = [path] if path.exists() or path.is_symlink() else _matched(str(source))
+        files = [p for p in matched if _is_data(p)]
+    except OSError as error:
+        raise UserError(f"{shown_name(path)}: {error.strerror or error}") from None
+    if not files and matched:
+        raise UserError(f"{shown_name(source)}: no file, but {_first([str(p) for p in matched])}")
     if not files:
-        raise UserError(f"{source}: no such file or directory")
+        raise UserError(f"{shown_name(source)}: no such file or directory")
+    if say_left_out and len(files) < len(matched):
+        _say_left_out(str(source), [f"{p.name}/" for p in matched if p not in files], len(matched))
     return files
+
+
+def _matched(pattern: str) -> list[Path]:
+    try:
+        return sorted(map(Path, glob.glob(pattern)))
+    except (ValueError, re.error, RecursionError):  # a null character, a class that ends early
+        return []
+
+
+def _in_directory(folder: Path, say_left_out: bool) -> list[Path]:
+    files, left_out, total = [], [], 0
+    for p in sorted(folder.iterdir()):
+        wanted = p.name.lower().endswith(SUFFIXES)
+        if p.name == "meta.json" or (p.name.startswith(".") and not wanted):
+            continue
+        total += 1
+        if p.name.startswith("."):
+            left_out.append(f"{p.name} (hidden)")
+        elif p.is_dir():
+            left_out.append(f"{p.name}/")
+        elif not wanted or not _is_data(p):
+            left_out.append(shown_name(p.name))
+        else:
+            files.append(p)
+            if p.stat().st_size == 0:
+                left_out.append(f"{p.name} (empty)")
+    if not files:
+        holds = f"; it holds {_first(left_out)}" if left_out else ""
+        raise UserError(
+            f"{shown_name(folder)}: no file in this directory ends in {', '.join(ENDINGS)}, or "
+            f"these with {', '.join(PACKED)}{holds}"
+        )
+    if left_out and say_left_out:
+        _say_left_out(str(folder), left_out, total)
+    return files
+
+
+def is_folder(path: str | Path) -> bool:
+    """Tell whether a folder is there; no for a name that none can have."""
+    try:
+        return Path(path).is_dir()
+    except OSError:
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether something that is no folder is there, under a name that is UTF-8."""
+    check_name(path)
+    try:
+        return path.exists() and not path.is_dir()
+    except OSError:
+        return False
+
+
+def _is_data(path: Path) -> bool:
+    """Tell whether there is a file to read; a link that leads nowhere is an error."""
+    if path.is_symlink() and not path.exists():
+        raise UserError(
+            f"{shown_name(path)}: a link that leads nowhere ({shown_name(os.readlink(path))}); mend or remove it"
+        )
+    if path.is_file():
+        check_name(path)
+        return True
+    return False
+
+
+def check_name(path: Path) -> None:
+    """Raise `UserError` for a file name that is not UTF-8: no record could hold it."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        raise UserError(f"{shown_name(path)}: the name is not UTF-8; rename it") from None
+
+
+def shown_name(name: str | Path) -> str:
+    """Return a name (or a message with one) as one line that can be printed, whatever it holds."""
+    text = str(name)
+    if text.isprintable():
+        return text
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _first(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(map(shown_name, names[:NAMED])) + more
+
+
+def _say_left_out(source: str, names: Sequence[str], total: int) -> None:
+    warn(f"{shown_name(source)}: {len(names)} of {total} are left out: {_first(names)}")
 
 
 def find_input(source: str | Path, folder: Path) -> Path | None:
@@ -83,39 +188,133 @@ def find_input(source: str | Path, folder: Path) -> Path | None:
     Like `expand`, it takes patterns; what it returns can be handed to `expand`.
     """
     for path in (Path(source), folder / source):
-        if path.exists() or glob.glob(str(path)):
+        if path.exists() or _matched(str(path)):
             return path
     return None
 
 
-def read_lines(path: Path) -> Iterator[Line]:
-    """Yield the lines of a text file that hold more than white space, without their ends."""
-    number = 0
+def read_lines(path: Path, blank: bool = False) -> Iterator[Line]:
+    """Yield the lines of a text file without their ends.
+
+    Lines of white space alone are left out, unless `blank`.  A byte-order mark at the start of
+    any line is dropped: files that were joined carry one where the next began.
+
+    Raises:
+        UserError: for a file that cannot be read, is damaged, or is not UTF-8 text.
+    """
+    check_name(path)
+    number, kind = 0, None
     try:
         with open(path, "rb") as raw:
-            zipped = raw.peek(2)[:2] == GZIP
-            stream: Iterable[bytes] = gzip.GzipFile(fileobj=raw) if zipped else raw
-            for data in stream:
+            kind = _kind(raw.peek(8)[:8])
+            for data in _unpacked(raw, kind):
                 number += 1
-                if number == 1:
-                    data = data.removeprefix(b"\xef\xbb\xbf")
+                if data[0] == 0xEF:
+                    data = data.removeprefix(BOM)
+                elif number == 1:
+                    _check_lines(path, data)
                 text = data.decode("utf-8").rstrip("\r\n")
-                if text and not text.isspace():
+                if blank or (text and not text.isspace()):
                     yield Line(path, number, text)
     except UnicodeDecodeError as error:
         raise UserError(f"{path}, line {number}: not UTF-8 (byte {error.start + 1} of the line); convert it") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile):
-        raise UserError(
-            f"{path}, after line {number}: the gzip stream is damaged or ends early; make or download the file again"
-        ) from None
+    except (EOFError, zlib.error, gzip.BadGzipFile, _Damaged):
+        raise _damaged(path, number, kind) from None
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from None
+        if error.errno is None and kind is not None:  # what the bz2 module says of bad data
+            raise _damaged(path, number, kind) from None
+        raise UserError(f"{shown_name(path)}: {error.strerror or error}") from None
+    except ValueError:  # a name that no file can have
+        raise UserError(f"{shown_name(path)}: no such file or directory") from None
+
+
+class _Damaged(Exception):
+    """What a library says of a compressed stream that ends early or cannot be."""
+
+
+def _damaged(path: Path, number: int, kind: str | None) -> UserError:
+    return UserError(
+        f"{path}, after line {number}: the {kind} stream is damaged or ends early; make or download the file again"
+    )
+
+
+def _kind(start: bytes) -> str | None:
+    return next((name for magic, name in COMPRESSED.items() if start.startswith(magic)), None)
+
+
+def _check_lines(path: Path, data: bytes) -> None:
+    """Raise `UserError` where the first line shows a file of some other kind."""
+    named = [what for magic, what in NOT_LINES.items() if data.startswith(magic)]
+    if data[257:262] == b"ustar":
+        named = ["a tar archive; unpack it"]
+    if named:
+        raise UserError(f"{path}: expected lines of text, found {named[0]}")
+
+
+def _unpacked(raw: IO[bytes], kind: str | None) -> Iterable[bytes]:
+    """Yield the lines of a file, unpacked."""
+    if kind is None:
+        return raw
+    if kind == "gzip":
+        return gzip.GzipFile(fileobj=raw)
+    if kind == "bz2":
+        import bz2
+
+        return bz2.BZ2File(raw)
+    if kind == "xz":
+        return _xz_lines(raw)
+    return _zstd_lines(raw)
+
+
+def _xz_lines(raw: IO[bytes]) -> Iterator[bytes]:
+    import lzma
+
+    with lzma.LZMAFile(raw) as lines:
+        try:
+            yield from lines
+        except lzma.LZMAError:
+            raise _Damaged from None
+
+
+def _zstd_lines(raw: IO[bytes]) -> Iterator[bytes]:
+    """Yield the lines of zstd frames; the library's own reader takes a cut file for a whole one."""
+    import zstandard
+
+    def blocks() -> Iterator[bytes]:
+        frame, begun = zstandard.ZstdDecompressor().decompressobj(), False
+        while chunk := raw.read(1 << 16):
+            while chunk:
+                begun = True
+                yield frame.decompress(chunk)
+                chunk = frame.unused_data if frame.eof else b""
+                if frame.eof:
+                    frame, begun = zstandard.ZstdDecompressor().decompressobj(), False
+        if begun:
+            raise _Damaged
+
+    try:
+        parts: list[bytes] = []  # of a line that has not ended
+        for block in blocks():
+            *ended, rest = block.split(b"\n")
+            for end in ended:
+                yield b"".join([*parts, end, b"\n"])
+                parts = []
+            parts.append(rest)
+        if any(parts):
+            yield b"".join(parts)
+    except zstandard.ZstdError:
+        raise _Damaged from None
+
+
+def compression(path: Path) -> str | None:
+    """Return how a file is compressed, whatever it is called: gzip, bz2, xz, zstd or None."""
+    with open(path, "rb") as file:
+        return _kind(file.read(8))
 
 
 def is_gzip(path: Path) -> bool:
-    """Tell whether a file is compressed, whatever it is called."""
-    with open(path, "rb") as file:
-        return file.read(2) == GZIP
+    """Tell whether a file is gzip, whatever it is called."""
+    return compression(path) == "gzip"
 
 
 # ---------------------------------------------------------------- writing

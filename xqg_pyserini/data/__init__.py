@@ -4,45 +4,58 @@ Knows no vectors and no models.
 """
 
 from xqg_pyserini.data.answers import answer_finder, span_answers
+from xqg_pyserini.data.ids import check_overlap, overlap_note, run_names
 from xqg_pyserini.data.languages import LANGUAGE_CODE, NO_LANGUAGE, check_languages, languages
 from xqg_pyserini.data.readers import (
     SHARD,
     CorpusLike,
+    CorpusSettings,
+    QuestionSettings,
     QuestionsLike,
     as_corpus,
     as_questions,
+    question_key,
+    question_lines,
     read_corpus,
     read_generated,
     read_questions,
 )
 from xqg_pyserini.data.records import GeneratedQueries, Passage, Qrels, Question, Run
-from xqg_pyserini.data.runs import QrelsLike, RunLike, as_qrels, as_run, read_qrels, read_run, write_run
+from xqg_pyserini.data.runs import QrelsLike, RunLike, RunSettings, as_qrels, as_run, read_qrels, read_run, write_run
 
 __all__ = [
     "LANGUAGE_CODE",
     "NO_LANGUAGE",
     "SHARD",
     "CorpusLike",
+    "CorpusSettings",
     "GeneratedQueries",
     "Passage",
     "Qrels",
     "QrelsLike",
     "Question",
+    "QuestionSettings",
     "QuestionsLike",
     "Run",
     "RunLike",
+    "RunSettings",
     "answer_finder",
     "as_corpus",
     "as_qrels",
     "as_questions",
     "as_run",
     "check_languages",
+    "check_overlap",
     "languages",
+    "overlap_note",
+    "question_key",
+    "question_lines",
     "read_corpus",
     "read_generated",
     "read_qrels",
     "read_questions",
     "read_run",
+    "run_names",
     "span_answers",
     "write_run",
 ]

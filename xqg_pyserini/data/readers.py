@@ -1,145 +1,220 @@
 """Corpora, questions and generated queries: lazy, strict readers.
 
-What a reader cannot take it names by file and line.  Whether a file is JSON Lines or TSV is seen
-from its first character, never from its name.
+What a reader cannot take it names by file and line; what it decides by itself it says, once.
 """
 
-import json
+import ast
+import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import tokenize
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from xqg_pyserini.data.ids import check_id, shown
 from xqg_pyserini.data.languages import LANGUAGE_CODE, check_languages
 from xqg_pyserini.data.records import GeneratedQueries, Passage, Question
+from xqg_pyserini.data.rows import (
+    Columns,
+    Kind,
+    Notes,
+    keys_of,
+    parse_json,
+    plain_rows,
+    quoted_rows,
+    read_records,
+    text_of,
+)
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import Line, expand, read_lines
+from xqg_pyserini.files import Line, expand, is_folder
+from xqg_pyserini.settings import option
 
 QuestionsLike = str | Path | Mapping[str, str] | Iterable[Any]
 CorpusLike = str | Path | Mapping[str, str] | Iterable[Any]
 SHARD = re.compile(r"-(\d+)-of-(\d+)(?=\.)")  # queries-00007-of-00128.jsonl.gz
 
 
-def _read_json(line: Line) -> dict[str, Any]:
-    """Parse a line that must be a JSON object without half surrogate pairs."""
-    try:
-        record = json.loads(line.text)
-    except (ValueError, RecursionError) as error:
-        raise line.error(f"broken JSON ({error}); expected one object a line") from None
-    if not isinstance(record, dict):
-        raise line.error(f"expected a JSON object, found {type(record).__name__}")
-    if "\\u" in line.text:
-        try:
-            json.dumps(record, ensure_ascii=False).encode("utf-8")
-        except UnicodeEncodeError:
-            raise line.error("holds half a surrogate pair (\\ud800-\\udfff), not text") from None
-    return record
+class Shape(NamedTuple):
+    """Records of one known kind: by which keys they are known, and what holds what."""
+
+    name: str
+    keys: frozenset[str]
+    text: str
+    ids: tuple[str, ...] = ()  # before the usual ones
+    language: str = ""
+    answers: str = ""
+    left: str = ""  # what a reader might miss
 
 
-def _id(line: Line, value: Any, name: str) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise line.error(f"{name} is missing or not a string")
-    text = str(value)
-    if not text:
-        raise line.error(f"{name} is empty")
-    if any(c.isspace() for c in text):
-        raise line.error(f"{name} {text!r} holds white space, which run files cannot carry")
-    return text
+def _shape(name: str, keys: str, text: str, **more: Any) -> Shape:
+    return Shape(name, frozenset(keys.split()), text, **more)
 
 
-def _json_id(line: Line, record: dict[str, Any], names: tuple[str, ...]) -> str:
+def _id_of(line: Line, record: dict[str, Any], names: Sequence[str]) -> str:
     for name in names:
         if name in record:
-            return _id(line, record[name], name)
-    raise line.error(f"a record without id (expected one of {', '.join(names)})")
+            return check_id(line, record[name], name)
+    raise line.error(f"a record without id (expected one of {', '.join(names)}); {keys_of(record)}")
 
 
-def _text(line: Line, record: dict[str, Any], name: str) -> str:
-    value = record.get(name)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise line.error(f"{name} is not a string")
-    return value
+# ---------------------------------------------------------------- passages
 
 
-def _records(
-    source: str | Path, from_json: Callable[[Line], Any] | None, from_tsv: Callable[[Line, int], Any] | None, what: str
-) -> Iterator[tuple[Line, Any]]:
-    """Yield the records of all files of `source`; raise `UserError` if there is none."""
-    found = False
-    for path in expand(source):
-        as_json: bool | None = None
-        for position, line in enumerate(read_lines(path)):
-            if as_json is None:
-                as_json = line.text.lstrip()[0] in "{["
-                if (from_json if as_json else from_tsv) is None:
-                    raise line.error(
-                        f"expected {'TSV' if as_json else 'JSON Lines'}, "
-                        f"found {'JSON' if as_json else repr(line.text[:40])}"
-                    )
-            record = from_json(line) if as_json else from_tsv(line, position)  # type: ignore[misc]
-            if record is not None:
-                found = True
-                yield line, record
-    if not found:
-        raise UserError(f"{source}: no {what} in it; expected at least one")
+@dataclass(frozen=True)
+class CorpusSettings:
+    """Which keys or columns of a corpus hold what, and what is done with empty passages."""
+
+    id_field: str | None = option(None, "key or column of the passages' ids, where it is not id, docid, _id or pid")
+    title_field: str | None = option(None, "key or column of the passages' titles, where it is not title")
+    text_field: str | None = option(None, "key or column of the passages' texts, where it is not text or contents")
+    skip_empty: bool = option(False, "leave out passages without any text, and count them")
 
 
-class _PassageRow:
-    """Rows of DPR's TSV (`id, text, title`, with a header or not), quoted as DPR does or not."""
+PASSAGE_IDS = ("id", "docid", "_id", "pid")
+PASSAGES = (  # besides `text` and `contents`
+    _shape("MS MARCO v2.1 segments", "docid segment", "segment", left="headings and url are left out"),
+    _shape("MS MARCO v2 passages", "pid passage", "passage", ids=("pid",)),
+    _shape("MS MARCO v2 documents", "docid url body", "body", left="headings and url are left out"),
+    _shape("AfriQA's passages", "context", "context"),
+)
+PASSAGE_COLUMNS = Columns(
+    {
+        "id": (*PASSAGE_IDS, "doc_id", "docno", "passage_id"),
+        "text": ("text", "contents", "passage", "body", "context"),
+        "title": ("title", "wikipedia_title"),
+    },
+    ("text",),
+    "id, text, title",
+)
 
-    def __init__(self) -> None:
+
+class _Passages:
+    """Makes passages of one corpus's records."""
+
+    def __init__(self, source: Any, settings: CorpusSettings) -> None:
+        self.settings, self.notes = settings, Notes(source)
+        self.ids = (settings.id_field,) if settings.id_field else PASSAGE_IDS
         self.columns = ["id", "text", "title"]
+        self.header: list[str] | None = None
+        self.fresh = True  # before the first record
+        self.kind = Kind("passage", self.from_json, quoted_rows, self.from_row)
 
-    def __call__(self, line: Line, position: int) -> Passage | None:
-        if position == 0:
-            self.columns = ["id", "text", "title"]
-        cells = [_unquote(cell) for cell in line.text.split("\t")]
-        if position == 0 and {"id", "text"} <= {c.lower() for c in cells} <= set(self.columns):
-            self.columns = [c.lower() for c in cells]
+    def from_json(self, line: Line) -> Passage | None:
+        return self.from_record(line, parse_json(line))
+
+    def from_record(self, line: Line, record: dict[str, Any]) -> Passage | None:
+        settings, notes = self.settings, self.notes
+        if self.fresh:
+            self.fresh = False
+            several = [name for name in self.ids if name in record]
+            if len(several) > 1 and not {"pid", "passage"} <= record.keys():
+                notes.once(f"records have {' and '.join(several)}; {several[0]} is the id")
+        text = record.get("text") if settings.text_field is None else None
+        if isinstance(text, str) and text and not text.isspace():
+            docid, titled = _id_of(line, record, self.ids), True
+            if "contents" in record:
+                notes.once("records have text and contents; text, with title, is read")
+        else:
+            docid, text, titled = self._slow(line, record)
+        title = ""
+        if titled:
+            title = text_of(line, record, settings.title_field or "title")
+            if settings.title_field is not None and settings.title_field not in record:
+                notes.count(f"passages without the key {settings.title_field}", repr(docid))
+        elif record.get("title"):
+            notes.once(
+                "records have title and contents; contents alone is read, and their titles are "
+                "left out (name contents as text_field to have both)"
+            )
+        return self.passage(line, docid, title, text)
+
+    def _slow(self, line: Line, record: dict[str, Any]) -> tuple[str, str, bool]:
+        """Return id, text, and whether a title belongs to it, where the text is not in `text`."""
+        field = self.settings.text_field
+        if field is not None:
+            docid = _id_of(line, record, self.ids)
+            if field not in record:
+                raise line.error(f"no key {field!r}; {keys_of(record)}", "text_field")
+            return docid, text_of(line, record, field), True
+        if record.get("contents") is not None:
+            return _id_of(line, record, self.ids), text_of(line, record, "contents"), False
+        if record.get("text") is not None:
+            return _id_of(line, record, self.ids), text_of(line, record, "text"), True
+        shape = next((s for s in PASSAGES if s.keys <= record.keys()), None)
+        ids = self.ids
+        if shape is not None and not self.settings.id_field:
+            ids = (*shape.ids, *ids)
+        docid = _id_of(line, record, ids)
+        key = "text" if shape is None else shape.text
+        if shape is not None and record.get(key) is not None:
+            left = f" ({shape.left})" if shape.left else ""
+            name = next(name for name in ids if name in record)
+            self.notes.once(f"read as {shape.name}: {name}, title, {key}{left}")
+            return docid, text_of(line, record, key), True
+        title = record.get(self.settings.title_field or "title")
+        if key in record and not (isinstance(title, str) and title.strip()):
+            return docid, "", True  # null, and nothing else to be lost
+        raise line.error(
+            f"passage {docid!r} has no text (expected contents, or title and text); {keys_of(record)}", "text_field"
+        )
+
+    def from_row(self, line: Line, cells: list[str], first: bool) -> Passage | None:
+        if first:
+            fields = {"id": self.settings.id_field, "title": self.settings.title_field}
+            fields["text"] = self.settings.text_field
+            given = {what: name for what, name in fields.items() if name}
+            columns = PASSAGE_COLUMNS.header(line, cells, given)
+            self.header, self.columns = None, ["id", "text", "title"]
+            if columns is not None:
+                self.header, self.columns = cells, columns
+                unused = [c for c, what in zip(cells, columns, strict=True) if not what]
+                if unused:
+                    self.notes.once(f"columns that are left out: {', '.join(unused)[:200]}")
+                return None
+            if given:
+                raise line.error(
+                    f"no header with the column {next(iter(given.values()))!r}", [f"{what}_field" for what in given]
+                )
+        elif cells == self.header:
+            self.notes.once(f"the header again, in line {line.number}: files joined into one?")
             return None
         if not 2 <= len(cells) <= len(self.columns):
-            raise line.error(f"{len(cells)} columns; expected id, text, title")
+            raise line.error(f"{len(cells)} columns; expected {', '.join(self.columns)}")
         row = dict(zip(self.columns, cells, strict=False))
-        return _passage(line, _id(line, row["id"], "id"), row.get("title", ""), row["text"])
+        if "text" not in row or "id" not in row:
+            raise line.error(f"{len(cells)} columns; expected {', '.join(self.columns)}")
+        docid = check_id(line, row["id"], "id")
+        return self.passage(line, docid, row.get("title", ""), row["text"])
+
+    def passage(self, line: Line, docid: str, title: str, text: str) -> Passage | None:
+        if not text.strip():
+            if title.strip():
+                self.notes.count("passages with a title alone, which is encoded", repr(docid))
+            elif self.settings.skip_empty:
+                self.notes.count("passages without text, left out", repr(docid))
+                return None
+            else:
+                raise line.error(f"passage {docid!r} has no text (expected contents, or title and text)", "skip_empty")
+        return Passage(docid, title, text)
 
 
-def _unquote(cell: str) -> str:
-    """Undo CSV quoting cell by cell, so that one stray quote cannot swallow the lines after it."""
-    inner = cell[1:-1]
-    if len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', ""):
-        return inner.replace('""', '"')
-    return cell
-
-
-def _passage(line: Line, docid: str, title: str, text: str) -> Passage:
-    if not (title.strip() or text.strip()):
-        raise line.error(f"passage {docid!r} has no text (expected contents, or title and text)")
-    return Passage(docid, title, text)
-
-
-def _passage_from_json(line: Line) -> Passage:
-    return _passage_from_record(line, _read_json(line))
-
-
-def _passage_from_record(line: Line, record: dict[str, Any]) -> Passage:
-    docid = _json_id(line, record, ("id", "docid", "_id"))
-    if not _text(line, record, "text").strip() and record.get("contents") is not None:
-        return _passage(line, docid, "", _text(line, record, "contents"))
-    return _passage(line, docid, _text(line, record, "title"), _text(line, record, "text"))
-
-
-def read_corpus(source: str | Path) -> Iterator[tuple[Line, Passage]]:
+def read_corpus(source: str | Path, settings: CorpusSettings | None = None) -> Iterator[tuple[Line, Passage]]:
     """Yield the passages of a corpus in the order of its files, each with its line.
 
-    Takes Pyserini's JSON Lines (`id`, `docid` or `_id`; `contents`, or `title` and `text`) and
-    DPR's TSV.  Duplicate ids are not looked for here: that takes memory, see `store.IdIndex`.
+    Takes Pyserini's JSON Lines (`id`, `docid`, `_id` or `pid`; `contents`, or `title` and `text`),
+    those of BEIR, MIRACL, Tevatron, SWIM-IR, HC4 and patapsco, MS MARCO v2 and v2.1, and AfriQA,
+    and DPR's TSV; `settings` name other keys.  What is decided is said in `XqgWarning`s.
+    Duplicate ids are not looked for here: that takes memory, see `store.IdIndex`.
+
+    Raises:
+        UserError: for a passage without text (unless `skip_empty`), and whatever is none.
     """
-    return _records(source, _passage_from_json, _PassageRow(), "passage")
+    passages = _Passages(source, settings or CorpusSettings())
+    return read_records(source, passages.kind, passages.notes)
 
 
-def as_corpus(source: CorpusLike) -> Iterator[tuple[Line, Passage]]:
+def as_corpus(source: CorpusLike, settings: CorpusSettings | None = None) -> Iterator[tuple[Line, Passage]]:
     """Yield the passages of a corpus, each with where it stands: a path's, or Python values.
 
     Values are `Passage`s, records as the files have them ({"docid", "title", "text"}), or a
@@ -149,68 +224,274 @@ def as_corpus(source: CorpusLike) -> Iterator[tuple[Line, Passage]]:
         UserError: as `read_corpus`.
     """
     if isinstance(source, str | Path):
-        yield from read_corpus(source)
+        yield from read_corpus(source, settings)
         return
+    if isinstance(source, Passage) or not isinstance(source, Iterable):
+        raise UserError(f"corpus: expected a file or several passages, not {shown(source)}")
+    passages = _Passages("corpus", settings or CorpusSettings())
     values = source.items() if isinstance(source, Mapping) else source
-    if isinstance(values, Passage) or not isinstance(values, Iterable):
-        raise UserError(f"corpus: expected a file or several passages, not {source!r:.60}")
     for number, value in enumerate(values, 1):
         line = Line(Path("corpus"), number, "")
         if isinstance(value, Passage):
-            yield line, _passage_from_record(line, value._asdict())
+            passage = passages.from_record(line, value._asdict())
         elif isinstance(value, dict):
-            yield line, _passage_from_record(line, value)
+            passage = passages.from_record(line, value)
         elif isinstance(value, tuple | list) and len(value) == 2 and isinstance(value[1], str):
-            yield line, _passage(line, _id(line, value[0], "id"), "", value[1])
+            passage = passages.passage(line, check_id(line, value[0], "id"), "", value[1])
         else:
-            raise line.error(f"expected a passage, a record or (id, text), not {value!r:.60}")
+            raise line.error(f"expected a passage, a record or (id, text), not {shown(value)}")
+        if passage is not None:
+            yield line, passage
+    passages.notes.close()
 
 
-def _question(line: Line, qid: str, text: str, language: Any, answers: Any) -> Question:
-    if not text.strip():
-        raise line.error(f"question {qid!r} is empty")
-    if language is not None and not (isinstance(language, str) and LANGUAGE_CODE.fullmatch(language)):
-        raise line.error(f"{language!r} is not a language code such as ar or ja")
-    if isinstance(answers, str):
-        answers = [answers]
-    if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers):
-        raise line.error(f"the answers of question {qid!r} are not a list of strings")
-    return Question(qid, text, language, tuple(answers))
+# ---------------------------------------------------------------- questions
 
 
-def _question_from_json(line: Line) -> Question:
-    return _question_from_record(line, _read_json(line))
+@dataclass(frozen=True)
+class QuestionSettings:
+    """Which keys or columns of a file of questions hold what."""
+
+    question_id_field: str | None = option(
+        None, "key or column of the questions' ids, where it is not id, qid, _id or query_id"
+    )
+    question_field: str | None = option(
+        None, "key or column of the questions' texts, where it is not question, query or title"
+    )
+    answers_field: str | None = option(None, "key or column of the answers, where it is not answers or answer")
 
 
-def _question_from_record(line: Line, record: dict[str, Any]) -> Question:
-    qid = _json_id(line, record, ("id", "qid", "_id"))
-    text = next((_text(line, record, n) for n in ("question", "title", "text") if n in record), None)
-    if text is None:
-        raise line.error(f"question {qid!r} has no text (expected question or title)")
-    language = record.get("lang", record.get("language"))
-    answers = record.get("answers")
-    return _question(line, qid, text, language, [] if answers is None else answers)
+QUESTION_IDS = ("id", "qid", "_id", "query_id")
+QUESTIONS = (  # the first of which a record has the keys
+    _shape(
+        "AfriQA's gold passages",
+        "question_lang answer_pivot",
+        "question_lang",
+        answers="answer_pivot",
+        left="answers are those in the passages' language",
+    ),
+    _shape(
+        "AfriQA's queries",
+        "question translated_answer",
+        "question",
+        answers="translated_answer",
+        left="answers are those in the passages' language; answers_field names others",
+    ),
+    _shape("XOR-TyDi's", "question", "question"),
+    _shape("SWIM-IR's", "query code text", "query", language="code"),
+    _shape("Tevatron's", "query_id query", "query"),
+    _shape("Pyserini's", "title", "title"),
+    _shape("BEIR's", "text", "text"),
+    _shape("records with query", "query", "query"),
+)
+SAID = ("AfriQA's gold passages", "AfriQA's queries", "SWIM-IR's")
+QUESTION_COLUMNS = Columns(
+    {
+        "id": (*QUESTION_IDS, "query-id", "topic_id", "question_id"),
+        "question": ("question", "query", "text", "title"),
+        "language": ("lang", "language"),
+        "answers": ("answers", "answer"),
+    },
+    ("question",),
+    "an id, a tab and the question",
+)
 
 
-def _question_from_tsv(line: Line, _: int) -> Question:
-    cells = line.text.split("\t")
-    if len(cells) != 2:
-        raise line.error(f"{len(cells)} columns; expected an id, a tab and the question")
-    return _question(line, _id(line, cells[0], "id"), cells[1], None, [])
+class _Questions:
+    """Makes questions of one source's records."""
+
+    def __init__(self, source: Any, settings: QuestionSettings) -> None:
+        self.settings, self.notes = settings, Notes(source)
+        named = settings.question_id_field
+        self.ids = (named,) if named else QUESTION_IDS
+        self.numbers: bool | None = None  # whether records have no ids, as DPR's
+        self.numbered = 0  # of these
+        self.columns: list[str] = []
+        self.kind = Kind("question", self.from_json, plain_rows, self.from_row)
+
+    def from_json(self, line: Line) -> Question:
+        return self.from_record(line, parse_json(line))
+
+    def from_record(self, line: Line, record: dict[str, Any]) -> Question:
+        settings = self.settings
+        if self.numbers is None:  # the first record decides for all
+            answered = "question" in record and ("answer" in record or "answers" in record)
+            named = self.settings.question_id_field or any(name in record for name in self.ids)
+            self.numbers = answered and not named
+        if self.numbers and any(name in record for name in self.ids):
+            raise line.error(f"a record with id after records without; {keys_of(record)}")
+        qid = self._number() if self.numbers else _id_of(line, record, self.ids)
+        shape = next((s for s in QUESTIONS if s.keys <= record.keys()), None)
+        language, answers = record.get("lang", record.get("language")), None
+        if shape is not None and settings.question_field is None:
+            text = self._text(line, record, shape)
+            language = record[shape.language] if shape.language else language
+        elif settings.question_field in record:
+            text = text_of(line, record, str(settings.question_field))
+        else:
+            expected = settings.question_field or "question or title"
+            raise line.error(f"question {qid!r} has no text (expected {expected}); {keys_of(record)}", "question_field")
+        if settings.answers_field is not None:
+            if settings.answers_field not in record:
+                raise line.error(f"no key {settings.answers_field!r}; {keys_of(record)}", "answers_field")
+            answers = record[settings.answers_field]
+        else:
+            key = shape.answers if shape is not None else ""
+            answers = record[key] if key else record.get("answers", record.get("answer"))
+            if shape is not None and shape.name in SAID:
+                left = f" ({shape.left})" if shape.left else ""
+                self.notes.once(f"read as {shape.name}: {shape.text}, {key or 'code'}{left}")
+        return self.question(line, qid, text, language, answers)
+
+    def _text(self, line: Line, record: dict[str, Any], shape: Shape) -> str:
+        text = text_of(line, record, shape.text)
+        if record[shape.text] is None:  # null: another key may have it
+            others = (s.text for s in QUESTIONS if isinstance(record.get(s.text), str))
+            text = record[next(others, shape.text)] or ""
+        if shape.text == "title" and ("desc" in record or "description" in record):
+            self.notes.once("topics have a title and a description; the title is the question")
+        return text
+
+    def from_row(self, line: Line, cells: list[str], first: bool) -> Question | None:
+        settings = self.settings
+        if first:
+            fields = {
+                "id": settings.question_id_field,
+                "question": settings.question_field,
+                "answers": settings.answers_field,
+            }
+            given = {what: name for what, name in fields.items() if name}
+            columns = QUESTION_COLUMNS.header(line, cells, given)
+            if columns is not None:
+                self.columns = columns
+                return None
+            self.columns = ["id", "question"]
+            if len(cells) == 2 and _listed(_unquoted(cells[1])) is not None:
+                self.columns = ["question", "answers"]
+        if len(cells) != len(self.columns):
+            expected = "an id, a tab and the question"
+            if "answers" in self.columns or len(self.columns) > 2:
+                expected = ", ".join(self.columns)
+            raise line.error(f"{len(cells)} columns; expected {expected}")
+        row = dict(zip(self.columns, cells, strict=True))
+        if "id" in row:
+            if len(row["id"].split()) > 1:
+                raise line.error(
+                    f"{row['id'][:60]!r} stands where an id is expected: an id, a tab and the "
+                    "question, or DPR's question, tab and list of answers"
+                )
+            qid, answers = check_id(line, row["id"], "id"), row.get("answers")
+            if row["question"][:1] == '"' == row["question"][-1:]:
+                self.notes.once("questions in quotes, which are kept, as Pyserini keeps them")
+        else:
+            qid, answers = self._number(), _unquoted(row["answers"])
+            if _listed(answers) is None:
+                raise line.error(f"{answers[:60]!r} is no list of answers, as the lines above have")
+            row["question"] = _unquoted(row["question"])
+        return self.question(line, qid, row["question"], row.get("language") or None, answers)
+
+    def _number(self) -> str:
+        """Return the next number as an id, as Pyserini gives it to DPR's questions."""
+        self.notes.once("read as DPR's: question and answers, no ids; numbered from 0, as Pyserini does")
+        self.numbered += 1
+        return str(self.numbered - 1)
+
+    def question(self, line: Line, qid: str, text: str, language: Any, answers: Any) -> Question:
+        text = text.strip()
+        if not text:
+            raise line.error(f"question {qid!r} is empty")
+        if language is not None and not (isinstance(language, str) and LANGUAGE_CODE.fullmatch(language)):
+            raise line.error(f"{shown(language)} is not a language code such as ar or ja")
+        return Question(qid, text, language, self._answers(line, qid, answers))
+
+    def _answers(self, line: Line, qid: str, answers: Any) -> tuple[str, ...]:
+        if answers is None:
+            return ()
+        if isinstance(answers, dict) and "text" in answers:  # SQuAD's, with answer_start
+            self.notes.once("answers are objects, as SQuAD has them; their text is read")
+            answers = answers["text"]
+        if isinstance(answers, str):
+            exact = True
+            listed: list[str] | None = _listed(answers)
+            if listed is None and answers[:2] in ("['", '["') and answers[-2:] in ("']", '"]'):
+                listed, exact = re.split(r"""['"], ['"]""", answers[2:-2]), False
+            if listed is not None and line.text[:1] in ("{", ""):
+                self.notes.once("answers are lists written as text (\"['1912']\"); read as lists")
+            if not exact:
+                self.notes.count("such lists with quotes that nothing escapes", repr(qid))
+            answers = [answers] if listed is None else listed
+        if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers):
+            raise line.error(f"the answers of question {qid!r} are not a list of strings")
+        return tuple(answers)
 
 
-def read_questions(source: str | Path, language: str | None = None) -> list[Question]:
-    """Read topics: XOR-TyDi or Pyserini JSON Lines, or Pyserini TSV (`qid<TAB>text`).
+def _unquoted(cell: str) -> str:
+    inner = cell[1:-1]
+    if len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner.replace('""', ""):
+        return inner.replace('""', '"')
+    return cell
 
-    `language` is given to the questions that name none.  Ids stay strings as they are typed.
-    Raises `UserError` for an id that comes twice, an empty question, a code of no known form in
-    the file, a `language` that is not known.
+
+def _listed(text: str) -> list[str] | None:
+    """Return the strings of a list that was written as Python or JSON writes it, else None."""
+    text = text.strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    try:
+        value = ast.literal_eval(text)
+        tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+        strings = sum(token.type == tokenize.STRING for token in tokens)
+    except (ValueError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError):
+        return None
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        return None
+    return value if strings == len(value) else None  # 'a' 'b' would be one string
+
+
+def read_questions(
+    source: str | Path | Sequence[str | Path] | Mapping[str, str | Path],
+    language: str | None = None,
+    settings: QuestionSettings | None = None,
+) -> list[Question]:
+    """Read topics: JSON Lines of XOR-TyDi, Pyserini, BEIR, Tevatron, SWIM-IR, AfriQA, or TSV.
+
+    TSV is Pyserini's (`qid<TAB>text`), with a header or not, or DPR's (`question<TAB>answers`).
+    `source` may be several files, which are read as one, or language → file: the questions of each
+    get its language, and ids that begin with it (`ko-2`), since such files number alike.
+    `language` is given to the questions that name none.  Ids stay strings as they are typed; white
+    space around a question is dropped.  What is decided is said in `XqgWarning`s.
+
+    Raises:
+        UserError: for an id that comes twice, an empty question, a code of no known form in
+            the file, a `language` that is not known.
     """
-    records = _records(source, _question_from_json, _question_from_tsv, "question")
-    return _distinct(records, language)
+    if isinstance(source, Mapping):
+        if language is not None:
+            raise UserError("a language is given beside a file for each language", "language")
+        check_languages(source)
+        return [
+            question._replace(id=f"{code}-{question.id}", language=code)
+            for code, path in source.items()
+            for question in read_questions(path, None, settings)
+        ]
+    paths = [source] if isinstance(source, str | Path) else list(source)
+    return _distinct((pair for path in paths for pair in question_lines(path, settings)), language)
 
 
-def as_questions(source: QuestionsLike, language: str | None = None) -> list[Question]:
+def question_lines(source: str | Path, settings: QuestionSettings | None = None) -> Iterator[tuple[Line, Question]]:
+    """Yield the questions of a file, each with its line; see `read_questions`."""
+    questions = _Questions(source, settings or QuestionSettings())
+    return read_records(source, questions.kind, questions.notes)
+
+
+def question_key(record: Mapping[str, Any]) -> str | None:
+    """Return the key of a JSON record that `read_questions` takes for the question's text."""
+    return next((s.text for s in QUESTIONS if s.keys <= record.keys()), None)
+
+
+def as_questions(
+    source: QuestionsLike, language: str | None = None, settings: QuestionSettings | None = None
+) -> list[Question]:
     """Return questions: a file's, or those of Python values.
 
     Values are `Question`s, records as the files have them ({"id", "question", "lang", …}), pairs
@@ -220,23 +501,26 @@ def as_questions(source: QuestionsLike, language: str | None = None) -> list[Que
         UserError: as `read_questions`.
     """
     if isinstance(source, str | Path):
-        return read_questions(source, language)
+        return read_questions(source, language, settings)
     values = source.items() if isinstance(source, Mapping) else source
     if isinstance(values, Question) or not isinstance(values, Iterable):
-        raise UserError(f"questions: expected a file or several questions, not {source!r:.60}")
+        raise UserError(f"questions: expected a file or several questions, not {shown(source)}")
+    maker = _Questions("questions", settings or QuestionSettings())
     lines = ((Line(Path("questions"), n, ""), value) for n, value in enumerate(values, 1))
-    return _distinct(((line, _as_question(line, value)) for line, value in lines), language)
+    questions = _distinct(((line, _as_question(line, v, maker)) for line, v in lines), language)
+    maker.notes.close()
+    return questions
 
 
-def _as_question(line: Line, value: Any) -> Question:
+def _as_question(line: Line, value: Any, maker: _Questions) -> Question:
     if isinstance(value, Question):
         answers = list(value.answers) if isinstance(value.answers, tuple) else value.answers
-        return _question_from_record(line, {**value._asdict(), "answers": answers})
+        return maker.from_record(line, {**value._asdict(), "answers": answers})
     if isinstance(value, dict):
-        return _question_from_record(line, value)
+        return maker.from_record(line, value)
     if isinstance(value, tuple | list) and len(value) == 2 and isinstance(value[1], str):
-        return _question(line, _id(line, value[0], "id"), value[1], None, [])
-    raise line.error(f"expected a question, a record or (id, text), not {value!r:.60}")
+        return maker.question(line, check_id(line, value[0], "id"), value[1], None, None)
+    raise line.error(f"expected a question, a record or (id, text), not {shown(value)}")
 
 
 def _distinct(records: Iterable[tuple[Line, Question]], language: str | None) -> list[Question]:
@@ -247,7 +531,11 @@ def _distinct(records: Iterable[tuple[Line, Question]], language: str | None) ->
     for line, question in records:
         if question.id in seen:
             first = seen[question.id]
-            raise line.error(f"question id {question.id!r} again (first in {first.path}, line {first.number})")
+            raise line.error(
+                f"question id {question.id!r} again (first in {first.path}, line {first.number})"
+                + ("" if first.path == line.path else "; give each file its language"),
+                () if first.path == line.path else "language",
+            )
         seen[question.id] = line
         if question.language is None and language is not None:
             question = question._replace(language=language)
@@ -255,33 +543,41 @@ def _distinct(records: Iterable[tuple[Line, Question]], language: str | None) ->
     return questions
 
 
+# ---------------------------------------------------------------- generated queries
+
+
 def _queries_from_json(line: Line) -> GeneratedQueries:
-    record = _read_json(line)
-    docid = _json_id(line, record, ("docid", "id", "_id"))
+    record = parse_json(line)
+    docid = _id_of(line, record, ("docid", "id", "_id"))
     by_language = record.get("generated_queries")
     if not isinstance(by_language, dict):
         raise line.error(
             f"passage {docid!r} has no generated_queries "
-            '(expected {"docid": …, "generated_queries": {"ar": ["…", …], …}})'
+            f'(expected {{"docid": …, "generated_queries": {{"ar": ["…", …], …}}}}); '
+            f"{keys_of(record)}"
         )
     queries = {}
     for language, texts in by_language.items():
         if not LANGUAGE_CODE.fullmatch(language):
-            raise line.error(f"{language!r} is not a language code such as ar or ja")
+            raise line.error(f"{shown(language)} is not a language code such as ar or ja")
         if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
             raise line.error(f"the {language} queries of {docid!r} are not a list of strings")
         queries[language] = tuple(texts)
     return GeneratedQueries(docid, queries)
 
 
+GENERATED = Kind("generated queries", _queries_from_json)
+
+
 def read_generated(source: str | Path) -> Iterator[tuple[Line, GeneratedQueries]]:
     """Yield records of generated queries; keys other than docid and generated_queries are left.
 
-    Raises `UserError` at once for a directory of shards of which some are missing.
+    Raises:
+        UserError: at once for a directory of shards of which some are missing.
     """
-    if Path(source).is_dir():
+    if is_folder(source):
         _check_shards(Path(source))
-    return _records(source, _queries_from_json, None, "generated queries")
+    return read_records(source, GENERATED, Notes(source))
 
 
 def _check_shards(folder: Path) -> None:

@@ -20,7 +20,15 @@ from typing import Any, NamedTuple
 import regex
 from tqdm import tqdm
 
-from xqg_pyserini.data import LANGUAGE_CODE, Question, QuestionsLike, as_questions, check_languages
+from xqg_pyserini.data import (
+    LANGUAGE_CODE,
+    Question,
+    QuestionsLike,
+    as_questions,
+    check_languages,
+    question_key,
+    question_lines,
+)
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import check_file, expand, read_lines, writing
 from xqg_pyserini.settings import check_values, option
@@ -497,12 +505,8 @@ def perturb_questions(
 def _records(source: Any) -> Iterator[dict[str, Any]]:
     """Yield the records of questions that have been read before; empty for those that are none."""
     if isinstance(source, str | Path):
-        for path in expand(source):
-            as_json: bool | None = None
-            for line in read_lines(path):
-                if as_json is None:
-                    as_json = line.text.lstrip()[0] in "{["
-                yield json.loads(line.text) if as_json else {}
+        for line, _ in question_lines(source):
+            yield json.loads(line.text) if line.text.lstrip()[:1] == "{" else {}
         return
     for value in source:
         answers = {"answers": list(value.answers)} if isinstance(value, Question) else {}
@@ -511,7 +515,7 @@ def _records(source: Any) -> Iterator[dict[str, Any]]:
 
 def _with(record: dict[str, Any], text: str, question: Question) -> dict[str, Any]:
     """Return a record with another text, and with the question's language."""
-    name = next((name for name in ("question", "title", "text") if name in record), None)
+    name = question_key(record)
     if name is None:
         return {"id": question.id, "question": text, "lang": question.language, **record}
     new = {**record, name: text}
