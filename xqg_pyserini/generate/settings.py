@@ -195,7 +195,7 @@ def read_trained_prompt(model: str) -> TrainedPrompt | None:
         text, longest = record["prompt"], record["max_input_tokens"]
         if not isinstance(text, str) or not isinstance(longest, int):
             raise TypeError("prompt is no text, or max_input_tokens no number")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({error}); train again, or give a prompt", "prompt") from None
     return TrainedPrompt(PromptTemplate(text, str(path)), longest)
 

@@ -54,6 +54,7 @@ class Encoder:
         precision: "fp32", or "fp16" / "bf16" for Hugging Face models.
         batch_size: longest texts a batch; shorter texts go in larger batches.
         threads: CPU threads; None for what the libraries choose.
+        trust_remote_code: run Python code that comes with a Hugging Face model.
         settings: what decides the vectors, where the source does not say it or is to be overruled:
             `pooling`, `normalize`, `query_prefix`, `passage_prefix`, `query_length`,
             `passage_length`, `adapter` (a folder); None stands for not given.  A wrapped object
@@ -71,9 +72,10 @@ class Encoder:
         precision: str = Computing.precision,
         batch_size: int = Computing.batch_size,
         threads: int | None = Computing.threads,
+        trust_remote_code: bool = Computing.trust_remote_code,
         **settings: Any,
     ) -> None:
-        self.computing = Computing(device, precision, batch_size, threads)
+        self.computing = Computing(device, precision, batch_size, threads, trust_remote_code)
         self._engines: dict[Any, Engine] = {}
         self._origin: Encoded | None = None  # whose weights the model must have
         known = {name: settings.pop(name) for name in OPTIONS if name in settings}
@@ -134,7 +136,7 @@ class Encoder:
                 raise UserError(f"{store.path} does not say its encoder (no xqg.json): name it", "encoder")
             settings = resolve(name, known)
         else:
-            before = recorded_settings(store.encoder)
+            before = recorded_settings(store.encoder, store.path)
             if before.backend == "object" and name is None:
                 raise UserError(
                     f"{store.path} was made with {before.name}, an object that was wrapped: give Encoder(that object)",

@@ -250,7 +250,7 @@ def _json(file: Path) -> dict[str, Any]:
         value = json.loads(file.read_text("utf-8"))
     except FileNotFoundError:
         raise UserError(f"{file}: missing; make the results again") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file}: broken JSON ({error}); make the results again") from None
     if not isinstance(value, dict):
         raise UserError(f"{file}: expected a JSON object; make the results again")

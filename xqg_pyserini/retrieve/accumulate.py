@@ -32,6 +32,7 @@ from xqg_pyserini.stores import (
     QueryStore,
     VectorStore,
     check_dtype,
+    check_recorded,
     create_matrix,
     placed,
     reopen_matrix,
@@ -53,6 +54,7 @@ class QuerySource:
 
     def __init__(self, queries: str | Path) -> None:
         self._queries, self._sources = queries, describe_sources(queries)
+        check_recorded(queries, self._sources)
         self.inputs: list[Any] = [queries]
 
     def identity(self) -> Any:

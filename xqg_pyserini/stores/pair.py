@@ -84,6 +84,8 @@ class StorePair:
         known = _known(places)
         numbers = range(known.start, known.stop) if isinstance(known, slice) else known
         name = sum_file(language, self.queries.first)
+        if self._rows is not None and isinstance(rows, range) and rows.start == 0:
+            self.queries.verify(name)  # in the order of the passages it is not read in its own
         block = self.queries.checked(self.queries.sums[language][known], name, numbers)
         unknown = _unknown(places)
         if isinstance(unknown, np.ndarray):

@@ -60,7 +60,7 @@ def _finished(output: Path, description: dict[str, Any]) -> dict[str, Any] | Non
     """Return the record of this very training, if it is done."""
     try:
         record = json.loads((output / RECORD).read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     same = {key: record.get(key) for key in description} == json.loads(json.dumps(description))
     return record if same else None

@@ -105,7 +105,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder}: not an adapter folder (it has no {META})") from None
     except UserError as error:
         raise UserError(f"{path}: damaged ({error})") from None
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({first_line(error)})") from None
     if meta.get("format") != FORMAT:
         raise UserError(f"{path}: format {meta.get('format')!r}; this version reads {FORMAT}")

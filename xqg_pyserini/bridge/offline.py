@@ -1,0 +1,63 @@
+"""Pyserini's lists of prebuilt indexes, topics and qrels, where there is no network.
+
+From version 2.4 on Pyserini fetches them when it is imported.  Here an answer that came once is
+kept, and stands in for one that does not come; without one the list is empty.
+"""
+
+import hashlib
+import io
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from xqg_pyserini.errors import warn
+from xqg_pyserini.files import writing
+
+LISTS = "https://raw.githubusercontent.com/castorini/"
+TIMEOUT = 10.0  # seconds
+
+
+def serve_offline() -> None:
+    """Make `urllib.request.urlopen` answer for Pyserini's lists when the network does not.
+
+    Safe to call again; all other addresses are opened as before.
+    """
+    opened = urllib.request.urlopen
+    if getattr(opened, "serves_offline", False):
+        return
+
+    def urlopen(url: Any, *arguments: Any, **options: Any) -> Any:
+        address = url if isinstance(url, str) else getattr(url, "full_url", "")
+        if not address.startswith(LISTS):
+            return opened(url, *arguments, **options)
+        if not arguments:
+            options.setdefault("timeout", TIMEOUT)
+        kept = _cache() / hashlib.sha256(address.encode()).hexdigest()
+        try:
+            with opened(url, *arguments, **options) as response:
+                text = response.read().decode("utf-8")
+        except (OSError, UnicodeDecodeError):  # URLError is an OSError
+            if not kept.is_file():
+                warn("Pyserini's lists of prebuilt indexes, topics and qrels are not available offline")
+            return io.BytesIO(kept.read_bytes() if kept.is_file() else b"{}")
+        _keep(kept, text)
+        return io.BytesIO(text.encode("utf-8"))
+
+    urlopen.serves_offline = True  # type: ignore[attr-defined]
+    urllib.request.urlopen = urlopen
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "xqg_pyserini" / "lists"
+
+
+def _keep(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path) as file:
+            file.write(text)
+    except OSError:  # a cache that cannot be written only costs the next offline run its lists
+        pass
