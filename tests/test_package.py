@@ -264,6 +264,7 @@ def test_every_module_can_be_imported_where_it_stands_alone(tmp_path):
     # forks give that without the start of 20 processes
     code = f"""
 import os, sys, importlib
+import faiss, numpy, peft, ranx, torch, transformers  # others' packages once; ours in each child
 for name in {names!r}:
     child = os.fork()
     if not child:

@@ -1,20 +1,19 @@
 """R@kt: hand-made chains, parity with the official way, and the official outcomes on real data."""
 
 import json
-import os
 import random
 import subprocess
 import sys
 from collections import defaultdict
-from pathlib import Path
 
 import pytest
+from conftest import ROOT, SHARED
 
 from xqg_pyserini.data import span_answers
 from xqg_pyserini.evaluation import r_at_kt
 from xqg_pyserini.evaluation.r_at_kt import RecallAtTokens, tokenize
 
-GOLDEN = Path(os.environ.get("XQG_SHARED", Path(__file__).parents[2] / "shared")) / "data/xor-golden"
+GOLDEN = SHARED / "data/xor-golden"
 
 # White space of every kind, quotes of every kind, what NLTK cuts at, what looks like it, scripts,
 # marks, controls, half a surrogate pair; and spaces and words, so that it looks a bit like text.
@@ -311,8 +310,7 @@ def test_importing_it_loads_no_tokeniser():
         "import sys, xqg_pyserini.evaluation.r_at_kt, xqg_pyserini.evaluation.significance;"
         "print([m for m in ('nltk', 'punkt', 'ranx', 'scipy') if m in sys.modules])"
     )
-    root = Path(__file__).parents[1]
-    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 
