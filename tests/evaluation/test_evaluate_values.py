@@ -187,5 +187,5 @@ def test_without_ir_measures_its_extra_is_named():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == (
-        "UserError the package ir_measures is not installed: run pip install 'xqg_pyserini[ir_measures]'\n"
+        "UserError the package ir_measures is not installed: run pip install 'xqg_pyserini[ir-measures]'\n"
     )

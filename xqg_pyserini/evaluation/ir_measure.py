@@ -28,7 +28,7 @@ def RAtKt(questions: QuestionsLike, corpus: CorpusLike, *, with_title: bool = Fa
     try:
         from ir_measures import Metric, measures, util
     except ImportError:
-        raise missing_package("ir_measures", "ir_measures") from None
+        raise missing_package("ir_measures", "ir-measures") from None
     asked = as_questions(questions)
     languages = {question.id: question.language or NO_LANGUAGE for question in asked}
     if isinstance(corpus, Iterator):  # it is read more than once
