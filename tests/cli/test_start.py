@@ -59,6 +59,32 @@ def test_help_is_there_within_three_tenths_of_a_second():
         assert re.search(rf"^    {name}\s", done.stdout, re.MULTILINE)
 
 
+def test_training_starts_with_memory_that_is_kept_unless_the_user_has_set_it(monkeypatch):
+    started = []
+
+    def execve(path, argv, environment):
+        started.append((path, argv, environment))
+        raise SystemExit
+
+    monkeypatch.setattr(main.os, "execve", execve)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(sys, "argv", ["xqg", "train", "--help"])
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-I", "/bin/xqg", "train", "--help"])
+    monkeypatch.delenv("MALLOC_MMAP_MAX_", raising=False)
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+    with pytest.raises(SystemExit):
+        main.main()
+    ((path, argv, environment),) = started
+    assert (path, argv) == (sys.executable, [sys.executable, "-I", "/bin/xqg", "train", "--help"])
+    kept = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "2147483647"}
+    assert environment == os.environ | kept
+    assert not kept.keys() & os.environ.keys()
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "4096")
+    with pytest.raises(SystemExit):  # of --help
+        main.main()
+    assert len(started) == 1
+
+
 MAIN = """
 from xqg_pyserini.__main__ import main
 try:
