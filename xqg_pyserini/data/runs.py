@@ -84,7 +84,7 @@ def as_run(source: RunLike) -> Run:
 def as_qrels(source: QrelsLike) -> Qrels:
     """Return qrels: a TREC file's, or those of Python values.
 
-    Values are as for `as_run`, with whole numbers (`relevance`) for scores; below 0 counts as 0.
+    Values are as for `as_run`, with whole numbers (`relevance`) for scores.
 
     Raises:
         UserError: as `read_qrels`; for a relevance that is no whole number.
@@ -102,7 +102,7 @@ def as_qrels(source: QrelsLike) -> Qrels:
         judged = qrels.setdefault(qid, {})
         if docid in judged:
             raise UserError(f"qrels: passage {docid!r} is judged twice for question {qid!r}")
-        judged[docid] = max(0, int(relevance))
+        judged[docid] = int(relevance)
     if not qrels:
         raise UserError("qrels: no judgement; expected {qid: {docid: relevance}} or such rows")
     return qrels
@@ -145,7 +145,7 @@ def write_run(path: str | Path, run: Run, tag: str) -> None:
 
 
 def read_qrels(source: str | Path) -> Qrels:
-    """Read TREC qrels (`qid 0 docid relevance`): 0 and below is judged and not relevant."""
+    """Read TREC qrels (`qid 0 docid relevance`): 0 is judged and not relevant, below 0 not judged."""
     qrels: Qrels = {}
     for line in read_lines(Path(source)):
         cells = line.text.split()
@@ -157,7 +157,7 @@ def read_qrels(source: str | Path) -> Qrels:
             raise line.error(f"relevance {cells[3]!r} is not a whole number") from None
         if cells[2] in qrels.setdefault(cells[0], {}):
             raise line.error(f"passage {cells[2]!r} is judged twice for question {cells[0]!r}")
-        qrels[cells[0]][cells[2]] = max(0, relevance)
+        qrels[cells[0]][cells[2]] = relevance
     if not qrels:
         raise UserError(f"{source}: no judgement in it; expected TREC qrels")
     return qrels

@@ -10,8 +10,8 @@ import numpy as np
 
 from xqg_pyserini.data import span_answers
 from xqg_pyserini.errors import UserError
+from xqg_pyserini.evaluation.measures import parse_metric
 from xqg_pyserini.evaluation.r_at_kt import RecallAtTokens
-from xqg_pyserini.evaluation.scores import parse_metric
 from xqg_pyserini.train.data import Example
 
 Encode = Callable[[Sequence[str], str], np.ndarray]  # texts, "query" or "passage" → (n, d)
