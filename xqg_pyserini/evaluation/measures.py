@@ -7,7 +7,7 @@ trec_eval's and ir_measures' are understood.  This module refuses to know runs, 
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from xqg_pyserini.errors import UserError
@@ -75,11 +75,10 @@ class Judged(NamedTuple):
     pool: list[int]
 
     @classmethod
-    def of(cls, hits: Iterable[str], judgements: Mapping[str, int]) -> "Judged":
+    def of(cls, hits: Collection[str], judgements: Mapping[str, int]) -> "Judged":
         """Return how docids, best first, are judged."""
-        ranked = [judgements.get(docid) for docid in hits]
-        found = [(rank, relevance) for rank, relevance in enumerate(ranked, 1) if relevance is not None]
-        return cls(found, len(ranked), sorted(judgements.values(), reverse=True))
+        found = [(rank, judgements[docid]) for rank, docid in enumerate(hits, 1) if docid in judgements]
+        return cls(found, len(hits), sorted(judgements.values(), reverse=True))
 
 
 # ---------------------------------------------------------------- formulas
@@ -229,3 +228,12 @@ def parse_metrics(names: Sequence[str]) -> list[Metric]:
     if not metrics or len(distinct) < len(metrics):
         raise UserError("give each metric once, and at least one", about="metrics")
     return metrics
+
+
+def find_metric(name: str, among: Collection[str]) -> str | None:
+    """Return the one of some measures that a name stands for; None where there is none."""
+    try:
+        asked = parse_metric(name)[1:]
+    except UserError:
+        return None
+    return next((known for known in among if parse_metric(known)[1:] == asked), None)

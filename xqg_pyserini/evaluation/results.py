@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from xqg_pyserini.data import Run
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation import significance
-from xqg_pyserini.evaluation.measures import parse_metric
+from xqg_pyserini.evaluation.measures import find_metric, parse_metric
 from xqg_pyserini.evaluation.significance import Interval
 from xqg_pyserini.settings import option
 
@@ -113,14 +113,10 @@ class ByMetric(dict[str, RunScores]):
     """Measure → scores; a measure is found under all of its names."""
 
     def __missing__(self, name: str) -> RunScores:
-        try:
-            asked = parse_metric(name)
-        except UserError:
-            raise KeyError(name) from None
-        for known in self:
-            if parse_metric(known)[1:] == asked[1:]:
-                return self[known]
-        raise KeyError(name)
+        known = find_metric(name, self)
+        if known is None:
+            raise KeyError(name)
+        return self[known]
 
 
 @dataclass

@@ -95,13 +95,14 @@ def score_runs(
     budgets = [metric.budget for metric in parsed if metric.budget is not None]
     others = [metric for metric in parsed if metric.budget is None]
     scores = Scores({run: ByMetric() for run in runs})
-    wanted = _look_through(scores.notes, questions, runs, settings.official)
     derive = qrels is None and (bool(others) or relate)
+    reading = corpus is not None and bool(budgets or derive)
+    wanted = _look_through(scores.notes, questions, runs, settings.official, reading)
     answerable = _answerable(questions, bool(budgets) or derive, scores.notes)
     relevant = {} if qrels is None else as_qrels(qrels)
     check_inputs(questions, parsed, corpus, qrels, relate)
     texts: dict[str, str] = {}
-    if corpus is not None and (budgets or derive):
+    if corpus is not None and reading:
         texts, derived = _read_texts(corpus, wanted, answerable if derive else {}, settings.with_title, _enough(parsed))
         relevant = {qid: derived.get(qid, {}) for qid in answerable} if derive else relevant
     scores.relevant = relevant
@@ -281,13 +282,14 @@ def called(source: Any, otherwise: str = "the corpus", before: str = "") -> str:
 
 
 def _look_through(
-    notes: list[str], questions: Sequence[Question], runs: Mapping[str, Run], official: bool
+    notes: list[str], questions: Sequence[Question], runs: Mapping[str, Run], official: bool, reading: bool
 ) -> dict[str, str]:
-    """Note which questions runs lack; return the passages that are retrieved, each with a run."""
+    """Note which questions runs lack; for `reading`, return the passages that are retrieved, each with a run."""
     ids = {question.id for question in questions}
     wanted: dict[str, str] = {}
     for name, run in runs.items():
-        wanted |= {docid: name for hits in run.values() for docid in hits}
+        if reading:
+            wanted |= {docid: name for hits in run.values() for docid in hits}
         missing, foreign = len(ids - run.keys()), len(run.keys() - ids)
         if foreign == len(run):
             raise UserError(f"run {name}: none of its questions is in the questions file")

@@ -12,7 +12,7 @@ import numpy as np
 from xqg_pyserini.data import NO_LANGUAGE, CorpusLike, QrelsLike, Question, QuestionsLike, as_qrels, as_questions
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation.choosing import ChoosingSettings, cross_validate, deal, power_of
-from xqg_pyserini.evaluation.measures import parse_metrics
+from xqg_pyserini.evaluation.measures import parse_metric, parse_metrics
 from xqg_pyserini.evaluation.results import ComparingSettings, Results
 from xqg_pyserini.evaluation.scores import ScoringSettings, check_inputs, counted, score_runs
 from xqg_pyserini.files import expand
@@ -124,7 +124,7 @@ def _check(
         expand(corpus)
     if folds and qrels is not None:  # relevance that is derived from answers is known after it
         relevant = as_qrels(qrels)
-        chooser = metrics[settings.metrics.index(settings.select_by or settings.metrics[0])]
+        chooser = parse_metric(settings.select_by or settings.metrics[0])
         judged = set(counted(questions, relevant, settings.all_topics))
         scored = (q for q in questions if (q.answers if chooser.budget else q.id in judged))
         languages = {q.id: q.language or NO_LANGUAGE for q in scored}
