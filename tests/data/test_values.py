@@ -102,7 +102,7 @@ def test_rows_of_a_wrong_shape_are_refused(read, given):
 
 # --- qrels ----------------------------------------------------------------------------------------
 
-QRELS = {"q1": {"a": 2, "b": 0}, "007": {"a": -1, "c": 1}}
+QRELS = {"q1": {"a": 2, "b": 0}, "007": {"a": 0, "c": 1}}
 JUDGED = [("q1", "a", 2), ("q1", "b", 0), ("007", "a", -1), ("007", "c", 1)]
 
 
@@ -113,7 +113,7 @@ JUDGED = [("q1", "a", 2), ("q1", "b", 0), ("007", "a", -1), ("007", "c", 1)]
         JUDGED,
         [Judged(*row, "0") for row in JUDGED],
         Table(Judged, [(*row, "0") for row in JUDGED]),
-        {"q1": {"a": 2.0, "b": False}, "007": {"a": np.int64(-1), "c": True}},
+        {"q1": {"a": 2.0, "b": False}, "007": {"a": np.int64(-3), "c": True}},
         iter(JUDGED),
     ],
     ids=["dicts", "rows", "named", "table", "whole numbers", "iterator"],

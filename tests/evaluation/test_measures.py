@@ -129,6 +129,16 @@ def test_negative_relevance_is_as_if_it_were_not_judged():
     assert value("ndcg", "ab", {"a": -2, "b": 1}) == value("ndcg", "ab", {"b": 1}) == pytest.approx(1 / math.log2(3))
 
 
+@pytest.mark.parametrize("relevance", [10**308, 10**400], ids=["sum", "each"])
+def test_a_relevance_that_no_float_holds_is_an_error_of_ndcg_alone(relevance):
+    judgements = dict.fromkeys("abcd", relevance)
+    assert value("map", "ab", judgements) == 0.5
+    for name in ("ndcg", "ndcg_burges@10"):
+        with pytest.raises(UserError) as refusal:
+            value(name, "ab", judgements)
+        assert str(refusal.value) == f"{name}: a relevance is too large to be a gain; expected small whole numbers"
+
+
 @pytest.mark.parametrize("metric", ["rbp.95", "rbp.5", "f1@3", "map@7", "hit_rate@2"])
 def test_ranx_agrees_where_relevance_is_binary(metric):
     import ranx

@@ -36,4 +36,4 @@ Run = dict[str, dict[str, float]]
 """Question id → docid → score; the order of the docids is the ranking, best first."""
 
 Qrels = dict[str, dict[str, int]]
-"""Question id → docid → relevance; 0 is judged and not relevant, below 0 as if not judged."""
+"""Question id → docid → relevance; 0 is judged and not relevant."""

@@ -58,7 +58,13 @@ class Metric(NamedTuple):
         total = sum(relevance >= self.level for relevance in ranking.pool)
         cut = self.cut or math.inf
         ranks = [rank for rank, relevance in ranking.found if relevance >= self.level and rank <= cut]
-        return FORMULAS[self.kind](self, ranking, ranks, total) if total else 0.0
+        try:
+            value = FORMULAS[self.kind](self, ranking, ranks, total) if total else 0.0
+        except OverflowError:
+            value = math.nan
+        if math.isnan(value):
+            raise UserError(f"{self.name}: a relevance is too large to be a gain; expected small whole numbers")
+        return value
 
 
 class Judged(NamedTuple):
@@ -119,7 +125,8 @@ def _average_precision(metric: Metric, ranking: Judged, ranks: list[int], total:
 
 def _ndcg(metric: Metric, ranking: Judged, ranks: list[int], total: int) -> float:
     """Divide the discounted gains of the hits by those of the best ranking (Järvelin and Kekäläinen, 2002)."""
-    return _dcg(metric, ranking.found) / _dcg(metric, enumerate(ranking.pool, 1))
+    best = _dcg(metric, enumerate(ranking.pool, 1))
+    return _dcg(metric, ranking.found) / best if math.isfinite(best) else math.nan
 
 
 def _dcg(metric: Metric, ranked: Iterable[tuple[int, int]]) -> float:

@@ -99,7 +99,7 @@ def score_runs(
     reading = corpus is not None and bool(budgets or derive)
     wanted = _look_through(scores.notes, questions, runs, settings.official, reading)
     answerable = _answerable(questions, bool(budgets) or derive, scores.notes)
-    relevant = {} if qrels is None else as_qrels(qrels)
+    relevant = {} if qrels is None else as_qrels(qrels, negative=True)
     check_inputs(questions, parsed, corpus, qrels, relate)
     texts: dict[str, str] = {}
     if corpus is not None and reading:
@@ -218,10 +218,14 @@ def _look_at_languages(notes: list[str], questions: Sequence[Question]) -> None:
     if unknown := counts.pop(NO_LANGUAGE, 0):
         together = "together they weigh as much in the average as any language"
         found.append(f"{unknown} of {len(questions)} questions have no language: {together}")
-    same: dict[str, list[str]] = {}
+    alike: list[list[str]] = []
     for code in counts:
-        same.setdefault(_one_language(code), []).append(code)
-    for codes in same.values():
+        group = next((codes for codes in alike if _are_variants(codes[0], code)), None)
+        if group is None:
+            alike.append([code])
+        else:
+            group.append(code)
+    for codes in alike:
         if len(codes) > 1:
             found.append(f"{' and '.join(codes)} look like one language, and count as {len(codes)} in the average")
     for note in found:
@@ -229,11 +233,12 @@ def _look_at_languages(notes: list[str], questions: Sequence[Question]) -> None:
     notes += found
 
 
-def _one_language(code: str) -> str:
-    """Return what codes of one language have in common: that of fi, fi-FI and fin is fi."""
+def _are_variants(first: str, second: str) -> bool:
+    """Tell whether two codes are one language or kinds of one: fi and fin, fi-FI; zh-Hant, zh-Hans."""
     import langcodes
 
-    return str(langcodes.get(re.split("[-_]", code)[0]).language)
+    one, other = (langcodes.get(re.split("[-_]", code)[0]).language for code in (first, second))
+    return bool(one == other)
 
 
 def run_name(path: str | Path) -> str:

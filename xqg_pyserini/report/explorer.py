@@ -117,7 +117,7 @@ def _question(
     for docid in shown:
         text = passages[docid].full if material.with_title else passages[docid].text
         spans = _utf16(text, answer_spans(text, answers))
-        mark = {"answers": spans, "relevant": relevant.get(docid, 0) > 0, "near": near.get((question.id, docid))}
+        mark = {"answers": spans, "relevant": bool(relevant.get(docid)), "near": near.get((question.id, docid))}
         if mark := {name: value for name, value in mark.items() if value}:
             marks[places[docid]] = mark
     return {

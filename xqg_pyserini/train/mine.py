@@ -209,7 +209,7 @@ def _wanted(
     for question in asked:
         if question.id in run:
             judged = (relevant or {}).get(question.id, {})
-            positives = (docid for docid, relevance in judged.items() if relevance > 0)
+            positives = (docid for docid, relevance in judged.items() if relevance)
             wanted |= dict.fromkeys(positives, names[1])
             wanted |= dict.fromkeys(islice(run[question.id], depth), names[0])
     return wanted
@@ -225,7 +225,7 @@ def _choose(
         positives = [docid for docid in within if docid in answered]
     else:
         ranks = {docid: rank for rank, docid in enumerate(ranking)}
-        relevant = (docid for docid, relevance in judged.items() if relevance > 0)
+        relevant = (docid for docid, relevance in judged.items() if relevance)
         # those that the run lacks come last, in the order of their ids
         positives = sorted(relevant, key=lambda docid: (ranks.get(docid, len(ranks)), docid))
     barred = answered.union(positives)
