@@ -9,6 +9,7 @@ from made_judgements import FIGURES, KINDS, MEASURES, OF_LEVELS, SEED, figures, 
 from xqg_pyserini.data import Question
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation.measures import FORMULAS, Judged, parse_metric, parse_metrics
+from xqg_pyserini.evaluation.results import ComparingSettings
 from xqg_pyserini.evaluation.scores import evaluate
 
 
@@ -187,6 +188,13 @@ def test_scores_are_found_under_every_name_and_shown_under_one():
             scores["run"][name]
 
 
+def test_mcnemar_takes_hits_and_misses_under_every_name():
+    settings = ComparingSettings("mcnemar")
+    settings.check(["R@2kt", "hit_rate@1", "success_5", "Success@1"])
+    with pytest.raises(UserError, match="not P_1; choose student or fisher"):
+        settings.check(["success_5", "P_1"])
+
+
 @pytest.mark.parametrize("names", [["map", "AP"], ["P_5", "Precision@5"], ["nDCG@10", "ndcg@10"], ["R@2kt", "r@2kt"]])
 def test_one_measure_under_two_names_is_refused(names):
     with pytest.raises(UserError, match="give each metric once, and at least one"):
@@ -201,6 +209,7 @@ def test_one_measure_under_two_names_is_refused(names):
         ("r-precision@5", "r-precision has no cut: how far it looks follows from the judgements"),
         ("ndcg@10-l2", "ndcg has no least relevance: all that is above 0 is a gain"),
         ("ndcg_burges-l3", "ndcg has no least relevance: all that is above 0 is a gain"),
+        ("P(rel=2)", "how many hits are looked at? Give e.g. precision@10"),
         ("P", "how many hits are looked at? Give e.g. precision@10"),
         ("ndcg_cut", "how many hits are looked at? Give e.g. ndcg@10"),
         ("rbp.0", "expected a persistence between 0 and 1: rbp.80, rbp.95"),
@@ -224,7 +233,8 @@ def test_counts_and_sums_are_refused(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["R@kt", "R@-1kt", "R@2t", "R@0", "ndcg@0", "ndcg@", "ndgc@10", "ndcg@10 ", "", "precision_5", "rbp.95@10",
+    ["R@" + 400 * "9" + "kt", "ndcg@" + 5000 * "9", "map-l" + 5000 * "9", "P(dcg='log2')@5", "P(p=0.5)@5",
+     "R@kt", "R@-1kt", "R@2t", "R@0", "ndcg@0", "ndcg@", "ndgc@10", "ndcg@10 ", "", "precision_5", "rbp.95@10",
      "gm_map", "P(rel=0)@5", "P(judged_only=True)@5", "map-l0", "ndcg@05"],
 )  # fmt: skip
 def test_an_unknown_metric_is_named_with_those_there_are(name):

@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from xqg_pyserini.errors import UserError
 
-_TOKENS = re.compile(r"R@(\d+(?:\.\d+)?)kt", re.IGNORECASE)
-_NAME = re.compile(r"([a-z][a-z0-9_-]*?)(?:(?P<mark>[@._])(?P<cut>\d+))?(?:-l(?P<level>[1-9]\d*))?", re.IGNORECASE)
+_TOKENS = re.compile(r"R@(\d{1,9}(?:\.\d{1,9})?)kt", re.IGNORECASE)
+_NAME = re.compile(r"([a-z][a-z0-9_-]*?)(?:(?P<mark>[@._])(?P<cut>\d{1,9}))?(?:-l(?P<level>[1-9]\d{0,8}))?", re.I)
 _GIVEN = re.compile(  # ir_measures': P(rel=2)@5
-    r"(?P<kind>\w+)\((?:,? ?(?:rel=(?P<rel>[1-9]\d*)|p=0?(?P<p>\.\d\d?)|dcg=[\"']?(?P<dcg>log2|exp-log2)[\"']?))+\)"
+    r"(?P<kind>\w+)\((?:,? ?(?:rel=(?P<rel>[1-9]\d{0,8})|p=0?(?P<p>\.\d\d?)|dcg=[\"']?(?P<dcg>log2|exp-log2)[\"']?))+\)"
     r"(?P<cut>@\d+)?",
     re.IGNORECASE,
 )
@@ -204,10 +204,10 @@ def parse_metric(name: str) -> Metric:
 def _without_parameters(name: str) -> str:
     """Return one of ir_measures' names as ranx has it: nDCG(dcg='exp-log2')@10 is ndcg_burges@10."""
     given = _GIVEN.fullmatch(name)
-    if given is None:
+    kind = given["kind"].lower() if given else ""
+    if given is None or (given["dcg"] and kind != "ndcg"):
         return name
-    kind = "ndcg_burges" if given["dcg"] == "exp-log2" and given["kind"].lower() == "ndcg" else given["kind"]
-    kind = _ALIASES.get(kind.lower(), kind.lower())
+    kind = "ndcg_burges" if given["dcg"] == "exp-log2" else kind
     level = f"-l{given['rel']}" if given["rel"] not in (None, "1") else ""
     if kind == "rbp" and not given["rel"]:
         raise UserError(f"metric {name!r}: give the least relevance of a relevant passage: RBP(p=0.9,rel=1)")
