@@ -72,7 +72,7 @@ def test_a_run_for_other_questions_is_refused(command, message, scene, refuse):
         ("01 0 007 yes\n", "qrels, line 1: relevance 'yes' is not a whole number"),
         ("01 0 007 1\n01 0 007 0\n", "qrels, line 2: passage '007' is judged twice for question '01'"),
         ("", "qrels: no judgement in it; expected TREC qrels"),
-        ("01 0 007 0\n", "no question has a relevant passage; nothing for ranx to score"),
+        ("01 0 007 0\n", "no question has a relevant passage; nothing to score (--all-topics)"),
         (None, "qrels: No such file or directory"),
     ],
 )

@@ -279,6 +279,8 @@ def test_a_run_is_written_with_ranks_from_1_and_six_decimals(tmp_path):
 def test_qrels_hold_what_was_judged_and_nothing_is_less_than_not_relevant(tmp_path):
     path = put(tmp_path / "qrels", "q1 0 a 2\nq1\t0\tb\t0\nq2 0 a -1\r\nq1 0 c 1")
     assert data.read_qrels(path) == {"q1": {"a": 2, "b": 0, "c": 1}, "q2": {"a": 0}}
+    assert data.read_qrels(path, negative=True)["q2"] == {"a": -1}
+    assert data.as_qrels({"q": {"a": -2, "b": 1}}, negative=True) == {"q": {"a": -2, "b": 1}}
 
 
 # --- languages ------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ def add_flags(parser: Parser) -> None:
 
 def add_scoring(parser: Parser) -> None:
     parser.add_argument("--corpus", metavar="PATH", help="texts, for R@kt and relevance from answers")
-    parser.add_argument("--qrels", metavar="FILE", help="TREC qrels for ranx's metrics")
+    parser.add_argument("--qrels", metavar="FILE", help="TREC qrels, for all metrics but R@kt")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
     recorded = None
     if args.output is not None:
         inputs = {"questions": args.questions, "runs": args.runs, **texts, "language": args.language}
-        how = {"official": scoring.official, "with_title": scoring.with_title}
+        how = {name: getattr(scoring, name) for name in ("official", "all_topics", "with_title")}
         recorded = record_inputs(args.output, **inputs, **how)
     scores = evaluate(args.runs, shared.questions_of(args), **texts, **vars(scoring))
     results = Results(scores.compare(**vars(comparing)), inputs=recorded)

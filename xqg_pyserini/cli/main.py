@@ -28,7 +28,7 @@ COMMANDS = {
     "index": "write an index for Pyserini, with the queries mixed in",
     "search": "search an index, or the stores language-aware",
     "sweep": "compare many fusions in one pass over the stores",
-    "evaluate": "score runs by R@kt and ranx's metrics, with tests",
+    "evaluate": "score runs by R@kt, nDCG, MRR, … with tests",
     "mine": "write training data with hard negatives out of a run",
     "perturb": "write a perturbed copy of a questions file",
     "report": "make a page and plots of an evaluation or a sweep",
@@ -76,8 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.simplefilter("always", XqgWarning)
         code = _run(args)
     if code == 0 or args.verbose:
-        for warning in caught:
-            print(f"{args.parser.prog}: warning: {warning.message}", file=sys.stderr)
+        for message in dict.fromkeys(str(warning.message) for warning in caught):
+            print(f"{args.parser.prog}: warning: {message}", file=sys.stderr)
     return code
 
 

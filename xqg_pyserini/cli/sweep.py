@@ -15,7 +15,7 @@ from xqg_pyserini.retrieve.sweep import SweepSettings, run_sweep
 from xqg_pyserini.settings import options
 from xqg_pyserini.stores import VectorStore
 
-SCORING = ("metrics", "test", "correction", "level", "with_title", "hits")
+SCORING = ("metrics", "all_topics", "test", "correction", "level", "with_title", "hits")
 
 
 def add_flags(parser: Parser) -> None:
@@ -52,7 +52,9 @@ def run(args: argparse.Namespace) -> None:
     for name in settings.languages:
         if name not in ("all", "own", "others", "each"):
             data.check_languages(name.split("+"))
-    how = {name: getattr(settings, name) for name in ("with_title", "hits", "allow_unequal", "skip_unknown")}
+    how = {
+        name: getattr(settings, name) for name in ("all_topics", "with_title", "hits", "allow_unequal", "skip_unknown")
+    }
     recorded = record_inputs(args.output, **inputs, language=args.language, **how)
     store = VectorStore(args.passages)
     questions, encoder = shared.questions_of(args), shared.encoder_for(args, store)

@@ -81,16 +81,16 @@ def as_run(source: RunLike) -> Run:
     return {qid: dict(sorted(hits.items(), key=lambda h: -h[1])) for qid, hits in run.items()}
 
 
-def as_qrels(source: QrelsLike) -> Qrels:
+def as_qrels(source: QrelsLike, negative: bool = False) -> Qrels:
     """Return qrels: a TREC file's, or those of Python values.
 
-    Values are as for `as_run`, with whole numbers (`relevance`) for scores; below 0 counts as 0.
+    Values are as for `as_run`, with whole numbers (`relevance`) for scores; `negative` is as for `read_qrels`.
 
     Raises:
         UserError: as `read_qrels`; for a relevance that is no whole number.
     """
     if isinstance(source, str | Path):
-        return read_qrels(source)
+        return read_qrels(source, negative)
     qrels: Qrels = {}
     for qid, docid, relevance in _rows(source, "relevance"):
         try:
@@ -102,7 +102,7 @@ def as_qrels(source: QrelsLike) -> Qrels:
         judged = qrels.setdefault(qid, {})
         if docid in judged:
             raise UserError(f"qrels: passage {docid!r} is judged twice for question {qid!r}")
-        judged[docid] = max(0, int(relevance))
+        judged[docid] = int(relevance) if negative else max(0, int(relevance))
     if not qrels:
         raise UserError("qrels: no judgement; expected {qid: {docid: relevance}} or such rows")
     return qrels
@@ -144,8 +144,11 @@ def write_run(path: str | Path, run: Run, tag: str) -> None:
                 file.write(f"{qid} Q0 {docid} {rank} {score:.6f} {tag}\n")
 
 
-def read_qrels(source: str | Path) -> Qrels:
-    """Read TREC qrels (`qid 0 docid relevance`): 0 and below is judged and not relevant."""
+def read_qrels(source: str | Path, negative: bool = False) -> Qrels:
+    """Read TREC qrels (`qid 0 docid relevance`): 0 and below is judged and not relevant.
+
+    `negative` keeps relevance below 0 as it is: trec_eval counts such a passage as not judged.
+    """
     qrels: Qrels = {}
     for line in read_lines(Path(source)):
         cells = line.text.split()
@@ -157,7 +160,7 @@ def read_qrels(source: str | Path) -> Qrels:
             raise line.error(f"relevance {cells[3]!r} is not a whole number") from None
         if cells[2] in qrels.setdefault(cells[0], {}):
             raise line.error(f"passage {cells[2]!r} is judged twice for question {cells[0]!r}")
-        qrels[cells[0]][cells[2]] = max(0, relevance)
+        qrels[cells[0]][cells[2]] = relevance if negative else max(0, relevance)
     if not qrels:
         raise UserError(f"{source}: no judgement in it; expected TREC qrels")
     return qrels

@@ -1,4 +1,4 @@
-"""Runs → scores by question: R@kt and ranx's measures, side by side.
+"""Runs → scores by question: R@kt and measures of relevance, side by side.
 
 A question that a run lacks counts as a miss; one that cannot be scored (no answer, no relevant passage) is left out and
 reported.  Values come in, `results.Scores` come out; nothing is written.
@@ -9,26 +9,20 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tqdm import tqdm
 
 from xqg_pyserini.data.answers import answer_finder, span_answers
 from xqg_pyserini.data.languages import NO_LANGUAGE
 from xqg_pyserini.data.readers import CorpusLike, QuestionsLike, as_corpus, as_questions
-from xqg_pyserini.data.records import Passage, Question, Run
+from xqg_pyserini.data.records import Passage, Qrels, Question, Run
 from xqg_pyserini.data.runs import QrelsLike, RunLike, as_qrels, as_run
 from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.evaluation.measures import Judged, Metric, parse_metrics
 from xqg_pyserini.evaluation.r_at_kt import RecallAtTokens
-from xqg_pyserini.evaluation.results import RunScores, Scores, is_binary
+from xqg_pyserini.evaluation.results import ByMetric, RunScores, Scores
 from xqg_pyserini.settings import option
-
-_TOKENS = re.compile(r"R@(\d+(?:\.\d+)?)kt", re.IGNORECASE)
-_RANX = re.compile(
-    r"((hit_rate|precision|recall|f1|r-precision|mrr|map|ndcg|ndcg_burges|bpref)(@[1-9]\d*)?"
-    r"|rbp\.[1-9]\d?)(-l[1-9]\d*)?",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True)
@@ -36,32 +30,13 @@ class ScoringSettings:
     """What runs are scored by."""
 
     metrics: tuple[str, ...] = option(
-        ("R@2kt", "R@5kt"), "R@kt for any budget, and ranx's: ndcg@10, mrr@10, …", metavar="M"
+        ("R@2kt", "R@5kt"), "R@kt for any budget, and ranx's: ndcg@10, mrr@10, … (or trec_eval's names)", metavar="M"
     )
     official: bool = option(False, "leave out questions that a run lacks, as the official script does")
-    with_title: bool = option(False, "look for answers in titles as well")
-
-
-class Metric(NamedTuple):
-    """A measure: R@kt with its budget in tokens, or one of ranx's (budget None)."""
-
-    name: str
-    budget: int | None
-
-
-def parse_metric(name: str) -> Metric:
-    """Return the metric that a name stands for: `R@2kt`, `R@0.5kt`, or ranx's (`ndcg@10`)."""
-    if tokens := _TOKENS.fullmatch(name):
-        budget = round(float(tokens[1]) * 1000)
-        if budget < 1:
-            raise UserError(f"metric {name!r}: a budget of no token; expected e.g. R@2kt or R@0.5kt")
-        return Metric(name, budget)
-    if _RANX.fullmatch(name):
-        return Metric(name, None)
-    raise UserError(
-        f"unknown metric {name!r}: expected R@2kt, R@5kt, R@0.5kt …, or one of ranx's: ndcg@10, "
-        "mrr@10, recall@100, map, precision@5, hit_rate@1, …"
+    all_topics: bool = option(
+        False, "count questions that are judged and have no relevant passage, as 0 (trec_eval with -c)"
     )
+    with_title: bool = option(False, "look for answers in titles as well")
 
 
 def evaluate(
@@ -72,19 +47,23 @@ def evaluate(
     corpus: CorpusLike | None = None,
     qrels: QrelsLike | None = None,
     official: bool = ScoringSettings.official,
+    all_topics: bool = ScoringSettings.all_topics,
     with_title: bool = ScoringSettings.with_title,
 ) -> Scores:
-    """Score runs by R@kt and ranx's measures.
+    """Score runs by R@kt and measures of relevance.
 
     Args:
         runs: name → run, run files (called as their files without the ending), or one run.  A run is {question: {docid:
             score}}, a TREC file, rows, or a DataFrame (`data.as_run`).
         questions: a file, or values (`data.as_questions`); R@kt and relevance derived from answers need their answers.
-        metrics: `R@2kt`, `R@0.5kt`, … and ranx's names: `ndcg@10`, `mrr@10`, `recall@100`, …
+        metrics: `R@2kt`, `R@0.5kt`, … and ranx's: `ndcg@10`, `mrr@10`, `recall@100`, …; trec_eval's and ir_measures'
+            names (`ndcg_cut_10`, `RR@10`) stand for these.
         corpus: a path, docid → text, or passages (`data.as_corpus`).  Needed for R@kt and, without `qrels`, for
             relevance: then a passage is relevant if its text holds an answer string as it stands.
         qrels: a TREC file, or {question: {docid: relevance}} (`data.as_qrels`).
         official: leave questions that a run lacks out of its count, as the official script does.
+        all_topics: count a question that is judged and has no relevant passage as 0; else it is left out, and noted.
+            So trec_eval's averages with -c are those of all topics, and without -c those of `official` besides.
         with_title: look for answers in title and text, not the text alone.
 
     Returns:
@@ -94,7 +73,7 @@ def evaluate(
         UserError: for what cannot be read, a measure that does not exist, two runs with one name, questions of which
             none can be scored, a passage that the corpus lacks.
     """
-    settings = ScoringSettings(tuple(metrics), official, with_title)
+    settings = ScoringSettings(tuple(metrics), official, all_topics, with_title)
     parse_metrics(metrics)  # before anything is read
     return score_runs(_named_runs(runs), as_questions(questions), settings, corpus, qrels)
 
@@ -114,38 +93,44 @@ def score_runs(
     """
     parsed = parse_metrics(settings.metrics)
     budgets = [metric.budget for metric in parsed if metric.budget is not None]
-    others = [metric.name for metric in parsed if metric.budget is None]
-    scores = Scores({run: {} for run in runs})
-    wanted = _look_through(scores.notes, questions, runs, settings.official)
+    others = [metric for metric in parsed if metric.budget is None]
+    scores = Scores({run: ByMetric() for run in runs})
     derive = qrels is None and (bool(others) or relate)
+    reading = corpus is not None and bool(budgets or derive)
+    wanted = _look_through(scores.notes, questions, runs, settings.official, reading)
     answerable = _answerable(questions, bool(budgets) or derive, scores.notes)
-    relevant = {} if qrels is None else as_qrels(qrels)
+    relevant = {} if qrels is None else as_qrels(qrels, negative=True)
     check_inputs(questions, parsed, corpus, qrels, relate)
     texts: dict[str, str] = {}
-    if corpus is not None and (budgets or derive):
+    if corpus is not None and reading:
         texts, derived = _read_texts(corpus, wanted, answerable if derive else {}, settings.with_title, _enough(parsed))
-        relevant = derived if derive else relevant
+        relevant = {qid: derived.get(qid, {}) for qid in answerable} if derive else relevant
     scores.relevant = relevant
     languages = {q.id: q.language or NO_LANGUAGE for q in questions}
     scorer = RecallAtTokens(texts)
-    ranx = _Ranx(questions, relevant) if others else None
+    judged = {qid: relevant[qid] for qid in counted(questions, relevant, settings.all_topics)} if others else {}
+    if others:
+        if not judged:
+            raise UserError("no question has a relevant passage; nothing to score", about="all_topics")
+        scores.notes += _left_out(questions, others, relevant, settings.all_topics, derive)
+        source = "derived from the answers in the corpus" if derive else called(qrels, "qrels", "qrels ")
+        scored = len(counted(questions, relevant))
+        scores.relevance = f"{source} ({scored} of {len(questions)} questions have a relevant passage)"
+    _look_at_languages(scores.notes, [q for q in questions if q.id in judged or (budgets and q.id in answerable)])
     for name, run in runs.items():
         by_name: dict[Any, dict[str, float]] = {}
         if budgets:
             by_name |= _r_at_kt(run, answerable, scorer, budgets)
-        if ranx is not None:
-            by_name |= ranx.scores(run, others)
+        rankings = {qid: Judged.of(run.get(qid, ()), judgements) for qid, judgements in judged.items()}
+        for metric in others:
+            by_name[metric.name] = {qid: metric.value(ranking) for qid, ranking in rankings.items()}
         for metric in parsed:
             values = by_name[metric.budget or metric.name]
             if settings.official:
                 values = {q: v for q, v in values.items() if q in run}
             if not values:
                 raise UserError(f"run {name}: no question can be scored by {metric.name}")
-            scores.by_run[name][metric.name] = RunScores.of(values, languages, is_binary(metric.name))
-    if others:
-        source = "derived from the answers in the corpus" if qrels is None else called(qrels, "qrels", "qrels ")
-        scored = sum(1 for q in questions if any(relevant.get(q.id, {}).values()))
-        scores.relevance = f"{source} ({scored} of {len(questions)} questions have a relevant passage)"
+            scores.by_run[name][metric.name] = RunScores.of(values, languages, metric.binary)
     return scores
 
 
@@ -179,14 +164,6 @@ def r_at_kt(
     return {budget: scores["run"][name] for budget, name in names.items()}
 
 
-def parse_metrics(names: Sequence[str]) -> list[Metric]:
-    """Return the metrics, or raise `UserError` where one is unknown or comes twice."""
-    metrics = [parse_metric(name) for name in names]
-    if not metrics or len({metric.name.lower() for metric in metrics}) < len(metrics):
-        raise UserError("give each metric once, and at least one", about="metrics")
-    return metrics
-
-
 def check_inputs(
     questions: Sequence[Question],
     metrics: Sequence[Metric],
@@ -204,6 +181,64 @@ def check_inputs(
         if corpus is None:
             needs = "relevance derived from the answers needs the passages' texts: give the corpus, or qrels"
             raise UserError(needs, about=("corpus", "qrels"))
+
+
+def counted(questions: Sequence[Question], relevant: Qrels, all_topics: bool = False) -> list[str]:
+    """Return the ids of the questions that have a relevant passage; of `all_topics`, of those that are judged."""
+    judged = (question.id for question in questions if question.id in relevant)
+    return [qid for qid in judged if all_topics or any(relevance > 0 for relevance in relevant[qid].values())]
+
+
+def _left_out(
+    questions: Sequence[Question], metrics: Sequence[Metric], relevant: Qrels, all_topics: bool, derived: bool
+) -> Iterator[str]:
+    """Yield how many questions measures of relevance rest on, where it is not all, or some can only be 0."""
+    names, total = ", ".join(metric.name for metric in metrics), len(questions)
+    judged = len(counted(questions, relevant, all_topics=True))
+    empty = judged - len(counted(questions, relevant))
+    lack = "that have no answer to look for" if derived else "that nobody judged"
+    left_out = [f"{total - judged} {lack}"] if judged < total else []
+    if all_topics and empty:
+        yield f"{names}: {empty} of {judged} questions have no relevant passage and count as 0"
+    elif empty:
+        left_out.append(f"{empty} with no relevant passage (all_topics counts them as 0)")
+    if left_out and (empty or not derived):  # those without answers have a note already
+        rest = judged if all_topics else judged - empty
+        yield f"{names}: {rest} of {total} questions are counted, without {' and '.join(left_out)}"
+    if all_topics and (foreign := len(relevant.keys() - {question.id for question in questions})):
+        yield f"{names}: {foreign} topics of the qrels are not among the questions and not counted"
+
+
+def _look_at_languages(notes: list[str], questions: Sequence[Question]) -> None:
+    """Note and warn where what counts as a language in the average is not what one would call one."""
+    counts = Counter(question.language or NO_LANGUAGE for question in questions)
+    if len(counts) == 1:
+        return
+    found = []
+    if unknown := counts.pop(NO_LANGUAGE, 0):
+        together = "together they weigh as much in the average as any language"
+        found.append(f"{unknown} of {len(questions)} questions have no language: {together}")
+    alike: list[list[str]] = []
+    for code in counts:
+        group = next((codes for codes in alike if _are_variants(codes[0], code)), None)
+        if group is None:
+            alike.append([code])
+        else:
+            group.append(code)
+    for codes in alike:
+        if len(codes) > 1:
+            found.append(f"{' and '.join(codes)} look like one language, and count as {len(codes)} in the average")
+    for note in found:
+        warn(note)
+    notes += found
+
+
+def _are_variants(first: str, second: str) -> bool:
+    """Tell whether two codes are one language or kinds of one: fi and fin, fi-FI; zh-Hant, zh-Hans."""
+    import langcodes
+
+    one, other = (langcodes.get(re.split("[-_]", code)[0]).language for code in (first, second))
+    return bool(one == other)
 
 
 def run_name(path: str | Path) -> str:
@@ -252,13 +287,14 @@ def called(source: Any, otherwise: str = "the corpus", before: str = "") -> str:
 
 
 def _look_through(
-    notes: list[str], questions: Sequence[Question], runs: Mapping[str, Run], official: bool
+    notes: list[str], questions: Sequence[Question], runs: Mapping[str, Run], official: bool, reading: bool
 ) -> dict[str, str]:
-    """Note which questions runs lack; return the passages that are retrieved, each with a run."""
+    """Note which questions runs lack; for `reading`, return the passages that are retrieved, each with a run."""
     ids = {question.id for question in questions}
     wanted: dict[str, str] = {}
     for name, run in runs.items():
-        wanted |= {docid: name for hits in run.values() for docid in hits}
+        if reading:
+            wanted |= {docid: name for hits in run.values() for docid in hits}
         missing, foreign = len(ids - run.keys()), len(run.keys() - ids)
         if foreign == len(run):
             raise UserError(f"run {name}: none of its questions is in the questions file")
@@ -332,13 +368,10 @@ def _read_texts(
 
 def _enough(metrics: Sequence[Metric]) -> int | None:
     """Return how many relevant passages can matter to all the metrics; None where all can."""
-    enough = 1
-    for name in (metric.name.lower() for metric in metrics if metric.budget is None):
-        shallow = re.fullmatch(r"(?:ndcg|ndcg_burges|precision|hit_rate)@(\d+)", name)
-        if not shallow and not name.startswith("mrr"):
-            return None
-        enough = max(enough, int(shallow[1]) if shallow else 1)
-    return enough
+    others = [metric for metric in metrics if metric.budget is None and metric.kind != "mrr"]
+    if not all(metric.cut and metric.kind in ("ndcg", "ndcg_burges", "precision", "hit_rate") for metric in others):
+        return None
+    return max([1, *(metric.cut or 1 for metric in others)])
 
 
 def _r_at_kt(
@@ -350,37 +383,3 @@ def _r_at_kt(
         for budget, hit in zip(budgets, hits, strict=True):
             values[budget][qid] = int(hit)
     return values
-
-
-class _Ranx:
-    """ranx without its `Qrels` and `Run`, which sort typed dictionaries: that takes longer than all scoring."""
-
-    def __init__(self, questions: Sequence[Question], relevant: Mapping[str, dict[str, int]]) -> None:
-        judged = {q.id: relevant[q.id] for q in questions if any(relevant.get(q.id, {}).values())}
-        if not judged:
-            raise UserError("no question has a relevant passage; nothing for ranx to score")
-        from ranx.utils import python_dict_to_typed_list
-
-        self._judged = list(judged)
-        self._arrays = python_dict_to_typed_list
-        best_first = {qid: dict(sorted(docids.items(), key=lambda item: -item[1])) for qid, docids in judged.items()}
-        self._relevant = self._arrays(best_first, sort=False)
-
-    def scores(self, run: Run, metrics: Sequence[str]) -> dict[Any, dict[str, float]]:
-        """Score a run: by the run's ranks, over all questions with a relevant passage."""
-        import ranx
-
-        # by rank, since scores may tie; no docid holds white space, so " " is nobody's passage
-        ranked = {
-            qid: {docid: -float(i) for i, docid in enumerate(run.get(qid, ()))} or {" ": 0.0} for qid in self._judged
-        }
-        hits = self._arrays(ranked, sort=False)
-        names = [metric.lower() for metric in metrics]  # nDCG@10 is ranx's ndcg@10
-        # a metric alone, of arrays, ranx looks up by a wrong name: one is given twice
-        by_name = ranx.evaluate(self._relevant, hits, [*names, names[0]], return_mean=False)
-        values = {}
-        for metric, name in zip(metrics, names, strict=True):
-            values[metric] = dict(zip(self._judged, map(float, by_name[name]), strict=True))
-            if any(value != value for value in values[metric].values()):
-                raise UserError(f"{metric} is not defined here: it needs passages judged not relevant")
-        return values

@@ -7,6 +7,7 @@ import csv
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
@@ -114,6 +115,7 @@ def _write_evaluation(results: Results, folder: Path) -> None:
         with writing(folder / "table.tex") as file:
             file.write("% Needs in the preamble: \\usepackage{booktabs} \\usepackage{graphicx}\n")
             file.write(f"% p-values corrected over all pairs of runs: {results.compared.settings.correction}\n")
+            file.writelines(f"% {' '.join(note.split())}\n" for note in scores.notes)
             file.write(macro_table(scores, results.compared).latex() + "\n")
     tables = {f"{run} {metric}": scores[run][metric] for run in scores.runs for metric in scores.metrics}
     languages = {qid: table.languages[qid] for table in tables.values() for qid in table.by_question}
@@ -157,10 +159,12 @@ def _evaluation_json(results: Results) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for run in scores:
         for metric, of_run in scores[run].items():
-            counts = {l: group.count for l, group in of_run.by_language.items()}
-            counts[MACRO] = of_run.count
+            counts = {l: group.count for l, group in of_run.by_language.items()} | {MACRO: of_run.count}
+            asked = Counter(of_run.languages.values()) | {MACRO: of_run.asked}
             for language, interval in of_run.intervals.items():
                 row = {"run": run, "metric": metric, "language": language, "questions": counts[language]}
+                if counts[language] < asked[language]:
+                    row["asked"] = asked[language]
                 rows.append(row | interval_json("score", interval))
     differences = [
         {"a": a, "b": b, "metric": metric, "language": language, **interval_json("difference", interval)}
@@ -277,7 +281,10 @@ def _results(
 
 def _read_evaluation(folder: Path, about: dict[str, Any]) -> Results:
     intervals: dict[tuple[str, str], ByLanguage] = {}
+    asked: dict[tuple[str, str], int] = {}
     for row in about["scores"]:
+        if row["language"] == MACRO:
+            asked[row["run"], row["metric"]] = row.get("asked", row["questions"])
         intervals.setdefault((row["run"], row["metric"]), {})[row["language"]] = interval_of(row, "score")
     differences: Differences = {}
     for row in about["differences"]:
@@ -292,7 +299,8 @@ def _read_evaluation(folder: Path, about: dict[str, Any]) -> Results:
                 raise KeyError(f"{run} {metric}")
             entry = saved["runs"][run][metric]
             groups = {l: LanguageScore(**group) for l, group in entry["languages"].items()}
-            by_metric[metric] = RunScores(entry["questions"], groups, stored[MACRO].mean, stored=stored)
+            macro, all_asked = stored[MACRO].mean, asked[run, metric]
+            by_metric[metric] = RunScores(entry["questions"], groups, macro, asked=all_asked, stored=stored)
     return _results(folder, about, by_run, differences, [Comparison(**test) for test in saved["tests"]])
 
 

@@ -12,8 +12,9 @@ import numpy as np
 from xqg_pyserini.data import NO_LANGUAGE, CorpusLike, QrelsLike, Question, QuestionsLike, as_qrels, as_questions
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation.choosing import ChoosingSettings, cross_validate, deal, power_of
+from xqg_pyserini.evaluation.measures import parse_metric, parse_metrics
 from xqg_pyserini.evaluation.results import ComparingSettings, Results
-from xqg_pyserini.evaluation.scores import ScoringSettings, check_inputs, parse_metrics, score_runs
+from xqg_pyserini.evaluation.scores import ScoringSettings, check_inputs, counted, score_runs
 from xqg_pyserini.files import expand
 from xqg_pyserini.fusion.formula import Fusion
 from xqg_pyserini.fusion.fused import FusedStores, Liberties
@@ -84,7 +85,7 @@ def run_sweep(
     sweep = Sweep(store, queries, points, asked, liberties)
     vectors = question_vectors(store, asked, encoder, vectors)
     runs = sweep.search(vectors, settings.hits, settings.threads)
-    scoring = ScoringSettings(settings.metrics, with_title=settings.with_title)
+    scoring = ScoringSettings(settings.metrics, all_topics=settings.all_topics, with_title=settings.with_title)
     scores = score_runs(runs, asked, scoring, corpus, qrels, relate=relate)
     if sweep.unequal:
         scores.notes.append(FORCED)
@@ -123,10 +124,8 @@ def _check(
         expand(corpus)
     if folds and qrels is not None:  # relevance that is derived from answers is known after it
         relevant = as_qrels(qrels)
-        chooser = metrics[settings.metrics.index(settings.select_by or settings.metrics[0])]
-        languages = {
-            q.id: q.language or NO_LANGUAGE
-            for q in questions
-            if (q.answers if chooser.budget else any(relevant.get(q.id, {}).values()))
-        }
+        chooser = parse_metric(settings.select_by or settings.metrics[0])
+        judged = set(counted(questions, relevant, settings.all_topics))
+        scored = (q for q in questions if (q.answers if chooser.budget else q.id in judged))
+        languages = {q.id: q.language or NO_LANGUAGE for q in scored}
         deal(settings, group_by, languages, relevant)
