@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from xqg_pyserini.data import languages, read_corpus
+from xqg_pyserini.data import language_name, language_script, read_corpus
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import check_output, chunks, describe_sources, file_sha256, parents, write_json
 from xqg_pyserini.generate.rules import TextRules
@@ -120,8 +120,8 @@ class GenerationJob:
             "format": FORMAT,
             "kind": KIND,
             **settings.describe(),
-            "language_names": {l: languages()[l]["name"] for l in settings.languages},
-            "scripts": {l: languages()[l]["script"] for l in settings.languages},
+            "language_names": {l: language_name(l) for l in settings.languages},
+            "scripts": {l: language_script(l) for l in settings.languages},
             "weights": dict(weights),
             "filter": asdict(self.rules) if self.rules else None,
             "passages": self.plan.passages,

@@ -5,7 +5,6 @@ late; such queries move a passage's vector the wrong way.
 """
 
 import functools
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 
 import regex
 
-from xqg_pyserini.data import languages
+from xqg_pyserini.data import language_script
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.settings import check_values, option
 
@@ -34,7 +33,6 @@ _SCRIPTS = {
 }
 _LETTER = regex.compile(r"\p{L}")
 _FINAL = regex.compile(r"[\p{P}\s]+$")
-_SCRIPT_SUBTAG = re.compile(r"[A-Z][a-z]{3}")
 
 
 def fold(text: str) -> str:
@@ -45,16 +43,6 @@ def fold(text: str) -> str:
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(unicodedata.normalize("NFKC", folded).split())
-
-
-def script_of(language: str) -> str | None:
-    """Return the script of a language code (ISO 15924), None where none is known.
-
-    A script in the code itself (`sr-Latn`, `zh-Hant`) goes before that of resources/languages.yaml.
-    """
-    base, *subtags = language.split("-")
-    written = next((tag for tag in subtags if _SCRIPT_SUBTAG.fullmatch(tag)), None)
-    return written or languages().get(base, {}).get("script")
 
 
 @functools.cache
@@ -88,7 +76,7 @@ class _Marks(dict[int, str]):
 
 @functools.cache
 def _marks(language: str) -> _Marks | None:
-    script = script_of(language)
+    script = language_script(language)
     own = script and script_letters(script)
     return _Marks(own) if own else None
 
