@@ -193,7 +193,7 @@ def test_each_query_is_dropped_once_for_the_first_rule_it_breaks():
         "ar": ("The Nile flows north",),
     }
     rules = TextRules(RULES)
-    assert rules.reasons == ("blank", "script", "copies", "length", "duplicates")
+    assert rules.reasons == ("blank", "script", "copies", "length", "language", "duplicates")
     kept, dropped = rules.apply(PASSAGE, queries)
     assert kept == {"fi": ("Missä?",), "ar": ()}
     assert dropped == {
@@ -217,7 +217,7 @@ def test_rules_are_values():
 
 def test_rules_that_make_no_sense_are_refused():
     assert message(TextRules, ("script", "length", "shouting")) == (
-        "rules is 'shouting'; expected duplicates, script, copies, length"
+        "rules is 'shouting'; expected duplicates, script, copies, length, language"
     )
     assert message(TextRules, ("script", "script")) == "rule 'script' is given twice"
     for least, most in ((0, 5), (6, 5), (-1, 250)):

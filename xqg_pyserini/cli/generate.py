@@ -8,7 +8,7 @@ from typing import Any
 
 from xqg_pyserini import files
 from xqg_pyserini.cli import flags
-from xqg_pyserini.cli.filter import add_rules, rules_of, table_of
+from xqg_pyserini.cli.filter import add_rules, rules_of, table_of, titled
 from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.data import find_language
 from xqg_pyserini.errors import UserError, warn
@@ -152,7 +152,7 @@ def check_text(check: QueryCheck) -> str:
         if coverage is not None:
             row["of corpus"] = f"{counts.passages / coverage.passages:.1%}"
         row |= {"queries": counts.queries, "min": counts.least, "mean": f"{counts.mean:.2f}"}
-        row |= {"max": counts.most, **counts.dropped}
+        row |= {"max": counts.most, **titled(counts.dropped)}
         if check.num_queries is not None:
             row[f"under {check.num_queries}"] = counts.short
         rows.append(row)

@@ -92,6 +92,14 @@ def base_language(code: str) -> str:
     return str(_parts(code).language) if _known(code) else code
 
 
+def macrolanguage(code: str) -> str:
+    """Return the macrolanguage that a code belongs to, or its base language: `no` for nb and nn, `ms` for id."""
+    from langcodes.data_dicts import MACROLANGUAGES
+
+    base = base_language(code)
+    return MACROLANGUAGES.get(base, base)
+
+
 def find_language(code: str | None, among: Iterable[str]) -> str | None:
     """Return which of some codes is the same language as `code`, as it is written there; None where none is.
 

