@@ -29,10 +29,6 @@ def warn(message: str) -> None:
     warnings.warn(message, XqgWarning, stacklevel=2)
 
 
-class MissingPackage(UserError):
-    """An optional package is not installed."""
-
-
 def missing_package(package: str, extra: str) -> UserError:
     """Return the error for an optional package that is not installed."""
-    return MissingPackage(f"the package {package} is not installed: run pip install 'xqg_pyserini[{extra}]'")
+    return UserError(f"the package {package} is not installed: run pip install 'xqg_pyserini[{extra}]'")

@@ -14,7 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from xqg_pyserini.data import GeneratedQueries, read_generated
-from xqg_pyserini.errors import MissingPackage, UserError, warn
+from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.generate.identify import identification
 from xqg_pyserini.generate.rules import RULES, TextRules
 from xqg_pyserini.generate.texts import PassageTexts
 from xqg_pyserini.stores import IDS, GivenOnce, IdIndex, ids_at, placed, write_distinct_ids
@@ -89,11 +90,11 @@ def check_queries(
         raise UserError(f"{num_queries} queries a passage; expected 1 or more", "num_queries")
     names = [rule for rule in RULES if rule != "copies" or corpus is not None]
     try:
-        rules = TextRules(tuple(names), min_length, max_length)
-    except MissingPackage as error:
+        identification()
+    except UserError as error:
         warn(f"languages of queries are not identified: {error}")
         names.remove("language")
-        rules = TextRules(tuple(names), min_length, max_length)
+    rules = TextRules(tuple(names), min_length, max_length)
     with tempfile.TemporaryDirectory(prefix="xqg-check-") as scratch:
         folder = Path(scratch)
         if corpus is None:
