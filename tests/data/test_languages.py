@@ -45,7 +45,7 @@ def test_codes_of_bcp_47_and_iso_639_are_known(code):
         "FI": "fi", "EN": "en", "pt_BR": "pt-BR", "zh_hant": "zh-Hant", " fi": "fi", "fi-": "fi",
         "Finnish": "fi", "arabic": "ar", "suomi": "fi", "Traditional Chinese": "zh-Hant", "Kinyarwanda": "rw",
         "jp": "ja", "cz": "cs", "gr": "el",
-        "fii": "fi", "Finish": "fi",
+        "fii": "fi", "Finish": "fi", "hua": "hu",
         "fi-Finland": "fi", "ar-first-12": "ar", "fi-12": "fi",
     }.items(),
 )  # fmt: skip
