@@ -98,7 +98,8 @@ PARTICULAR = {
     "language by name": (
         "questions",
         change(2, lang="Russian"),
-        "questions.jsonl, line 2: 'Russian' is not a language code such as ar or ja",
+        "questions.jsonl, line 2: unknown language code 'Russian' (do you mean ru?): expected BCP 47 or ISO 639, "
+        "e.g. fi hau pt-BR",
     ),
     "answers are numbers": (
         "questions",
@@ -133,7 +134,8 @@ PARTICULAR = {
     "queries by a language's name": (
         "queries",
         change(2, generated_queries={"Arabic": ["ما"]}),
-        "queries.jsonl, line 2: 'Arabic' is not a language code such as ar or ja",
+        "queries.jsonl, line 2: unknown language code 'Arabic' (do you mean ar?): expected BCP 47 or ISO 639, "
+        "e.g. fi hau pt-BR",
     ),
     "queries that are all blank": (
         "queries",

@@ -281,35 +281,3 @@ def test_qrels_hold_what_was_judged_and_nothing_is_less_than_not_relevant(tmp_pa
     assert data.read_qrels(path) == {"q1": {"a": 2, "b": 0, "c": 1}, "q2": {"a": 0}}
     assert data.read_qrels(path, negative=True)["q2"] == {"a": -1}
     assert data.as_qrels({"q": {"a": -2, "b": 1}}, negative=True) == {"q": {"a": -2, "b": 1}}
-
-
-# --- languages ------------------------------------------------------------------------------------
-
-
-def test_every_code_of_iso_639_1_is_known_by_name_and_script():
-    known = data.languages()
-    assert len(known) in (183, 184)  # 184 with sh, withdrawn
-    assert all(len(code) == 2 and data.LANGUAGE_CODE.fullmatch(code) for code in known)
-    assert all(set(entry) - {"flores"} == {"name", "script"} for entry in known.values())
-    assert known["ar"]["flores"] == "arb_Arab"
-    names = {code: known[code]["name"] for code in ("ar", "bn", "fi", "ja", "ko", "no", "ru", "te")}
-    assert names == {
-        "ar": "Arabic", "bn": "Bengali", "fi": "Finnish", "ja": "Japanese", "ko": "Korean",
-        "no": "Norwegian", "ru": "Russian", "te": "Telugu",
-    }  # fmt: skip  # `no` must not be read as YAML's false
-    assert known["ar"]["script"] == "Arab"
-
-
-@pytest.mark.parametrize(
-    ("codes", "expected"),
-    [
-        (["xx"], "unknown language code 'xx': expected ISO 639-1, e.g. ar bn fi"),
-        (["AR"], "unknown language code 'AR': expected ISO 639-1, e.g. ar bn fi"),
-        ([""], "unknown language code '': expected ISO 639-1, e.g. ar bn fi"),
-        (["ru", "arabic"], "unknown language code 'arabic' (do you mean ar?): expected ISO 639-1, e.g. ar bn fi"),
-        (["ar", "ru", "ar"], "language 'ar' is given twice"),
-    ],
-)
-def test_codes_that_a_user_types_must_be_known_and_differ(codes, expected):
-    assert message(data.check_languages, codes) == expected
-    assert data.check_languages(iter(["ru", "ar"])) == ("ru", "ar")

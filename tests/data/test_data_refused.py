@@ -68,9 +68,13 @@ BAD = [
     (
         "questions",
         '{"id": "1", "question": "x", "lang": "Arabic"}',
-        ", line 1: 'Arabic' is not a language code such as ar or ja",
+        ", line 1: unknown language code 'Arabic' (do you mean ar?): expected BCP 47 or ISO 639, e.g. fi hau pt-BR",
     ),
-    ("questions", '{"id": "1", "question": "x", "lang": 5}', ", line 1: 5 is not a language code such as ar or ja"),
+    (
+        "questions",
+        '{"id": "1", "question": "x", "lang": 5}',
+        ", line 1: unknown language code 5: expected BCP 47 or ISO 639, e.g. fi hau pt-BR",
+    ),
     (
         "questions",
         '{"id": "1", "question": "x", "answers": ["a", 5]}',
@@ -96,7 +100,7 @@ BAD = [
     (
         "generated",
         '{"docid": "1", "generated_queries": {"../x": ["x"]}}',
-        ", line 1: '../x' is not a language code such as ar or ja",
+        ", line 1: unknown language code '../x': expected BCP 47 or ISO 639, e.g. fi hau pt-BR",
     ),
     ("run", "q Q0 d 1 0.5 t\nq Q0 e 2 0.5", ", line 2: 5 columns; expected six: qid Q0 docid rank score tag"),
     ("run", "q Q0 d one 0.5 t", ", line 1: rank 'one' or score '0.5' is not a number"),

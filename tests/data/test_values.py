@@ -180,7 +180,7 @@ def test_a_language_is_given_to_the_values_that_name_none():
         ([("1", 5)], "questions, line 1: expected a question, a record or (id, text), not ('1', 5)"),
         (["1"], "questions, line 1: expected a question, a record or (id, text), not '1'"),
         ([{"id": "1"}], "questions, line 1: question '1' has no text"),
-        ([Question("1", "Q?", "Arabic")], "questions, line 1: 'Arabic' is not a language code"),
+        ([Question("1", "Q?", "Arabic")], "questions, line 1: unknown language code 'Arabic' (do you mean ar?)"),
         ([Question("1", "Q?", None, (5,))], "questions, line 1: the answers of question '1' are"),
         ([Question("1", "Q?", None, 7)], "questions, line 1: the answers of question '1' are"),
         ([Question("1", None)], "questions, line 1: question '1' is empty"),

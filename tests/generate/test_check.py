@@ -15,9 +15,9 @@ def test_a_check_counts_by_language_what_a_filter_would_drop(corpus, records):
     assert (found.records, found.passages, found.num_queries) == (4, 3, 2)
     assert list(found.languages) == ["ar", "fi", "ru"]
     ar, fi, ru = found.languages.values()
-    reasons = ("blank", "script", "copies", "length", "duplicates")
-    assert ar == (1, 2, 0, 1.0, 2, dict(zip(reasons, (2, 1, 0, 0, 0), strict=True)), 3)
-    assert fi == (2, 5, 0, 5 / 3, 4, dict(zip(reasons, (0, 0, 2, 1, 1), strict=True)), 3)
+    reasons = ("blank", "script", "copies", "length", "language", "duplicates")
+    assert ar == (1, 2, 0, 1.0, 2, dict(zip(reasons, (2, 1, 0, 0, 0, 0), strict=True)), 3)
+    assert fi == (2, 5, 0, 5 / 3, 4, dict(zip(reasons, (0, 0, 2, 1, 0, 1), strict=True)), 3)
     assert ru == (1, 1, 1, 1.0, 1, dict.fromkeys(reasons, 0), 4)
     assert found.coverage == (4, 3, ("d4",), 0, ())
     assert json.loads(json.dumps(found.as_json()))["languages"]["fi"]["most"] == 4
@@ -27,7 +27,7 @@ def test_a_check_without_a_corpus_looks_for_no_copies_and_no_coverage(records):
     found = check_queries(records, num_queries=4)
     assert found.coverage is None
     assert found.languages["fi"].dropped == {
-        "blank": 0, "script": 0, "length": 1, "duplicates": 1
+        "blank": 0, "script": 0, "length": 1, "language": 1, "duplicates": 1
     }  # fmt: skip
     assert found.languages["fi"].short == 2  # of the three passages that have a record
     assert check_queries(records).languages["fi"].short is None
@@ -54,9 +54,9 @@ def test_a_check_s_report_for_people(corpus, records, tmp_path):
     assert lines[0] == f"{records}: 4 records, 3 passages"
     table = [line.split() for line in lines[2:7]]
     assert " ".join(table[0]) == (
-        "language passages of corpus queries min mean max blank script copies length duplicates under 2"
+        "language passages of corpus queries min mean max blank script copies length other language duplicates under 2"
     )
-    assert " ".join(table[3]) == "fi 2 50.0% 5 0 1.67 4 0 0 2 1 1 3"
+    assert " ".join(table[3]) == "fi 2 50.0% 5 0 1.67 4 0 0 2 1 0 1 3"
     assert lines[8:] == [
         "3 of 4 passages of the corpus have queries (75.00%)", "1 have none: d4",
     ]  # fmt: skip

@@ -286,7 +286,7 @@ B3, A1 = Fusion("mean", beta=0.3), Fusion("sum", alpha=0.01)
             lambda: grid([B3], ["ar+ru", "te", "ru+ar"], [None], ()),
             "the grid holds the point mean-b0.3-ar+ru twice, again as mean-b0.3-ru+ar; give",
         ),
-        (lambda: grid([B3], ["ar+ar"], [None], ()), "languages ('ar', 'ar'): one is given twice"),
+        (lambda: grid([B3], ["ar+ar"], [None], ()), "language 'ar' is given twice"),
     ],
 )
 def test_a_grid_that_is_empty_or_holds_a_point_twice_is_refused(make, expected):

@@ -10,7 +10,7 @@ import numpy as np
 import pyserini.encode
 import pyserini.encode.optional
 
-from xqg_pyserini.data import check_languages
+from xqg_pyserini.data import check_languages, find_language
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import aside_of
 from xqg_pyserini.models.encoder import Encoder
@@ -125,7 +125,7 @@ def _offset(index: Path, language: str | None) -> np.ndarray:
     _, centers = read_centers(index)
     if centers is None:
         raise UserError(f"{index}: not a centred index of ours (written with center)")
-    if language not in centers.queries:
+    if find_language(language, centers.queries) is None:
         warn(f"{index} has no generated queries in {language}: the mean of all queries centres")
     return centers.of(language)
 

@@ -2,6 +2,7 @@
 
 import argparse
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,12 @@ def run(args: argparse.Namespace) -> None:
 
 def filter_text(report: FilterReport, output: str | Path) -> str:
     """Return the report for people: by language, how many queries each rule dropped of how many."""
-    rows: list[dict[str, Any]] = [{"language": l, **n} for l, n in report.languages.items()]
+    rows: list[dict[str, Any]] = [{"language": l, **titled(n)} for l, n in report.languages.items()]
     totals = Counter[str]()
     for counts in report.languages.values():
         totals.update(counts)
     if len(rows) > 1:
-        rows.append({"language": "all", **totals})
+        rows.append({"language": "all", **titled(totals)})
     if report.thresholds:
         for row in rows:
             score = report.thresholds.get(row["language"])
@@ -68,6 +69,11 @@ def filter_text(report: FilterReport, output: str | Path) -> str:
     skipped = f" ({report.skipped} dropped)" if report.skipped else ""
     head = f"{output}: {totals['kept']} of {totals['queries']} queries kept, "
     return f"{head}{report.records} records{skipped}\n\n{table_of(rows)}"
+
+
+def titled(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return counts by reason as columns: that of the rule "language" stands beside the languages' codes."""
+    return {"other language" if reason == "language" else reason: n for reason, n in counts.items()}
 
 
 def table_of(rows: list[dict[str, Any]]) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 from xqg_pyserini import files
 from xqg_pyserini.cli import flags
-from xqg_pyserini.cli.filter import add_rules, rules_of, table_of
+from xqg_pyserini.cli.filter import add_rules, rules_of, table_of, titled
 from xqg_pyserini.cli.flags import Parser
+from xqg_pyserini.data import find_language
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.generate.check import QueryCheck, check_queries
 from xqg_pyserini.generate.cost import estimate
@@ -82,7 +83,7 @@ def _check(args: argparse.Namespace) -> None:
     num_queries, asked = _expected(args)
     lengths = [option for option in options(TextRules) if option.name != "rules"]
     check = check_queries(args.check, args.corpus, num_queries, **flags.typed(args, lengths))
-    absent = [language for language in asked if language not in check.languages]
+    absent = [language for language in asked if find_language(language, check.languages) is None]
     if absent:
         warn(f"{args.check} has no queries in {' '.join(absent)}, which were asked for")
     flags.show(args, check.as_json(), check_text(check))
@@ -151,7 +152,7 @@ def check_text(check: QueryCheck) -> str:
         if coverage is not None:
             row["of corpus"] = f"{counts.passages / coverage.passages:.1%}"
         row |= {"queries": counts.queries, "min": counts.least, "mean": f"{counts.mean:.2f}"}
-        row |= {"max": counts.most, **counts.dropped}
+        row |= {"max": counts.most, **titled(counts.dropped)}
         if check.num_queries is not None:
             row[f"under {check.num_queries}"] = counts.short
         rows.append(row)

@@ -4,7 +4,19 @@ Knows no vectors and no models.
 """
 
 from xqg_pyserini.data.answers import answer_finder, span_answers
-from xqg_pyserini.data.languages import LANGUAGE_CODE, NO_LANGUAGE, check_languages, languages
+from xqg_pyserini.data.languages import (
+    LANGUAGE_CODE,
+    NO_LANGUAGE,
+    are_variants,
+    base_language,
+    check_languages,
+    find_language,
+    language_fault,
+    language_name,
+    language_script,
+    nearest_language,
+    same_language,
+)
 from xqg_pyserini.data.readers import (
     SHARD,
     CorpusLike,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from xqg_pyserini.data.languages import LANGUAGE_CODE, check_languages
+from xqg_pyserini.data.languages import check_languages, language_fault
 from xqg_pyserini.data.records import GeneratedQueries, Passage, Question
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import Line, expand, read_lines
@@ -168,8 +168,8 @@ def _values(source: Any, kind: type, name: str, several: str) -> Iterator[tuple[
 def _question(line: Line, qid: str, text: str, language: Any, answers: Any) -> Question:
     if not text.strip():
         raise line.error(f"question {qid!r} is empty")
-    if language is not None and not (isinstance(language, str) and LANGUAGE_CODE.fullmatch(language)):
-        raise line.error(f"{language!r} is not a language code such as ar or ja")
+    if language is not None and (fault := language_fault(language)):
+        raise line.error(fault)
     if isinstance(answers, str):
         answers = [answers]
     if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers):
@@ -198,7 +198,7 @@ def read_questions(source: str | Path, language: str | None = None) -> list[Ques
     """Read topics: XOR-TyDi or Pyserini JSON Lines, or Pyserini TSV (`qid<TAB>text`).
 
     `language` is given to the questions that name none.  Ids stay strings as they are typed. Raises `UserError` for an
-    id that comes twice, an empty question, a code of no known form in the file, a `language` that is not known.
+    id that comes twice, an empty question, a language that is not known, in the file or as `language`.
     """
     return _distinct(_records(source, _question_from_record, _question_from_tsv, "question"), language)
 
@@ -253,8 +253,8 @@ def _queries_from_json(line: Line, record: dict[str, Any]) -> GeneratedQueries:
         raise line.error(f"passage {docid!r} has no generated_queries (expected {expected})")
     queries = {}
     for language, texts in by_language.items():
-        if not LANGUAGE_CODE.fullmatch(language):
-            raise line.error(f"{language!r} is not a language code such as ar or ja")
+        if fault := language_fault(language):
+            raise line.error(fault)
         if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
             raise line.error(f"the {language} queries of {docid!r} are not a list of strings")
         queries[language] = tuple(texts)

@@ -4,7 +4,6 @@ A question that a run lacks counts as a miss; one that cannot be scored (no answ
 reported.  Values come in, `results.Scores` come out; nothing is written.
 """
 
-import re
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from xqg_pyserini.data.answers import answer_finder, span_answers
-from xqg_pyserini.data.languages import NO_LANGUAGE
+from xqg_pyserini.data.languages import NO_LANGUAGE, are_variants
 from xqg_pyserini.data.readers import CorpusLike, QuestionsLike, as_corpus, as_questions
 from xqg_pyserini.data.records import Passage, Qrels, Question, Run
 from xqg_pyserini.data.runs import QrelsLike, RunLike, as_qrels, as_run
@@ -220,7 +219,7 @@ def _look_at_languages(notes: list[str], questions: Sequence[Question]) -> None:
         found.append(f"{unknown} of {len(questions)} questions have no language: {together}")
     alike: list[list[str]] = []
     for code in counts:
-        group = next((codes for codes in alike if _are_variants(codes[0], code)), None)
+        group = next((codes for codes in alike if are_variants(codes[0], code)), None)
         if group is None:
             alike.append([code])
         else:
@@ -231,14 +230,6 @@ def _look_at_languages(notes: list[str], questions: Sequence[Question]) -> None:
     for note in found:
         warn(note)
     notes += found
-
-
-def _are_variants(first: str, second: str) -> bool:
-    """Tell whether two codes are one language or kinds of one: fi and fin, fi-FI; zh-Hant, zh-Hans."""
-    import langcodes
-
-    one, other = (langcodes.get(re.split("[-_]", code)[0]).language for code in (first, second))
-    return bool(one == other)
 
 
 def run_name(path: str | Path) -> str:

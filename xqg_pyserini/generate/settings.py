@@ -39,7 +39,7 @@ class GeneratorSettings:
     """
 
     model: str = option(help="Hugging Face name or folder", metavar="NAME")
-    languages: tuple[str, ...] = option(help="ISO 639-1 codes, e.g. ar bn fi", metavar="xx")
+    languages: tuple[str, ...] = option(help="codes (BCP 47, ISO 639), e.g. fi hau pt-BR", metavar="xx")
     prompt: str | PromptTemplate | None = option(  # noqa: RUF009 (a mutable default it is not)
         None, "prompt template (default: published)", metavar="FILE"
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from xqg_pyserini.data import find_language
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.fusion.formula import Centers
 
@@ -96,16 +97,22 @@ class LanguageIndexes:
                 raise UserError(f"{folder}: {what}")
             languages = fusion["languages"]
             one = languages[0] if len(languages) == 1 and folder.name != ALL else None
-            if one in self.paths:
-                both = f"{self.paths[one]} and {folder} are both for {one or 'all languages'}"
+            same = find_language(one, self.languages)
+            if same is not None or one in self.paths:
+                both = f"{self.paths[same]} and {folder} are both for {one or 'all languages'}"
                 raise UserError(f"{both}; give one index a language")
             self.paths[one] = folder
 
+    @property
+    def languages(self) -> list[str]:
+        """Return the languages that have an index of their own."""
+        return [language for language in self.paths if language is not None]
+
     def of(self, language: str | None) -> Path:
         """Return the index for questions in a language."""
-        path = self.paths.get(language, self.paths.get(None))
+        path = self.paths.get(find_language(language, self.languages), self.paths.get(None))
         if path is None:
-            held = " ".join(sorted(filter(None, self.paths)))
+            held = " ".join(sorted(self.languages))
             what = f"there are {held}; give that of all languages as well ({ALL})"
             raise UserError(f"no index for questions in {language!r}: {what}")
         return path

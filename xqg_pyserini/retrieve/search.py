@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from xqg_pyserini.data import Question, QuestionsLike, Run, as_questions
+from xqg_pyserini.data import Question, QuestionsLike, Run, as_questions, find_language
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.fusion.formula import Centers
 from xqg_pyserini.models.encoder import Encoder
@@ -111,8 +111,7 @@ class Index:
         by_path: dict[Path, list[int]] = {}
         for i, question in enumerate(questions):
             by_path.setdefault(self._languages.of(question.language), []).append(i)
-        known = [language for language in self._languages.paths if language is not None]
-        warn_fallback(questions, known, "they are searched in the index of all languages")
+        warn_fallback(questions, self._languages.languages, "they are searched in the index of all languages")
         return {FaissDirectory(path): members for path, members in by_path.items()}
 
 
@@ -213,7 +212,7 @@ def centered(vectors: np.ndarray, questions: Sequence[Question], centers: Center
 
 def warn_fallback(questions: Sequence[Question], known: Any, what: str) -> None:
     """Warn of questions in languages that are not known, and say what becomes of them."""
-    missing = Counter(str(q.language) for q in questions if q.language not in known)
+    missing = Counter(str(q.language) for q in questions if find_language(q.language, known) is None)
     if missing:
         languages = ", ".join(f"{language} ({n})" for language, n in sorted(missing.items()))
         asked = f"{sum(missing.values())} questions are in a language without generated queries to use ({languages})"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from xqg_pyserini.data import GeneratedQueries
+from xqg_pyserini.data import GeneratedQueries, find_language
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import Line, chunks
 from xqg_pyserini.stores.ids import IdIndex
@@ -29,7 +29,10 @@ def unknown_passage(line: Line, record: GeneratedQueries, where: str | Path) -> 
 
 
 class GivenOnce:
-    """Which passages were given queries in which languages: one bit a passage and language."""
+    """Which passages were given queries in which languages: one bit a passage and language.
+
+    Attributes: `languages`, all codes as they are written; those of one language (`ha`, `hau`) share their bits.
+    """
 
     def __init__(self, n: int) -> None:
         self._n = n
@@ -45,7 +48,9 @@ class GivenOnce:
         before = any(bits[byte] & bit for bits in self.languages.values())
         for language in record.queries:
             if language not in self.languages:
-                self.languages[language] = np.zeros(self._n // 8 + 1, dtype=np.uint8)
+                same = find_language(language, self.languages)
+                bits = np.zeros(self._n // 8 + 1, dtype=np.uint8) if same is None else self.languages[same]
+                self.languages[language] = bits
             if self.languages[language][byte] & bit:
                 raise line.error(f"passage {record.docid!r} has {language} queries twice")
             self.languages[language][byte] |= bit

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from xqg_pyserini.data import check_languages
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import file_sha256, read_json
 from xqg_pyserini.stores.ids import ids_at, iterate_ids
@@ -156,7 +157,10 @@ class QueryStore(_Store):
     kind = QUERY_SUMS
 
     def _read_more(self) -> None:
-        self.languages: tuple[str, ...] = tuple(self.meta["languages"])
+        try:
+            self.languages: tuple[str, ...] = check_languages(self.meta["languages"])
+        except UserError as error:
+            raise UserError(f"{self.path / META}: {error}; make the store again") from None
         self.kept: tuple[int, ...] = tuple(sorted(map(int, self.meta.get("kept", ()))))
 
     def __init__(self, path: str | Path, first: int | None = None) -> None:

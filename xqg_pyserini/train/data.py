@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from tqdm import tqdm
 
-from xqg_pyserini.data import LANGUAGE_CODE, Passage
+from xqg_pyserini.data import Passage, language_fault
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import Line, expand, is_gzip, read_lines
 
@@ -236,8 +236,8 @@ def _passage(line: Line, item: Any, name: str) -> Passage:
 
 
 def _language(line: Line, code: Any = None) -> str | None:
-    if code is not None and not (isinstance(code, str) and LANGUAGE_CODE.fullmatch(code)):
-        raise line.error(f"{code!r} is not a language code such as ar or ja")
+    if code is not None and (fault := language_fault(code)):
+        raise line.error(fault)
     return code
 
 

@@ -21,7 +21,15 @@ from typing import Any, NamedTuple
 import regex
 from tqdm import tqdm
 
-from xqg_pyserini.data import LANGUAGE_CODE, Question, QuestionsLike, as_questions, check_languages
+from xqg_pyserini.data import (
+    LANGUAGE_CODE,
+    Question,
+    QuestionsLike,
+    as_questions,
+    base_language,
+    check_languages,
+    find_language,
+)
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import check_file, expand, read_lines, writing
 from xqg_pyserini.settings import check_values, option
@@ -29,7 +37,7 @@ from xqg_pyserini.settings import check_values, option
 KINDS = ("typos", "script", "code-switch")
 MIN_LINKS = 3  # how often two words must have been linked to make an entry of a lexicon
 MIN_SHARE = 0.4  # of a word's occurrences, so many must have been linked with its translation
-WITHOUT_SPACES = ("zh", "th", "lo", "km", "my", "bo", "dz")  # words cannot be found by a pattern
+WITHOUT_SPACES = ("zh", "yue", "th", "lo", "km", "my", "bo", "dz")  # words cannot be found by a pattern
 
 Lexicon = Mapping[str, str]  # a word (as `fold_word` has it) → an English word
 
@@ -106,7 +114,7 @@ def perturb(
 
 def _perturbed(question: Question, kind: str, rate: float, seed: int, lexicon: Lexicon) -> str:
     draws = random.Random(_digest(str(seed), kind, question.id))
-    base = str(question.language).split("-")[0]
+    base = base_language(str(question.language))
     rules = [_capitals, *_habits(base), _accents, _question_marks]
     if kind == "typos":
         rules = [lambda text: _typos(text, base, draws)]
@@ -320,7 +328,7 @@ def learn_lexicon(pairs: Iterable[tuple[str, str]], language: str) -> dict[str, 
     Counts are of pairs, not of occurrences.  Numbers and words of English grammar are left out.  Ties are broken by the
     words themselves, so that the order of pairs does not matter.  A language whose words cannot be found has no entry.
     """
-    base = language.split("-")[0]
+    base = base_language(language)
     grammar = set(_tables()["grammar_words"])
     sentences = [
         (_vocabulary(text, base), [w for w in _vocabulary(to, "en") if w not in grammar]) for text, to in pairs
@@ -410,6 +418,7 @@ def lexicon_files(given: Sequence[str], languages: Sequence[str], setting: str) 
             language, path = languages[0], text
         else:
             check_languages([language])
+            language = find_language(language, languages) or language
         if language in files:
             raise UserError(f"{setting} is given twice for {language}", setting)
         files[language] = path
@@ -503,7 +512,7 @@ def _lexicons(how: Perturbation, languages: Sequence[str], questions: Sequence[Q
         # what a person wrote goes before what was learnt
         lexicons[language] = lexicons.get(language, {}) | read_dictionary(path)
     for language in languages:
-        if language.split("-")[0] in WITHOUT_SPACES:
+        if base_language(language) in WITHOUT_SPACES:
             warn(f"{language} is written without spaces: its questions are left as they are")
         elif not lexicons.get(language):
             warn(f"no word of {language} is in a lexicon: its questions are left as they are")
