@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from xqg_pyserini.data import LANGUAGE_CODE, Passage
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import Line, expand, is_gzip, read_lines
+from xqg_pyserini.files import Line, compression, expand, read_lines
 
 FORM = (
     '{"query": TEXT, "positive_passages": [{"title": …, "text": …}], "negative_passages": […]} or question<TAB>passage'
@@ -144,8 +144,8 @@ class Draws:
 
 
 def _look_through(path: Path, check: Callable[[Line, Example], None] | None) -> tuple[np.ndarray, np.ndarray]:
-    if is_gzip(path):
-        raise UserError(f"{path}: training data is read at random; unpack it first (gunzip)")
+    if compression(path) is not None:
+        raise UserError(f"{path}: training data is read at random; unpack it first")
     starts = _line_starts(path)
     numbers, lengths = [], []
     for line in tqdm(read_lines(path), f"checking {path.name}", unit=" examples", disable=None):
