@@ -1,5 +1,6 @@
 # The public names, and where each comes from; see __init__.py
 
+from .data import CorpusFields as CorpusFields
 from .data import CorpusFile as CorpusFile
 from .data import CorpusLike as CorpusLike
 from .data import GeneratedQueries as GeneratedQueries
@@ -7,9 +8,11 @@ from .data import Passage as Passage
 from .data import Qrels as Qrels
 from .data import QrelsLike as QrelsLike
 from .data import Question as Question
+from .data import QuestionFields as QuestionFields
 from .data import QuestionFiles as QuestionFiles
 from .data import QuestionsLike as QuestionsLike
 from .data import Run as Run
+from .data import RunFile as RunFile
 from .data import RunLike as RunLike
 from .data import RunSettings as RunSettings
 from .data import as_corpus as as_corpus

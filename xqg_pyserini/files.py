@@ -401,5 +401,6 @@ def file_sha256(path: str | Path) -> str:
 
 
 def describe_sources(source: FilePath) -> list[dict[str, Any]]:
-    """Return name, size and checksum of each file of an input, for `meta.json`."""
-    return [{"name": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in expand(source)]
+    """Return name, size and checksum of each file of an input, for `meta.json`; and by which fields it is read."""
+    how = {"fields": fields} if (fields := getattr(source, "fields", None)) else {}
+    return [{"name": p.name, "bytes": p.stat().st_size, "sha256": file_sha256(p), **how} for p in expand(source)]

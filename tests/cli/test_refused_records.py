@@ -196,6 +196,6 @@ def test_a_directory_without_data_files_is_refused(scene, refuse):
     (scene / "C" / "readme.txt").write_text("x")
     error = refuse("encode", swap={"corpus.jsonl": "C"})
     assert error == (
-        "C: no file in this directory ends in .jsonl, .json, .tsv, or these with "
+        "C: no file in this directory ends in .jsonl, .json, .tsv, .csv, or these with "
         ".gz, .bz2, .xz, .zst; it holds .hidden.jsonl (hidden), readme.txt"
     )

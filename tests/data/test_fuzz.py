@@ -32,11 +32,11 @@ fuzz = settings(
 READERS = {
     "corpus": lambda path: list(data.read_corpus(path)),
     "corpus, fields named": lambda path: list(
-        data.read_corpus(data.CorpusFile(path, "id", "heading", "body", skip_empty=True))
+        data.read_corpus(data.CorpusFile(path, title_field="heading", text_field="body", skip_empty=True))
     ),
     "questions": data.read_questions,
     "questions, fields named": lambda path: data.read_questions(
-        data.QuestionFiles(path, "fi", "id", "body", "answers")
+        data.QuestionFiles(path, "fi", question_id_field="id", question_field="body", answers_field="answers")
     ),
     "generated": lambda path: list(data.read_generated(path)),
     "run": data.read_run,

@@ -44,8 +44,8 @@ FEW = {
 @pytest.mark.parametrize(("left", "right", "one", "other", "why"), FEW.values(), ids=FEW)
 def test_sides_without_an_id_in_common_are_refused_with_examples(left, right, one, other, why):
     expected = (
-        f"none of the {len(left)} question ids of run.trec are in qrels.txt: run.trec has {one!r}, "
-        f"qrels.txt has {other!r}; perhaps {why}"
+        f"none of the {len(left)} question ids of run.trec are in qrels.txt: {one!r} in run.trec, "
+        f"{other!r} in qrels.txt; perhaps {why}"
     )
     sides = left, right, "run.trec", "qrels.txt", "question ids"
     assert data.overlap_note(*sides) == expected
@@ -55,14 +55,14 @@ def test_sides_without_an_id_in_common_are_refused_with_examples(left, right, on
 def test_sides_that_share_few_ids_are_warned_of_and_most_are_fine():
     left = {"q1", "Q2", "Q3"}
     right = dict.fromkeys(["q1", "q2", "q3", "q4"])
-    with pytest.warns(XqgWarning, match="^1 of the 3 ids of a are in b: a has 'Q2', b has 'q2'"):
+    with pytest.warns(XqgWarning, match="^1 of the 3 ids of a are in b: 'Q2' in a, 'q2' in b"):
         data.check_overlap(left, right, "a", "b")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         data.check_overlap({"q1", "q2", "x"}, right, "a", "b")
         data.check_overlap(set(), right, "a", "b")
     assert data.overlap_note({"d7"}, {"x1", "x2"}, "a", "b") == (
-        "none of the 1 ids of a are in b: a has 'd7', b has 'x1'"
+        "none of the 1 ids of a are in b: 'd7' in a, 'x1' in b"
     )
 
 

@@ -115,8 +115,8 @@ def test_scores_that_contradict_ranks_are_refused_and_can_be_read_by_score(tmp_p
     )
     expected = {"q": [("c", 0.4), ("b", 0.4), ("a", 0.3)]}
     assert ordered(data.read_run(path, order="score")) == expected
-    assert ordered(data.as_run(path, order="score")) == expected
-    assert message(data.read_run, path, order="rang") == "order 'rang': expected rank or score"
+    assert ordered(data.as_run(data.RunFile(path, order="score"))) == expected
+    assert message(data.read_run, path, order="rang") == "order is 'rang'; expected rank, score"
     ranks = put(tmp_path / "m", "q a 1\nq b 2\n")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

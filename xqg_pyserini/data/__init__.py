@@ -8,12 +8,15 @@ from xqg_pyserini.data.ids import check_overlap, overlap_note, run_names
 from xqg_pyserini.data.languages import LANGUAGE_CODE, NO_LANGUAGE, check_languages, languages
 from xqg_pyserini.data.readers import (
     SHARD,
+    CorpusFields,
     CorpusFile,
     CorpusLike,
+    QuestionFields,
     QuestionFiles,
     QuestionsLike,
     as_corpus,
     as_questions,
+    fields_of,
     not_in_corpus,
     paths_of,
     question_key,
@@ -23,4 +26,14 @@ from xqg_pyserini.data.readers import (
     read_questions,
 )
 from xqg_pyserini.data.records import GeneratedQueries, Passage, Qrels, Question, Run
-from xqg_pyserini.data.runs import QrelsLike, RunLike, RunSettings, as_qrels, as_run, read_qrels, read_run, write_run
+from xqg_pyserini.data.runs import (
+    QrelsLike,
+    RunFile,
+    RunLike,
+    RunSettings,
+    as_qrels,
+    as_run,
+    read_qrels,
+    read_run,
+    write_run,
+)

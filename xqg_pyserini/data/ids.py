@@ -2,13 +2,13 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from xqg_pyserini.errors import UserError, warn
-from xqg_pyserini.files import PACKED, Line
+from xqg_pyserini.files import PACKED, FilePath, Line
 
 ENDINGS = (".trec", ".txt", ".run", ".tsv", ".json", ".jsonl", ".res", ".results", *PACKED)
 LARGEST = 10**100  # of ids that are numbers
@@ -112,7 +112,7 @@ def examples(lone: Iterable[str], others: Iterable[str], left_name: str, right_n
         if len(agree) > best[0]:
             best = (len(agree), words, *agree[0])
     number, words, one, other = best
-    text = f"{left_name} has {one!r}, {right_name} has {other!r}"
+    text = f"{one!r} in {left_name}, {other!r} in {right_name}"
     return (f"{text}; perhaps {words}" if number else text), number > 0
 
 
@@ -131,30 +131,31 @@ def check_overlap(
 # ---------------------------------------------------------------- runs
 
 
-def run_names(paths: Iterable[str | Path]) -> list[str]:
-    """Return a name for each run: its file's, without known endings, and distinct.
+def run_names(paths: Sequence[FilePath], given: Sequence[str] | None = None) -> list[str]:
+    """Return a name for each run: those that are given, or its file's, without known endings; all distinct.
 
-    Dots that are no known ending stay (`run.miracl-ko.bm25`, `run.b0.1`).  Files of one name get
-    as much of their folders' names as tells them apart.
+    Dots that are no known ending stay (`run.miracl-ko.bm25`, `run.b0.1`).  Files of one name get as much of their
+    folders' names as tells them apart.
 
     >>> run_names(["run.b0.1", "bm25.trec.gz", "a/x.trec", "b/x.trec"])
     ['run.b0.1', 'bm25', 'a-x', 'b-x']
     """
-    parts = [Path(path).parts for path in paths]
-    names = [_stem(part[-1]) if part else "" for part in parts]
+    parts = [Path(path).parts or ("",) for path in paths]
+    names = list(given or [_stem(part[-1]) for part in parts])
+    if len(names) != len(parts):
+        raise UserError(f"{len(names)} names for {len(parts)} runs; give one for each", "names")
     depth = 1
-    while len(set(names)) < len(names) and depth < max(map(len, parts)):
+    while given is None and len(set(names)) < len(names) and depth < max(map(len, parts)):
         depth += 1
         twice = {name for name in names if names.count(name) > 1}
         names = [
             "-".join([*part[-depth:-1], _stem(part[-1])]) if name in twice else name
             for part, name in zip(parts, names, strict=True)
         ]
-    if len(set(names)) < len(names):  # endings tell them apart, or they are one file
+    if given is None and len(set(names)) < len(names):  # endings tell them apart, or they are one file
         whole = ["-".join(part).lstrip("-/") for part in parts]
         names = [w if names.count(n) > 1 else n for n, w in zip(names, whole, strict=True)]
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
+    if twice := {name for name in names if names.count(name) > 1}:
         raise UserError(f"{min(twice)} is given twice; give each run once", "names")
     return names
 

@@ -25,24 +25,10 @@ from xqg_pyserini.settings import check_values, option, options
 SHARD = re.compile(r"-(\d+)-of-(\d+)(?=\.)")  # queries-00007-of-00128.jsonl.gz
 
 
-class _Fields:
-    """Settings that name keys or columns."""
+@dataclass(frozen=True, kw_only=True)
+class CorpusFields:
+    """Which keys or columns of a corpus hold what, and what is done with empty passages."""
 
-    @property
-    def fields(self) -> dict[str, Any] | None:
-        """Return those that differ from their defaults, which results depend on; None for none."""
-        values = {each.name: getattr(self, each.name) for each in options(type(self))}
-        return {name: value for name, value in values.items() if value} or None
-
-    def _columns(self, **columns: str) -> dict[str, str]:
-        return {what: getattr(self, name) for what, name in columns.items() if getattr(self, name)}
-
-
-@dataclass(frozen=True)
-class CorpusFile(_Fields, os.PathLike[str]):
-    """A corpus, wherever one is taken, whose keys are not the usual ones: CorpusFile("c.jsonl", text_field="body")."""
-
-    path: FilePath
     id_field: str | None = option(None, "key or column of the passages' ids, where it is not id, docid, _id or pid")
     title_field: str | None = option(None, "key or column of the passages' titles, where it is not title")
     text_field: str | None = option(None, "key or column of the passages' texts, where it is not text or contents")
@@ -51,15 +37,39 @@ class CorpusFile(_Fields, os.PathLike[str]):
     def __post_init__(self) -> None:
         check_values(self)
 
+
+@dataclass(frozen=True)
+class CorpusFile(CorpusFields, os.PathLike[str]):
+    """A corpus, wherever one is taken, whose keys are not the usual ones: CorpusFile("c.jsonl", text_field="body")."""
+
+    path: FilePath
+
     def __fspath__(self) -> str:
         return os.fspath(self.path)
 
     def __str__(self) -> str:
         return str(self.path)
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Return the settings that were given, which results depend on."""
+        return fields_of(self, CorpusFields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionFields:
+    """Which keys or columns of a file of questions hold what."""
+
+    question_id_field: str | None = option(None, "key or column of the questions' ids, where it is not id, qid, …")
+    question_field: str | None = option(None, "key or column of their texts, where it is not question, query, …")
+    answers_field: str | None = option(None, "key or column of the answers, where it is not answers or answer")
+
+    def __post_init__(self) -> None:
+        check_values(self)
+
 
 @dataclass(frozen=True)
-class QuestionFiles(_Fields):
+class QuestionFiles(QuestionFields):
     """Questions, wherever some are taken: of several files, or whose keys are not the usual ones.
 
     Attributes:
@@ -70,12 +80,9 @@ class QuestionFiles(_Fields):
 
     paths: FilePath | Sequence[FilePath] | Mapping[str, FilePath]
     language: str | None = None
-    question_id_field: str | None = option(None, "key or column of the questions' ids, where it is none of the usual")
-    question_field: str | None = option(None, "key or column of the questions' texts, where it is none of the usual")
-    answers_field: str | None = option(None, "key or column of the answers, where it is not answers or answer")
 
     def __post_init__(self) -> None:
-        check_values(self)
+        super().__post_init__()
         if isinstance(self.paths, Mapping) and self.language is not None:
             raise UserError("a language is given beside a file for each language", "language")
 
@@ -88,6 +95,15 @@ class QuestionFiles(_Fields):
 
     def __str__(self) -> str:
         return " ".join(map(str, self.files))
+
+
+def fields_of(source: Any, cls: type) -> dict[str, Any]:
+    """Return the settings of a class that were given to a source (or to anything that has them)."""
+    return {o.name: value for o in options(cls) if (value := getattr(source, o.name, None))}
+
+
+def _columns(settings: Any, **columns: str) -> dict[str, str]:
+    return {what: getattr(settings, name) for what, name in columns.items() if getattr(settings, name)}
 
 
 CorpusLike = FilePath | Mapping[str, str] | Iterable[Any]
@@ -172,7 +188,7 @@ class _Passages:
         self.file = source if isinstance(source, CorpusFile) else CorpusFile("")
         self.notes = Notes(source)
         self.ids = (self.file.id_field,) if self.file.id_field else PASSAGE_IDS
-        fields = self.file._columns(id="id_field", text="text_field", title="title_field")
+        fields = _columns(self.file, id="id_field", text="text_field", title="title_field")
         self.kind = Kind("passage", self.from_record, PASSAGE_TABLE, self.from_row, fields)
 
     def from_record(self, line: Line, record: Mapping[str, Any]) -> Passage | None:
@@ -337,7 +353,7 @@ class _Questions:
         self.numbered: int | None = None  # of records without ids, as DPR's are; None where they have some
         self.fresh = True
         self.record: Mapping[str, Any] = {}  # of the question that was made last
-        fields = files._columns(id="question_id_field", question="question_field", answers="answers_field")
+        fields = _columns(files, id="question_id_field", question="question_field", answers="answers_field")
         self.kind = Kind("question", self.from_record, QUESTION_TABLE, self.from_row, fields)
 
     def from_record(self, line: Line, record: Mapping[str, Any]) -> Question:

@@ -17,13 +17,13 @@ from xqg_pyserini.data.records import Qrels, Run
 from xqg_pyserini.data.rows import Notes, parse_json
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import FilePath, Line, check_name, read_lines, shown_name, writing
-from xqg_pyserini.settings import option
+from xqg_pyserini.settings import check_values, option
 
 RunLike = FilePath | Mapping[str, Mapping[str, float]] | Iterable[Any]
 QrelsLike = FilePath | Mapping[str, Mapping[str, int]] | Iterable[Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunSettings:
     """How runs are read."""
 
@@ -33,6 +33,22 @@ class RunSettings:
         "rank",
         "score",
     )
+
+    def __post_init__(self) -> None:
+        check_values(self)
+
+
+@dataclass(frozen=True)
+class RunFile(RunSettings, os.PathLike[str]):
+    """A run's file, wherever one is taken, that is read otherwise than usual: RunFile("a.trec", order="score")."""
+
+    path: FilePath
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
 
 
 # Columns by their number: where docid, rank and score (or relevance) stand; -1 for nowhere
@@ -66,7 +82,8 @@ def read_run(source: FilePath | Mapping[str, FilePath], order: str = "rank") -> 
     which a warning says.  Lines that begin with `#` are comments.
 
     Args:
-        source: a file, or language → file: the question ids then begin with the language.
+        source: a file (a `RunFile` has its own order), or language → file: the question ids then begin with the
+            language.
         order: "rank", or "score": by score whatever the ranks say, equal scores by docid from z
             to a, as trec_eval does.
 
@@ -74,8 +91,7 @@ def read_run(source: FilePath | Mapping[str, FilePath], order: str = "rank") -> 
         UserError: for a line that is none of these, a docid or rank that comes twice, a score that
             is not a finite number or (by rank) rises with the rank.
     """
-    if order not in ("rank", "score"):
-        raise UserError(f"order {order!r}: expected rank or score", "order")
+    order = RunSettings(order=source.order if isinstance(source, RunFile) else order).order
     if isinstance(source, Mapping):
         return _prefixed(source, lambda path: read_run(path, order))
     path = Path(source)
@@ -290,18 +306,18 @@ def _row(line: Line, docid: str, rank: Any, value: Any) -> _Row:
 # ---------------------------------------------------------------- values
 
 
-def as_run(source: RunLike, order: str = "rank") -> Run:
+def as_run(source: RunLike) -> Run:
     """Return a run: a TREC file's, or that of Python values.
 
     Values are {qid: {docid: score}}, or rows (qid, docid, score), named tuples with query_id,
     doc_id and score (ir_measures), or a pandas DataFrame with these columns.  Hits are ranked by
-    their scores; equal ones stay in the order given.  `order` is for files, as for `read_run`.
+    their scores; equal ones stay in the order given.
 
     Raises:
         UserError: as `read_run`; for a score that is no finite number.
     """
     if isinstance(source, str | os.PathLike):
-        return read_run(source, order)
+        return read_run(source)
     run: Run = {}
     for qid, docid, score in _rows(source, "score"):
         try:

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from xqg_pyserini.data.ids import check_overlap
 from xqg_pyserini.data.languages import LANGUAGE_CODE
-from xqg_pyserini.data.readers import CorpusLike, QuestionsLike, as_corpus, as_questions
+from xqg_pyserini.data.readers import CorpusLike, QuestionsLike, as_corpus, as_questions, not_in_corpus
 from xqg_pyserini.data.records import Question
 from xqg_pyserini.data.runs import RunLike, as_run
 from xqg_pyserini.errors import UserError, warn
@@ -60,12 +61,13 @@ def write_submission(
             raise UserError(f"{lacks}: give one for all, or questions with lang", about="language")
     rankings = {q.id: list(run.get(q.id, ())) for q in questions}
     wanted = {docid for ranking in rankings.values() for docid in ranking}
+    check_overlap(run, rankings, "the run", "the questions", "question ids")
     if not wanted:
         raise UserError("the run has no hit for any of the questions")
     passages = (passage for passage, is_wanted in read_passages(corpus, wanted) if is_wanted)
     texts = {passage.id: passage.full if with_title else passage.text for passage in passages}
     if missing := sorted(wanted - texts.keys()):
-        raise UserError(f"passage {missing[0]!r} of the run is not in {called(corpus)}")
+        raise not_in_corpus(missing, "the run", corpus)
     with writing(output) as file:
         for i, q in enumerate(questions):
             entry = {"id": q.id, "lang": q.language, "ctxs": [texts[docid] for docid in rankings[q.id]]}
@@ -97,6 +99,8 @@ def check_submission(path: str | Path, questions: QuestionsLike, corpus: CorpusL
     """
     entries = _read_entries(Path(path))
     known = {question.id: question for question in as_questions(questions)}
+    ids = {entry["id"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)}
+    check_overlap(ids, known, str(path), "the questions", "question ids")
     seen: set[str] = set()
     for i, entry in enumerate(entries):
         _check_entry(f"{path}, entry {i + 1}", entry, known, seen)

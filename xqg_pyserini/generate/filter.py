@@ -18,7 +18,17 @@ from tqdm import tqdm
 from xqg_pyserini import stores
 from xqg_pyserini.data import GeneratedQueries, read_generated
 from xqg_pyserini.errors import UserError, warn
-from xqg_pyserini.files import ENDINGS, SUFFIXES, Line, compression, describe_sources, expand, write_json, writing
+from xqg_pyserini.files import (
+    ENDINGS,
+    SUFFIXES,
+    FilePath,
+    Line,
+    compression,
+    describe_sources,
+    expand,
+    write_json,
+    writing,
+)
 from xqg_pyserini.generate.consistency import QUANTILE, WITHIN, ScoreFiles, better_passages, own_scores
 from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.generate.texts import PassageTexts
@@ -87,7 +97,7 @@ def filter_queries(
     rules: TextRules | None = None,
     settings: FilterSettings | None = None,
     *,
-    corpus: str | Path | None = None,
+    corpus: FilePath | None = None,
     passages: str | Path | stores.VectorStore | None = None,
     encoder: Encoder | None = None,
     overwrite: bool = False,
@@ -215,7 +225,7 @@ class _Filtering:
     files: list[Path]
     rules: TextRules
     settings: FilterSettings
-    corpus: str | Path | None
+    corpus: FilePath | None
     consistency: Consistency | None
     texts: PassageTexts | None = None
     index: stores.IdIndex | None = None
@@ -296,7 +306,7 @@ class _Filtering:
             "counts": {l: dict.fromkeys(reasons, 0) for l in sorted(given.languages)},
         }
 
-    def _unknown(self, row: int, record: GeneratedQueries) -> Path | str | None:
+    def _unknown(self, row: int, record: GeneratedQueries) -> FilePath | None:
         """Return what lacks the record's passage, None where it is everywhere."""
         if row < 0:
             return self.corpus if self.consistency is None else self.consistency.store.path
