@@ -50,6 +50,7 @@ from .evaluation.submission import Submission as Submission
 from .evaluation.submission import SubmissionSettings as SubmissionSettings
 from .evaluation.submission import check_submission as check_submission
 from .evaluation.submission import write_submission as write_submission
+from .files import FilePath as FilePath
 from .files import Line as Line
 from .fusion.formula import Centers as Centers
 from .fusion.formula import Fusion as Fusion

@@ -540,8 +540,10 @@ def _queries_from_record(line: Line, record: dict[str, Any]) -> GeneratedQueries
     docid = _id_of(line, record, ("docid", "id", "_id"))
     by_language = record.get("generated_queries")
     if not isinstance(by_language, dict):
-        expected = '{"docid": …, "generated_queries": {"ar": ["…", …], …}}'
-        raise line.error(f"passage {docid!r} has no generated_queries (expected {expected}); {keys_of(record)}")
+        expected = 'expected {"docid": …, "generated_queries": {"ar": ["…", …], …}}'
+        if "generated_queries" in record:
+            raise line.error(f"the generated_queries of {docid!r} are {shown(by_language)}; {expected}")
+        raise line.error(f"passage {docid!r} has no generated_queries ({expected}); {keys_of(record)}")
     queries = {}
     for language, texts in by_language.items():
         if not LANGUAGE_CODE.fullmatch(language):

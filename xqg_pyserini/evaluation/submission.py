@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from xqg_pyserini.data.ids import check_overlap
+from xqg_pyserini.data.ids import check_overlap, left_out_note
 from xqg_pyserini.data.languages import LANGUAGE_CODE
 from xqg_pyserini.data.readers import CorpusLike, QuestionsLike, as_corpus, as_questions, not_in_corpus
 from xqg_pyserini.data.records import Question
@@ -73,8 +73,8 @@ def write_submission(
             entry = {"id": q.id, "lang": q.language, "ctxs": [texts[docid] for docid in rankings[q.id]]}
             file.write(("[\n" if i == 0 else ",\n") + json.dumps(entry, ensure_ascii=False))
         file.write("\n]\n")
-    if foreign := len(run.keys() - rankings.keys()):
-        warn(f"the run has {foreign} questions that the questions file does not; left out")
+    if note := left_out_note(run, rankings, "the run"):
+        warn(note)
     if absent := sum(1 for question in questions if question.id not in run):
         warn(f"the run lacks {absent} of {len(questions)} questions: they are written without texts")
     return _summary([(str(q.language), rankings[q.id]) for q in questions], RecallAtTokens(texts))
@@ -127,7 +127,8 @@ def _check_entry(where: str, entry: Any, known: dict[str, Question], seen: set[s
         raise UserError(f"{where}: expected an object with id, lang and ctxs")
     qid, texts = entry["id"], entry["ctxs"]
     if not isinstance(qid, str) or qid not in known:
-        raise UserError(f"{where}: {qid!r} is not an id of the questions file")
+        hint = "; ids are strings, in quotes" if str(qid) in known else ""
+        raise UserError(f"{where}: {qid!r} is not an id of the questions file{hint}")
     if qid in seen:
         raise UserError(f"{where}: question {qid!r} again")
     seen.add(qid)

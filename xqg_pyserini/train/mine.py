@@ -194,9 +194,8 @@ def _of_questions(run: data.Run, asked: Sequence[data.Question], name: str) -> d
     ids = {question.id for question in asked}
     hits = {qid: ranking for qid, ranking in run.items() if qid in ids}
     data.check_overlap(run, ids, name, "the questions", "question ids")
-    if len(hits) < len(run):
-        foreign = len(run) - len(hits)
-        warn(f"{name} has {foreign} questions that the questions file does not; left out")
+    if note := data.left_out_note(run, ids, name):
+        warn(note)
     return hits
 
 
