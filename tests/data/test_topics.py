@@ -178,7 +178,10 @@ REFUSED = [
     ('{"id": "\\ufeffq", "question": "Q?"}', r"id '\ufeffq' holds a character that text files cannot carry"),
     ('{"id": -0, "question": "Q?"}', "id is the number -0; write it as a string"),
     ('{"1": "Q?", "2": "R?"}', f"{NO_ID} 1, 2"),
-    ('{"topic_id": "1", "topics": [{"lang": "eng"}]}', f"{NO_ID} topic_id, topics"),
+    (
+        '{"topic_id": "1", "topics": [{"lang": "eng"}]}',
+        "a topic in several languages, as HC4 has them: give the one that is wanted",
+    ),
     ('{"id": "1", "question": "Q?", "answers": [1912]}', "the answers of question '1' are not a list of strings"),
 ]
 
@@ -187,6 +190,26 @@ REFUSED = [
 def test_what_would_be_read_wrong_is_refused(tmp_path, content, expected):
     path = put(tmp_path / "t", content)
     assert message(read, path) == f"{path}, line 1: {expected}"
+
+
+HC4 = {
+    "topic_id": "101",
+    "topics": [
+        {"lang": "eng", "source": "original", "topic_title": "decoy", "topic_description": "decoy"},
+        {"lang": "fas", "source": "human", "topic_title": "Q?", "topic_description": "decoy"},
+        {"lang": "fas", "source": "machine", "topic_title": "decoy"},
+    ],
+}
+
+
+def test_of_topics_in_several_languages_the_one_that_is_given_is_taken(tmp_path):
+    path = write_jsonl(tmp_path / "t", [HC4])
+    expected = "read as HC4's: topic_id, topic_title in the language given; descriptions are left out"
+    assert read(path, "fa") == ([Question("101", "Q?", "fa")], [expected])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert [q.id for q in data.read_questions({"fa": path, "en": path})] == ["fa-101", "en-101"]
+    assert message(read, path, "ru") == f"{path}, line 1: topic '101' is not there in ru"
 
 
 def test_every_row_of_dprs_questions_has_its_answers(tmp_path):

@@ -9,7 +9,7 @@ import os
 import re
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -357,6 +357,8 @@ class _Questions:
         self.kind = Kind("question", self.from_record, QUESTION_TABLE, self.from_row, fields)
 
     def from_record(self, line: Line, record: Mapping[str, Any]) -> Question:
+        if "topic_id" in record and isinstance(record.get("topics"), list):
+            record = self._in_language(line, record)
         files, self.record = self.files, record
         identified = files.question_id_field or any(name in record for name in self.ids)
         if self.fresh and not identified and "question" in record and ("answer" in record or "answers" in record):
@@ -387,6 +389,17 @@ class _Questions:
             self.notes.say(shape.said)
             answers = record[shape.answers] if shape.answers else answers
         return self.question(line, qid, text, language, answers)
+
+    def _in_language(self, line: Line, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a topic that HC4 has in several languages in the one that was asked for."""
+        wanted = self.files.language
+        if wanted is None:
+            raise line.error("a topic in several languages, as HC4 has them: give the one that is wanted", "language")
+        for topic in record["topics"]:
+            if isinstance(topic, dict) and str(topic.get("lang")).startswith(wanted[:2]):  # zho, for zh
+                self.notes.say("read as HC4's: topic_id, topic_title in the language given; descriptions are left out")
+                return {"id": record["topic_id"], "question": topic.get("topic_title"), "lang": wanted}
+        raise line.error(f"topic {shown(record['topic_id'])} is not there in {wanted}", "language")
 
     def from_row(self, line: Line, row: Mapping[str, str]) -> Question:
         text, answers = row["question"], row.get("answers")
@@ -458,9 +471,9 @@ def read_questions(
     """Read topics: JSON Lines of XOR-TyDi, Pyserini, BEIR, Tevatron, SWIM-IR, AfriQA, or TSV.
 
     TSV is Pyserini's (`qid<TAB>text`), with a header or not, or DPR's (`question<TAB>answers`); CSV has a header, and
-    JSON may be an array.  `source` may be several files, or language → file (see `QuestionFiles`, which also names
-    other keys).  `language` is given to the questions that name none.  Ids stay strings as they are typed; white space
-    around a question is dropped.  What is decided is said in `XqgWarning`s.
+    JSON may be an array; of HC4's topics the given `language` is taken.  `source` may be several files, or language →
+    file (see `QuestionFiles`, which also names other keys).  `language` is given to the questions that name none.  Ids
+    stay strings as they are typed; white space around a question is dropped.  What is decided is said in `XqgWarning`s.
 
     Raises:
         UserError: for an id that comes twice, an empty question, a code of no known form in the file, a `language` that
@@ -474,7 +487,7 @@ def question_records(files: QuestionFiles) -> Iterator[tuple[Line, Question, Map
     """Yield the questions of files, each with its line and its record; a row of a table has none, {}."""
     codes = check_languages(files.paths) if isinstance(files.paths, Mapping) else [None] * len(files.files)
     for code, path in zip(codes, files.files, strict=True):
-        questions = _Questions(path, files)
+        questions = _Questions(path, files if code is None else replace(files, paths=path, language=code))
         for line, question in read_records(path, questions.kind, questions.notes):
             if code is not None:
                 question = question._replace(id=f"{code}-{question.id}", language=code)

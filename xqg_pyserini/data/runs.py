@@ -55,7 +55,6 @@ class RunFile(RunSettings, os.PathLike[str]):
 RUN_LAYOUTS = {6: (2, 3, 4), 5: (2, 3, 4), 4: (1, 2, 3), 3: (1, -1, 2)}
 QRELS_LAYOUTS = {4: (2, -1, 3), 3: (1, -1, 2)}
 INFINITE = float("inf")
-TIES = "equal scores, kept as they are ranked (trec_eval orders them by docid from z to a, as order 'score' does)"
 HEADERS = {
     "qid": ("qid", "query-id", "query_id", "queryid", "query", "topic", "topic_id", "q_id"),
     "docid": ("docid", "corpus-id", "corpus_id", "doc_id", "docno", "pid", "passage_id", "iter_id"),
@@ -148,8 +147,6 @@ def _ordered(path: Path, qid: str, rows: list[_Row], order: str, notes: Notes) -
             if row.score is not None and row.score > last.score:  # type: ignore[operator]
                 rises = f"the score of question {qid!r} rises at rank {row.rank}"
                 raise line.error(f"{rises}; to go by scores, order by 'score' (negate distances first)", "order")
-            if row.score == last.score and row.docid > last.docid and row.score is not None:
-                notes.say(TIES, repr(qid))
         hits[row.docid] = 1 / (len(hits) + 1) if row.score is None else row.score
         last = row
     return hits

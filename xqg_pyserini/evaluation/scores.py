@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,7 +99,12 @@ def evaluate(
     """
     settings = ScoringSettings(tuple(metrics), official, with_title)
     parse_metrics(metrics)  # before anything is read
-    return score_runs(_named_runs(runs), as_questions(questions), settings, corpus, qrels)
+    named = _named_runs(runs)
+    for name, run in named.items():
+        if tied := sum(map(_tied, run.values())):
+            stay = "stay as they are ranked; by score they would stand by docid, z to a, as trec_eval has them"
+            warn(f"run {name}: equal scores of {tied} questions {stay}")
+    return score_runs(named, as_questions(questions), settings, corpus, qrels)
 
 
 def score_runs(
@@ -226,6 +232,11 @@ def _named_runs(runs: Any) -> dict[str, Run]:
     if not all(isinstance(value, str | os.PathLike) for value in values):
         return {"run": as_run(values)}
     return {name: as_run(path) for name, path in zip(run_names(values), values, strict=True)}
+
+
+def _tied(hits: Mapping[str, float]) -> bool:
+    """Tell whether equal scores stand in another order than trec_eval's."""
+    return any(a[1] == b[1] and a[0] < b[0] for a, b in pairwise(hits.items()))
 
 
 def _is_number(value: Any) -> bool:
