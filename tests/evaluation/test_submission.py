@@ -186,9 +186,9 @@ def changed(place, **values):
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ("", ": broken JSON (Expecting value: line 1 column 1 (char 0))"),
-        ("[{]", ": broken JSON (Expecting property name"),
-        ('{"id": "q2"}\n{"id": "007"}\n', ": broken JSON (Extra data: line 2 column 1"),
+        ("", ': expected a list of {"id", "lang", "ctxs"}'),
+        ("[{]", ", line 1: broken JSON (Expecting property name"),
+        ('{"id": "q2"}\n{"id": "007"}\n', ", line 1: broken JSON (Extra data: line 2 column 1"),
         ({}, ': expected a list of {"id", "lang", "ctxs"}'),
         ([], ': expected a list of {"id", "lang", "ctxs"}'),
         ({"q2": ["text"]}, ': expected a list of {"id", "lang", "ctxs"}'),

@@ -51,9 +51,25 @@ class RunFile(RunSettings, os.PathLike[str]):
         return str(self.path)
 
 
-# Columns by their number: where docid, rank and score (or relevance) stand; -1 for nowhere
-RUN_LAYOUTS = {6: (2, 3, 4), 5: (2, 3, 4), 4: (1, 2, 3), 3: (1, -1, 2)}
-QRELS_LAYOUTS = {4: (2, -1, 3), 3: (1, -1, 2)}
+class Form(NamedTuple):
+    """What columns mean by their number: where docid, rank and value stand (-1: nowhere), and what is said of it."""
+
+    expected: str
+    columns: dict[int, tuple[int, int, int, str]]
+
+
+RUN_FORM = Form(
+    "six: qid Q0 docid rank score tag",
+    {
+        6: (2, 3, 4, ""),
+        5: (2, 3, 4, "5 columns, read as qid Q0 docid rank score"),
+        4: (1, 2, 3, "4 columns, read as qid docid rank score"),
+        3: (1, -1, 2, ""),  # ranks or scores: see `_are_ranks`
+    },
+)
+QRELS_FORM = Form(
+    "four: qid 0 docid relevance", {4: (2, -1, 3, ""), 3: (1, -1, 2, "three columns, read as qid docid relevance")}
+)
 INFINITE = float("inf")
 HEADERS = {
     "qid": ("qid", "query-id", "query_id", "queryid", "query", "topic", "topic_id", "q_id"),
@@ -100,7 +116,7 @@ def read_run(source: FilePath | Mapping[str, FilePath], order: str = "rank") -> 
         raise UserError(f"{shown_name(path)}: no such run file")
     notes = Notes(path)
     rows: dict[str, list[_Row]] = {}
-    for line, qid, docid, rank, value in _table(path, RUN_LAYOUTS, notes):
+    for line, qid, docid, rank, value in _table(path, RUN_FORM, notes):
         row = _row(line, docid, rank, value)
         if row.score is not None and not abs(row.score) < INFINITE:
             raise line.error(f"score {str(value)[:60]!r} is not a finite number")
@@ -155,9 +171,7 @@ def _ordered(path: Path, qid: str, rows: list[_Row], order: str, notes: Notes) -
 # ---------------------------------------------------------------- tables of either
 
 
-def _table(
-    path: Path, layouts: Mapping[int, tuple[int, int, int]], notes: Notes
-) -> Iterator[tuple[Line, str, str, str | None, Any]]:
+def _table(path: Path, form: Form, notes: Notes) -> Iterator[tuple[Line, str, str, str | None, Any]]:
     """Yield line, qid, docid, rank and value (score or relevance; None where there is none)."""
     lines = _without_comments(read_lines(path), notes)
     first = next(lines, None)
@@ -166,39 +180,41 @@ def _table(
     if first.text.lstrip()[0] in "{[":
         yield from _nested(first, lines, notes)
         return
-    split = _splitter(first)
-    cells = split(first.text)
-    layout, width, unsure, tag = _header(cells), len(cells), False, []
-    if layout is None:
-        tag = cells[5:] if layouts is RUN_LAYOUTS and width > 6 else []
-        named = 6 if tag else width
-        if named not in layouts or (width == 3 and cells[1] in ("0", "Q0")):
-            raise first.error(_columns(width, layouts))
-        layout = (0, *layouts[named])
-        unsure = layouts is RUN_LAYOUTS and width == 3
-        lines = chain([first], lines)
-        _say_columns(width, layouts, notes)
-    qid, docid, rank, value = layout
-    waiting: list[tuple[Line, str, str, Any, Any]] = []  # of three columns: ranks or scores?
+    by_comma = len(first.text.split()) == 1 and first.text.count(",") >= 2
+    cells = _cells(first.text, by_comma)
+    header, width, unsure, tag = _header(cells), len(cells), False, []
+    layout = header or ()
+    if header is None:
+        tag = cells[5:] if form is RUN_FORM and width > 6 else []
+        number = 6 if tag else width
+        if number not in form.columns or (width == 3 and cells[1] in ("0", "Q0")):
+            raise first.error(f"{width} columns; expected {form.expected}")
+        *where, said = form.columns[number]
+        layout, unsure, lines = (0, *where), form is RUN_FORM and width == 3, chain([first], lines)
+        if said:
+            notes.say(said)
+    waiting: list[tuple[Line, str, str, Any, Any]] = []
     for line in lines:
-        cells = split(line.text)
+        cells = _cells(line.text, by_comma)
         if len(cells) != width or (tag and cells[5:] != tag):  # else a docid holds white space
-            raise line.error(_columns(len(cells), layouts))
-        row = (line, cells[qid], cells[docid], cells[rank] if rank >= 0 else None, cells[value] if value >= 0 else None)
+            raise line.error(f"{len(cells)} columns; expected {form.expected}")
+        qid, docid, rank, value = (cells[i] if i >= 0 else None for i in layout)
+        row = (line, str(qid), str(docid), rank, value)
         if unsure:
             waiting.append(row)
         else:
             yield row
     if waiting and _are_ranks(waiting):
         notes.say("three columns; the third is read as the rank (MS MARCO's), the score is 1/rank")
-        for line, *ids, _, number in waiting:
-            yield line, *ids, number, None
+        yield from ((line, qid, docid, number, None) for line, qid, docid, _, number in waiting)
     elif waiting:
-        notes.say(
-            "no ranks; the third column is read as the score (Tevatron's), ordered by it, equal "
-            "scores by docid from z to a"
-        )
+        by_score = "ordered by it, equal scores by docid from z to a"
+        notes.say(f"no ranks; the third column is read as the score (Tevatron's), {by_score}")
         yield from waiting
+
+
+def _cells(text: str, by_comma: bool) -> list[str]:
+    return [cell.strip() for cell in text.split(",")] if by_comma else text.split()
 
 
 def _without_comments(lines: Iterator[Line], notes: Notes) -> Iterator[Line]:
@@ -213,14 +229,7 @@ def _without_comments(lines: Iterator[Line], notes: Notes) -> Iterator[Line]:
             notes.say("lines that begin with #, left out as comments", f"line {line.number}")
 
 
-def _splitter(first: Line) -> Callable[[str], list[str]]:
-    """Return what splits lines into cells: white space, or commas where there is none."""
-    if len(first.text.split()) == 1 and first.text.count(",") >= 2:
-        return lambda text: [cell.strip() for cell in text.split(",")]
-    return str.split
-
-
-def _header(cells: list[str]) -> tuple[int, int, int, int] | None:
+def _header(cells: list[str]) -> tuple[int, ...] | None:
     """Return where qid, docid, rank and value stand where a line is a header, else None."""
     names = [cell.strip("\"'").lower() for cell in cells]
     where = {
@@ -229,20 +238,6 @@ def _header(cells: list[str]) -> tuple[int, int, int, int] | None:
     if where["qid"] < 0 or where["docid"] < 0 or max(where["rank"], where["value"]) < 0:
         return None
     return where["qid"], where["docid"], where["rank"], where["value"]
-
-
-def _columns(number: int, layouts: Mapping[int, Any]) -> str:
-    if layouts is RUN_LAYOUTS:
-        return f"{number} columns; expected six: qid Q0 docid rank score tag"
-    return f"{number} columns; expected four: qid 0 docid relevance"
-
-
-def _say_columns(width: int, layouts: Mapping[int, Any], notes: Notes) -> None:
-    if layouts is RUN_LAYOUTS and width in (4, 5):
-        form = "qid Q0 docid rank score" if width == 5 else "qid docid rank score"
-        notes.say(f"{width} columns, read as {form}")
-    elif layouts is QRELS_LAYOUTS and width == 3:
-        notes.say("three columns, read as qid docid relevance")
 
 
 def _are_ranks(rows: Sequence[tuple[Line, str, str, Any, Any]]) -> bool:
@@ -422,7 +417,7 @@ def read_qrels(source: FilePath | Mapping[str, FilePath], negative: bool = False
     path = Path(source)
     notes = Notes(path)
     qrels: Qrels = {}
-    for line, qid, docid, _, value in _table(path, QRELS_LAYOUTS, notes):
+    for line, qid, docid, _, value in _table(path, QRELS_FORM, notes):
         if value is None:
             raise line.error("a header without a column for the relevance")
         relevance = _whole(value)

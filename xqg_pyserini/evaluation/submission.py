@@ -14,6 +14,7 @@ from xqg_pyserini.data.ids import check_overlap, left_out_note
 from xqg_pyserini.data.languages import LANGUAGE_CODE
 from xqg_pyserini.data.readers import CorpusLike, QuestionsLike, as_corpus, as_questions, not_in_corpus
 from xqg_pyserini.data.records import Question
+from xqg_pyserini.data.rows import parse_json
 from xqg_pyserini.data.runs import RunLike, as_run
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.evaluation.r_at_kt import RecallAtTokens
@@ -113,12 +114,11 @@ def check_submission(path: str | Path, questions: QuestionsLike, corpus: CorpusL
 
 
 def _read_entries(path: Path) -> list[Any]:
-    try:
-        entries = json.loads("\n".join(line.text for line in read_lines(path)))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: broken JSON ({error})") from None
+    lines, form = list(read_lines(path)), 'a list of {"id", "lang", "ctxs"}'
+    text = "\n".join(line.text for line in lines)
+    entries = parse_json(lines[0], text, object, form) if lines else None
     if not isinstance(entries, list) or not entries:
-        raise UserError(f'{path}: expected a list of {{"id", "lang", "ctxs"}}')
+        raise UserError(f"{path}: expected {form}")
     return entries
 
 
