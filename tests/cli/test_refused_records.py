@@ -108,7 +108,8 @@ PARTICULAR = {
     "topics with three columns": (
         "questions",
         content(b"1\tone\n2\ttwo\tmore\n"),
-        "questions.jsonl, line 2: 3 columns; expected an id, a tab and the question",
+        "questions.jsonl, line 2: 3 columns; expected an id, a tab and the question; "
+        "a first line with their names says what others hold",
     ),
     "topic without text": ("questions", content(b"1\tone\n2\t \n"), "line 2: question '2' is empty"),
     "topic without id": ("questions", content(b"1\tone\n\ttwo\n"), "line 2: id is empty"),

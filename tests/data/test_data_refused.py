@@ -69,7 +69,11 @@ BAD = [
     ("corpus", '{"id": "1", "contents": ["x"]}', ", line 1: contents is not a string"),
     ("corpus", '{"id": "1", "title": 3, "text": "x"}', ", line 1: title is not a string"),
     ("corpus", "1\n", ", line 1: 1 columns; expected id, text, title"),
-    ("corpus", "1\tx\tT\n2\tx\tT\tU", ", line 2: 4 columns; expected id, text, title"),
+    (
+        "corpus",
+        "1\tx\tT\n2\tx\tT\tU",
+        ", line 2: 4 columns; expected id, text, title; a first line with their names says what others hold",
+    ),
     ("corpus", '{"id": "1", "text": "\\ud83d"}', ", line 1: holds half a surrogate pair (\\ud800-\\udfff), not text"),
     (
         "corpus",
@@ -77,7 +81,12 @@ BAD = [
         ", line 2: not UTF-8 (byte 25 of the line); convert it",
     ),
     ("questions", "q\n", ", line 1: 1 columns; expected an id, a tab and the question"),
-    ("questions", "q\ta\tb", ", line 1: 3 columns; expected an id, a tab and the question"),
+    (
+        "questions",
+        "q\ta\tb",
+        ", line 1: 3 columns; expected an id, a tab and the question; "
+        "a first line with their names says what others hold",
+    ),
     ("questions", "1\t \u2003", ", line 1: question '1' is empty"),
     ("questions", OK_Q + '{"id": "2", "question": ""}', ", line 2: question '2' is empty"),
     (

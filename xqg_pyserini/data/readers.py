@@ -229,7 +229,10 @@ class _Passages:
         return None, "text"
 
     def from_row(self, line: Line, row: Mapping[str, str]) -> Passage | None:
-        return self.passage(line, check_id(line, row["id"], "id"), row.get("title", ""), row["text"])
+        docid, title = check_id(line, row["id"], "id"), row.get("title", "")
+        if title in ("None", "nan", "NaN", "null"):
+            self.notes.say("titles that are None or nan, as where there was none, encoded as they are", repr(docid))
+        return self.passage(line, docid, title, row["text"])
 
     def passage(self, line: Line, docid: str, title: str, text: str) -> Passage | None:
         if not text.strip():

@@ -175,7 +175,8 @@ def _read_rows(
         width = max(width, min(len(cells), 3))
         row = dict(zip(columns, cells, strict=False))
         if len(cells) > len(columns) or not all(what in row for what in needed):
-            raise line.error(f"{len(cells)} columns; expected {expected}")
+            other = "" if header or len(cells) < 3 else "; a first line with their names says what others hold"
+            raise line.error(f"{len(cells)} columns; expected {expected}{other}")
         yield line, row
 
 

@@ -183,6 +183,8 @@ def parse(line: Line) -> Example:
     Raises:
         UserError: for any other line, an empty text, a question without a positive passage.
     """
+    if line.text.lstrip()[:1] == "[" and "\t" not in line.text:
+        raise line.error("a JSON array; expected one object a line (jq -c '.[]' makes them of it)")
     if line.text.lstrip()[:1] != "{":
         cells = line.text.split("\t")
         if len(cells) not in (2, 3):
