@@ -114,7 +114,7 @@ def test_topics_that_number_alike_are_searched_and_scored_together(scene, accept
     text = "ru.tsv, line 1: question id '1' again (first in ar.tsv, line 1); give each file its language (--language)"
     assert refuse(both) == text
     assert refuse(both, "--language", "ar", "ru", "fi") == (
-        "3 languages and 2 files of questions: give one language for all, or one for each file (--language)"
+        "3 languages and 2 files of questions: give one language for each file (--language)"
     )
     accept(both, "--language", "ar", "ru")
     assert list(data.read_run(scene / "out")) == ["ar-1", "ar-2", "ru-1", "ru-2"]

@@ -52,7 +52,7 @@ def question_files(args: argparse.Namespace) -> data.QuestionFiles:
 def _by_language(languages: list[str], paths: list[str], what: str) -> Iterator[tuple[str, str]]:
     if len(languages) != len(paths):
         what = f"{len(languages)} languages and {len(paths)} files of {what}"
-        raise UserError(f"{what}: give one language for all, or one for each file", "language")
+        raise UserError(f"{what}: give one language for each file", "language")
     return zip(data.check_languages(languages), paths, strict=True)
 
 

@@ -29,9 +29,15 @@ SHARD = re.compile(r"-(\d+)-of-(\d+)(?=\.)")  # queries-00007-of-00128.jsonl.gz
 class CorpusFields:
     """Which keys or columns of a corpus hold what, and what is done with empty passages."""
 
-    id_field: str | None = option(None, "key or column of the passages' ids, where it is not id, docid, _id or pid")
-    title_field: str | None = option(None, "key or column of the passages' titles, where it is not title")
-    text_field: str | None = option(None, "key or column of the passages' texts, where it is not text or contents")
+    id_field: str | None = option(
+        None, "key or column of the passages' ids, where it is not id, docid, _id or pid", metavar="KEY"
+    )
+    title_field: str | None = option(
+        None, "key or column of the passages' titles, where it is not title", metavar="KEY"
+    )
+    text_field: str | None = option(
+        None, "key or column of the passages' texts, where it is not text or contents", metavar="KEY"
+    )
     skip_empty: bool = option(False, "leave out passages without any text, and count them")
 
     def __post_init__(self) -> None:
@@ -60,9 +66,15 @@ class CorpusFile(CorpusFields, os.PathLike[str]):
 class QuestionFields:
     """Which keys or columns of a file of questions hold what."""
 
-    question_id_field: str | None = option(None, "key or column of the questions' ids, where it is not id, qid, …")
-    question_field: str | None = option(None, "key or column of their texts, where it is not question, query, …")
-    answers_field: str | None = option(None, "key or column of the answers, where it is not answers or answer")
+    question_id_field: str | None = option(
+        None, "key or column of the questions' ids, where it is not id, qid, …", metavar="KEY"
+    )
+    question_field: str | None = option(
+        None, "key or column of their texts, where it is not question, query, …", metavar="KEY"
+    )
+    answers_field: str | None = option(
+        None, "key or column of the answers, where it is not answers or answer", metavar="KEY"
+    )
 
     def __post_init__(self) -> None:
         check_values(self)
@@ -203,13 +215,20 @@ class _Passages:
             title = text_of(line, record, file.title_field or "title")
         elif record.get("title"):
             notes.say(TITLE_LEFT)
-        if key not in record or (record[key] is None and title.strip()):
+        text = text_of(line, record, key)
+        if key not in record or (record[key] is None and title.strip()) or self._elsewhere(record, title + text):
             raise line.error(f"passage {docid!r} {NO_TEXT}; {keys_of(record)}", "text_field")
         if file.title_field is not None and file.title_field not in record:
             notes.say(f"passages without the key {file.title_field}", repr(docid))
         if len(several := [name for name in ids if name in record]) > 1 and not (shape and shape.id):
             notes.say(f"records have {' and '.join(several)}; {several[0]} is the id")
-        return self.passage(line, docid, title, text_of(line, record, key))
+        return self.passage(line, docid, title, text)
+
+    def _elsewhere(self, record: Mapping[str, Any], found: str) -> bool:
+        """Tell whether a record in which no text was found holds some under a key that is not known."""
+        if found.strip() or self.file.text_field is not None or "context" in record:
+            return False
+        return any(isinstance(value, str) and len(value.split()) > 3 for value in record.values())
 
     def _text_key(self, line: Line, record: Mapping[str, Any]) -> tuple[Shape | None, str]:
         """Return the key of the text, and what shape it is known by where that is not `text` or `contents`."""

@@ -271,6 +271,10 @@ def _difference(key: str, before: Any, now: Any) -> str:
         for name in [*now, *before]:
             if before.get(name) != now.get(name):
                 return _difference(f"{key}.{name}", before.get(name), now.get(name))
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for i, (one, other) in enumerate(zip(before, now, strict=True)):
+            if one != other and isinstance(one, dict):
+                return _difference(f"{key}[{i}]", one, other)
     return f"{key} is {_shown(before)} there and {_shown(now)} here"
 
 

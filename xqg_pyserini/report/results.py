@@ -58,8 +58,7 @@ def record_inputs(output: str | Path, **inputs: Any) -> dict[str, Any]:
             `QuestionFiles`, `CorpusFile` and `RunFile`s, and how they are read (`language`, `names`, `with_title`, …),
             in the order in which they are written.
     """
-    recorded = {name: _plain(value) if name in PATHS else value for name, value in inputs.items()}
-    recorded["language"] = _plain(inputs.get("language"))
+    recorded = {name: _plain(value) if name in (*PATHS, "language") else value for name, value in inputs.items()}
     questions, runs = inputs.get("questions"), inputs.get("runs") or ()
     how = {"question_fields": fields_of(questions, QuestionFields), "names": inputs.get("names")}
     how |= {"corpus_fields": fields_of(inputs.get("corpus"), CorpusFields)}
