@@ -57,7 +57,7 @@ def _nearest(code: str) -> str | None:
 
     guesses = [
         lambda: langcodes.standardize_tag(code.strip()),  # pt_br, FI
-        lambda: langcodes.find(code).to_tag(),  # Finnish, suomi
+        lambda: langcodes.find(code).to_tag() if len(code) > 3 else "",  # Finnish, suomi
         of_country,  # jp, cz
         lambda: code.split("-")[0],  # fi-Finland
     ]
