@@ -42,7 +42,7 @@ from xqg_pyserini.settings import check_values, option
 KINDS = ("typos", "script", "code-switch")
 MIN_LINKS = 3  # how often two words must have been linked to make an entry of a lexicon
 MIN_SHARE = 0.4  # of a word's occurrences, so many must have been linked with its translation
-WITHOUT_SPACES = ("zh", "th", "lo", "km", "my", "bo", "dz")  # words cannot be found by a pattern
+WITHOUT_SPACES = ("zh", "yue", "th", "lo", "km", "my", "bo", "dz")  # words cannot be found by a pattern
 
 Lexicon = Mapping[str, str]  # a word (as `fold_word` has it) → an English word
 
