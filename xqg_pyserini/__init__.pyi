@@ -1,14 +1,20 @@
 # The public names, and where each comes from; see __init__.py
 
+from .data import CorpusFields as CorpusFields
+from .data import CorpusFile as CorpusFile
 from .data import CorpusLike as CorpusLike
 from .data import GeneratedQueries as GeneratedQueries
 from .data import Passage as Passage
 from .data import Qrels as Qrels
 from .data import QrelsLike as QrelsLike
 from .data import Question as Question
+from .data import QuestionFields as QuestionFields
+from .data import QuestionFiles as QuestionFiles
 from .data import QuestionsLike as QuestionsLike
 from .data import Run as Run
+from .data import RunFile as RunFile
 from .data import RunLike as RunLike
+from .data import RunSettings as RunSettings
 from .data import as_corpus as as_corpus
 from .data import as_qrels as as_qrels
 from .data import as_questions as as_questions
@@ -44,6 +50,7 @@ from .evaluation.submission import Submission as Submission
 from .evaluation.submission import SubmissionSettings as SubmissionSettings
 from .evaluation.submission import check_submission as check_submission
 from .evaluation.submission import write_submission as write_submission
+from .files import FilePath as FilePath
 from .files import Line as Line
 from .fusion.formula import Centers as Centers
 from .fusion.formula import Fusion as Fusion

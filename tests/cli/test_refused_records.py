@@ -109,11 +109,16 @@ PARTICULAR = {
     "topics with three columns": (
         "questions",
         content(b"1\tone\n2\ttwo\tmore\n"),
-        "questions.jsonl, line 2: 3 columns; expected an id, a tab and the question",
+        "questions.jsonl, line 2: 3 columns; expected an id, a tab and the question; "
+        "a first line with their names says what others hold",
     ),
     "topic without text": ("questions", content(b"1\tone\n2\t \n"), "line 2: question '2' is empty"),
     "topic without id": ("questions", content(b"1\tone\n\ttwo\n"), "line 2: id is empty"),
-    "topic id with a space": ("questions", content(b"1\tone\n2 3\ttwo\n"), "line 2: id '2 3' holds white space"),
+    "topic id with a space": (
+        "questions",
+        content(b"1\tone\n2 3\ttwo\n"),
+        "line 2: '2 3' stands where an id is expected: an id, a tab and the question, or DPR's",
+    ),
     "queries for a passage that is nowhere": (
         "queries",
         change(2, docid="d4x"),
@@ -124,7 +129,7 @@ PARTICULAR = {
         "queries",
         change(2, drop=("generated_queries",)),
         "queries.jsonl, line 2: passage '-1234567890123456789' has no generated_queries "
-        '(expected {"docid": …, "generated_queries": {"ar": ["…", …], …}})',
+        '(expected {"docid": …, "generated_queries": {"ar": ["…", …], …}}); it has the keys docid',
     ),
     "queries are a string": (
         "queries",
@@ -193,4 +198,7 @@ def test_a_directory_without_data_files_is_refused(scene, refuse):
     (scene / "C" / ".hidden.jsonl").write_text('{"id": "1", "contents": "x"}\n')
     (scene / "C" / "readme.txt").write_text("x")
     error = refuse("encode", swap={"corpus.jsonl": "C"})
-    assert error == ("C: no file in this directory ends in .jsonl, .json, .tsv, .jsonl.gz, .json.gz, .tsv.gz")
+    assert error == (
+        "C: no file in this directory ends in .jsonl, .json, .tsv, .csv, or these with "
+        ".gz, .bz2, .xz, .zst; it holds .hidden.jsonl (hidden), readme.txt"
+    )

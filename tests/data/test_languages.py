@@ -4,9 +4,10 @@ import subprocess
 import sys
 
 import pytest
-from conftest import message
+from conftest import message, write_jsonl
 
 from xqg_pyserini import data
+from xqg_pyserini.errors import XqgWarning
 
 EXPECTED = "expected BCP 47 or ISO 639, e.g. fi hau pt-BR"
 
@@ -102,6 +103,17 @@ def test_a_code_is_found_as_it_is_written_before_another_of_its_language():
     assert data.find_language(None, ["ha"]) is None
     assert data.base_language("ary-MA") == "ary"
     assert [data.base_language(code) for code in ("ar-EG", "ara", "arb")] == ["ar"] * 3
+
+
+def test_white_space_around_a_code_is_left_out_and_said(tmp_path):
+    """XOR-TyDi's training questions have " ar"."""
+    records = [{"id": str(i), "question": "x", "lang": lang} for i, lang in enumerate([" ar", "ar", " ar"])]
+    path = write_jsonl(tmp_path / "q.jsonl", records)
+    with pytest.warns(XqgWarning) as caught:
+        questions = data.read_questions(path)
+    assert [question.language for question in questions] == ["ar"] * 3
+    said = [str(w.message) for w in caught]
+    assert said == [f"{path}: white space around language codes; left out: 2, the first ' ar'"]
 
 
 def test_names_are_english_and_the_published_generators():

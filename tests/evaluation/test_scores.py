@@ -14,10 +14,10 @@ from made_results import (
     write_run,
 )
 
+from xqg_pyserini.data import run_names
 from xqg_pyserini.errors import UserError, XqgWarning
 from xqg_pyserini.evaluation.results import LanguageScore
 from xqg_pyserini.evaluation.scores import evaluate as score
-from xqg_pyserini.evaluation.scores import run_name
 from xqg_pyserini.evaluation.tables import explanation, macro_table, results_tables
 
 
@@ -259,7 +259,7 @@ def test_questions_that_the_file_lacks_are_left_out_with_a_warning(small, tmp_pa
     ],
 )
 def test_a_run_is_called_as_its_file_without_the_ending(tmp_path, file, name):
-    assert run_name(tmp_path / "x.y" / file) == name
+    assert run_names([tmp_path / "x.y" / file]) == [name]
 
 
 def test_a_zipped_run_reads_as_the_plain_one(small, tmp_path):
@@ -276,17 +276,13 @@ def test_a_zipped_run_reads_as_the_plain_one(small, tmp_path):
     assert zipped["z"]["R@2kt"].by_question == plain.scores["one"]["R@2kt"].by_question
 
 
-def test_two_runs_of_one_name_are_refused(small, tmp_path):
-    shutil.copy(small / "one.trec", tmp_path / "one.txt")
-    with pytest.raises(UserError) as refusal:
-        score(
-            [small / "one.trec", tmp_path / "one.txt"],
-            small / "questions.jsonl",
-            ["R@2kt"],
-            corpus=small / "corpus.jsonl",
-        )
-    expected = f"{small / 'one.trec'} and {tmp_path / 'one.txt'} are both the run 'one'; rename one"
-    assert str(refusal.value) == expected
+def test_runs_whose_files_have_one_name_are_told_apart(small, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(small / "one.trec", tmp_path / folder)
+    runs = [tmp_path / "a" / "one.trec", tmp_path / "b" / "one.trec"]
+    scores = score(runs, small / "questions.jsonl", ["R@2kt"], corpus=small / "corpus.jsonl")
+    assert scores.runs == ["a-one", "b-one"]
 
 
 @pytest.mark.parametrize(
@@ -334,7 +330,10 @@ def test_a_run_of_other_questions_or_passages_is_refused(small, tmp_path):
     write_run(tmp_path / "other.trec", {"zz": ["d1"]})
     with pytest.raises(UserError) as refusal:
         evaluate(tmp_path, ["other"], ["R@2kt"])
-    assert str(refusal.value) == "run other: none of its questions is in the questions file"
+    assert (
+        str(refusal.value)
+        == "none of the 1 question ids of run other are in the questions: 'zz' in run other, '007' in the questions"
+    )
     write_run(tmp_path / "far.trec", {"a1": ["d1", "d99"]})
     with pytest.raises(UserError) as refusal:
         evaluate(tmp_path, ["far"], ["R@0.005kt"])

@@ -285,7 +285,7 @@ def test_names_that_the_output_cannot_hold_are_refused(tmp_path):
         path = odd.rename(tmp_path / "z" / name)
         assert message(filtered, path, tmp_path / "out", rules) == (
             f"{path}: the output keeps the names of its inputs, and this would not be read there; "
-            "rename it so that it ends in .jsonl, .json, .tsv, .jsonl.gz, .json.gz, .tsv.gz"
+            "rename it so that it ends in .jsonl, .json, .tsv, .csv"
         )
         path.rename(odd)
     (tmp_path / "x" / "meta.json").write_text("{")

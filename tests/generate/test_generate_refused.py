@@ -9,6 +9,7 @@ import pytest
 from conftest import message, write_jsonl
 from made_jobs import contents, place, refused, run_xqg, shards, small, words  # noqa: F401 - fixtures
 
+from xqg_pyserini.data import CorpusFile
 from xqg_pyserini.generate import workers
 from xqg_pyserini.generate.job import GenerationJob
 from xqg_pyserini.generate.settings import JobSettings
@@ -92,7 +93,9 @@ def test_a_job_with_other_weights_corpus_or_prompt_is_refused(place, tmp_path):
     lines = corpus.read_text("utf-8").splitlines(keepends=True)
     (tmp_path / "corpus.jsonl").write_text("".join(lines[::-1]), encoding="utf-8")
     text = message(GenerationJob, tmp_path / "corpus.jsonl", small(place), tmp_path / "out", job)
-    assert "sources is " in text
+    assert "sources[0].sha256 is " in text
+    text = message(GenerationJob, CorpusFile(corpus, text_field="text"), small(place), tmp_path / "out", job)
+    assert 'sources[0].fields is null there and {"text_field": "text"} here' in text
     (tmp_path / "out" / "meta.json").write_text("{", encoding="utf-8")
     text = message(GenerationJob, corpus, small(place), tmp_path / "out", job)
     assert text.endswith("; overwriting begins anew") and "meta.json: damaged" in text

@@ -10,7 +10,7 @@ import numpy as np
 import pyserini.encode
 import pyserini.encode.optional
 
-from xqg_pyserini.data import check_languages, find_language
+from xqg_pyserini.data import Passage, check_languages, find_language
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import aside_of
 from xqg_pyserini.models.encoder import Encoder
@@ -35,7 +35,7 @@ class DocumentEncoder(pyserini.encode.DocumentEncoder):
     def encode(self, texts: Sequence[str], titles: Sequence[str | None] | None = None, **_: Any) -> np.ndarray:
         """Encode n passages, each as title, space, text; returns (n, d) float32."""
         if titles is not None:
-            texts = [f"{title} {text}" if title else text for title, text in zip(titles, texts, strict=True)]
+            texts = [Passage("", title or "", text).full for title, text in zip(titles, texts, strict=True)]
         return self._encoder.encode_passages(list(texts))
 
 

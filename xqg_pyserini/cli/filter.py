@@ -18,7 +18,7 @@ def add_flags(parser: Parser) -> None:
     shared.add_queries(parser)
     parser.add_argument("--output", required=True, metavar="DIR", help="the folder to write, of the same file names")
     add_rules(parser, "rules")
-    parser.add_argument("--corpus", metavar="PATH", help="the passages' texts, for the rule copies")
+    shared.add_corpus(parser, help="the passages' texts, for the rule copies")
     parser.add_argument("--passages", metavar="STORE", help="the passage store, for --min-quantile and --within")
     flags.add_settings(parser, FilterSettings)
     parser.add_argument("--encoder", metavar="NAME", help="default: the passage store's")
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
         store = VectorStore(args.passages)
         encoder = shared.encoder_for(args, store)
     settings = flags.settings_of(args, FilterSettings)
-    inputs: Any = {"corpus": args.corpus, "passages": store, "encoder": encoder}
+    inputs: Any = {"corpus": shared.corpus_of(args), "passages": store, "encoder": encoder}
     report = filter_queries(args.queries, args.output, rules, settings, **inputs, overwrite=args.overwrite)
     flags.show(args, report.as_json(), filter_text(report, args.output))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xqg_pyserini import files
-from xqg_pyserini.cli import flags
+from xqg_pyserini.cli import flags, shared
 from xqg_pyserini.cli.filter import add_rules, rules_of, table_of, titled
 from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.data import find_language
@@ -26,7 +26,7 @@ SAMPLING = ("prompt", "chat", "top_k", "temperature", "max_new_tokens", "max_inp
 
 
 def add_flags(parser: Parser) -> None:
-    parser.add_argument("--corpus", metavar="PATH", help="JSON Lines or TSV, as for encode")
+    shared.add_corpus(parser, help="JSON Lines, TSV or CSV, as for encode")
     flags.add_settings(parser, GeneratorSettings, only=("model", "languages", "num_queries"), optional=True)
     parser.add_argument("--output", metavar="DIR", help="the folder of query shards to write")
     flags.add_overwrite(parser)
@@ -60,8 +60,9 @@ def run(args: argparse.Namespace) -> None:
         files.check_output(args.accumulate, args.overwrite, [args.corpus, args.passages])
     rules = rules_of(args)
     shards = None if args.shards is None else tuple(i for span in args.shards for i in span)
+    corpus = shared.corpus_of(args)
     job = GenerationJob(
-        args.corpus,
+        corpus,
         flags.settings_of(args, GeneratorSettings),
         args.output,
         replace(flags.settings_of(args, JobSettings), shards=shards),
@@ -82,7 +83,7 @@ def _check(args: argparse.Namespace) -> None:
     flags.refuse("is for writing; --check DIR reads", **idle)
     num_queries, asked = _expected(args)
     lengths = [option for option in options(TextRules) if option.name != "rules"]
-    check = check_queries(args.check, args.corpus, num_queries, **flags.typed(args, lengths))
+    check = check_queries(args.check, shared.corpus_of(args), num_queries, **flags.typed(args, lengths))
     absent = [language for language in asked if find_language(language, check.languages) is None]
     if absent:
         warn(f"{args.check} has no queries in {' '.join(absent)}, which were asked for")

@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.simplefilter("always", XqgWarning)
         code = _run(args)
     if code == 0 or args.verbose:
-        for message in dict.fromkeys(str(warning.message) for warning in caught):
+        for message in dict.fromkeys(str(warning.message) for warning in caught):  # files may be read twice
             print(f"{args.parser.prog}: warning: {message}", file=sys.stderr)
     return code
 

@@ -4,17 +4,20 @@ A question that a run lacks counts as a miss; one that cannot be scored (no answ
 reported.  Values come in, `results.Scores` come out; nothing is written.
 """
 
+import os
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from xqg_pyserini.data.answers import answer_finder, span_answers
+from xqg_pyserini.data.ids import check_overlap, left_out_note, overlap_note, run_names
 from xqg_pyserini.data.languages import NO_LANGUAGE, are_variants
-from xqg_pyserini.data.readers import CorpusLike, QuestionsLike, as_corpus, as_questions
+from xqg_pyserini.data.readers import CorpusLike, QuestionsLike, as_corpus, as_questions, not_in_corpus
 from xqg_pyserini.data.records import Passage, Qrels, Question, Run
 from xqg_pyserini.data.runs import QrelsLike, RunLike, as_qrels, as_run
 from xqg_pyserini.errors import UserError, warn
@@ -74,7 +77,12 @@ def evaluate(
     """
     settings = ScoringSettings(tuple(metrics), official, all_topics, with_title)
     parse_metrics(metrics)  # before anything is read
-    return score_runs(_named_runs(runs), as_questions(questions), settings, corpus, qrels)
+    named = _named_runs(runs)
+    for name, run in named.items():
+        if tied := sum(map(_tied, run.values())):
+            stay = "stay as they are ranked; by score they would stand by docid, z to a, as trec_eval has them"
+            warn(f"run {name}: equal scores of {tied} questions {stay}")
+    return score_runs(named, as_questions(questions), settings, corpus, qrels)
 
 
 def score_runs(
@@ -98,7 +106,7 @@ def score_runs(
     reading = corpus is not None and bool(budgets or derive)
     wanted = _look_through(scores.notes, questions, runs, settings.official, reading)
     answerable = _answerable(questions, bool(budgets) or derive, scores.notes)
-    relevant = {} if qrels is None else as_qrels(qrels, negative=True)
+    relevant = {} if qrels is None else _judged(as_qrels(qrels, negative=True), qrels, questions, runs)
     check_inputs(questions, parsed, corpus, qrels, relate)
     texts: dict[str, str] = {}
     if corpus is not None and reading:
@@ -232,26 +240,10 @@ def _look_at_languages(notes: list[str], questions: Sequence[Question]) -> None:
     notes += found
 
 
-def run_name(path: str | Path) -> str:
-    """Return a run's name: its file's name without its ending."""
-    return Path(Path(path).name.removesuffix(".gz")).stem
-
-
-def named_paths(paths: Iterable[str | Path]) -> dict[str, str | Path]:
-    """Return run files by their runs' names; raise `UserError` where two have one name."""
-    named: dict[str, str | Path] = {}
-    for path in paths:
-        name = run_name(path)
-        if name in named:
-            raise UserError(f"{named[name]} and {path} are both the run {name!r}; rename one")
-        named[name] = path
-    return named
-
-
 def _named_runs(runs: Any) -> dict[str, Run]:
     """Return name → run of all that `evaluate` takes for runs."""
-    if isinstance(runs, str | Path):
-        return {run_name(runs): as_run(runs)}
+    if isinstance(runs, str | os.PathLike):
+        runs = [runs]
     if isinstance(runs, Mapping) and runs:
         # a run's values are {docid: score}; what names runs has anything else
         hits: Any = next((hits for hits in runs.values() if not isinstance(hits, Mapping) or hits), {})
@@ -263,9 +255,14 @@ def _named_runs(runs: Any) -> dict[str, Run]:
     values = list(runs)
     if not values:
         raise UserError("no run to evaluate", about="runs")
-    if not all(isinstance(value, str | Path) for value in values):
+    if not all(isinstance(value, str | os.PathLike) for value in values):
         return {"run": as_run(values)}
-    return {name: as_run(path) for name, path in named_paths(values).items()}
+    return {name: as_run(path) for name, path in zip(run_names(values), values, strict=True)}
+
+
+def _tied(hits: Mapping[str, float]) -> bool:
+    """Tell whether equal scores stand in another order than trec_eval's."""
+    return any(a[1] == b[1] and a[0] < b[0] for a, b in pairwise(hits.items()))
 
 
 def _is_number(value: Any) -> bool:
@@ -274,7 +271,7 @@ def _is_number(value: Any) -> bool:
 
 def called(source: Any, otherwise: str = "the corpus", before: str = "") -> str:
     """Return what to call an input: its path, or what it is."""
-    return f"{before}{source}" if isinstance(source, str | Path) else otherwise
+    return f"{before}{source}" if isinstance(source, str | os.PathLike) else otherwise
 
 
 def _look_through(
@@ -286,15 +283,26 @@ def _look_through(
     for name, run in runs.items():
         if reading:
             wanted |= {docid: name for hits in run.values() for docid in hits}
-        missing, foreign = len(ids - run.keys()), len(run.keys() - ids)
-        if foreign == len(run):
-            raise UserError(f"run {name}: none of its questions is in the questions file")
+        missing = len(ids - run.keys())
+        check_overlap(run, ids, f"run {name}", "the questions", "question ids")
         if missing:
             what = "left out" if official else "counted as misses"
             notes.append(f"run {name} lacks {missing} of {len(ids)} questions, {what}")
-        if foreign:
-            warn(f"run {name} has {foreign} questions that the questions file does not; left out")
+        if note := left_out_note(run, ids, f"run {name}"):
+            warn(note)
     return wanted
+
+
+def _judged(judged: Qrels, source: QrelsLike, questions: Sequence[Question], runs: Mapping[str, Run]) -> Qrels:
+    """Return qrels that share ids with the questions and the runs; warn where they share few or no passages."""
+    name = called(source, "the qrels")
+    check_overlap({question.id for question in questions}, judged, "the questions", name, "question ids")
+    docids = {docid for qid in judged for docid in judged[qid]}
+    for run in runs:
+        hits = {docid for qid in judged for docid in runs[run].get(qid, ())}
+        if hits and hits.isdisjoint(docids):
+            warn(str(overlap_note(docids, hits, name, f"run {run}", "docids")))
+    return judged
 
 
 def _answerable(questions: Sequence[Question], needed: bool, notes: list[str]) -> dict[str, list[str]]:
@@ -346,9 +354,8 @@ def _read_texts(
             counts[qid] += 1
             if is_wanted:
                 relevant.setdefault(qid, {})[passage.id] = 1
-    for docid, run in wanted.items():
-        if docid not in texts:
-            raise UserError(f"run {run}: passage {docid!r} is not in {called(corpus)}")
+    if missing := [docid for docid in wanted if docid not in texts]:
+        raise not_in_corpus(missing, f"run {wanted[missing[0]]}", corpus)
     for qid, count in counts.items():
         # those that no run retrieved count, but by their number alone: it bounds the ideal ranking
         known = relevant.setdefault(qid, {})

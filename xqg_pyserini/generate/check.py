@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from xqg_pyserini.data import GeneratedQueries, read_generated
 from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.files import FilePath
 from xqg_pyserini.generate.identify import identification
 from xqg_pyserini.generate.rules import RULES, TextRules
 from xqg_pyserini.generate.texts import PassageTexts
@@ -66,7 +67,7 @@ class QueryCheck(NamedTuple):
 
 def check_queries(
     queries: str | Path,
-    corpus: str | Path | None = None,
+    corpus: FilePath | None = None,
     num_queries: int | None = None,
     *,
     min_length: int = TextRules.min_length,

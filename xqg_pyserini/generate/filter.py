@@ -18,7 +18,17 @@ from tqdm import tqdm
 from xqg_pyserini import stores
 from xqg_pyserini.data import GeneratedQueries, read_generated
 from xqg_pyserini.errors import UserError, warn
-from xqg_pyserini.files import SUFFIXES, Line, describe_sources, expand, is_gzip, write_json, writing
+from xqg_pyserini.files import (
+    ENDINGS,
+    SUFFIXES,
+    FilePath,
+    Line,
+    compression,
+    describe_sources,
+    expand,
+    write_json,
+    writing,
+)
 from xqg_pyserini.generate.consistency import QUANTILE, WITHIN, ScoreFiles, better_passages, own_scores
 from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.generate.texts import PassageTexts
@@ -87,7 +97,7 @@ def filter_queries(
     rules: TextRules | None = None,
     settings: FilterSettings | None = None,
     *,
-    corpus: str | Path | None = None,
+    corpus: FilePath | None = None,
     passages: str | Path | stores.VectorStore | None = None,
     encoder: Encoder | None = None,
     overwrite: bool = False,
@@ -175,10 +185,10 @@ def _output_names(queries: str | Path) -> list[Path]:
             )
         seen[path.name] = path
         reserved = path.name.startswith(".") or path.name in (stores.META, "progress.json")
-        if reserved or not path.name.endswith(SUFFIXES):
+        if reserved or not path.name.lower().endswith(SUFFIXES):
             raise UserError(
                 f"{path}: the output keeps the names of its inputs, and this would not be read "
-                f"there; rename it so that it ends in {', '.join(SUFFIXES)}"
+                f"there; rename it so that it ends in {', '.join(ENDINGS)}"
             )
     return paths
 
@@ -216,7 +226,7 @@ class _Filtering:
     files: list[Path]
     rules: TextRules
     settings: FilterSettings
-    corpus: str | Path | None
+    corpus: FilePath | None
     consistency: Consistency | None
     texts: PassageTexts | None = None
     index: stores.IdIndex | None = None
@@ -297,7 +307,7 @@ class _Filtering:
             "counts": {l: dict.fromkeys(reasons, 0) for l in sorted(given.languages)},
         }
 
-    def _unknown(self, row: int, record: GeneratedQueries) -> Path | str | None:
+    def _unknown(self, row: int, record: GeneratedQueries) -> FilePath | None:
         """Return what lacks the record's passage, None where it is everywhere."""
         if row < 0:
             return self.corpus if self.consistency is None else self.consistency.store.path
@@ -365,7 +375,7 @@ class _Filtering:
         items = self._items(done)
         with tqdm(total=sum(records), initial=done, desc="filtering", unit=" passages", disable=None) as bar:
             for path, number in list(zip(self.files, records, strict=True))[written:]:
-                with writing(part.path / path.name, zipped=is_gzip(path)) as file:
+                with writing(part.path / path.name, zipped=compression(path) == "gzip") as file:
                     for item in islice(items, number):
                         bar.update(1)
                         if item.kept is not None:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from xqg_pyserini.data import language_name, language_script, read_corpus
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import check_output, chunks, describe_sources, file_sha256, parents, write_json
+from xqg_pyserini.files import FilePath, check_output, chunks, describe_sources, file_sha256, parents, write_json
 from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.generate.settings import MOST_SHARDS, SHARD_PASSAGES, GeneratorSettings, JobSettings
 from xqg_pyserini.generate.workers import Dropped, Shards, Task, worker_devices, write_shards
@@ -73,7 +73,7 @@ class GenerationJob:
 
     def __init__(
         self,
-        corpus: str | Path,
+        corpus: FilePath,
         settings: GeneratorSettings,
         output: str | Path,
         job: JobSettings | None = None,
@@ -229,7 +229,7 @@ class GenerationJob:
                 bar.set_postfix_str(f"{rate / each:.2f} passages/s", refresh=False)
 
             sizes = self.job.batch_size, self.job.threads
-            task = Task(str(self.corpus), self.settings, self.path, self.plan, pending, *sizes, self.rules)
+            task = Task(self.corpus, self.settings, self.path, self.plan, pending, *sizes, self.rules)
             finished = write_shards(task, self.devices, progress)
             for shard in self.chosen:
                 while shard in missing:
@@ -251,7 +251,7 @@ class GenerationJob:
 
 
 def generate_queries(
-    corpus: str | Path,
+    corpus: FilePath,
     settings: GeneratorSettings,
     output: str | Path,
     job: JobSettings | None = None,
@@ -275,6 +275,10 @@ def _difference(key: str, before: Any, now: Any) -> str:
         for name in [*now, *before]:
             if before.get(name) != now.get(name):
                 return _difference(f"{key}.{name}", before.get(name), now.get(name))
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for i, (one, other) in enumerate(zip(before, now, strict=True)):
+            if one != other and isinstance(one, dict):
+                return _difference(f"{key}[{i}]", one, other)
     return f"{key} is {_shown(before)} there and {_shown(now)} here"
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from xqg_pyserini.data import Passage, read_corpus
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import aside_of, chunks, writing
+from xqg_pyserini.files import FilePath, aside_of, chunks, writing
 from xqg_pyserini.generate.base import QueryGenerator, load_generator, prepare_generator
 from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.generate.settings import GeneratorSettings
@@ -57,7 +57,7 @@ class Shards:
 class Task(NamedTuple):
     """What a worker is told: which shards of what, how, and where they go."""
 
-    corpus: str
+    corpus: FilePath
     settings: GeneratorSettings
     path: Path
     plan: Shards

@@ -190,7 +190,9 @@ class Encoder:
     # ---------------------------------------------------------------- encoding
 
     def encode_queries(self, texts: Sequence[str], progress: Progress | None = None) -> np.ndarray:
-        """Encode n queries; `progress` is told the number of texts of each finished batch.
+        """Encode n queries, without white space around them.
+
+        `progress` is told the number of texts of each finished batch.
 
         Returns:
             (n, d) float32, in the order of the texts, of length 1 where the settings normalise.
@@ -208,7 +210,7 @@ class Encoder:
         engine, prefix = self._engine(role), self.settings.prefix_for(role)
         vectors = np.empty((len(texts), engine.dimension), dtype=np.float32)
         with self.computing.limited():
-            for part, batch in engine.embed([prefix + text for text in texts], role):
+            for part, batch in engine.embed([prefix + text.strip() for text in texts], role):
                 vectors[part] = batch
                 if progress is not None:
                     progress(len(part))

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from xqg_pyserini.data.answers import span_answers
 from xqg_pyserini.data.languages import NO_LANGUAGE, language_name, same_language
-from xqg_pyserini.data.readers import read_generated
+from xqg_pyserini.data.readers import CorpusLike, read_generated
 from xqg_pyserini.data.records import Passage, Question, Run
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation.scores import read_passages
@@ -34,7 +34,7 @@ class Material:
 
     questions: Sequence[Question]
     runs: Mapping[str, Run]
-    corpus: str | Path
+    corpus: CorpusLike
     values: Values = field(default_factory=dict)
     metrics: Sequence[str] = ()
     relevant: Mapping[str, Mapping[str, int]] = field(default_factory=dict)

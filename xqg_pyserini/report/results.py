@@ -13,7 +13,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from xqg_pyserini.data import write_run
+from xqg_pyserini.data import CorpusFields, QuestionFields, QuestionFiles, RunFile, fields_of, write_run
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation.choosing import interval_json
 from xqg_pyserini.evaluation.results import (
@@ -55,20 +55,37 @@ def record_inputs(output: str | Path, **inputs: Any) -> dict[str, Any]:
 
     Args:
         output: the folder that the results will be written to.
-        inputs: paths (`questions`, `corpus`, `qrels`, `passages`, `queries`, a list of `runs`) and how they are read
-            (`language`, `with_title`, …), in the order in which they are written.
+        inputs: paths (`questions`, `corpus`, `qrels`, `passages`, `queries`, a list of `runs`), which may be
+            `QuestionFiles`, `CorpusFile` and `RunFile`s, and how they are read (`language`, `names`, `with_title`, …),
+            in the order in which they are written.
     """
-    recorded = {
-        name: list(map(str, value)) if name == "runs" else str(value)
-        if name in PATHS and value is not None else value
-        for name, value in inputs.items()
-    }  # fmt: skip
+    recorded = {name: _plain(value) if name in (*PATHS, "language") else value for name, value in inputs.items()}
+    questions, runs = inputs.get("questions"), inputs.get("runs") or ()
+    how = {"question_fields": fields_of(questions, QuestionFields), "names": inputs.get("names")}
+    how |= {"corpus_fields": fields_of(inputs.get("corpus"), CorpusFields)}
+    how["order"] = next((run.order for run in runs if isinstance(run, RunFile) and run.order != "rank"), None)
+    recorded |= {"runs": list(map(str, runs))} if "runs" in inputs else {}
+    recorded = {name: value for name, value in recorded.items() if name not in how}
+    recorded |= {name: value for name, value in how.items() if value}
     sums = {}
-    for path in filter(None, [recorded.get("questions"), *recorded.get("runs", ())]):
+    for path in [*several(recorded.get("questions")), *recorded.get("runs", ())]:
         for file in (path, os.path.normpath(os.path.join(output, path))):
             if path not in sums and os.path.isfile(file):
                 sums[path] = file_sha256(file)
     return {**recorded, "sha256": sums}
+
+
+def _plain(value: Any) -> Any:
+    """Return paths or codes as JSON has them: one alone, None, or a list of several."""
+    values = value.files if isinstance(value, QuestionFiles) else value
+    if isinstance(values, str | os.PathLike) or not values:
+        return None if values is None else str(values)
+    return str(values[0]) if len(values) == 1 else list(map(str, values))
+
+
+def several(value: Any) -> list[str]:
+    """Return what was recorded as one, several or None, as a list."""
+    return [] if value is None else [value] if isinstance(value, str) else list(value)
 
 
 # ---------------------------------------------------------------- writing
@@ -98,8 +115,7 @@ def write_results(results: Results, output: str | Path, *, overwrite: bool = Fal
 def input_paths(results: Results) -> list[str]:
     """Return the paths that the results were made from, as they were given."""
     inputs = results.inputs or {}
-    paths = [inputs.get(name) for name in PATHS[:-1]] + list(inputs.get("runs") or ())
-    return [path for path in paths if path is not None]
+    return [path for name in PATHS for path in several(inputs.get(name))]
 
 
 def results_json(results: Results) -> dict[str, Any]:

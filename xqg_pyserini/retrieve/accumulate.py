@@ -53,7 +53,7 @@ class QuerySource:
         for row, line, record in stores.placed(bar, index):
             if row < 0:
                 if not skip_unknown:
-                    raise stores.unknown_passage(line, record, store.path)
+                    raise stores.unknown_passage(line, record, store.path, stores.iterate_ids(store.ids_path))
                 skipped += 1
                 continue
             given.add(row, line, record)

@@ -3,6 +3,7 @@
 What it returns is a value; `report` writes and shows it.  docs/sweep.md says how to read it.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,7 @@ def _check(
     settings.check_choosing(settings.metrics, len(questions))
     folds = settings.cross_validate is not None
     check_inputs(questions, metrics, corpus, qrels, folds and group_by == "relevant")
-    if isinstance(corpus, str | Path):
+    if isinstance(corpus, str | os.PathLike):
         expand(corpus)
     if folds and qrels is not None:  # relevance that is derived from answers is known after it
         relevant = as_qrels(qrels)

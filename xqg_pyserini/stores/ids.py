@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from xqg_pyserini.data import read_corpus
-from xqg_pyserini.files import writing
+from xqg_pyserini.files import FilePath, writing
 
 
 class DuplicateId(Exception):
@@ -98,7 +98,7 @@ class IdIndex:
         return rows
 
 
-def write_ids(corpus: str | Path, path: Path) -> int:
+def write_ids(corpus: FilePath, path: Path) -> int:
     """Check the whole corpus and write its ids, one a line; return their number.
 
     Raises `UserError` for a record that cannot be read, and for an id that comes twice.
@@ -112,7 +112,7 @@ def write_ids(corpus: str | Path, path: Path) -> int:
     return n
 
 
-def index_ids(path: Path, corpus: str | Path) -> IdIndex:
+def index_ids(path: Path, corpus: FilePath) -> IdIndex:
     """Return the index of a corpus's ids file; `UserError` names the lines of an id given twice."""
     try:
         return IdIndex(path)

@@ -7,7 +7,8 @@ import numpy as np
 
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import chunks
-from xqg_pyserini.stores.ids import IdIndex
+from xqg_pyserini.stores.ids import IdIndex, iterate_ids
+from xqg_pyserini.stores.placing import alike
 from xqg_pyserini.stores.store import VECTORS, QueryStore, VectorStore, block_rows, sum_file
 
 Rows = range | np.ndarray  # of passages: from start to stop, or ascending int64 numbers
@@ -52,6 +53,7 @@ class StorePair:
             if unknown.any() and not skip_unknown:
                 docid = ids[int(np.argmax(unknown))]
                 what = f"queries for passage {docid!r}, which {passages.path} does not hold"
+                what += alike(docid, passages.path, iterate_ids(passages.ids_path))
                 raise UserError(f"{queries.path}: {what}; skip_unknown leaves such queries out", "skip_unknown")
             self.skipped += int(unknown.sum())
             known = rows >= 0

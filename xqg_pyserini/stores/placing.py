@@ -1,13 +1,14 @@
 """Records of generated queries beside the rows of the passages that they are for."""
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from itertools import islice
 
 import numpy as np
 
 from xqg_pyserini.data import GeneratedQueries, find_language
+from xqg_pyserini.data.ids import LOOKED_AT, examples
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import Line, chunks
+from xqg_pyserini.files import FilePath, Line, chunks
 from xqg_pyserini.stores.ids import IdIndex
 
 CHUNK = 128  # records that are looked up together
@@ -22,10 +23,17 @@ def placed(
         yield from ((row, line, record) for row, (line, record) in zip(rows, chunk, strict=True))
 
 
-def unknown_passage(line: Line, record: GeneratedQueries, where: str | Path) -> UserError:
-    """Return the error for queries of a passage that `where` does not hold."""
-    what = f"passage {record.docid!r} is not in {where}"
+def unknown_passage(line: Line, record: GeneratedQueries, where: FilePath, ids: Iterable[str] = ()) -> UserError:
+    """Return the error for queries of a passage that `where` does not hold; `ids` are those that it does."""
+    what = f"passage {record.docid!r} is not in {where}{alike(record.docid, where, ids)}"
     return line.error(f"{what}; skip_unknown leaves such queries out", "skip_unknown")
+
+
+def alike(docid: str, where: FilePath, ids: Iterable[str]) -> str:
+    """Return what may have happened to an id that is not among the `ids` of `where`, in brackets; "" for nothing."""
+    some = list(islice(ids, LOOKED_AT))
+    text, found = examples([docid], some, "the queries", str(where)) if some else ("", False)
+    return f" ({text})" if found else ""
 
 
 class GivenOnce:

@@ -9,6 +9,7 @@ import hashlib
 import importlib.resources
 import json
 import math
+import os
 import random
 import unicodedata
 from collections import Counter
@@ -24,11 +25,15 @@ from tqdm import tqdm
 from xqg_pyserini.data import (
     LANGUAGE_CODE,
     Question,
+    QuestionFiles,
     QuestionsLike,
     as_questions,
     base_language,
     check_languages,
     find_language,
+    paths_of,
+    question_key,
+    question_records,
 )
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import check_file, expand, read_lines, writing
@@ -436,17 +441,21 @@ def perturb_questions(
     Raises:
         UserError: for a question without language, a kind without its lexicon, any bad file.
     """
-    from_file = isinstance(questions, str | Path)
-    source = questions if from_file or isinstance(questions, Mapping) else list(questions)  # type: ignore[arg-type]
+    source: Any = questions
+    if isinstance(questions, str | os.PathLike):
+        source = QuestionFiles(questions)
+    elif not isinstance(questions, QuestionFiles | Mapping):
+        source = list(questions)
     how = perturbation
     lexica = [text.partition("=")[2] or text for text in (*how.parallel, *how.dictionary)]
-    check_file(output, [*([source] if from_file else []), *lexica])
+    check_file(output, [*paths_of(source), *lexica])
     asked = as_questions(source, language)
     for question in asked:
         if question.language is None:
             raise UserError(f"question {question.id!r} has no language: give it", "language")
     languages = sorted({str(question.language) for question in asked})
     lexicons = _lexicons(how, languages, asked)
+    named = source.question_field if isinstance(source, QuestionFiles) else None
     changed: Counter[str] = Counter()
     with writing(output) as file:
         bar = tqdm(asked, "perturbing", unit=" questions", disable=None)
@@ -454,7 +463,7 @@ def perturb_questions(
             lexicon = lexicons.get(str(question.language), {})
             text = _perturbed(question, how.kind, how.rate, how.seed, lexicon)
             changed[str(question.language)] += text != question.text
-            file.write(json.dumps(_with(record, text, question), ensure_ascii=False) + "\n")
+            file.write(json.dumps(_with(record, text, question, named), ensure_ascii=False) + "\n")
     counts = Counter(str(question.language) for question in asked)
     report = {"output": str(output), "kind": how.kind, "rate": how.rate, "seed": how.seed}
     report |= {"questions": len(asked), "changed": changed.total()}
@@ -464,25 +473,24 @@ def perturb_questions(
     return report
 
 
-def _records(source: Any) -> Iterator[dict[str, Any]]:
+def _records(source: Any) -> Iterator[Mapping[str, Any]]:
     """Yield the records of questions that have been read before; empty for those that are none."""
-    if isinstance(source, str | Path):
-        for path in expand(source):
-            texts = [line.text for line in read_lines(path)]
-            as_json = bool(texts) and texts[0].lstrip()[0] in "{["
-            yield from (json.loads(text) if as_json else {} for text in texts)
+    if isinstance(source, QuestionFiles):
+        yield from (record for _, _, record in question_records(source))
         return
     for value in source:
         answers = {"answers": list(value.answers)} if isinstance(value, Question) else {}
         yield value if isinstance(value, dict) else answers
 
 
-def _with(record: dict[str, Any], text: str, question: Question) -> dict[str, Any]:
-    """Return a record with another text, and with the question's language."""
-    name = next((name for name in ("question", "title", "text") if name in record), None)
-    if name is None:
+def _with(record: Mapping[str, Any], text: str, question: Question, named: str | None) -> dict[str, Any]:
+    """Return a record with another text, and with the question's id and language."""
+    name = named or question_key(record)
+    if name is None or not record:
         return {"id": question.id, "question": text, "lang": question.language, **record}
     new = {**record, name: text}
+    if question.id not in map(str, record.values()):  # it begins with the file's language, or is its number
+        new = {**new, "id": question.id}
     if record.get("lang", record.get("language")) is None:
         new["lang"] = question.language
     return new
