@@ -18,7 +18,7 @@ LOOKED_AT = 100_000  # ids of each side that are compared when too few agree
 def check_id(line: Line, value: Any, name: str) -> str:
     """Return an id as text, or raise `UserError` for what a run file could not carry."""
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise line.error(f"{name} is missing or not a string")
+        raise line.error(f"{name} is {shown(value)}, not a string")
     if isinstance(value, int):
         if abs(value) >= LARGEST:
             raise line.error(f"{name} is a number of too many digits; write it as a string")
