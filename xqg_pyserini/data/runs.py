@@ -159,7 +159,7 @@ def _ordered(path: Path, qid: str, rows: list[_Row], order: str, notes: Notes) -
             raise line.error(f"passage {row.docid!r} comes twice for question {qid!r}")
         if last is not None and order == "rank":
             if row.rank == last.rank:
-                raise line.error(f"rank {row.rank} of question {qid!r} comes twice")
+                raise line.error(f"rank {row.rank} of question {qid!r} comes twice", "order")
             if row.score is not None and row.score > last.score:  # type: ignore[operator]
                 rises = f"the score of question {qid!r} rises at rank {row.rank}"
                 raise line.error(f"{rises}; to go by scores, order by 'score' (negate distances first)", "order")
