@@ -425,7 +425,7 @@ class _Questions:
         raise line.error(f"topic {shown(record['topic_id'])} is not there in {wanted}", "language")
 
     def from_row(self, line: Line, row: Mapping[str, str]) -> Question:
-        text, answers = row["question"], row.get("answers")
+        text, answers, self.record = row["question"], row.get("answers"), {}
         if "id" not in row:
             self.numbered = self.numbered or 0
             answers, text = unquoted(row["answers"]), unquoted(text)
