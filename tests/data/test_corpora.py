@@ -181,6 +181,8 @@ TSV = {
         'id,title,text\n1,"River, the","long,\nand ""wide"""\n2,B,plain\n',
         [Passage("1", "River, the", 'long,\nand "wide"'), Passage("2", "B", "plain")],
     ),
+    "CSV, all of it quoted": ('"id","text"\n"1","a, b"\n', [Passage("1", "", "a, b")]),
+    "TSV, all of it quoted": ('"id"\t"text"\n"1"\t"a, b"\n', [Passage("1", "", "a, b")]),
     "commas that are no CSV": ("1\tx, y\n", [Passage("1", "", "x, y")]),
     "a mark in the middle": (
         "1\tx\tT\n\ufeff2\ty\t\n", [Passage("1", "T", "x"), Passage("2", "", "y")],
