@@ -590,9 +590,6 @@ def _queries_from_record(line: Line, record: dict[str, Any]) -> GeneratedQueries
     return GeneratedQueries(docid, queries)
 
 
-GENERATED = Kind("generated queries", _queries_from_record)
-
-
 def read_generated(source: FilePath) -> Iterator[tuple[Line, GeneratedQueries]]:
     """Yield records of generated queries; keys other than docid and generated_queries are left.
 
@@ -600,7 +597,7 @@ def read_generated(source: FilePath) -> Iterator[tuple[Line, GeneratedQueries]]:
     """
     if os.path.isdir(source):
         _check_shards(Path(source))
-    return read_records(source, GENERATED, Notes(source))
+    return read_records(source, Kind("generated queries", _queries_from_record), Notes(source))
 
 
 def _check_shards(folder: Path) -> None:
