@@ -220,6 +220,8 @@ def _check_lines(path: Path, data: bytes) -> None:
     found = next((what for magic, what in NOT_LINES.items() if data.startswith(magic)), None)
     if data[257:262] == b"ustar":
         found = "a tar archive; unpack it"
+    elif b"\r" in data.rstrip(b"\r") and not data.endswith(b"\n"):
+        found = "lines that end in a carriage return alone; convert them (tr '\\r' '\\n')"
     if found:
         raise UserError(f"{path}: expected lines of text, found {found}")
 

@@ -106,7 +106,7 @@ def test_a_folder_of_results_is_read_again_by_the_same_keys(other, accept, monke
 # ---------------------------------------------------------------- several files
 
 
-def test_topics_that_number_alike_are_searched_and_scored_together(scene, accept, refuse):
+def test_topics_that_number_alike_are_searched_and_scored_together(scene, accept, refuse, monkeypatch):
     for code in ("ar", "ru"):
         (scene / f"{code}.tsv").write_text(f"1\t{code} question\n2\tother question\n")
         (scene / f"{code}.qrels").write_text("1 0 007 1\n2 0 d4 1\n")
@@ -125,6 +125,12 @@ def test_topics_that_number_alike_are_searched_and_scored_together(scene, accept
     inputs = json.loads((scene / "R" / "evaluation.json").read_text())["inputs"]
     assert inputs["questions"] == ["ar.tsv", "ru.tsv"] and inputs["language"] == ["ar", "ru"]
     assert set(inputs["sha256"]) == {"ar.tsv", "ru.tsv", "out"}
+    monkeypatch.chdir(scene)
+    results, explored = read_results(scene / "R"), ExploreSettings(corpus="corpus.jsonl")
+    marked = '"relevant": true'
+    assert marked in json.dumps(explored_data(results, explored, None)[0])
+    (scene / "ru.qrels").unlink()
+    assert marked not in json.dumps(explored_data(results, explored, None)[0])
     accept("submit --questions ar.tsv ru.tsv --language ar ru --corpus corpus.jsonl --run out --output s.json")
     written = [(entry["id"], entry["lang"]) for entry in json.loads((scene / "s.json").read_text())]
     assert written == [("ar-1", "ar"), ("ar-2", "ar"), ("ru-1", "ru"), ("ru-2", "ru")]

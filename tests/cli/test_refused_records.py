@@ -25,9 +25,9 @@ ANY_JSON_LINES = {
     "NUL bytes": (line(3, b"{\x00\x00}"), "{file}, line 3: broken JSON ("),
     "no object": (line(2, '["id", "x"]'), "{file}, line 2: expected a JSON object, found list"),
     "no id": (change(2, drop=("id", "docid")), "{file}, line 2: a record without id (expected one of "),
-    "id is null": (change(2, drop=("id", "docid"), _id=None), "{file}, line 2: _id is missing or not a string"),
+    "id is null": (change(2, drop=("id", "docid"), _id=None), "{file}, line 2: _id is None, not a string"),
     "id is empty": (change(2, drop=("id", "docid"), _id=""), "{file}, line 2: _id is empty"),
-    "id is a fraction": (change(2, drop=("id", "docid"), _id=7.0), "{file}, line 2: _id is missing or not a string"),
+    "id is a fraction": (change(2, drop=("id", "docid"), _id=7.0), "{file}, line 2: _id is 7.0, not a string"),
     "id with a space": (
         change(2, drop=("id", "docid"), _id="a b"),
         "{file}, line 2: _id 'a b' holds white space, which run files cannot carry",

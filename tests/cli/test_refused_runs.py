@@ -19,7 +19,7 @@ RUN_FAULTS = {
     ),
     "rank twice": (
         line(2, "01 Q0 d4 1 0.8 t\n01 Q0 d5 2 0.7 t"),
-        "run.trec, line 2: rank 1 of question '01' comes twice",
+        "run.trec, line 2: rank 1 of question '01' comes twice (--order)",
     ),
     "passage twice": (line(2, "01 Q0 007 2 0.8 t"), "run.trec, line 2: passage '007' comes twice for question '01'"),
     "score rises": (
@@ -108,7 +108,7 @@ def test_questions_of_which_some_lack_an_answer_are_counted_without_these(scene,
 
 
 SUBMISSIONS = {
-    "broken": (lambda e: None, "submission.json: broken JSON (", '[{"id": '),
+    "broken": (lambda e: None, "submission.json, line 1: broken JSON (", '[{"id": '),
     "an object": (lambda e: {}, "submission.json: expected a list of "),
     "empty": (lambda e: [], "submission.json: expected a list of "),
     "no object": (lambda e: [e[0], 5], "submission.json, entry 2: expected an object with id, lang and ctxs"),

@@ -96,14 +96,16 @@ def test_a_title_does_not_stand_for_a_text_under_another_key(tmp_path, key, more
     assert (passages, notes) == ([Passage("1", "River", "Long.")], [])
 
 
-def test_an_empty_text_beside_a_long_one_under_another_key_is_not_left_out(tmp_path):
-    record = {"id": "1", "title": "", "text": "", "body": "It is 1,200 km long."}
+@pytest.mark.parametrize("title", ["", "The river of that country"])
+def test_an_empty_text_beside_a_long_one_under_another_key_is_not_left_out(tmp_path, title):
+    record = {"id": "1", "title": title, "text": "", "body": "It is 1,200 km long."}
     path = write_jsonl(tmp_path / "c.jsonl", [record, {"id": "2", "text": "x"}])
     assert message(lambda p: read(p, skip_empty=True), path) == (
         f"{path}, line 1: passage '1' has no text (expected contents, or title and text); "
         "it has the keys id, title, text, body"
     )
-    assert read(path, skip_empty=True, text_field="text")[0] == [Passage("2", "", "x")]
+    of_title = [Passage("1", title, "")] if title else []
+    assert read(path, skip_empty=True, text_field="text")[0] == [*of_title, Passage("2", "", "x")]
 
 
 def test_any_keys_can_be_named_and_one_that_is_not_there_is_an_error(tmp_path):
@@ -179,6 +181,8 @@ TSV = {
         'id,title,text\n1,"River, the","long,\nand ""wide"""\n2,B,plain\n',
         [Passage("1", "River, the", 'long,\nand "wide"'), Passage("2", "B", "plain")],
     ),
+    "CSV, all of it quoted": ('"id","text"\n"1","a, b"\n', [Passage("1", "", "a, b")]),
+    "TSV, all of it quoted": ('"id"\t"text"\n"1"\t"a, b"\n', [Passage("1", "", "a, b")]),
     "commas that are no CSV": ("1\tx, y\n", [Passage("1", "", "x, y")]),
     "a mark in the middle": (
         "1\tx\tT\n\ufeff2\ty\t\n", [Passage("1", "T", "x"), Passage("2", "", "y")],

@@ -107,6 +107,7 @@ NOT_LINES = {
     "zip": (b"PK\x03\x04....", "a zip archive; unpack it"),
     "parquet": (b"PAR1....", "a Parquet file; write it as JSON Lines"),
     "UTF-16": ('{"id": 1}'.encode("utf-16"), "UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)"),
+    "old Macs": (b"1\tx\r2\ty\r", "lines that end in a carriage return alone; convert them (tr '\\r' '\\n')"),
     "tar": (b"c.jsonl".ljust(257, b"\0") + b"ustar  \0\n", "a tar archive; unpack it"),
 }
 

@@ -212,6 +212,13 @@ def test_of_topics_in_several_languages_the_one_that_is_given_is_taken(tmp_path)
     assert message(read, path, "ru") == f"{path}, line 1: topic '101' is not there in ru"
 
 
+def test_a_row_has_no_record_though_the_file_before_it_had_some(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", [{"id": "1", "question": "Q?", "more": 1}])
+    put(tmp_path / "b.tsv", "2\tR?\n")
+    records = [record for _, _, record in data.question_records(QuestionFiles(tmp_path))]
+    assert records == [{"id": "1", "question": "Q?", "more": 1}, {}]
+
+
 def test_every_row_of_dprs_questions_has_its_answers(tmp_path):
     path = put(tmp_path / "t", "a b\t['x']\nc\tno list\n")
     with warnings.catch_warnings():

@@ -187,7 +187,7 @@ def test_a_language_is_given_to_the_values_that_name_none():
         ([Question("1", 7)], "questions, line 1: text is not a string"),
         (ASKED[0], "questions: expected a file or several questions, not Question("),
         (7, "questions: expected a file or several questions, not 7"),
-        ({1.5: "Q?"}, "questions, line 1: id is missing or not a string"),
+        ({1.5: "Q?"}, "questions, line 1: id is 1.5, not a string"),
     ],
 )
 def test_questions_that_are_none_are_refused(given, expected):
@@ -237,7 +237,7 @@ def test_values_of_a_corpus_are_read_lazily_and_know_their_place():
         ([("1", "T", "x")], "corpus, line 1: expected a passage, a record or (id, text), not ('1'"),
         (["text"], "corpus, line 1: expected a passage, a record or (id, text), not 'text'"),
         ({"1": 5}, "corpus, line 1: expected a passage, a record or (id, text), not ('1', 5)"),
-        ({None: "x"}, "corpus, line 1: id is missing or not a string"),
+        ({None: "x"}, "corpus, line 1: id is None, not a string"),
         ([Passage("1", 5, "x")], "corpus, line 1: title is not a string"),
         (7, "corpus: expected a file or several passages, not 7"),
         (PASSAGES[0], "corpus: expected a file or several passages, not Passage("),

@@ -60,7 +60,7 @@ def counting(monkeypatch, at, stop):
     before(jobs, "write_json")
     before(jobs, "publish")
     before(filter.shutil, "rmtree")
-    before(readers, "_queries_from_json")
+    before(readers, "_queries_from_record")
 
 
 def killed(at, call) -> bool:

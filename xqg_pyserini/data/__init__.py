@@ -4,7 +4,7 @@ Knows no vectors and no models.
 """
 
 from xqg_pyserini.data.answers import answer_finder, span_answers
-from xqg_pyserini.data.ids import check_overlap, left_out_note, overlap_note, run_names
+from xqg_pyserini.data.ids import check_overlap, check_run, overlap_note, run_names
 from xqg_pyserini.data.languages import (
     LANGUAGE_CODE,
     NO_LANGUAGE,

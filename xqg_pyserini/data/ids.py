@@ -18,7 +18,7 @@ LOOKED_AT = 100_000  # ids of each side that are compared when too few agree
 def check_id(line: Line, value: Any, name: str) -> str:
     """Return an id as text, or raise `UserError` for what a run file could not carry."""
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise line.error(f"{name} is missing or not a string")
+        raise line.error(f"{name} is {shown(value)}, not a string")
     if isinstance(value, int):
         if abs(value) >= LARGEST:
             raise line.error(f"{name} is a number of too many digits; write it as a string")
@@ -116,14 +116,15 @@ def examples(lone: Iterable[str], others: Iterable[str], left_name: str, right_n
     return (f"{text}; perhaps {words}" if number else text), number > 0
 
 
-def left_out_note(run: Collection[str], asked: Collection[str], name: str) -> str | None:
-    """Return a line that says how many questions of a run are none of those that are asked, None for none."""
+def check_run(run: Collection[str], asked: Collection[str], name: str) -> None:
+    """Warn of a run's questions that are none of those that are asked; `UserError` where none of them is."""
     foreign, missing = [qid for qid in run if qid not in asked], [qid for qid in asked if qid not in run]
-    if not foreign:
-        return None
-    text, found = examples(foreign, missing, name, "the questions") if missing else ("", False)
-    note = f"{name} has {len(foreign)} questions that the questions file does not; left out"
-    return f"{note} ({text})" if found else note
+    if foreign and len(foreign) == len(run):
+        raise UserError(str(overlap_note(run, asked, name, "the questions", "question ids")))
+    if foreign:
+        text, found = examples(foreign, missing, name, "the questions") if missing else ("", False)
+        note = f"{name} has {len(foreign)} questions that the questions file does not; left out"
+        warn(f"{note} ({text})" if found else note)
 
 
 def check_overlap(

@@ -216,7 +216,8 @@ class _Passages:
         elif record.get("title"):
             notes.say(TITLE_LEFT)
         text = text_of(line, record, key)
-        if key not in record or (record[key] is None and title.strip()) or self._elsewhere(record, title + text):
+        elsewhere = not text.strip() and shape is None and self._elsewhere(record)
+        if key not in record or (record[key] is None and title.strip()) or elsewhere:
             raise line.error(f"passage {docid!r} {NO_TEXT}; {keys_of(record)}", "text_field")
         if file.title_field is not None and file.title_field not in record:
             notes.say(f"passages without the key {file.title_field}", repr(docid))
@@ -224,11 +225,11 @@ class _Passages:
             notes.say(f"records have {' and '.join(several)}; {several[0]} is the id")
         return self.passage(line, docid, title, text)
 
-    def _elsewhere(self, record: Mapping[str, Any], found: str) -> bool:
-        """Tell whether a record in which no text was found holds some under a key that is not known."""
-        if found.strip() or self.file.text_field is not None or "context" in record:
-            return False
-        return any(isinstance(value, str) and len(value.split()) > 3 for value in record.values())
+    def _elsewhere(self, record: Mapping[str, Any]) -> bool:
+        """Tell whether a record in which no text was found may hold some under a key that is not known."""
+        title = self.file.title_field or "title"
+        others = (value for key, value in record.items() if key != title and isinstance(value, str))
+        return self.file.text_field is None and any(len(value.split()) > 3 for value in others)
 
     def _text_key(self, line: Line, record: Mapping[str, Any]) -> tuple[Shape | None, str]:
         """Return the key of the text, and what shape it is known by where that is not `text` or `contents`."""
@@ -316,7 +317,7 @@ def not_in_corpus(docids: Iterable[str], of: str, corpus: CorpusLike) -> UserErr
     name = str(corpus) if isinstance(corpus, str | os.PathLike) else "the corpus"
     missing = list(docids)
     there = [passage.id for _, passage in islice(as_corpus(corpus), LOOKED_AT)]
-    text, found = examples(missing[:LOOKED_AT], there, of, name)
+    text, found = examples(missing[:LOOKED_AT], there, of, name) if there else ("", False)
     return UserError(f"{of}: passage {missing[0]!r} is not in {name}" + (f": {text}" if found else ""))
 
 
@@ -424,7 +425,7 @@ class _Questions:
         raise line.error(f"topic {shown(record['topic_id'])} is not there in {wanted}", "language")
 
     def from_row(self, line: Line, row: Mapping[str, str]) -> Question:
-        text, answers = row["question"], row.get("answers")
+        text, answers, self.record = row["question"], row.get("answers"), {}
         if "id" not in row:
             self.numbered = self.numbered or 0
             answers, text = unquoted(row["answers"]), unquoted(text)
@@ -594,9 +595,6 @@ def _queries_from_record(line: Line, record: dict[str, Any]) -> GeneratedQueries
     return GeneratedQueries(docid, queries)
 
 
-GENERATED = Kind("generated queries", _queries_from_record)
-
-
 def read_generated(source: FilePath) -> Iterator[tuple[Line, GeneratedQueries]]:
     """Yield records of generated queries; keys other than docid and generated_queries are left.
 
@@ -604,7 +602,7 @@ def read_generated(source: FilePath) -> Iterator[tuple[Line, GeneratedQueries]]:
     """
     if os.path.isdir(source):
         _check_shards(Path(source))
-    return read_records(source, GENERATED, Notes(source))
+    return read_records(source, Kind("generated queries", _queries_from_record), Notes(source))
 
 
 def _check_shards(folder: Path) -> None:

@@ -134,7 +134,7 @@ class Table(NamedTuple):
             if columns[0] != "id" or not all(re.fullmatch(r"[\w.-]+", name) for name in names):
                 return None
             lacks = f"a header ({', '.join(cells)[:80]}) without {self.required}"
-            raise line.error(f"{lacks}; expected {self.plain}", [f"{what}_field" for what in fields])
+            raise line.error(f"{lacks}; expected {self.plain}", f"{self.required}_field")
         twice = [what for what in columns if what and columns.count(what) > 1]
         if twice:
             raise line.error(f"a header with two columns for {twice[0]}; expected {self.plain}")
@@ -146,16 +146,14 @@ def _read_rows(
 ) -> Iterator[tuple[Line, dict[str, str]]]:
     """Yield the rows of a file: what each column holds → its cell; columns that nobody knows are under ""."""
     first = next(lines)
-    by, header = "\t", None
-    if "\t" not in first.text and "," in first.text and '"' not in first.text:
-        header = table.header(first, first.text.split(","), fields)
-        by = "\t" if header is None else ","
-    if header is None:
-        header = table.header(first, first.text.split("\t"), fields)
-    if header is None and fields:
-        name = next(iter(fields.values()))
-        raise first.error(f"no header with the column {name!r}", [f"{what}_field" for what in fields])
-    titles = first.text.split(by)
+    for by in ("\t", ","):
+        titles = _cells(first.text, by) or first.text.split(by)
+        if (header := table.header(first, titles, fields)) is not None:
+            break
+    else:
+        by, titles = "\t", first.text.split("\t")
+        if fields:
+            raise first.error(f"no header with the column {next(iter(fields.values()))!r}")
     columns = header or table.columns(titles)
     unused = [title for title, what in zip(titles, columns, strict=False) if not what]
     if header and unused:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -159,7 +160,7 @@ def _ordered(path: Path, qid: str, rows: list[_Row], order: str, notes: Notes) -
             raise line.error(f"passage {row.docid!r} comes twice for question {qid!r}")
         if last is not None and order == "rank":
             if row.rank == last.rank:
-                raise line.error(f"rank {row.rank} of question {qid!r} comes twice")
+                raise line.error(f"rank {row.rank} of question {qid!r} comes twice", "order")
             if row.score is not None and row.score > last.score:  # type: ignore[operator]
                 rises = f"the score of question {qid!r} rises at rank {row.rank}"
                 raise line.error(f"{rises}; to go by scores, order by 'score' (negate distances first)", "order")
@@ -193,13 +194,14 @@ def _table(path: Path, form: Form, notes: Notes) -> Iterator[tuple[Line, str, st
         layout, unsure, lines = (0, *where), form is RUN_FORM and width == 3, chain([first], lines)
         if said:
             notes.say(said)
+    pick: Callable[[list[Any]], Any] = itemgetter(*layout)
     waiting: list[tuple[Line, str, str, Any, Any]] = []
     for line in lines:
         cells = _cells(line.text, by_comma)
         if len(cells) != width or (tag and cells[5:] != tag):  # else a docid holds white space
             raise line.error(f"{len(cells)} columns; expected {form.expected}")
-        qid, docid, rank, value = (cells[i] if i >= 0 else None for i in layout)
-        row = (line, str(qid), str(docid), rank, value)
+        qid, docid, rank, value = pick([*cells, None])  # -1: what nothing holds
+        row = (line, qid, docid, rank, value)
         if unsure:
             waiting.append(row)
         else:
@@ -220,10 +222,11 @@ def _cells(text: str, by_comma: bool) -> list[str]:
 def _without_comments(lines: Iterator[Line], notes: Notes) -> Iterator[Line]:
     """Leave out lines that begin with `#`, but a header that does."""
     for line in lines:
-        bare = line.text.lstrip("# ")
         if not line.text.startswith("#"):
             yield line
-        elif line.number == 1 and _header(re.split(r"[\s,]+", bare)) is not None:
+            continue
+        bare = line.text.lstrip("# ")
+        if line.number == 1 and _header(re.split(r"[\s,]+", bare)) is not None:
             yield line._replace(text=bare)
         else:
             notes.say("lines that begin with #, left out as comments", f"line {line.number}")
@@ -285,7 +288,10 @@ def _whole(value: Any) -> int | None:
 
 def _row(line: Line, docid: str, rank: Any, value: Any) -> _Row:
     """Return the row of a line of a run."""
-    whole = None if rank is None else _whole(rank)
+    try:
+        return _Row(docid, int(rank), float(value), line.number)
+    except (TypeError, ValueError, OverflowError):  # not written plainly, or not there
+        whole = None if rank is None else _whole(rank)
     try:
         score = None if value is None else float(value)
     except OverflowError:

@@ -15,7 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from xqg_pyserini.data.answers import answer_finder, span_answers
-from xqg_pyserini.data.ids import check_overlap, left_out_note, overlap_note, run_names
+from xqg_pyserini.data.ids import check_overlap, check_run, overlap_note, run_names
 from xqg_pyserini.data.languages import NO_LANGUAGE, are_variants
 from xqg_pyserini.data.readers import CorpusLike, QuestionsLike, as_corpus, as_questions, not_in_corpus
 from xqg_pyserini.data.records import Passage, Qrels, Question, Run
@@ -284,12 +284,10 @@ def _look_through(
         if reading:
             wanted |= {docid: name for hits in run.values() for docid in hits}
         missing = len(ids - run.keys())
-        check_overlap(run, ids, f"run {name}", "the questions", "question ids")
+        check_run(run, ids, f"run {name}")
         if missing:
             what = "left out" if official else "counted as misses"
             notes.append(f"run {name} lacks {missing} of {len(ids)} questions, {what}")
-        if note := left_out_note(run, ids, f"run {name}"):
-            warn(note)
     return wanted
 
 

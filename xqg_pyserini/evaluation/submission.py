@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from xqg_pyserini.data.ids import check_overlap, left_out_note
+from xqg_pyserini.data.ids import check_overlap, check_run
 from xqg_pyserini.data.languages import language_fault, same_language
 from xqg_pyserini.data.readers import CorpusLike, QuestionsLike, as_corpus, as_questions, not_in_corpus
 from xqg_pyserini.data.records import Question
@@ -62,7 +62,7 @@ def write_submission(
             raise UserError(f"{lacks}: give one for all, or questions with lang", about="language")
     rankings = {q.id: list(run.get(q.id, ())) for q in questions}
     wanted = {docid for ranking in rankings.values() for docid in ranking}
-    check_overlap(run, rankings, "the run", "the questions", "question ids")
+    check_run(run, rankings, "the run")
     if not wanted:
         raise UserError("the run has no hit for any of the questions")
     passages = (passage for passage, is_wanted in read_passages(corpus, wanted) if is_wanted)
@@ -74,8 +74,6 @@ def write_submission(
             entry = {"id": q.id, "lang": q.language, "ctxs": [texts[docid] for docid in rankings[q.id]]}
             file.write(("[\n" if i == 0 else ",\n") + json.dumps(entry, ensure_ascii=False))
         file.write("\n]\n")
-    if note := left_out_note(run, rankings, "the run"):
-        warn(note)
     if absent := sum(1 for question in questions if question.id not in run):
         warn(f"the run lacks {absent} of {len(questions)} questions: they are written without texts")
     return _summary([(str(q.language), rankings[q.id]) for q in questions], RecallAtTokens(texts))

@@ -138,11 +138,12 @@ def _by_language(results: Results, given: str | None, paths: Sequence[Path]) -> 
 
 
 def _qrels(results: Results) -> Qrels:
-    """Return the qrels, where they are still there."""
-    paths = [_find(results, path) for path in several(_recorded(results, "qrels"))]
-    files = [path for path in paths if path is not None and path.is_file()]
-    sources, _ = _by_language(results, None, files) if len(files) > 1 else (files, None)
-    return read_qrels(sources if isinstance(sources, dict) else sources[0]) if files else {}
+    """Return the qrels, where all of them are still there."""
+    recorded = several(_recorded(results, "qrels"))
+    files = [path for path in (_find(results, name) for name in recorded) if path is not None and path.is_file()]
+    if not files or len(files) < len(recorded):
+        return {}
+    return read_qrels(files[0] if len(files) == 1 else _by_language(results, None, files)[0])
 
 
 def _runs(results: Results, asked: ExploreSettings) -> dict[str, Run]:

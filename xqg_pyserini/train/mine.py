@@ -20,7 +20,7 @@ from typing import IO, Any, NamedTuple
 from tqdm import tqdm
 
 from xqg_pyserini import data
-from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import check_file, writing
 from xqg_pyserini.settings import check_values, option
 
@@ -193,9 +193,7 @@ def _of_questions(run: data.Run, asked: Sequence[data.Question], name: str) -> d
     """Return the part of a run that belongs to the questions; warn about the rest."""
     ids = {question.id for question in asked}
     hits = {qid: ranking for qid, ranking in run.items() if qid in ids}
-    data.check_overlap(run, ids, name, "the questions", "question ids")
-    if note := data.left_out_note(run, ids, name):
-        warn(note)
+    data.check_run(run, ids, name)
     return hits
 
 

@@ -443,7 +443,7 @@ def perturb_questions(
     """
     source: Any = questions
     if isinstance(questions, str | os.PathLike):
-        source = QuestionFiles(questions)
+        source = QuestionFiles(questions, language)
     elif not isinstance(questions, QuestionFiles | Mapping):
         source = list(questions)
     how = perturbation
