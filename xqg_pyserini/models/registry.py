@@ -162,10 +162,8 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> EncoderSetti
         missing = {"backend", "model"} - set(settings)
         if missing:
             raise UserError(f"encoder {name}: {missing.pop()} is missing in {REGISTRY_VARIABLE}'s file")
-        typed = {k: v for k, v in (options or {}).items() if k != "adapter"}
-        changed = [key for key, value in typed.items() if value not in (None, settings.get(key))]
-        if settings["backend"] != "torch" and changed:
-            raise UserError(f"encoder {name} has its own {changed[0]}; leave that out", changed[0])
+        if settings["backend"] != "torch":
+            _check_fixed(name, settings, options or {})
         return EncoderSettings(**{"name": name, **settings, **given})
     known = _sentence_transformers(Path(name)) if "pooling" not in given else {}
     if "pooling" not in {**known, **given}:
@@ -174,6 +172,17 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> EncoderSetti
         raise UserError(f"encoder {name!r} {what}, nor in the file that {REGISTRY_VARIABLE} names", "pooling")
     model = str(Path(name).resolve()) if Path(name).is_dir() else name
     return EncoderSettings(**{"name": name, "backend": "torch", "model": model, **known, **given})
+
+
+def _check_fixed(name: str, entry: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Raise `UserError` for what cannot be changed of an engine with one model: all but shorter lengths."""
+    for key, value in options.items():
+        if key == "adapter" or value in (None, entry.get(key)):
+            continue
+        if key not in ("query_length", "passage_length"):
+            raise UserError(f"encoder {name} has its own {key}; leave that out", key)
+        if isinstance(value, int) and value > entry[key]:
+            raise UserError(f"encoder {name}: {key} is {value}; it reads {entry[key]} tokens at most", key)
 
 
 def _given(options: Mapping[str, Any] | None) -> dict[str, Any]:

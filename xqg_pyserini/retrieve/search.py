@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from xqg_pyserini.fusion.formula import Centers
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.retrieve import layout
 from xqg_pyserini.retrieve.layout import DOCID, INDEX, META
+from xqg_pyserini.retrieve.topk import SLACK, rounding, settle, settle_scores, undecided
 from xqg_pyserini.settings import option
 from xqg_pyserini.stores import ids_at
 
@@ -160,14 +162,43 @@ class FaissDirectory:
         return make_run(questions, scores, rows, ids_at(self.path / DOCID, np.unique(rows).tolist()))
 
     def best(self, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return scores (q, m) float32 and rows (q, m) int64 of the best m = min(k, n)."""
+        """Return scores (q, m) float32 and rows (q, m) int64 of the best m = min(k, n).
+
+        Equal scores are in the order of the rows, whatever k and the batch (`topk.settle`).  A
+        graph is searched as wide as its efSearch, and wider for more hits than that.
+        """
         import faiss
 
-        scores, rows = self._index.search(np.ascontiguousarray(vectors), min(k, self.n))
+        k = min(k, self.n)
+        vectors = np.ascontiguousarray(vectors)
+        near, rows = self._index.search(vectors, min(k + SLACK, self.n))
         exhaustive = isinstance(self._index, faiss.IndexFlat | faiss.IndexScalarQuantizer)
         if exhaustive and (rows < 0).any():  # what has no score is not found
             raise UserError(f"{self.path / INDEX}: holds vectors with NaN; build it again")
-        return scores, rows
+        if not self._stored:
+            return settle_scores(near, rows, k)
+        scores, best = settle(vectors, rows, k, self._vectors)
+        if exhaustive and rows.shape[1] < self.n:
+            longest = np.linalg.norm(self._vectors(np.unique(rows[:, 0])), axis=1).max()
+            error = rounding(vectors, 4 * float(longest))
+            for i in np.flatnonzero(undecided(near, k, error)):
+                floor = near[i, k - 1] - np.float32(2 * error[i])
+                _, _, gathered = self._index.range_search(vectors[i : i + 1], float(floor))
+                one = settle(vectors[i : i + 1], gathered[None], k, self._vectors)
+                scores[i], best[i] = one[0][0], one[1][0]
+        return scores, best
+
+    @cached_property
+    def _stored(self) -> bool:
+        """Tell whether the index gives back its vectors, as decoded."""
+        try:
+            self._index.reconstruct_batch(np.zeros(1, dtype=np.int64))
+        except RuntimeError:
+            return False
+        return True
+
+    def _vectors(self, rows: np.ndarray) -> np.ndarray:
+        return self._index.reconstruct_batch(np.ascontiguousarray(rows, dtype=np.int64))
 
 
 # ---------------------------------------------------------------- shared with searching stores

@@ -1,11 +1,84 @@
-"""The best passages of each question so far, while scores come in block by block.
+"""The best passages of each question: gathered while scores come in, then put in their order.
 
-This module knows numbers of questions and rows; it knows no vectors, no ids and no fusion.
+A product in float32 depends on where in a matrix it is computed, so that two passages with one
+vector may seem to differ, and their order would depend on the batch.  So a search gathers a few
+more passages than it was asked for (`Best`, or an index), and `settle` orders them by products that
+are computed one way: higher scores first, equal scores in the order of the rows.  The first k of
+k + n hits are therefore the k hits.
+
+This module knows numbers of questions and rows, and vectors; it knows no ids and no fusion.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+
+from xqg_pyserini.stores import block_rows
+
+SLACK = 16  # passages gathered beyond those asked for; more where scores are closer than rounding
+
+
+def rounding(queries: np.ndarray, longest: float) -> np.ndarray:
+    """Return (q,) float64: how far a float32 product of d numbers may be from the true one.
+
+    2·d·2⁻²⁴·‖q‖·‖p‖ (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed. 2002, section
+    3.1, with room for both roundings), `longest` being the length of the longest passage.
+    """
+    norms = np.linalg.norm(queries.astype(np.float64), axis=1)
+    return 2 * queries.shape[1] * 2.0**-24 * norms * longest
+
+
+def undecided(scores: np.ndarray, k: int, error: np.ndarray) -> np.ndarray:
+    """Return (q,) bool: questions of which a passage that was not gathered may be among the best k.
+
+    Args:
+        scores: (q, m) float32, best first, of the m passages gathered; -inf where there is none.
+        k: hits wanted, below m.
+        error: (q,), by `rounding`.
+    """
+    last = scores[:, -1].astype(np.float64)
+    return (last > -np.inf) & (last >= scores[:, k - 1] - 2 * error)
+
+
+def settle(
+    queries: np.ndarray, rows: np.ndarray, k: int, vectors_of: Callable[[np.ndarray], np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return scores (q, m) float32 and rows (q, m) int64 of the best m ≤ k of some candidates.
+
+    Scores are products in float64, rounded to float32; equal ones are in the order of the rows.
+
+    Args:
+        queries: (q, d) float32.
+        rows: (q, c) int64, the candidates; -1 for none.
+        k: hits wanted.
+        vectors_of: gives the passages' vectors (r, d) float32 for ascending rows (r,).
+    """
+    m = min(k, rows.shape[1])
+    best_scores = np.full((len(rows), m), -np.inf, dtype=np.float32)
+    best_rows = np.full((len(rows), m), -1, dtype=np.int64)
+    step = max(1, block_rows(queries.shape[1], 3) // max(1, rows.shape[1]))
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        wanted, places = np.unique(part, return_inverse=True)
+        places = places.reshape(part.shape)
+        nothing = int(wanted[0] < 0) if len(wanted) else 0
+        vectors = vectors_of(wanted[nothing:]).astype(np.float64)
+        for i, at in enumerate(places, start):
+            at = np.sort(at[at >= nothing]) - nothing  # ascending, as a stable sort needs it
+            scores = (vectors[at] @ queries[i].astype(np.float64)).astype(np.float32)
+            order = np.argsort(-scores, kind="stable")[:m]
+            best_scores[i, : len(order)] = scores[order]
+            best_rows[i, : len(order)] = wanted[nothing:][at[order]]
+    return best_scores, best_rows
+
+
+def settle_scores(scores: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the best k of candidates by their scores as they are, equal ones in row order.
+
+    Both are (q, c); for indexes that do not give back the vectors that they compare.
+    """
+    order = np.lexsort((rows, -scores), axis=1)[:, :k]
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
 
 class Best:
