@@ -33,6 +33,7 @@ COMMANDS = {
     "perturb": "write a perturbed copy of a questions file",
     "report": "make a page and plots of an evaluation or a sweep",
     "submit": "write or check an XOR-Retrieve leaderboard file",
+    "check": "verify a store, an index or a folder of queries in full",
     "inspect": "measure stores: lengths, centres, counts, and what follows",
     "train": "train a retriever or a generator, in full or in part",
     "reproduce": "say where the study of fine-tuning for unseen languages lives",

@@ -43,6 +43,7 @@ class Computing:
     precision: str = option("fp32", "of the model's arithmetic", *PRECISIONS)
     batch_size: int = option(32, "longest texts a batch; shorter ones go in larger batches", metavar="N")
     threads: int | None = option(None, "CPU threads (default: all cores)", metavar="N")
+    trust_remote_code: bool = option(False, "run Python code that comes with the model")
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -173,8 +174,9 @@ class Torch(Engine):
         self._name = self.settings.model_for(self.role)
         # only the pooling called pooler needs the pooler's weights
         optional = () if self.settings.pooling == "pooler" else ("pooler",)
-        self._tokenizer = load_tokenizer(self._name)
-        self._model = load_model(AutoModel, self._name, self.computing.precision, self._device, optional)
+        trust = self.computing.trust_remote_code
+        self._tokenizer = load_tokenizer(self._name, trust)
+        self._model = load_model(AutoModel, self._name, self.computing.precision, self._device, optional, trust)
         positions = getattr(self._model.config, "max_position_embeddings", None)
         self._longest = min(self._tokenizer.model_max_length, positions or 1 << 30)
         self.dimension = int(self._model.config.hidden_size)

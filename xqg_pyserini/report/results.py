@@ -4,7 +4,6 @@ Knows the two layouts (docs/evaluation.md, docs/formats.md) and refuses what doe
 """
 
 import csv
-import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,6 +29,7 @@ from xqg_pyserini.evaluation.results import (
 from xqg_pyserini.evaluation.significance import CONFIDENCE, Interval
 from xqg_pyserini.evaluation.tables import macro_table
 from xqg_pyserini.files import file_sha256, write_json, writing, writing_folder
+from xqg_pyserini.metadata import read_json
 from xqg_pyserini.report.tables import results_text
 from xqg_pyserini.tables import LETTERS
 
@@ -242,14 +242,7 @@ def read_results(folder: str | Path) -> Results:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{file}: missing; make the results again") from None
-    except ValueError as error:
-        raise UserError(f"{file}: broken JSON ({error}); make the results again") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{file}: expected a JSON object; make the results again")
+    value = read_json(file, dict[str, Any], "make the results again")
     if value.get("format", FORMAT) != FORMAT:
         raise UserError(f"{file}: format {value['format']}, this version reads {FORMAT}")
     return value

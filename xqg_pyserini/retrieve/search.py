@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -56,10 +57,11 @@ class Index:
             raise UserError("no index to search", "index")
         self.path = paths[0]
         self._languages: layout.LanguageIndexes | None = None
+        self._opened: dict[Path, FaissDirectory] = {}
         if len(paths) > 1 or layout.language_aware(paths[0]) is not None:
             self._languages = layout.LanguageIndexes(paths)
             self.path = self._languages.folders[0]
-            self._first = FaissDirectory(next(iter(self._languages.paths.values())))
+            self._first = self._open(next(iter(self._languages.paths.values())))
             self.meta = layout.read_centers(self.path)[0]
         else:
             self._first = FaissDirectory(self.path)
@@ -115,7 +117,12 @@ class Index:
             by_path.setdefault(self._languages.of(question.language), []).append(i)
         known = [language for language in self._languages.paths if language is not None]
         warn_fallback(questions, known, "they are searched in the index of all languages")
-        return {FaissDirectory(path): members for path, members in by_path.items()}
+        return {self._open(path): members for path, members in by_path.items()}
+
+    def _open(self, path: Path) -> "FaissDirectory":
+        if path not in self._opened:
+            self._opened[path] = FaissDirectory(path)
+        return self._opened[path]
 
 
 class FaissDirectory:
@@ -139,18 +146,26 @@ class FaissDirectory:
         self.n, self.d = int(self._index.ntotal), int(self._index.d)
         with open(self.path / DOCID, "rb") as file:
             lines = sum(1 for _ in file)
+        self._right: Future[None] | None = None  # whether the file of vectors is as it was written
         if lines != self.n:
             raise UserError(f"{self.path / DOCID}: {lines} ids for {self.n} vectors; build it again")
         if self._index.metric_type != faiss.METRIC_INNER_PRODUCT:
             raise UserError(f"{self.path / INDEX}: not an inner-product index")
         self.meta, self.centers = layout.read_centers(self.path)
+        layout.check_sum(self.path, DOCID, self.meta)
         if self.meta is not None and (self.meta["n"], self.meta["d"]) != (self.n, self.d):
             what = f"{META} says {self.meta['n']} x {self.meta['d']}; build the index again"
             raise UserError(f"{self.path}: {INDEX} has {self.n} x {self.d} vectors, {what}")
         self.encoder: dict[str, Any] | None = self.meta and self.meta["encoder"]
 
     def search(self, questions: Sequence[Question], vectors: np.ndarray, k: int) -> Run:
-        """Return the run of some questions, by their embeddings (q, d), before centring."""
+        """Return the run of some questions, by their embeddings (q, d), before centring.
+
+        Raises:
+            UserError: for a file of vectors that was changed, where it is searched whole.
+        """
+        if self._right is None:
+            self._right = ThreadPoolExecutor(1).submit(self._check_vectors)
         if self.centers is not None:
             vectors = centered(vectors, questions, self.centers)
         batches = []
@@ -158,8 +173,19 @@ class FaissDirectory:
             for start in range(0, len(questions), BATCH):
                 batches.append(self.best(vectors[start : start + BATCH], k))
                 bar.update(len(batches[-1][0]))
+        self._right.result()
         scores, rows = map(np.concatenate, zip(*batches, strict=True))
         return make_run(questions, scores, rows, ids_at(self.path / DOCID, np.unique(rows).tolist()))
+
+    def _check_vectors(self) -> None:
+        if self._exhaustive:  # of a graph a small part is read
+            layout.check_sum(self.path, INDEX, self.meta)
+
+    @property
+    def _exhaustive(self) -> bool:
+        import faiss
+
+        return isinstance(self._index, faiss.IndexFlat | faiss.IndexScalarQuantizer)
 
     def best(self, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Return scores (q, m) float32 and rows (q, m) int64 of the best m = min(k, n).
@@ -167,18 +193,15 @@ class FaissDirectory:
         Equal scores are in the order of the rows, whatever k and the batch (`topk.settle`).  A
         graph is searched as wide as its efSearch, and wider for more hits than that.
         """
-        import faiss
-
         k = min(k, self.n)
         vectors = np.ascontiguousarray(vectors)
         near, rows = self._index.search(vectors, min(k + SLACK, self.n))
-        exhaustive = isinstance(self._index, faiss.IndexFlat | faiss.IndexScalarQuantizer)
-        if exhaustive and (rows < 0).any():  # what has no score is not found
+        if self._exhaustive and (rows < 0).any():  # what has no score is not found
             raise UserError(f"{self.path / INDEX}: holds vectors with NaN; build it again")
         if not self._stored:
             return settle_scores(near, rows, k)
         scores, best = settle(vectors, rows, k, self._vectors)
-        if exhaustive and rows.shape[1] < self.n:
+        if self._exhaustive and rows.shape[1] < self.n:
             longest = np.linalg.norm(self._vectors(np.unique(rows[:, 0])), axis=1).max()
             error = rounding(vectors, 4 * float(longest))
             for i in np.flatnonzero(undecided(near, k, error)):
@@ -210,12 +233,18 @@ def question_vectors(
     """Return the questions' embeddings (q, d) float32, by a store's or an index's own encoder.
 
     `vectors` are returned where they are at hand.  Raises `UserError` for an encoder that is not
-    the store's, or vectors of another shape.
+    the store's, or vectors of another shape or with NaN, naming the question.
     """
     if vectors is not None:
+        vectors = np.asarray(vectors)
         if vectors.shape != (len(questions), store.d):
             stored = f"{store.path} with {store.d} dimensions"
             raise UserError(f"vectors of shape {vectors.shape} for {len(questions)} questions and {stored}")
+        vectors = vectors.astype(np.float32, copy=False)
+        finite = np.isfinite(vectors).all(axis=1)
+        if not finite.all():
+            question = questions[int(np.argmin(finite))]
+            raise UserError(f"the vector of question {question.id!r} holds NaN or infinity")
         return vectors
     encoder = Encoder.for_store(store, encoder)
     with tqdm(total=len(questions), desc="encoding", unit=" questions", disable=None) as bar:
