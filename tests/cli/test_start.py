@@ -18,7 +18,7 @@ HEAVY += ("matplotlib", "scipy", "pandas", "sklearn", "peft")
 NAMES = {
     *("demo", "encode", "accumulate", "index", "search", "evaluate", "submit", "pyserini"),
     *("doctor", "report", "inspect", "sweep", "generate", "filter", "mine", "perturb"),
-    *("train", "reproduce"),
+    *("train", "reproduce", "check"),
 }
 
 

@@ -1,6 +1,7 @@
 """Whether a folder is as it was written: stores, indexes and folders of queries, read in full."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,10 +47,8 @@ def check_folder(path: str | Path) -> Iterator[CheckedFile]:
         yield from _language_aware(path) if layout.language_aware(path) else _index(path)
         return
     if not (path / META).is_file():
-        raise UserError(
-            f"{path}: has neither {META} nor {layout.META}; expected a store, an index or a folder "
-            "of queries that xqg has finished"
-        )
+        expected = "expected a store, an index or a folder of queries that xqg has finished"
+        raise UserError(f"{path}: has neither {META} nor {layout.META}; {expected}")
     kind = read_json(path / META, dict[str, Any], _AGAIN).get("kind")
     checks = {PASSAGES: _passages, QUERY_SUMS: _sums, "generated-queries": _generated, "filtered-queries": _filtered}
     if kind not in checks:
@@ -108,20 +107,15 @@ def _language_aware(path: Path) -> Iterator[CheckedFile]:
 
 def _index(path: Path) -> Iterator[CheckedFile]:
     yield _checked(path / layout.DOCID, lambda: FaissDirectory(path))
-    meta = _read(path / layout.META)
-    sums = (meta or {}).get("sha256") or {}
+    meta: dict[str, Any] = {}
+    with suppress(UserError):  # which opening it said
+        meta = read_json(path / layout.META, dict[str, Any], _AGAIN)
+    sums = meta.get("sha256") or {}
     if layout.INDEX not in sums:
         yield CheckedFile(str(path / layout.INDEX), f"{path / layout.INDEX}: no checksum is recorded; build it again")
     for name in sums:
         if name != layout.DOCID:
             yield _checked(path / name, partial(layout.check_sum, path, name, meta))
-
-
-def _read(file: Path) -> dict[str, Any] | None:
-    try:
-        return read_json(file, dict[str, Any], _AGAIN)
-    except UserError:
-        return None
 
 
 def _generated(path: Path) -> Iterator[CheckedFile]:
