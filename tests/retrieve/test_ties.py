@@ -10,6 +10,7 @@ from threadpoolctl import threadpool_limits
 
 import xqg_pyserini as xqg
 from xqg_pyserini.retrieve import search
+from xqg_pyserini.retrieve.sweep_pass import Sweep
 from xqg_pyserini.retrieve.topk import rounding, settle
 
 D = 48
@@ -92,6 +93,26 @@ def test_index_and_stores_agree_to_the_last_bit(made):
         assert json.dumps(first) == json.dumps(second)  # the order of the hits counts
 
 
+@pytest.mark.parametrize("k", [1, 9, 13, 60])
+def test_a_sweep_gives_the_runs_of_the_stores_to_the_last_bit(made, k):
+    encoder, paths = made
+    stores = paths["stores"]
+    vectors = encoder.encode_queries([question.text for question in QUESTIONS])
+    fusions = [
+        xqg.Fusion("mean", beta=0.3, normalize=True),
+        xqg.Fusion("mean", beta=0.3, normalize=True, center=True),
+        xqg.Fusion("sum", alpha=0.1),
+    ]
+    points = [xqg.Point(fusion, scope) for fusion in fusions for scope in ("all", "own")]
+    runs = Sweep(stores.passages, stores.queries.path, points, QUESTIONS).search(vectors, k)
+    for point in points:
+        fused = xqg.Fused(stores.passages, stores.queries, point.fusion)
+        fused = fused.own_language() if point.scope == "own" else fused
+        assert json.dumps(runs[point.name]) == json.dumps(fused.search(QUESTIONS, k, vectors=vectors))
+    alone = xqg.write_index(stores.passages, stores.passages.path.parent / f"alone-{k}")
+    assert json.dumps(runs["baseline"]) == json.dumps(alone.search(QUESTIONS, k, vectors=vectors))
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_a_question_alone_finds_what_it_finds_among_others(made, path, monkeypatch):
     encoder, paths = made
@@ -114,6 +135,12 @@ def test_more_equals_than_are_gathered_are_cut_in_order(tmp_path):
             run = searched.search(questions, k, encoder=encoder)
             assert list(run["q"]) == [f"p{i}" for i in range(1, k + 1)]
             assert list(run["r"]) == [f"p{i}" for i in range(k)]
+    point = xqg.Point(fused.fusion)
+    vectors = encoder.encode_queries(["same", "far"])
+    for k in (1, 3, 150, 299):
+        run = Sweep(passages, sums.path, [point], questions).search(vectors, k)[point.name]
+        assert list(run["q"]) == [f"p{i}" for i in range(1, k + 1)]
+        assert list(run["r"]) == [f"p{i}" for i in range(k)]
 
 
 def test_an_index_that_keeps_no_vectors_is_ordered_by_its_own_scores(tmp_path):

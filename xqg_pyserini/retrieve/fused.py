@@ -18,8 +18,9 @@ from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.retrieve import search as searching
 from xqg_pyserini.retrieve.index import IndexSettings, write_fused
 from xqg_pyserini.retrieve.search import Index, SearchSettings
-from xqg_pyserini.retrieve.topk import SLACK, Best, rounding, settle, undecided
+from xqg_pyserini.retrieve.topk import Best, Group, gathered, settled
 from xqg_pyserini.stores import ids_at
+from xqg_pyserini.stores.pair import Rows
 
 
 class Fused(FusedStores):
@@ -100,42 +101,19 @@ class Fused(FusedStores):
         if self.own:
             searching.warn_fallback(questions, self.languages, f"{' '.join(self.languages)} are mixed in")
         self.warn_without(list(groups))
-        scores, rows = self._best(vectors, groups, min(k, store.n), SLACK)
-        return searching.make_run(questions, scores, rows, ids_at(store.ids_path, np.unique(rows).tolist()))
-
-    def _fused_rows(self, languages: Languages, rows: np.ndarray) -> np.ndarray:
-        return self.fuse(self.pair.take(rows, languages), languages)
-
-    def _best(
-        self, vectors: np.ndarray, groups: dict[Languages, np.ndarray], k: int, slack: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return scores (q, k) and rows (q, k) of the best passages of each question.
-
-        Gathers `slack` more, and does the questions again that these do not decide.
-        """
-        n = self.passages.n
         needed = tuple(l for l in self.languages if any(l in languages for languages in groups))
-        best, longest = Best(len(vectors), min(k + slack, n)), 0.0
-        with tqdm(total=n, desc="searching", unit=" passages", disable=None) as bar:
+        k = min(k, store.n)
+        best, longest = Best(len(questions), gathered(k, store.n)), dict.fromkeys(groups, 0.0)
+        with tqdm(total=store.n, desc="searching", unit=" passages", disable=None) as bar:
             for block in self.pair.blocks(needed):
                 for languages, members in groups.items():
                     passages = self.fuse(block, languages)
-                    longest = max(longest, float(np.linalg.norm(passages, axis=1).max()))
+                    longest[languages] = max(longest[languages], float(np.linalg.norm(passages, axis=1).max()))
                     best.offer(members, vectors[members] @ passages.T, block.start)
                 bar.update(len(block.passages))
-        near, gathered = best.ranked()
-        scores = np.empty((len(vectors), k), dtype=np.float32)
-        rows = np.empty((len(vectors), k), dtype=np.int64)
-        again: dict[Languages, np.ndarray] = {}
-        for languages, members in groups.items():
-            fuse = partial(self._fused_rows, languages)
-            scores[members], rows[members] = settle(vectors[members], gathered[members], k, fuse)
-            error = rounding(vectors[members], longest)
-            if near.shape[1] < n:
-                again[languages] = members[undecided(near[members], k, error)]
-        again = {languages: members for languages, members in again.items() if len(members)}
-        if again:
-            several = np.sort(np.concatenate(list(again.values())))
-            places = {l: np.searchsorted(several, members) for l, members in again.items()}
-            scores[several], rows[several] = self._best(vectors[several], places, k, 8 * slack)
-        return scores, rows
+        asking = [Group(m, vectors[m], partial(self._rows, l), longest[l]) for l, m in groups.items()]
+        scores, rows = settled(best.ranked(), asking, k, store.n)
+        return searching.make_run(questions, scores, rows, ids_at(store.ids_path, np.unique(rows).tolist()))
+
+    def _rows(self, languages: Languages, rows: Rows) -> np.ndarray:
+        return self.fuse(self.pair.take(rows, languages), languages)

@@ -17,9 +17,10 @@ from xqg_pyserini.fusion.formula import Centers
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.retrieve import layout
 from xqg_pyserini.retrieve.layout import DOCID, INDEX, META
-from xqg_pyserini.retrieve.topk import SLACK, rounding, settle, settle_scores, undecided
+from xqg_pyserini.retrieve.topk import Group, Hits, gathered, settle_scores, settled
 from xqg_pyserini.settings import option
 from xqg_pyserini.stores import ids_at
+from xqg_pyserini.stores.pair import Rows
 
 BATCH = 256  # questions searched together
 
@@ -171,10 +172,12 @@ class FaissDirectory:
         batches = []
         with tqdm(total=len(questions), desc="searching", unit=" questions", disable=None) as bar:
             for start in range(0, len(questions), BATCH):
-                batches.append(self.best(vectors[start : start + BATCH], k))
-                bar.update(len(batches[-1][0]))
+                batch = np.ascontiguousarray(vectors[start : start + BATCH])
+                batches.append(self._index.search(batch, gathered(k, self.n)))
+                bar.update(len(batch))
+        near, rows = map(np.concatenate, zip(*batches, strict=True))
         self._right.result()
-        scores, rows = map(np.concatenate, zip(*batches, strict=True))
+        scores, rows = self._settled(vectors, (near, rows), min(k, self.n))
         return make_run(questions, scores, rows, ids_at(self.path / DOCID, np.unique(rows).tolist()))
 
     def _check_vectors(self) -> None:
@@ -187,29 +190,17 @@ class FaissDirectory:
 
         return isinstance(self._index, faiss.IndexFlat | faiss.IndexScalarQuantizer)
 
-    def best(self, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return scores (q, m) float32 and rows (q, m) int64 of the best m = min(k, n).
-
-        Equal scores are in the order of the rows, whatever k and the batch (`topk.settle`).  A
-        graph is searched as wide as its efSearch, and wider for more hits than that.
-        """
-        k = min(k, self.n)
-        vectors = np.ascontiguousarray(vectors)
-        near, rows = self._index.search(vectors, min(k + SLACK, self.n))
+    def _settled(self, vectors: np.ndarray, hits: Hits, k: int) -> Hits:
+        """Return the best k of the hits: equal scores in the order of the rows, whatever k and the batch (`topk`)."""
+        near, rows = hits
         if self._exhaustive and (rows < 0).any():  # what has no score is not found
             raise UserError(f"{self.path / INDEX}: holds vectors with NaN; build it again")
         if not self._stored:
             return settle_scores(near, rows, k)
-        scores, best = settle(vectors, rows, k, self._vectors)
-        if self._exhaustive and rows.shape[1] < self.n:
-            longest = np.linalg.norm(self._vectors(np.unique(rows[:, 0])), axis=1).max()
-            error = rounding(vectors, 4 * float(longest))
-            for i in np.flatnonzero(undecided(near, k, error)):
-                floor = near[i, k - 1] - np.float32(2 * error[i])
-                _, _, gathered = self._index.range_search(vectors[i : i + 1], float(floor))
-                one = settle(vectors[i : i + 1], gathered[None], k, self._vectors)
-                scores[i], best[i] = one[0][0], one[1][0]
-        return scores, best
+        longest = 0.0  # of a graph no more can be had than it finds
+        if self._exhaustive:
+            longest = 2 * float(np.linalg.norm(self._vectors(np.unique(rows[:, 0])), axis=1).max())
+        return settled(hits, [Group(np.arange(len(vectors)), vectors, self._vectors, longest)], k, self.n)
 
     @cached_property
     def _stored(self) -> bool:
@@ -220,7 +211,7 @@ class FaissDirectory:
             return False
         return True
 
-    def _vectors(self, rows: np.ndarray) -> np.ndarray:
+    def _vectors(self, rows: Rows) -> np.ndarray:
         return self._index.reconstruct_batch(np.ascontiguousarray(rows, dtype=np.int64))
 
 

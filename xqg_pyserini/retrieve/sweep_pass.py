@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +23,9 @@ from xqg_pyserini.fusion.formula import Fusion, Gram, gram, mixing_weights, pool
 from xqg_pyserini.fusion.fused import FusedStores, Liberties
 from xqg_pyserini.retrieve.grid import Languages, Point, check_points
 from xqg_pyserini.retrieve.search import centered, check_hits, check_question_languages, make_run, warn_fallback
-from xqg_pyserini.retrieve.topk import Best
-from xqg_pyserini.stores import Block, QueryStore, VectorStore, block_rows, ids_at
+from xqg_pyserini.retrieve.topk import Best, Group, Hits, gathered, settled
+from xqg_pyserini.stores import Block, QueryStore, StorePair, VectorStore, block_rows, ids_at
+from xqg_pyserini.stores.pair import Rows
 
 BATCH = 512  # questions scored together
 ROWS = 1024  # passages scored together, at most: what a batch makes of them stays near the cores
@@ -146,15 +148,11 @@ class SweepRuns(Mapping[str, Run]):
     """The runs of a sweep, point by point; each is made when it is asked for."""
 
     def __init__(
-        self, questions: Sequence[Question], places: np.ndarray, best: Mapping[str, Best], ids_path: Path
+        self, questions: Sequence[Question], places: np.ndarray, hits: Mapping[str, Hits], ids_path: Path
     ) -> None:
         self._questions = questions
-        self._hits: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        named: set[int] = set()
-        for name, one in best.items():
-            scores, rows = one.ranked()
-            self._hits[name] = scores[places], rows[places]
-            named |= set(np.unique(rows).tolist())
+        self._hits = {name: (scores[places], rows[places]) for name, (scores, rows) in hits.items()}
+        named: set[int] = set().union(*(np.unique(rows).tolist() for _, rows in hits.values()))
         self._names = ids_at(ids_path, named)
 
     def __getitem__(self, point: str) -> Run:
@@ -199,6 +197,8 @@ class Sweep:
             for first in dict.fromkeys(point.first for point in points if point.fusion)
         }
         allow_unequal = liberties is not None and liberties.allow_unequal
+        # of a·P and b·T together: scores are off by rounding in proportion to it
+        self._longest: dict[tuple[Point, _Mix | None], float] = {}
         self.unequal = False  # whether some sum is over unequal numbers of queries
         self._chosen = {point: self._choose(point, allow_unequal) for point in self.points}
         check_points(self.points, self._chosen)
@@ -230,8 +230,8 @@ class Sweep:
         """Search all points in one pass; `vectors` (q, d) float32 are the questions' embeddings.
 
         `threads` share the work; as many as there are cores by default.  A point's run is that of the index or
-        language-aware search with its fusion, up to the order of hits whose scores differ by rounding.  Memory: the
-        hits (36 bytes for each of points × questions × `hits`) and a block.
+        language-aware search with its fusion.  Memory: the hits (40 bytes for each of points × questions × `hits`) and
+        a block.
         """
         from threadpoolctl import threadpool_limits
 
@@ -243,7 +243,7 @@ class Sweep:
             warn_fallback(self.questions, languages, where)
         order = sorted(range(len(vectors)), key=lambda i: str(self.questions[i].language))
         k = min(hits, self.passages.n)
-        best = {point: Best(len(order), k) for point in self.points}
+        best = {point: Best(len(order), gathered(k, self.passages.n)) for point in self.points}
         batches = [
             _Batch(start, [self.questions[i] for i in order[start : start + BATCH]], self._chosen)
             for start in range(0, len(order), BATCH)
@@ -263,8 +263,36 @@ class Sweep:
                 for batch in batches:
                     batch.offer(tile, spaces, best, work)
                 bar.update(tile.stop - tile.start)
-        ranked = {point.name: best[point] for point in self.points}
-        return SweepRuns(self.questions, np.argsort(order), ranked, self.passages.ids_path)
+            groups = self._groups(batches, spaces)
+            ranked = pool.map(lambda p: settled(best[p].ranked(), groups[p], k, self.passages.n), self.points)
+            hits_of = {point.name: one for point, one in zip(self.points, ranked, strict=True)}
+        return SweepRuns(self.questions, np.argsort(order), hits_of, self.passages.ids_path)
+
+    def _groups(self, batches: Sequence[_Batch], spaces: Mapping[_Space, np.ndarray]) -> dict[Point, list[Group]]:
+        """Return which questions meet which passages at each point."""
+        groups: dict[Point, list[Group]] = {}
+        for point in self.points:
+            members: dict[_Mix | None, list[np.ndarray]] = {}
+            for batch in batches:
+                for start, stop, mix in batch.parts[point]:
+                    members.setdefault(mix, []).append(batch.members[start:stop])
+            groups[point] = [
+                Group(
+                    rows := np.concatenate(parts),
+                    spaces[_space(mix)][rows],
+                    partial(self._rows, point.fusion, mix),
+                    self._longest[point, mix],
+                )
+                for mix, parts in members.items()
+            ]
+        return groups
+
+    def _rows(self, fusion: Fusion | None, mix: _Mix | None, rows: Rows) -> np.ndarray:
+        """Return the augmented vectors (r, d) float32 of some passages."""
+        if mix is None:
+            return StorePair(self.passages, None).take(rows).passages
+        fused = self.fused[mix.first]
+        return fused.fuse(fused.pair.take(rows, mix.languages), mix.languages, fusion)
 
     def _warn_without(self) -> None:
         """Count the passages that keep their own embedding, for each set of languages met."""
@@ -330,6 +358,12 @@ class Sweep:
                 tile.sums[mix] = np.subtract(tile.sums[mix], shift, out=shift)
             products[mix] = total, gram(passages[mix.center], tile.sums[mix])
         for point, met in wanted:
-            if point.fusion and met is not None:
-                tile.weights[point, met] = mixing_weights(point.fusion, *products[met])
+            if met is None:
+                longest = np.linalg.norm(block.passages, axis=1)
+            else:
+                assert point.fusion is not None
+                a, b = tile.weights[point, met] = mixing_weights(point.fusion, *products[met])
+                longest = a * np.sqrt(products[met][1].passages) + b * np.sqrt(products[met][1].queries)
+                longest += longest**2 / 2 if point.fusion.normalize else 0  # the norm is off by rounding too
+            self._longest[point, met] = max(self._longest.get((point, met), 0.0), float(longest.max()))
         return tile

@@ -1,31 +1,39 @@
 """The best passages of each question: gathered while scores come in, then put in their order.
 
-A product in float32 depends on where in a matrix it is computed, so that two passages with one
-vector may seem to differ, and their order would depend on the batch.  So a search gathers a few
-more passages than it was asked for (`Best`, or an index), and `settle` orders them by products that
-are computed one way: higher scores first, equal scores in the order of the rows.  The first k of
-k + n hits are therefore the k hits.
+A product in float32 depends on where in a matrix it is computed: two passages with one vector may seem to differ, and
+their order would depend on the batch.  So a search gathers a few more passages than it was asked for (`Best`, or an
+index), and `settle` orders them by products that are computed one way: higher scores first, equal scores in the order
+of the rows.  The first k of k + n hits are therefore the k hits.  Where what was gathered may miss one (`undecided`:
+more passages than those few are as close as rounding), the question is searched once more, by products in float64.
 
 This module knows numbers of questions and rows, and vectors; it knows no ids and no fusion.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from xqg_pyserini.stores import block_rows
+from xqg_pyserini.stores.pair import Rows
 
-SLACK = 16  # passages gathered beyond those asked for; more where scores are closer than rounding
+Hits = tuple[np.ndarray, np.ndarray]  # scores (q, k) float32 and rows (q, k) int64, best first; -inf and -1 for none
+
+
+def gathered(k: int, n: int) -> int:
+    """Return how many of n passages are gathered for k hits: so many more that rounding seldom leaves the cut open."""
+    return min(n, k + 16 + k // 8)
 
 
 def rounding(queries: np.ndarray, longest: float) -> np.ndarray:
-    """Return (q,) float64: how far a float32 product of d numbers may be from the true one.
+    """Return (q,) float64: how far a product of d numbers in float32 is from the true one, at most.
 
-    2·d·2⁻²⁴·‖q‖·‖p‖ (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed. 2002, section
-    3.1, with room for both roundings), `longest` being the length of the longest passage.
+    6·√d·2⁻²³·‖q‖·‖p‖, `longest` being the length of the longest passage: more with a probability below 10⁻⁷ (Higham
+    and Mary, A new approach to probabilistic rounding error analysis, SIAM J. Sci. Comput. 41(5), 2019; their bound
+    with λ = 6, doubled for the roundings of the vectors themselves).
     """
     norms = np.linalg.norm(queries.astype(np.float64), axis=1)
-    return 2 * queries.shape[1] * 2.0**-24 * norms * longest
+    return 6 * queries.shape[1] ** 0.5 * 2.0**-23 * norms * longest
 
 
 def undecided(scores: np.ndarray, k: int, error: np.ndarray) -> np.ndarray:
@@ -40,9 +48,38 @@ def undecided(scores: np.ndarray, k: int, error: np.ndarray) -> np.ndarray:
     return (last > -np.inf) & (last >= scores[:, k - 1] - 2 * error)
 
 
-def settle(
-    queries: np.ndarray, rows: np.ndarray, k: int, vectors_of: Callable[[np.ndarray], np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
+class Group(NamedTuple):
+    """Questions that meet the same passages."""
+
+    members: np.ndarray  # (m,) int64, which questions of all
+    queries: np.ndarray  # (m, d) float32
+    passages: Callable[[Rows], np.ndarray]  # gives the vectors (r, d) float32 of a range, or of ascending rows (r,)
+    longest: float  # the length of the longest passage; 0 where no others than were gathered can be had
+
+
+def settled(hits: Hits, groups: Iterable[Group], k: int, n: int) -> Hits:
+    """Return scores (q, k) float32 and rows (q, k) int64 of the best k of n passages, by `settle`.
+
+    `hits` are the scores and rows that were `gathered`, (q, m) each, best first; all questions are in the `groups`.
+    """
+    near, candidates = hits
+    scores = np.empty((len(near), k), dtype=np.float32)
+    rows = np.empty((len(near), k), dtype=np.int64)
+    for members, queries, passages, longest in groups:
+        scores[members], rows[members] = settle(queries, candidates[members], k, passages)
+        open_ = undecided(near[members], k, rounding(queries, longest)) & (near.shape[1] < n and longest > 0)
+        if open_.any():
+            best, asked = Best(int(open_.sum()), gathered(k, n)), queries[open_].astype(np.float64)
+            size = block_rows(queries.shape[1], 8)
+            for start in range(0, n, size):
+                products = asked @ passages(range(start, min(start + size, n))).T.astype(np.float64)
+                best.offer(range(len(asked)), products.astype(np.float32), start)
+            closest = best.ranked()[1]
+            scores[members[open_]], rows[members[open_]] = settle(queries[open_], closest, k, passages)
+    return scores, rows
+
+
+def settle(queries: np.ndarray, rows: np.ndarray, k: int, vectors_of: Callable[[np.ndarray], np.ndarray]) -> Hits:
     """Return scores (q, m) float32 and rows (q, m) int64 of the best m ≤ k of some candidates.
 
     Scores are products in float64, rounded to float32; equal ones are in the order of the rows.
@@ -56,23 +93,23 @@ def settle(
     m = min(k, rows.shape[1])
     best_scores = np.full((len(rows), m), -np.inf, dtype=np.float32)
     best_rows = np.full((len(rows), m), -1, dtype=np.int64)
-    step = max(1, block_rows(queries.shape[1], 3) // max(1, rows.shape[1]))
+    step = max(1, block_rows(queries.shape[1], 8) // max(1, rows.shape[1]))
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
-        wanted, places = np.unique(part, return_inverse=True)
-        places = places.reshape(part.shape)
-        nothing = int(wanted[0] < 0) if len(wanted) else 0
-        vectors = vectors_of(wanted[nothing:]).astype(np.float64)
-        for i, at in enumerate(places, start):
-            at = np.sort(at[at >= nothing]) - nothing  # ascending, as a stable sort needs it
-            scores = (vectors[at] @ queries[i].astype(np.float64)).astype(np.float32)
+        wanted = np.unique(part[part >= 0])
+        vectors = vectors_of(wanted).astype(np.float64)
+        for i, candidates in enumerate(part, start):
+            at = np.searchsorted(wanted, np.sort(candidates[candidates >= 0]))  # ascending, as a stable sort needs it
+            # each row's sum by itself: the kernels of BLAS add up a row's numbers by where it stands
+            exact = np.einsum("ij,j->i", vectors[at], queries[i].astype(np.float64))
+            scores = exact.astype(np.float32)
             order = np.argsort(-scores, kind="stable")[:m]
             best_scores[i, : len(order)] = scores[order]
-            best_rows[i, : len(order)] = wanted[nothing:][at[order]]
+            best_rows[i, : len(order)] = wanted[at[order]]
     return best_scores, best_rows
 
 
-def settle_scores(scores: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def settle_scores(scores: np.ndarray, rows: np.ndarray, k: int) -> Hits:
     """Return the best k of candidates by their scores as they are, equal ones in row order.
 
     Both are (q, c); for indexes that do not give back the vectors that they compare.
@@ -148,7 +185,7 @@ class Best:
         self._floor[members] = floor
         self._grown[members] = False
 
-    def ranked(self) -> tuple[np.ndarray, np.ndarray]:
+    def ranked(self) -> Hits:
         """Return scores (questions, k) float32 and rows (questions, k) int64, best first.
 
         Where there are fewer passages, scores are -inf and rows -1.
