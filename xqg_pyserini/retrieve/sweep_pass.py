@@ -23,13 +23,14 @@ from xqg_pyserini.fusion.formula import Fusion, Gram, gram, mixing_weights, pool
 from xqg_pyserini.fusion.fused import FusedStores, Liberties
 from xqg_pyserini.retrieve.grid import Languages, Point, check_points
 from xqg_pyserini.retrieve.search import centered, check_hits, check_question_languages, make_run, warn_fallback
-from xqg_pyserini.retrieve.topk import Best, Group, Hits, gathered, settled
+from xqg_pyserini.retrieve.topk import Best, Group, Hits, decide, gathered, settle
 from xqg_pyserini.stores import Block, QueryStore, StorePair, VectorStore, block_rows, ids_at
 from xqg_pyserini.stores.pair import Rows
 
 BATCH = 512  # questions scored together
 ROWS = 1024  # passages scored together, at most: what a batch makes of them stays near the cores
 PIECE = 128  # questions that one thread multiplies at a time
+SETTLED = 8  # questions whose hits are settled together: their passages stay near a core
 
 
 class _Mix(NamedTuple):
@@ -263,36 +264,75 @@ class Sweep:
                 for batch in batches:
                     batch.offer(tile, spaces, best, work)
                 bar.update(tile.stop - tile.start)
-            groups = self._groups(batches, spaces)
-            ranked = pool.map(lambda p: settled(best[p].ranked(), groups[p], k, self.passages.n), self.points)
-            hits_of = {point.name: one for point, one in zip(self.points, ranked, strict=True)}
-        return SweepRuns(self.questions, np.argsort(order), hits_of, self.passages.ids_path)
+            near = {point: best[point].ranked() for point in self.points}
+            settled = {
+                point: (np.empty((len(order), k), np.float32), np.empty((len(order), k), np.int64)) for point in near
+            }
+            parts = [(batch, start) for batch in batches for start in range(0, len(batch.members), SETTLED)]
+            list(pool.map(lambda part: self._settle(part[0], part[1], spaces, near, settled), parts))
+            list(pool.map(lambda point: self._decide(point, batches, spaces, near[point][0], settled[point]), near))
+        ranked = {point.name: settled[point] for point in self.points}
+        return SweepRuns(self.questions, np.argsort(order), ranked, self.passages.ids_path)
 
-    def _groups(self, batches: Sequence[_Batch], spaces: Mapping[_Space, np.ndarray]) -> dict[Point, list[Group]]:
-        """Return which questions meet which passages at each point."""
-        groups: dict[Point, list[Group]] = {}
-        for point in self.points:
-            members: dict[_Mix | None, list[np.ndarray]] = {}
-            for batch in batches:
-                for start, stop, mix in batch.parts[point]:
-                    members.setdefault(mix, []).append(batch.members[start:stop])
-            groups[point] = [
-                Group(
-                    rows := np.concatenate(parts),
-                    spaces[_space(mix)][rows],
-                    partial(self._rows, point.fusion, mix),
-                    self._longest[point, mix],
-                )
-                for mix, parts in members.items()
-            ]
-        return groups
+    def _settle(
+        self,
+        batch: _Batch,
+        begin: int,
+        spaces: Mapping[_Space, np.ndarray],
+        near: Mapping[Point, Hits],
+        settled: Mapping[Point, Hits],
+    ) -> None:
+        """Settle the hits of some questions of a batch at all points; their passages are read once."""
+        met: dict[Any, list[tuple[Point, _Mix | None, np.ndarray]]] = {}
+        for point, parts in batch.parts.items():
+            for start, stop, mix in parts:
+                members = batch.members[max(start, begin) : min(stop, begin + SETTLED)]
+                if len(members):
+                    read = None if mix is None else (mix.first, mix.languages)
+                    met.setdefault(read, []).append((point, mix, members))
+        for asking in met.values():
+            rows = np.unique(np.concatenate([near[point][1][members].reshape(-1) for point, _, members in asking]))
+            rows = rows[rows >= 0]
+            block = self._take(asking[0][1], rows)
+            for point, mix, members in asking:
+                scores, hits = settled[point]
+                vectors_of = partial(self._some, block, rows, point.fusion, mix)
+                queries = spaces[_space(mix)][members]
+                scores[members], hits[members] = settle(queries, near[point][1][members], scores.shape[1], vectors_of)
+
+    def _decide(
+        self, point: Point, batches: Sequence[_Batch], spaces: Mapping[_Space, np.ndarray], near: np.ndarray, hits: Hits
+    ) -> None:
+        """Put right what was settled of questions that are undecided at a point."""
+        met: dict[_Mix | None, list[np.ndarray]] = {}
+        for batch in batches:
+            for start, stop, mix in batch.parts[point]:
+                met.setdefault(mix, []).append(batch.members[start:stop])
+        for mix, parts in met.items():
+            members = np.concatenate(parts)
+            vectors_of = partial(self._rows, point.fusion, mix)
+            group = Group(members, spaces[_space(mix)][members], vectors_of, self._longest[point, mix])
+            decide(hits, near, [group], self.passages.n)
+
+    def _take(self, mix: _Mix | None, rows: Rows) -> Block:
+        if mix is None:
+            return StorePair(self.passages, None).take(rows)
+        return self.fused[mix.first].pair.take(rows, mix.languages)
+
+    def _fuse(self, block: Block, fusion: Fusion | None, mix: _Mix | None) -> np.ndarray:
+        return block.passages if mix is None else self.fused[mix.first].fuse(block, mix.languages, fusion)
 
     def _rows(self, fusion: Fusion | None, mix: _Mix | None, rows: Rows) -> np.ndarray:
         """Return the augmented vectors (r, d) float32 of some passages."""
-        if mix is None:
-            return StorePair(self.passages, None).take(rows).passages
-        fused = self.fused[mix.first]
-        return fused.fuse(fused.pair.take(rows, mix.languages), mix.languages, fusion)
+        return self._fuse(self._take(mix, rows), fusion, mix)
+
+    def _some(
+        self, block: Block, held: np.ndarray, fusion: Fusion | None, mix: _Mix | None, rows: np.ndarray
+    ) -> np.ndarray:
+        """Return the augmented vectors (r, d) float32 of some of the passages that a block holds."""
+        at = np.searchsorted(held, rows)
+        sums, counts = ({l: part[at] for l, part in parts.items()} for parts in (block.sums, block.counts))
+        return self._fuse(Block(0, block.passages[at], sums, counts), fusion, mix)
 
     def _warn_without(self) -> None:
         """Count the passages that keep their own embedding, for each set of languages met."""

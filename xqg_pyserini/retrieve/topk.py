@@ -62,21 +62,29 @@ def settled(hits: Hits, groups: Iterable[Group], k: int, n: int) -> Hits:
 
     `hits` are the scores and rows that were `gathered`, (q, m) each, best first; all questions are in the `groups`.
     """
-    near, candidates = hits
-    scores = np.empty((len(near), k), dtype=np.float32)
-    rows = np.empty((len(near), k), dtype=np.int64)
+    groups = list(groups)
+    scores = np.empty((len(hits[0]), k), dtype=np.float32)
+    rows = np.empty((len(hits[0]), k), dtype=np.int64)
+    for members, queries, passages, _ in groups:
+        scores[members], rows[members] = settle(queries, hits[1][members], k, passages)
+    decide((scores, rows), hits[0], groups, n)
+    return scores, rows
+
+
+def decide(best: Hits, near: np.ndarray, groups: Iterable[Group], n: int) -> None:
+    """Put right what was settled of questions that are `undecided`, `near` being the scores that were gathered."""
+    scores, rows = best
+    k = scores.shape[1]
     for members, queries, passages, longest in groups:
-        scores[members], rows[members] = settle(queries, candidates[members], k, passages)
         open_ = undecided(near[members], k, rounding(queries, longest)) & (near.shape[1] < n and longest > 0)
         if open_.any():
-            best, asked = Best(int(open_.sum()), gathered(k, n)), queries[open_].astype(np.float64)
+            again, asked = Best(int(open_.sum()), gathered(k, n)), queries[open_].astype(np.float64)
             size = block_rows(queries.shape[1], 8)
             for start in range(0, n, size):
                 products = asked @ passages(range(start, min(start + size, n))).T.astype(np.float64)
-                best.offer(range(len(asked)), products.astype(np.float32), start)
-            closest = best.ranked()[1]
+                again.offer(range(len(asked)), products.astype(np.float32), start)
+            closest = again.ranked()[1]
             scores[members[open_]], rows[members[open_]] = settle(queries[open_], closest, k, passages)
-    return scores, rows
 
 
 def settle(queries: np.ndarray, rows: np.ndarray, k: int, vectors_of: Callable[[np.ndarray], np.ndarray]) -> Hits:
@@ -93,7 +101,7 @@ def settle(queries: np.ndarray, rows: np.ndarray, k: int, vectors_of: Callable[[
     m = min(k, rows.shape[1])
     best_scores = np.full((len(rows), m), -np.inf, dtype=np.float32)
     best_rows = np.full((len(rows), m), -1, dtype=np.int64)
-    step = max(1, block_rows(queries.shape[1], 8) // max(1, rows.shape[1]))
+    step = max(1, block_rows(queries.shape[1], 32) // max(1, rows.shape[1]))
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
         wanted = np.unique(part[part >= 0])
