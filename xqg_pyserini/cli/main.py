@@ -9,11 +9,15 @@ import argparse
 import importlib
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from types import ModuleType
+from typing import Any
 
 from xqg_pyserini import __version__
 from xqg_pyserini.cli.flags import Parser, help_text
@@ -73,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not args.verbose:
             warnings.simplefilter("ignore")
         warnings.simplefilter("always", XqgWarning)
-        code = _run(args)
+        with _ending():
+            code = _run(args)
     if code == 0 or args.verbose:
         for warning in caught:
             print(f"{args.parser.prog}: warning: {warning.message}", file=sys.stderr)
@@ -99,6 +104,34 @@ def _set_up(args: argparse.Namespace) -> None:
         logging.disable(logging.WARNING)
 
 
+class _Ended(KeyboardInterrupt):
+    """A signal asked the process to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+@contextmanager
+def _ending() -> Iterator[None]:
+    """Let signals that ask a process to end do so as Ctrl-C does, where nobody else has a say in them."""
+
+    def end(number: int, frame: Any) -> None:
+        raise _Ended(number)
+
+    taken = []
+    if threading.current_thread() is threading.main_thread():
+        asked = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        taken = [number for number in asked if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def _run(args: argparse.Namespace) -> int:
     try:
         code = _command(args.command).run(args) or 0
@@ -106,8 +139,12 @@ def _run(args: argparse.Namespace) -> int:
         return code
     except UserError as error:
         return _fail(args, error, 2)
-    except KeyboardInterrupt:
-        return _fail(args, UserError("interrupted; long jobs (generate, encode, train, …) go on when run again"), 130)
+    except KeyboardInterrupt as error:
+        number = error.number if isinstance(error, _Ended) else int(signal.SIGINT)
+        what = (
+            f"interrupted ({signal.Signals(number).name}); long jobs (generate, encode, train, …) go on when run again"
+        )
+        return _fail(args, UserError(what), 128 + number)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

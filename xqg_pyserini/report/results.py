@@ -31,7 +31,7 @@ from xqg_pyserini.evaluation.tables import macro_table
 from xqg_pyserini.files import file_sha256, write_json, writing, writing_folder
 from xqg_pyserini.metadata import read_json
 from xqg_pyserini.report.tables import results_text
-from xqg_pyserini.tables import LETTERS
+from xqg_pyserini.tables import LETTERS, one_line
 
 Differences = dict[tuple[str, str, str], ByLanguage]  # as `Scores.stored`
 FORMAT = 1
@@ -118,7 +118,7 @@ def _write_evaluation(results: Results, folder: Path) -> None:
     tables = {f"{run} {metric}": scores[run][metric] for run in scores.runs for metric in scores.metrics}
     languages = {qid: table.languages[qid] for table in tables.values() for qid in table.by_question}
     with writing(folder / "per-question.tsv") as file:
-        file.write("\t".join(["id", "language", *tables]) + "\n")
+        file.write("\t".join(["id", "language", *map(one_line, tables)]) + "\n")
         for qid, language in languages.items():
             values = [table.by_question.get(qid) for table in tables.values()]
             cells = ["" if value is None else format(value, "g") for value in values]

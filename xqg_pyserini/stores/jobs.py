@@ -41,8 +41,8 @@ class Job:
         for matrix in matrices:
             matrix.flush()
         progress = {"job": self._description, "done": done, "state": self.state}
+        self.done, self._saved = done, time.monotonic()  # first: an interruption after the writing keeps the folder
         write_json(self.path / "progress.json", progress)
-        self.done, self._saved = done, time.monotonic()
 
 
 @contextmanager
