@@ -86,7 +86,7 @@ def test_a_models_own_code_does_not_run_whatever_is_typed(strange, tmp_path):
     assert done.stderr.count("\n") == 1
     said = f"the model '{strange}' needs Python code that comes with it, which is not run unless"
     assert said in done.stderr
-    assert "trust_remote_code" in done.stderr
+    assert "(--trust-remote-code)" in done.stderr
     assert "trust_remote_code=True" not in done.stderr
     assert not (tmp_path / RAN).exists()
     assert not (tmp_path / "out").exists()

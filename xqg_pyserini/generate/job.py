@@ -106,7 +106,7 @@ class GenerationJob:
         self.settings = settings.complete(self.devices[0])
         self.rules, self._overwrite = rules, overwrite
         self._inputs = [corpus, settings.model, self.settings.template.where, *protected]
-        weights = describe_weights(settings.model, read_config(settings.model))
+        weights = describe_weights(settings.model, read_config(settings.model, settings.trust_remote_code))
         check_output(output, overwrite or (self.path / META).is_file(), self._inputs)
         self.sources = describe_sources(corpus)
         with tempfile.TemporaryDirectory() as folder:  # checks the whole corpus

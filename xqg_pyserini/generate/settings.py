@@ -64,6 +64,7 @@ class GeneratorSettings:
         "ctranslate2 (extra ct2) converts an encoder-decoder once, and is faster",
         *("transformers", *(name for name in BACKENDS if name not in ("seq2seq", "causal"))),
     )
+    trust_remote_code: bool = option(False, "run Python code that comes with the model")
     kind: str | None = None
 
     def __post_init__(self) -> None:
@@ -87,7 +88,7 @@ class GeneratorSettings:
     def describe(self) -> dict[str, Any]:
         """Return complete settings as `meta.json` holds them."""
         values = {**asdict(self), "prompt": self.template.text, "backend": self.kind}
-        del values["kind"]
+        del values["kind"], values["trust_remote_code"]
         values = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
         return {name: values.pop(name) for name in ("model", "backend")} | values
 
@@ -107,7 +108,7 @@ class GeneratorSettings:
         model, chat, prompt, precision = self.model, self.chat, self.prompt, self.precision
         kind, longest = self.backend, self.max_input_tokens
         if kind == "transformers":
-            kind = model_backend(model, read_config(model))
+            kind = model_backend(model, read_config(model, self.trust_remote_code))
         if chat and kind != "causal":
             raise UserError(f"a chat template is for causal models, and {model!r} is none", "chat")
         trained = read_trained_prompt(model)
@@ -120,7 +121,9 @@ class GeneratorSettings:
                 "backend",
             )
         if chat is None:
-            chat = kind == "causal" and bool(getattr(load_tokenizer(model), "chat_template", None))
+            chat = kind == "causal" and bool(
+                getattr(load_tokenizer(model, self.trust_remote_code), "chat_template", None)
+            )
         if prompt is None:
             prompt = shipped_template("chat" if chat else "few-shot" if kind == "causal" else "question")
         if precision == "auto":
