@@ -49,7 +49,7 @@ def test_a_list_that_came_once_stands_in_for_one_that_does_not_come(network, rec
 
 def test_without_one_the_list_is_empty_and_that_is_said(network):
     network.up = False
-    with pytest.warns(XqgWarning, match="are not here"):
+    with pytest.warns(XqgWarning, match="are not available offline"):
         assert read(f"{LISTS}prebuilt-indexes/3675/faiss/lists.json") == {}
     # said once, and a network that did not answer is not asked again
     assert read(f"{LISTS}prebuilt-indexes/3675/lucene/beir-flat.json") == []

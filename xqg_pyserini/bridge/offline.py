@@ -47,7 +47,7 @@ def serve_offline() -> None:
             except OSError:  # URLError is one
                 down = True
                 if not kept.is_file():
-                    warn("Pyserini's lists of prebuilt indexes, topics and qrels are not here")
+                    warn("Pyserini's lists of prebuilt indexes, topics and qrels are not available offline")
             else:
                 _keep(kept, answer.decode("utf-8"))
                 return io.BytesIO(answer)
