@@ -173,6 +173,14 @@ def _locked(aside: Path, path: Path) -> Iterator[IO[bytes]]:
             return
 
 
+def discard(path: str | Path) -> None:
+    """Take away what an ended process left of a file that it was writing; what a living one writes stays."""
+    aside = aside_of(path)
+    if aside.exists():
+        with suppress(UserError), _locked(aside, Path(path)):
+            aside.unlink(missing_ok=True)
+
+
 @contextmanager
 def writing_folder(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()) -> Iterator[Path]:
     """Give an empty folder to fill, which takes its name only when the block ends well.

@@ -13,7 +13,7 @@ from conftest import ROOT, run_xqg, write_jsonl
 
 from xqg_pyserini import files, locks
 from xqg_pyserini.errors import UserError, XqgWarning
-from xqg_pyserini.files import aside_of, publish, writing, writing_folder
+from xqg_pyserini.files import aside_of, discard, publish, writing, writing_folder
 from xqg_pyserini.locks import LOCK
 from xqg_pyserini.stores import resumable
 
@@ -92,8 +92,19 @@ def test_a_file_that_another_process_writes_is_refused(tmp_path):
     with pytest.raises(UserError) as refused, writing(tmp_path / "run"):
         pass
     assert str(refused.value) == REFUSED.format(tmp_path / "run")
+    discard(tmp_path / "run")
+    assert os.listdir(tmp_path) == [".run.partial"]
     process.communicate("go on\n")
     assert os.listdir(tmp_path) == ["run"]
+
+
+def test_what_a_killed_process_left_of_a_file_is_taken_away(tmp_path):
+    process = hold("file", tmp_path / "run")
+    process.kill()
+    process.wait()
+    discard(tmp_path / "run")
+    discard(tmp_path / "never")
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("how", ["folder", "job", "file"])

@@ -103,7 +103,7 @@ def _dimension(folder: Path) -> int:
         for line in read_lines(path):
             try:
                 return len(json.loads(line.text)["vector"])
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 raise line.error('expected Pyserini\'s embeddings: {"id", "vector"}') from None
     raise UserError(f"{folder}: holds no index and no embeddings")
 

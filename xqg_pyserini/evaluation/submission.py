@@ -18,6 +18,7 @@ from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.evaluation.r_at_kt import RecallAtTokens
 from xqg_pyserini.evaluation.scores import called, read_passages
 from xqg_pyserini.files import read_lines, writing
+from xqg_pyserini.metadata import distinct
 from xqg_pyserini.settings import option
 
 TOKENS = 5000  # what R@5kt looks at
@@ -110,7 +111,7 @@ def check_submission(path: str | Path, questions: QuestionsLike, corpus: CorpusL
 
 def _read_entries(path: Path) -> list[Any]:
     try:
-        entries = json.loads("\n".join(line.text for line in read_lines(path)))
+        entries = json.loads("\n".join(line.text for line in read_lines(path)), object_pairs_hook=distinct)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: broken JSON ({error})") from None
     if not isinstance(entries, list) or not entries:
