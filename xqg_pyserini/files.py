@@ -224,7 +224,7 @@ def clear(aside: Path) -> None:
 def parents(path: str | Path) -> Iterator[None]:
     """Make the folders above an output; take away those that were made if nothing comes of it.
 
-    An error that names no file, or tells that the disk is full, names the output.
+    An error that names no file, or tells of a full disk and names a hidden one, names the output.
     """
     made = [parent for parent in real_path(path).parents if not parent.exists()]
     real_path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -243,9 +243,9 @@ def _full(error: BaseException, path: str | Path) -> int | None:
     """Return the number of the system's error that an error without its file's name is, or a library's own of space."""
     if isinstance(error, UserError) or not isinstance(error, Exception):
         return None
-    number = error.errno if isinstance(error, OSError) else None
-    if number is not None:
-        return number if number in _FULL or error.filename is None else None  # type: ignore[attr-defined]
+    if isinstance(error, OSError) and error.errno is not None:
+        hidden = error.errno in _FULL and str(error.filename).startswith(str(aside_of(path)))
+        return error.errno if hidden or error.filename is None else None
     for number in _FULL:
         if os.strerror(number) in str(error):
             return number
@@ -309,7 +309,8 @@ def publish(aside: Path, path: str | Path) -> None:
     path = real_path(path)
     old = path.parent / f".{path.name}.old"
     shutil.rmtree(old, ignore_errors=True)  # of a job that was killed while it did this
-    if path.is_dir() and any(path.iterdir()):
+    replaces = path.is_dir() and any(path.iterdir())
+    if replaces:
         os.rename(path, old)
         try:
             os.rename(aside, path)
@@ -320,7 +321,8 @@ def publish(aside: Path, path: str | Path) -> None:
         os.rename(aside, path)
     # not before: until the folder has its name, the lock keeps others out of it
     (path / LOCK).unlink(missing_ok=True)
-    shutil.rmtree(old, ignore_errors=True)
+    if replaces:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:

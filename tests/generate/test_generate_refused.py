@@ -95,7 +95,7 @@ def test_a_job_with_other_weights_corpus_or_prompt_is_refused(place, tmp_path):
     assert "sources is " in text
     (tmp_path / "out" / "meta.json").write_text("{", encoding="utf-8")
     text = message(GenerationJob, corpus, small(place), tmp_path / "out", job)
-    assert text.endswith("; overwriting begins anew") and "meta.json: damaged" in text
+    assert text.endswith("; overwriting begins anew") and "meta.json: broken JSON (" in text
 
 
 def test_a_folder_of_something_else_is_refused(place, refused, tmp_path):
