@@ -122,6 +122,13 @@ def test_reproduce_says_where_the_study_is(line, refused):
     )
 
 
+def test_a_name_that_is_not_utf8_is_refused():
+    words = [sys.executable, "-m", "xqg_pyserini", "check", b"folder-\xff"]
+    done = subprocess.run(words, capture_output=True)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b"xqg check: error: 'folder-\\udcff' is not UTF-8; give the file another name\n"
+
+
 def test_every_command_of_the_parser_is_known():
     actions = parser()._subparsers._group_actions
     assert set(actions[0].choices) == NAMES

@@ -70,7 +70,8 @@ def _fill(name: str, parser: Parser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return the exit code (0, 2 for what the user can mend, 1 for a bug)."""
-    _limit_threads(sys.argv[1:] if argv is None else argv)
+    argv = sys.argv[1:] if argv is None else argv
+    _limit_threads(argv)
     args = parser().parse_args(argv)
     _set_up(args)
     with warnings.catch_warnings(record=True) as caught:
@@ -78,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.simplefilter("ignore")
         warnings.simplefilter("always", XqgWarning)
         with _ending():
-            code = _run(args)
+            code = _run(args, argv)
     if code == 0 or args.verbose:
         for warning in caught:
             print(f"{args.parser.prog}: warning: {warning.message}", file=sys.stderr)
@@ -132,8 +133,18 @@ def _ending() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _check_text(words: Sequence[str]) -> None:
+    """Raise `UserError` for a word that is no text: records, tables and libraries could not take it."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{word!a} is not UTF-8; give the file another name") from None
+
+
+def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
     try:
+        _check_text(argv)
         code = _command(args.command).run(args) or 0
         sys.stdout.flush()
         return code
