@@ -356,9 +356,9 @@ def whole(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("name", FILES)
 @settings(
-    max_examples=int(os.environ.get("XQG_FUZZ", "40")),
+    max_examples=int(os.environ.get("XQG_FUZZ_EXAMPLES", "40")),
     deadline=None,
-    derandomize="XQG_FUZZ" not in os.environ,
+    derandomize="XQG_FUZZ_EXAMPLES" not in os.environ,
     database=None,
     suppress_health_check=list(HealthCheck),
 )
