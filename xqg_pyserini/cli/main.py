@@ -142,7 +142,7 @@ def _check_text(words: Sequence[str]) -> None:
             raise UserError(f"{word!a} is not UTF-8; give the file another name") from None
 
 
-def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
+def _run(args: argparse.Namespace, argv: Sequence[str] = ()) -> int:
     try:
         _check_text(argv)
         code = _command(args.command).run(args) or 0
