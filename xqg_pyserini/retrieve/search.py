@@ -160,25 +160,40 @@ class FaissDirectory:
         self.encoder: dict[str, Any] | None = self.meta and self.meta["encoder"]
 
     def search(self, questions: Sequence[Question], vectors: np.ndarray, k: int) -> Run:
-        """Return the run of some questions, by their embeddings (q, d), before centring.
-
-        Raises:
-            UserError: for a file of vectors that was changed, where it is searched whole.
-        """
-        if self._right is None:
-            self._right = ThreadPoolExecutor(1).submit(self._check_vectors)
+        """Return the run of some questions, by their embeddings (q, d), before centring; raises as `best`."""
         if self.centers is not None:
             vectors = centered(vectors, questions, self.centers)
+        scores, rows = self.best(vectors, k)
+        return make_run(questions, scores, rows, ids_at(self.path / DOCID, np.unique(rows).tolist()))
+
+    def best(self, vectors: np.ndarray, k: int) -> Hits:
+        """Return scores (q, m) float32 and rows (q, m) int64 of the best m = min(k, n).
+
+        Equal scores are in the order of the rows, whatever k and the batch (`topk`).  A graph is searched as wide as
+        its efSearch, and wider for more hits than that.
+
+        Raises:
+            UserError: for a file of vectors that was changed, where it is searched whole, or holds NaN.
+        """
+        exhaustive = self._exhaustive
+        if self._right is None:
+            self._right = ThreadPoolExecutor(1).submit(self._check_vectors)
         batches = []
-        with tqdm(total=len(questions), desc="searching", unit=" questions", disable=None) as bar:
-            for start in range(0, len(questions), BATCH):
+        with tqdm(total=len(vectors), desc="searching", unit=" questions", disable=None) as bar:
+            for start in range(0, len(vectors), BATCH):
                 batch = np.ascontiguousarray(vectors[start : start + BATCH])
                 batches.append(self._index.search(batch, gathered(k, self.n)))
                 bar.update(len(batch))
         near, rows = map(np.concatenate, zip(*batches, strict=True))
         self._right.result()
-        scores, rows = self._settled(vectors, (near, rows), min(k, self.n))
-        return make_run(questions, scores, rows, ids_at(self.path / DOCID, np.unique(rows).tolist()))
+        if exhaustive and (rows < 0).any():  # what has no score is not found
+            raise UserError(f"{self.path / INDEX}: holds vectors with NaN; build it again")
+        if not self._stored:
+            return settle_scores(near, rows, k)
+        # of a graph no more can be had than it finds
+        longest = 2 * float(np.linalg.norm(self._vectors(np.unique(rows[:, 0])), axis=1).max()) if exhaustive else 0.0
+        groups = [Group(np.arange(len(vectors)), vectors, self._vectors, longest)]
+        return settled((near, rows), groups, min(k, self.n), self.n)
 
     def _check_vectors(self) -> None:
         if self._exhaustive:  # of a graph a small part is read
@@ -189,18 +204,6 @@ class FaissDirectory:
         import faiss
 
         return isinstance(self._index, faiss.IndexFlat | faiss.IndexScalarQuantizer)
-
-    def _settled(self, vectors: np.ndarray, hits: Hits, k: int) -> Hits:
-        """Return the best k of the hits: equal scores in the order of the rows, whatever k and the batch (`topk`)."""
-        near, rows = hits
-        if self._exhaustive and (rows < 0).any():  # what has no score is not found
-            raise UserError(f"{self.path / INDEX}: holds vectors with NaN; build it again")
-        if not self._stored:
-            return settle_scores(near, rows, k)
-        longest = 0.0  # of a graph no more can be had than it finds
-        if self._exhaustive:
-            longest = 2 * float(np.linalg.norm(self._vectors(np.unique(rows[:, 0])), axis=1).max())
-        return settled(hits, [Group(np.arange(len(vectors)), vectors, self._vectors, longest)], k, self.n)
 
     @cached_property
     def _stored(self) -> bool:
