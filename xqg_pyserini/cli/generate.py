@@ -1,7 +1,6 @@
 """`xqg generate`."""
 
 import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from xqg_pyserini.generate.cost import estimate
 from xqg_pyserini.generate.job import GenerationJob, JobSettings
 from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.generate.settings import GeneratorSettings
+from xqg_pyserini.metadata import read_json
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.retrieve.through import generate_and_accumulate
 from xqg_pyserini.settings import options
@@ -93,10 +93,7 @@ def _check(args: argparse.Namespace) -> None:
 def _expected(args: argparse.Namespace) -> tuple[int | None, list[str]]:
     """Return how many queries in which languages there should be: as given, or as meta.json says, if it is there."""
     path = Path(args.check) / "meta.json"
-    try:
-        meta: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise UserError(f"{path}: broken JSON ({error})") from None
+    meta = read_json(path, dict[str, Any], "mend or remove it") if path.is_file() else {}
     number = meta.get("num_queries") if args.num_queries is None else args.num_queries
     return number, list(args.languages or meta.get("languages", ()))
 

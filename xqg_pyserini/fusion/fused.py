@@ -137,10 +137,11 @@ class FusedStores:
         means = {l: (sums[l] / counts[l]).astype(np.float32) for l in languages if counts[l]}
         return Centers((passages / self.passages.n).astype(np.float32), means, pooled.astype(np.float32))
 
-    def fuse(self, block: Block, languages: Languages) -> np.ndarray:
-        """Return the augmented vectors (b, d) float32 of a block that has these languages."""
+    def fuse(self, block: Block, languages: Languages, fusion: Fusion | None = None) -> np.ndarray:
+        """Return the augmented vectors (b, d) float32 of a block that has these languages (`fusion`: if another)."""
+        fusion = fusion or self.fusion
         sums, counts = ({l: part[l] for l in languages} for part in (block.sums, block.counts))
-        return augment(self.fusion, block.passages, sums, counts, self.centers if self.fusion.center else None)
+        return augment(fusion, block.passages, sums, counts, self.centers if fusion.center else None)
 
     def blocks(self, languages: Languages | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (first row, augmented vectors (b, d) float32) with the queries of these languages (default: all)."""

@@ -32,6 +32,7 @@ from xqg_pyserini.files import (
 from xqg_pyserini.generate.consistency import QUANTILE, WITHIN, ScoreFiles, better_passages, own_scores
 from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.generate.texts import PassageTexts
+from xqg_pyserini.metadata import read_json
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.models.registry import agree
 from xqg_pyserini.settings import check_values, option
@@ -198,10 +199,7 @@ def _generated_from(queries: str | Path) -> Any:
     meta = Path(queries) / stores.META
     if not meta.is_file():
         return None
-    try:
-        return json.loads(meta.read_text("utf-8"))
-    except ValueError as error:
-        raise UserError(f"{meta}: broken JSON ({error}); mend or remove it") from None
+    return read_json(meta, dict[str, Any], "mend or remove it")
 
 
 class _Item(NamedTuple):

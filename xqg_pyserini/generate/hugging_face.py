@@ -69,12 +69,12 @@ def start_token(model: Any, name: str) -> int:
 
 def _load(settings: GeneratorSettings, device: str) -> Any:
     """Load a model; of a folder that holds an adapter, the base that it names with it."""
-    loader, folder = auto_class(settings.kind), Path(settings.model)
+    loader, folder, trust = auto_class(settings.kind), Path(settings.model), settings.trust_remote_code
     if not is_adapter(folder):
-        return load_model(loader, settings.model, settings.precision, device)
+        return load_model(loader, settings.model, settings.precision, device, trust_remote_code=trust)
     meta = read_meta(folder)
-    model = load_model(loader, meta["base"], settings.precision, device)
-    base = fingerprint(meta["base"], read_config(meta["base"]))
+    model = load_model(loader, meta["base"], settings.precision, device, trust_remote_code=trust)
+    base = fingerprint(meta["base"], read_config(meta["base"], trust))
     module = tuning.load_adapter(model, folder, base)
     if meta["method"] not in tuning.UNMERGED:
         module = tuning.merged(module)
@@ -87,7 +87,7 @@ class _HuggingFace(QueryGenerator):
     model: Any
 
     def _load(self) -> None:
-        check_model(read_config(self.settings.model), self.settings)
+        check_model(read_config(self.settings.model, self.settings.trust_remote_code), self.settings)
         self.model = _load(self.settings, self.device)
         self._accepts = inspect.signature(self.model.forward).parameters
         self._ends = end_tokens(self.model.generation_config, self.tokenizer)

@@ -4,7 +4,6 @@ Knows the two layouts (docs/evaluation.md, docs/formats.md) and refuses what doe
 """
 
 import csv
-import json
 import math
 import os
 from collections import Counter
@@ -31,11 +30,13 @@ from xqg_pyserini.evaluation.results import (
 from xqg_pyserini.evaluation.significance import CONFIDENCE, Interval
 from xqg_pyserini.evaluation.tables import macro_table
 from xqg_pyserini.files import file_sha256, write_json, writing, writing_folder
+from xqg_pyserini.metadata import checked, read_json
 from xqg_pyserini.report.tables import results_text
-from xqg_pyserini.tables import LETTERS
+from xqg_pyserini.tables import LETTERS, one_line
 
 Differences = dict[tuple[str, str, str], ByLanguage]  # as `Scores.stored`
 FORMAT = 1
+AGAIN = "make the results again"
 EVALUATION, SWEEP = "evaluation.json", "sweep.json"
 SCORES, POINTS, RUNS = "scores.json", "sweep.csv", "runs"
 ALL = "all"
@@ -136,7 +137,7 @@ def _write_evaluation(results: Results, folder: Path) -> None:
     tables = {f"{run} {metric}": scores[run][metric] for run in scores.runs for metric in scores.metrics}
     languages = {qid: table.languages[qid] for table in tables.values() for qid in table.by_question}
     with writing(folder / "per-question.tsv") as file:
-        file.write("\t".join(["id", "language", *tables]) + "\n")
+        file.write("\t".join(["id", "language", *map(one_line, tables)]) + "\n")
         for qid, language in languages.items():
             values = [table.by_question.get(qid) for table in tables.values()]
             cells = ["" if value is None else format(value, "g") for value in values]
@@ -262,14 +263,7 @@ def read_results(folder: str | Path) -> Results:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{file}: missing; make the results again") from None
-    except ValueError as error:
-        raise UserError(f"{file}: broken JSON ({error}); make the results again") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{file}: expected a JSON object; make the results again")
+    value = read_json(file, dict[str, Any], AGAIN)
     if value.get("format", FORMAT) != FORMAT:
         raise UserError(f"{file}: format {value['format']}, this version reads {FORMAT}")
     return value
@@ -290,6 +284,9 @@ def _results(
 ) -> Results:
     """Return what both kinds have in common."""
     scores = Scores(by_run, about.get("relevance"), list(about["notes"]), stored=differences)
+    tests = list(tests)
+    for test in tests:  # is of runs and measures that are there
+        differences[test.a, test.b, test.metric], by_run[test.a][test.metric], by_run[test.b][test.metric]
     settings = ComparingSettings(about["test"], about["correction"], about["level"])
     compared = Comparisons(scores, tuple(tests), settings, about.get("baseline"))
     return Results(compared, about.get("inputs"), folder=folder)
@@ -314,10 +311,11 @@ def _read_evaluation(folder: Path, about: dict[str, Any]) -> Results:
             if MACRO not in stored:
                 raise KeyError(f"{run} {metric}")
             entry = saved["runs"][run][metric]
-            groups = {l: LanguageScore(**group) for l, group in entry["languages"].items()}
+            groups = checked(entry["languages"], dict[str, LanguageScore], folder / SCORES, AGAIN)
             macro, all_asked = stored[MACRO].mean, asked[run, metric]
             by_metric[metric] = RunScores(entry["questions"], groups, macro, asked=all_asked, stored=stored)
-    return _results(folder, about, by_run, differences, [Comparison(**test) for test in saved["tests"]])
+    tests = checked(saved["tests"], list[Comparison], folder / SCORES, AGAIN)
+    return _results(folder, about, by_run, differences, tests)
 
 
 def _need(rows: Iterable[Mapping[str, Any]], *names: str) -> None:

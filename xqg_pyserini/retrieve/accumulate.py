@@ -35,6 +35,7 @@ class QuerySource:
 
     def __init__(self, queries: str | Path) -> None:
         self._queries, self._sources = queries, describe_sources(queries)
+        stores.check_recorded(queries, self._sources)
         self.inputs: list[Any] = [queries]
 
     def identity(self) -> Any:

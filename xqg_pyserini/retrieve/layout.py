@@ -1,25 +1,54 @@
 """What an index is on disk: a directory that Pyserini's search commands read, and what is added.
 
     index, docid     Faiss's own file, and an id a line
-    xqg.json         ours: encoder, fusion, checksums of the stores
+    xqg.json         ours: encoder, fusion, checksums of the stores and of these files
     centers.npy      ours, where the index is centred
 
 A language-aware index is a folder of such directories, one a language, and one for all languages.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta, Struct
 
 from xqg_pyserini.data import find_language
 from xqg_pyserini.errors import UserError
+from xqg_pyserini.files import file_sha256
 from xqg_pyserini.fusion.formula import Centers
+from xqg_pyserini.metadata import checked, open_matrix, read_json
+from xqg_pyserini.stores.store import changed
 
 INDEX, DOCID, META, CENTERS = "index", "docid", "xqg.json", "centers.npy"
 ALL, LANGUAGE_AWARE = "all-languages", "language-aware"  # no language's code is like the former
+
+
+_AGAIN = "build the index again"
+
+
+class _Mixed(Struct):
+    languages: list[str]
+
+
+class _Described(Struct):
+    """What `xqg.json` says of an index, as far as it is read."""
+
+    n: Annotated[int, Meta(ge=0)]
+    d: Annotated[int, Meta(ge=1)]
+    encoder: dict[str, Any]
+    fusion: _Mixed | None = None
+    centers: list[str] | None = None
+    without_queries: int = 0
+    sha256: dict[str, str] = {}
+
+
+class _DescribedFolder(Struct):
+    """What `xqg.json` says of a language-aware folder."""
+
+    languages: Annotated[list[str], Meta(min_length=1)]
+    encoder: dict[str, Any]
 
 
 def write_centers(folder: Path, centers: Centers) -> None:
@@ -33,21 +62,34 @@ def read_centers(folder: Path) -> tuple[dict[str, Any] | None, Centers | None]:
     file = folder / META
     if not file.is_file():
         return None, None
-    try:
-        meta = json.loads(file.read_text("utf-8"))
-        if not {"n", "d", "encoder"} <= set(meta):
-            raise ValueError("n, d or encoder is missing")
-        languages = meta.get("centers")
-        if languages is None:
-            return meta, None
-        rows = np.load(folder / CENTERS, allow_pickle=False)
-        if rows.shape != (len(languages) + 2, meta["d"]):
-            raise ValueError(f"{CENTERS} has the shape {rows.shape}")
-        if not np.isfinite(rows).all():
-            raise ValueError(f"{CENTERS} holds NaN or infinity")
-    except (ValueError, OSError, KeyError, AttributeError, TypeError, EOFError) as error:
-        raise UserError(f"{file}: damaged ({error}); build the index again") from None
-    return meta, Centers(rows[0], dict(zip(languages, rows[2:], strict=True)), rows[1])
+    meta = read_json(file, dict[str, Any], _AGAIN)
+    if meta.get("kind") == LANGUAGE_AWARE:
+        checked(meta, _DescribedFolder, file, _AGAIN)
+        return meta, None
+    described = checked(meta, _Described, file, _AGAIN)
+    if described.centers is None:
+        return meta, None
+    check_sum(folder, CENTERS, meta)
+    rows = np.array(open_matrix(folder / CENTERS, _AGAIN))
+    shape = (len(described.centers) + 2, described.d)
+    if rows.shape != shape or rows.dtype.kind != "f" or not np.isfinite(rows).all():
+        raise UserError(
+            f"{folder / CENTERS}: holds {rows.shape} of {rows.dtype}, or NaN or infinity; expected "
+            f"{shape} of float32; {_AGAIN}"
+        )
+    queries = dict(zip(described.centers, rows[2:], strict=True))
+    return meta, Centers(rows[0], queries, rows[1])
+
+
+def check_sum(folder: Path, name: str, meta: dict[str, Any] | None) -> None:
+    """Raise `UserError` for a file of an index that has not the checksum that `meta` records."""
+    expected = ((meta or {}).get("sha256") or {}).get(name)
+    if expected is None:
+        return
+    if not (folder / name).is_file():
+        raise UserError(f"{folder / name}: missing; {_AGAIN}")
+    if file_sha256(folder / name) != expected:
+        raise changed(folder / name, f"copy it again, or {_AGAIN}")
 
 
 def refuse_language_aware(folder: str | Path) -> None:
@@ -60,17 +102,13 @@ def refuse_language_aware(folder: str | Path) -> None:
 
 def language_aware(folder: str | Path) -> list[str] | None:
     """Return the languages of a language-aware folder; None for any other."""
-    try:
-        meta = json.loads((Path(folder) / META).read_text("utf-8"))
-        if meta.get("kind") != LANGUAGE_AWARE:
-            return None
-        if not meta["languages"]:
-            raise TypeError("it names no languages")
-        return [str(language) for language in meta["languages"]]
-    except (OSError, ValueError, AttributeError):
+    file = Path(folder) / META
+    if not file.is_file():
         return None
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{Path(folder) / META}: damaged ({error}); build the index again") from None
+    meta = read_json(file, dict[str, Any], _AGAIN)
+    if meta.get("kind") != LANGUAGE_AWARE:
+        return None
+    return checked(meta, _DescribedFolder, file, _AGAIN).languages
 
 
 class LanguageIndexes:
@@ -88,14 +126,11 @@ class LanguageIndexes:
             inner = language_aware(folder)
             if inner is not None and len(self.folders) == 1:
                 self.paths = {**{l: folder / l for l in inner}, None: folder / ALL}
+                self._check_inner(inner)
                 break
             if inner is not None:
                 raise UserError(f"{folder}: give the language-aware folder alone, or some of the folders in it")
-            fusion = (read_centers(folder)[0] or {}).get("fusion")
-            if not fusion:
-                what = "does not say the languages mixed into it; several indexes are those of one language-aware index"
-                raise UserError(f"{folder}: {what}")
-            languages = fusion["languages"]
+            languages = self._languages(folder)
             one = languages[0] if len(languages) == 1 and folder.name != ALL else None
             same = find_language(one, self.languages)
             if same is not None or one in self.paths:
@@ -107,6 +142,21 @@ class LanguageIndexes:
     def languages(self) -> list[str]:
         """Return the languages that have an index of their own."""
         return [language for language in self.paths if language is not None]
+
+    def _check_inner(self, inner: list[str]) -> None:
+        for language, path in self.paths.items():
+            expected = inner if language is None else [language]
+            if path.is_dir() and self._languages(path) != expected:
+                held = " ".join(self._languages(path))
+                raise UserError(f"{path}: holds the queries of {held}, not of {' '.join(expected)}; {_AGAIN}")
+
+    @staticmethod
+    def _languages(folder: Path) -> list[str]:
+        fusion = (read_centers(folder)[0] or {}).get("fusion")
+        if not fusion:
+            what = "does not say the languages mixed into it; several indexes are those of one language-aware index"
+            raise UserError(f"{folder}: {what}")
+        return list(fusion["languages"])
 
     def of(self, language: str | None) -> Path:
         """Return the index for questions in a language."""

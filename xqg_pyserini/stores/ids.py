@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from xqg_pyserini.data import read_corpus
+from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import FilePath, writing
 
 
@@ -27,8 +28,11 @@ def _hash(docid: str) -> int:
 def iterate_ids(path: Path) -> Iterator[str]:
     """Yield the ids of an ids file (`ids.txt`, Pyserini's `docid`) in order."""
     with open(path, encoding="utf-8", newline="\n") as file:
-        for line in file:
-            yield line.rstrip("\n")
+        try:
+            for line in file:
+                yield line.rstrip("\n")
+        except UnicodeDecodeError:
+            raise UserError(f"{path}: not UTF-8; make it again") from None
 
 
 def ids_at(path: Path, rows: Iterable[int]) -> dict[int, str]:

@@ -81,6 +81,8 @@ class StorePair:
         places, unknown = self._places(rows)
         numbers = range(places.start, places.stop) if isinstance(places, slice) else places
         name = sum_file(language, self.queries.first)
+        if self._rows is not None and isinstance(rows, range) and rows.start == 0:
+            self.queries.verify(name)  # in the order of the passages it is not read in its own
         block = self.queries.checked(self.queries.sums[language][places], name, numbers)
         if isinstance(unknown, np.ndarray):  # a slice of the store itself cannot be written to
             block[unknown] = 0
