@@ -47,7 +47,10 @@ WRONG_JSON = {
     "true": ('{"number": true}', ": damaged (number: Expected `int`, got `bool`)"),
     "digits": (f'{{"number": {DIGITS}}}', ": broken JSON (Exceeds the limit"),
     "no number": ('{"number": NaN}', ": broken JSON (NaN is no JSON)"),
-    "twice": ('{"number": 1,\n"names": {"a": [], "a": ["b"]}}', ": broken JSON (the key 'a' is there twice)"),
+    "twice": (
+        '{"number": 1,\n"names": {"a": [], "a": ["b"]}}',
+        ": broken JSON (the key 'a' stands twice in one object)",
+    ),
     "inner": ('{"number": 1, "names": {"a": [1]}}', ": damaged (names[...][0]: Expected `str`, got `int`)"),
     "deep": (f'{{"x": {DEEP}', ": broken JSON (maximum recursion depth exceeded"),
     "not UTF-8": (b'{"number": 1, "names": {"\xff": []}}', ": not UTF-8 (byte 26)"),
@@ -85,7 +88,7 @@ WRONG_YAML = {
     "a list for a key": ("? [1]\n: 2", ": broken YAML (while constructing a mapping"),
     "in itself": ("&a {number: 1, names: *a}", ": damaged ("),
     "not UTF-8": (b"number: \xff", ": not UTF-8 (byte 9)"),
-    "twice": ("number: 1\nnames:\n  a: []\n  a: [b]", ": broken YAML (line 4: the key 'a' is there twice)"),
+    "twice": ("number: 1\nnames:\n  a: []\n  a: [b]", ": broken YAML (line 4: the key 'a' stands twice in one object)"),
 }
 
 

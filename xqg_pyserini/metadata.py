@@ -5,7 +5,8 @@ to do.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,13 +18,16 @@ if TYPE_CHECKING:
 Kind = TypeVar("Kind")
 
 
-def distinct(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object's pairs as a dict; raises `ValueError` for a key that is there twice."""
-    record: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in record:
-            raise ValueError(f"the key {key!r} is there twice")
-        record[key] = value
+class RepeatedKey(ValueError):
+    """A JSON object has a key twice."""
+
+
+def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object's pairs as a dict; raises `RepeatedKey` where one would be lost."""
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        key = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise RepeatedKey(f"the key {key!r} stands twice in one object")
     return record
 
 
@@ -52,7 +56,9 @@ def read_yaml(path: Path, kind: type[Kind], remedy: str) -> Kind:
             keys = set()
             for key in (key for key, _ in node.value if isinstance(key.value, str)):
                 if key.value in keys:
-                    raise ValueError(f"line {key.start_mark.line + 1}: the key {key.value!r} is there twice")
+                    raise ValueError(
+                        f"line {key.start_mark.line + 1}: the key {key.value!r} stands twice in one object"
+                    )
                 keys.add(key.value)
             return super().construct_mapping(node, deep)
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import FilePath, Line, expand, read_lines, shown_name
+from xqg_pyserini.metadata import RepeatedKey, distinct
 
 LONGEST_ROW = 1000  # lines that one row may go over
 
@@ -43,18 +44,7 @@ class Notes:
 # ---------------------------------------------------------------- JSON
 
 
-class _RepeatedKey(ValueError):
-    pass
-
-
-def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    record = dict(pairs)
-    if len(record) != len(pairs):
-        raise _RepeatedKey(Counter(key for key, _ in pairs).most_common(1)[0][0])
-    return record
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_distinct_keys)
+_DECODER = json.JSONDecoder(object_pairs_hook=distinct)
 
 
 def parse_json(line: Line, text: str | None = None, kind: type = dict, form: str = "one object a line") -> Any:
@@ -68,10 +58,8 @@ def parse_json(line: Line, text: str | None = None, kind: type = dict, form: str
         value = _DECODER.decode(text)
         if "\\ud" in text or "\\uD" in text:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except _RepeatedKey as error:
-        raise line.error(
-            f"the key {error.args[0]!r} stands twice in one object; its first value would be lost"
-        ) from None
+    except RepeatedKey as error:
+        raise line.error(f"{error}; its first value would be lost") from None
     except UnicodeEncodeError:
         raise line.error("holds half a surrogate pair (\\ud800-\\udfff), not text") from None
     except (ValueError, RecursionError) as error:
