@@ -100,7 +100,7 @@ FLAGS = [
         "evaluate",
         "--metrics R@2kt R5",
         "unknown metric 'R5': expected R@2kt, R@5kt, R@0.5kt …, or one of ranx's: ndcg@10, mrr@10, recall@100, map, "
-        "precision@5, hit_rate@1, … (trec_eval's and ir_measures' names will do)",
+        "precision@5, hit_rate@1, … (or what trec_eval and ir_measures call these)",
     ),
     ("evaluate", "--metrics R@-2kt", "unknown metric 'R@-2kt'"),
     ("evaluate", "--metrics ndcg@0", "unknown metric 'ndcg@0'"),
