@@ -41,7 +41,7 @@ def test_codes_of_bcp_47_and_iso_639_are_known(code):
 @pytest.mark.parametrize(
     ("code", "near"),
     {
-        "xx": None, "qq": None, "": None, "??": None, "zz": None, None: None, 7: None,
+        "xx": None, "qq": None, "": None, "\0hzbF'": None, "??": None, "zz": None, None: None, 7: None,
         "FI": "fi", "EN": "en", "pt_BR": "pt-BR", "zh_hant": "zh-Hant", " fi": "fi", "fi-": "fi",
         "Finnish": "fi", "arabic": "ar", "suomi": "fi", "Traditional Chinese": "zh-Hant", "Kinyarwanda": "rw",
         "jp": "ja", "cz": "cs", "gr": "el",
@@ -111,6 +111,11 @@ def test_names_are_english_and_the_published_generators():
     ]
     more = [data.language_name(code) for code in ("bem", "fon", "yue", "zh-Hant", "pt-BR")]
     assert more == ["Bemba", "Fon", "Cantonese", "Chinese (Traditional)", "Portuguese (Brazil)"]
+    assert [data.language_name(code) for code in ("swh", "npi-NP", "arb")] == [
+        "Swahili",
+        "Nepali (Nepal)",
+        "Standard Arabic",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def language_fault(code: Any) -> str | None:
     """Say in a line what is wrong with a language code, and which one may be meant; None where nothing is wrong."""
     if isinstance(code, str) and _known(code):
         return None
-    near = _nearest(code) if isinstance(code, str) else None
+    near = _nearest(code) if isinstance(code, str) and "\0" not in code else None  # which marisa-trie does not stand
     hint = f" (do you mean {near}?)" if near else ""
     return f"unknown language code {code!r:.60}{hint}: expected BCP 47 or ISO 639, e.g. fi hau pt-BR"
 
@@ -149,7 +149,8 @@ def language_name(code: str) -> str:
     """Return a language's English name, as prompts use it: Finnish, Portuguese (Brazil)."""
     import langcodes
 
-    return _NAMES.get(base_language(code)) or langcodes.Language.get(code).display_name()
+    name = _NAMES.get(base_language(code)) or langcodes.Language.get(code).display_name()
+    return name.replace(" (individual language)", "")  # swh, beside swa
 
 
 def language_script(code: str) -> str | None:
