@@ -129,6 +129,7 @@ FLAGS = [
         "",
         "searching the stores takes --queries STORE beside --passages",
     ),
+    ("generate --check queries.jsonl --languages xx", "", "unknown language code 'xx': expected BCP 47 or ISO 639"),
     ("search --topics questions.jsonl --output out", "", "give --index DIR, or --passages STORE --queries STORE"),
     ("check", "--run run.trec", "--run writes a file; --check reads one"),
     ("submit --questions questions.jsonl", "", "give --run (or --check FILE to validate one)"),

@@ -83,6 +83,10 @@ def test_codes_that_a_user_types_differ():
         ("zh-Hant", "zh-Hans", False, True),
         ("sr-Latn", "sr", False, True),
         ("zh", "yue", False, False),
+        ("no", "nob", False, True),
+        ("no", "nn", False, False),
+        ("nb", "nn", False, False),
+        ("und", "mul", False, False),
         ("ha", "haw", False, False),
         ("id", "ind-x-old", False, True),
         ("xx", "xx", True, True),  # as an old file may have it
@@ -102,6 +106,7 @@ def test_a_code_is_found_as_it_is_written_before_another_of_its_language():
     assert data.find_language(None, ["ha"]) is None
     assert data.base_language("ary-MA") == "ary"
     assert [data.base_language(code) for code in ("ar-EG", "ara", "arb")] == ["ar"] * 3
+    assert data.base_language("und") == "und"
 
 
 def test_names_are_english_and_the_published_generators():
@@ -143,6 +148,12 @@ def test_the_code_that_nllb_serves_a_language_by(code, token):
     nllb = pytest.importorskip("transformers.models.nllb.tokenization_nllb").FAIRSEQ_LANGUAGE_CODES
     tokens = {name.replace("_", "-"): name for name in nllb}
     assert tokens.get(data.nearest_language(code, tokens)) == token
+
+
+def test_bokmal_is_served_by_a_model_that_calls_it_norwegian():
+    assert data.nearest_language("nb", ["da", "no", "sv"]) == "no"
+    assert data.nearest_language("nb", ["no", "nn", "nb"]) == "nb"
+    assert data.nearest_language("nn", ["da", "no", "sv"]) is None
 
 
 def test_the_library_of_languages_is_imported_where_it_is_used():

@@ -10,7 +10,7 @@ from xqg_pyserini import files
 from xqg_pyserini.cli import flags
 from xqg_pyserini.cli.filter import add_rules, rules_of, table_of, titled
 from xqg_pyserini.cli.flags import Parser
-from xqg_pyserini.data import find_language
+from xqg_pyserini.data import check_languages, find_language
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.generate.check import QueryCheck, check_queries
 from xqg_pyserini.generate.cost import estimate
@@ -97,7 +97,7 @@ def _expected(args: argparse.Namespace) -> tuple[int | None, list[str]]:
     except ValueError as error:
         raise UserError(f"{path}: broken JSON ({error})") from None
     number = meta.get("num_queries") if args.num_queries is None else args.num_queries
-    return number, list(args.languages or meta.get("languages", ()))
+    return number, list(check_languages(args.languages or meta.get("languages", ())))
 
 
 def _estimate(args: argparse.Namespace, job: GenerationJob) -> None:

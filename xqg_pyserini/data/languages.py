@@ -89,7 +89,7 @@ def _key(code: str) -> str:
 
 def base_language(code: str) -> str:
     """Return a code's language without script, region and the like: ar for `ar-EG`, `ara` and `arb`."""
-    return str(_parts(code).language) if _known(code) else code
+    return _parts(code).language or NO_LANGUAGE if _known(code) else code
 
 
 def macrolanguage(code: str) -> str:
@@ -118,8 +118,9 @@ def same_language(first: str, second: str) -> bool:
 
 
 def are_variants(first: str, second: str) -> bool:
-    """Tell whether two codes are one language or kinds of one: `fi` and `fin`, `fi-FI`; `zh-Hant`, `zh-Hans`."""
-    return base_language(first) == base_language(second)
+    """Tell whether two codes are one language or kinds of one: `fi` and `fi-FI`; `zh-Hant`, `zh-Hans`; `no`, `nb`."""
+    bases = {base_language(first), base_language(second)}
+    return len(bases) == 1 or bases == {"no", "nb"}  # Norwegian is Bokmål where it is not said to be Nynorsk
 
 
 def nearest_language(code: str, among: Iterable[str]) -> str | None:
