@@ -185,7 +185,18 @@ def test_an_average_over_what_are_no_languages_is_said(languages, notes):
         warnings.simplefilter("always")
         scores = scored(languages)
     assert [str(warning.message) for warning in caught if warning.category is XqgWarning] == notes
-    assert scores.notes[2:] == notes
+    assert [note for note in scores.notes[2:] if "no question in" not in note] == notes
+
+
+def test_languages_that_drop_out_of_an_average_are_named():
+    scores = scored("fi fi ja ko ko sv", metrics=["mrr", "map-l2", "R@2kt"], corpus=CORPUS)
+    assert scores["run"]["R@2kt"].by_language.keys() == {"fi", "ja", "ko", "sv"}
+    assert scores.notes[-2:] == [
+        "mrr: no question in ja ko is counted; the average is over the other languages",
+        "map-l2: no question in ja ko sv is counted; the average is over the other languages",
+    ]
+    official = scored("fi fi fi fi fi sv", metrics=["mrr", "P_1"], official=True)
+    assert official.notes[-1] == "run run: no question in sv is counted; the average is over the other languages"
 
 
 def test_languages_stay_as_they_are_typed():

@@ -135,6 +135,7 @@ def score_runs(
             if not values:
                 raise UserError(f"run {name}: no question can be scored by {metric.name}")
             scores.by_run[name][metric.name] = RunScores.of(values, languages, metric.binary)
+    scores.notes += _languages_left_out(scores, settings.official)
     return scores
 
 
@@ -212,6 +213,18 @@ def _left_out(
         yield f"{rest} of {total} questions are counted, without {' and '.join(left_out)}"
     if all_topics and (foreign := len(relevant.keys() - {question.id for question in questions})):
         yield f"{foreign} topics of the qrels are not among the questions and not counted"
+
+
+def _languages_left_out(scores: Scores, official: bool) -> Iterator[str]:
+    """Yield which languages have no part in an average, as none of their questions is scored."""
+    absent: dict[str, dict[str, None]] = {}
+    for run, by_metric in scores.by_run.items():
+        for metric, of_run in by_metric.items():
+            codes = [code for code in dict.fromkeys(of_run.languages.values()) if code not in of_run.by_language]
+            if codes:
+                absent.setdefault(" ".join(codes), {})[f"run {run}" if official else metric] = None
+    for languages, names in absent.items():
+        yield f"{', '.join(names)}: no question in {languages} is counted; the average is over the other languages"
 
 
 def _look_at_languages(notes: list[str], questions: Sequence[Question]) -> None:
