@@ -165,7 +165,7 @@ def test_ranx_agrees_where_relevance_is_binary(metric):
         ("RR(rel=2)@10", "mrr@10-l2"), ("Rprec", "r-precision"), ("map_cut_10", "map@10"), ("AP", "map"),
         ("AP@10", "map@10"), ("AP(rel=2)", "map-l2"), ("ndcg_cut_10", "ndcg@10"), ("ndcg_cut.10", "ndcg@10"),
         ("nDCG(dcg='log2')@10", "ndcg@10"), ("nDCG(dcg='exp-log2')@10", "ndcg_burges@10"),
-        ("RBP(p=0.8,rel=1)", "rbp.8"), ("RBP(rel=2, p=0.85)", "rbp.85-l2"),
+        ("RBP(p=0.8,rel=1)", "rbp.8"), ("RBP(rel=2, p=0.85)", "rbp.85-l2"), ("RBP(p=0.855,rel=1)", "rbp.855"),
         ("ndcg@10", "ndcg@10"), ("nDCG@10", "nDCG@10"), ("MRR@10", "MRR@10"), ("Recall@5-l2", "Recall@5-l2"),
         ("MAP", "MAP"), ("bpref", "bpref"), ("Bpref", "Bpref"), ("rbp.90", "rbp.90"), ("R@2kt", "R@2kt"),
         ("r@0.5KT", "r@0.5KT"),

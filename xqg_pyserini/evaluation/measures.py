@@ -16,7 +16,7 @@ _TYPED = re.ASCII | re.IGNORECASE
 _TOKENS = re.compile(r"R@(\d{1,9}(?:\.\d{1,9})?)kt", _TYPED)
 _NAME = re.compile(r"([a-z][a-z0-9_-]*?)(?:(?P<mark>[@._])(?P<cut>\d{1,9}))?(?:-l(?P<level>[1-9]\d{0,8}))?", _TYPED)
 _GIVEN = re.compile(  # ir_measures': P(rel=2)@5
-    r"(?P<kind>\w+)\((?:,? ?(?:rel=(?P<rel>[1-9]\d{0,8})|p=0?(?P<p>\.\d\d?)|dcg=[\"']?(?P<dcg>log2|exp-log2)[\"']?))+\)"
+    r"(?P<kind>\w+)\((?:,? ?(?:rel=(?P<rel>[1-9]\d{0,8})|p=0?(?P<p>\.\d+)|dcg=[\"']?(?P<dcg>log2|exp-log2)[\"']?))+\)"
     r"(?P<cut>@\d+)?",
     _TYPED,
 )
