@@ -104,7 +104,7 @@ FLAGS = [
         "evaluate",
         "--metrics R@2kt R5",
         "unknown metric 'R5': expected R@2kt, R@5kt, R@0.5kt …, or one of ranx's: ndcg@10, mrr@10, recall@100, map, "
-        "precision@5, hit_rate@1, … (trec_eval's and ir_measures' names will do)",
+        "precision@5, hit_rate@1, … (or what trec_eval and ir_measures call these)",
     ),
     ("evaluate", "--metrics R@-2kt", "unknown metric 'R@-2kt'"),
     ("evaluate", "--metrics ndcg@0", "unknown metric 'ndcg@0'"),
@@ -133,6 +133,7 @@ FLAGS = [
         "",
         "searching the stores takes --queries STORE beside --passages",
     ),
+    ("generate --check queries.jsonl --languages xx", "", "unknown language code 'xx': expected BCP 47 or ISO 639"),
     ("search --topics questions.jsonl --output out", "", "give --index DIR, or --passages STORE --queries STORE"),
     ("check", "--run run.trec", "--run writes a file; --check reads one"),
     ("submit --questions questions.jsonl", "", "give --run (or --check FILE to validate one)"),

@@ -42,7 +42,7 @@ def test_codes_of_bcp_47_and_iso_639_are_known(code):
 @pytest.mark.parametrize(
     ("code", "near"),
     {
-        "xx": None, "qq": None, "": None, "??": None, "zz": None, None: None, 7: None,
+        "xx": None, "qq": None, "": None, "\0hzbF'": None, "??": None, "zz": None, None: None, 7: None,
         "FI": "fi", "EN": "en", "pt_BR": "pt-BR", "zh_hant": "zh-Hant", " fi": "fi", "fi-": "fi",
         "Finnish": "fi", "arabic": "ar", "suomi": "fi", "Traditional Chinese": "zh-Hant", "Kinyarwanda": "rw",
         "jp": "ja", "cz": "cs", "gr": "el",
@@ -84,6 +84,10 @@ def test_codes_that_a_user_types_differ():
         ("zh-Hant", "zh-Hans", False, True),
         ("sr-Latn", "sr", False, True),
         ("zh", "yue", False, False),
+        ("no", "nob", False, True),
+        ("no", "nn", False, False),
+        ("nb", "nn", False, False),
+        ("und", "mul", False, False),
         ("ha", "haw", False, False),
         ("id", "ind-x-old", False, True),
         ("xx", "xx", True, True),  # as an old file may have it
@@ -103,6 +107,7 @@ def test_a_code_is_found_as_it_is_written_before_another_of_its_language():
     assert data.find_language(None, ["ha"]) is None
     assert data.base_language("ary-MA") == "ary"
     assert [data.base_language(code) for code in ("ar-EG", "ara", "arb")] == ["ar"] * 3
+    assert data.base_language("und") == "und"
 
 
 def test_white_space_around_a_code_is_left_out_and_said(tmp_path):
@@ -123,6 +128,11 @@ def test_names_are_english_and_the_published_generators():
     ]
     more = [data.language_name(code) for code in ("bem", "fon", "yue", "zh-Hant", "pt-BR")]
     assert more == ["Bemba", "Fon", "Cantonese", "Chinese (Traditional)", "Portuguese (Brazil)"]
+    assert [data.language_name(code) for code in ("swh", "npi-NP", "arb")] == [
+        "Swahili",
+        "Nepali (Nepal)",
+        "Standard Arabic",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -150,6 +160,12 @@ def test_the_code_that_nllb_serves_a_language_by(code, token):
     nllb = pytest.importorskip("transformers.models.nllb.tokenization_nllb").FAIRSEQ_LANGUAGE_CODES
     tokens = {name.replace("_", "-"): name for name in nllb}
     assert tokens.get(data.nearest_language(code, tokens)) == token
+
+
+def test_bokmal_is_served_by_a_model_that_calls_it_norwegian():
+    assert data.nearest_language("nb", ["da", "no", "sv"]) == "no"
+    assert data.nearest_language("nb", ["no", "nn", "nb"]) == "nb"
+    assert data.nearest_language("nn", ["da", "no", "sv"]) is None
 
 
 def test_the_library_of_languages_is_imported_where_it_is_used():

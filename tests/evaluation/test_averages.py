@@ -72,6 +72,25 @@ def test_all_topics_of_the_official_count_are_those_of_trec_eval_without_c():
         assert scores.macro("run", "mrr") == pytest.approx(100 * mean)
 
 
+def test_measures_that_ask_for_more_rest_on_the_questions_that_have_as_much():
+    metrics = ["map-l2", "mrr", "P(rel=2)@1", "P(rel=3)@1"]
+    scores = scored(metrics=metrics[:3])
+    assert scores["run"]["mrr"].by_question == {"q1": 0.5, "q2": 1.0, "q6": 0.0}
+    assert scores["run"]["map-l2"].by_question == scores["run"]["P(rel=2)@1"].by_question == {"q2": 1.0}
+    assert scores.notes[1:] == [
+        "mrr: 3 of 6 questions are counted, without 1 that nobody judged and 2 with no relevant passage "
+        "(all_topics counts them as 0)",
+        "map-l2, precision@1-l2: 1 of 6 questions are counted, without 1 that nobody judged and 4 with no passage of "
+        "relevance 2 or more (all_topics counts them as 0)",
+    ]
+    with pytest.raises(UserError, match="run run: no question can be scored by precision@1-l3"):
+        scored(metrics=metrics)
+    every = scored(metrics=metrics, all_topics=True)
+    assert every.macro("run", "map-l2") == pytest.approx(100 / 5) and every.macro("run", "precision@1-l3") == 0
+    said = "map-l2, precision@1-l2: 4 of 5 questions have no passage of relevance 2 or more and count as 0"
+    assert said in every.notes
+
+
 def test_nothing_is_said_where_all_questions_count():
     some = [question for question in questions() if question.id in ("q1", "q2")]
     for all_topics in (False, True):
@@ -166,7 +185,18 @@ def test_an_average_over_what_are_no_languages_is_said(languages, notes):
         warnings.simplefilter("always")
         scores = scored(languages)
     assert [str(warning.message) for warning in caught if warning.category is XqgWarning] == notes
-    assert scores.notes[2:] == notes
+    assert [note for note in scores.notes[2:] if "no question in" not in note] == notes
+
+
+def test_languages_that_drop_out_of_an_average_are_named():
+    scores = scored("fi fi ja ko ko sv", metrics=["mrr", "map-l2", "R@2kt"], corpus=CORPUS)
+    assert scores["run"]["R@2kt"].by_language.keys() == {"fi", "ja", "ko", "sv"}
+    assert scores.notes[-2:] == [
+        "mrr: no question in ja ko is counted; the average is over the other languages",
+        "map-l2: no question in ja ko sv is counted; the average is over the other languages",
+    ]
+    official = scored("fi fi fi fi fi sv", metrics=["mrr", "P_1"], official=True)
+    assert official.notes[-1] == "run run: no question in sv is counted; the average is over the other languages"
 
 
 def test_languages_stay_as_they_are_typed():

@@ -165,7 +165,7 @@ def test_ranx_agrees_where_relevance_is_binary(metric):
         ("RR(rel=2)@10", "mrr@10-l2"), ("Rprec", "r-precision"), ("map_cut_10", "map@10"), ("AP", "map"),
         ("AP@10", "map@10"), ("AP(rel=2)", "map-l2"), ("ndcg_cut_10", "ndcg@10"), ("ndcg_cut.10", "ndcg@10"),
         ("nDCG(dcg='log2')@10", "ndcg@10"), ("nDCG(dcg='exp-log2')@10", "ndcg_burges@10"),
-        ("RBP(p=0.8,rel=1)", "rbp.8"), ("RBP(rel=2, p=0.85)", "rbp.85-l2"),
+        ("RBP(p=0.8,rel=1)", "rbp.8"), ("RBP(rel=2, p=0.85)", "rbp.85-l2"), ("RBP(p=0.855,rel=1)", "rbp.855"),
         ("ndcg@10", "ndcg@10"), ("nDCG@10", "nDCG@10"), ("MRR@10", "MRR@10"), ("Recall@5-l2", "Recall@5-l2"),
         ("MAP", "MAP"), ("bpref", "bpref"), ("Bpref", "Bpref"), ("rbp.90", "rbp.90"), ("R@2kt", "R@2kt"),
         ("r@0.5KT", "r@0.5KT"),
@@ -235,12 +235,12 @@ def test_counts_and_sums_are_refused(name):
     "name",
     ["R@" + 400 * "9" + "kt", "ndcg@" + 5000 * "9", "map-l" + 5000 * "9", "P(dcg='log2')@5", "P(p=0.5)@5",
      "R@kt", "R@-1kt", "R@2t", "R@0", "ndcg@0", "ndcg@", "ndgc@10", "ndcg@10 ", "", "precision_5", "rbp.95@10",
-     "gm_map", "P(rel=0)@5", "P(judged_only=True)@5", "map-l0", "ndcg@05"],
+     "gm_map", "ndcg@０", "P_٥", "R@２kt", "R@2\u212at", "P(rel=0)@5", "P(judged_only=True)@5", "map-l0", "ndcg@05"],
 )  # fmt: skip
 def test_an_unknown_metric_is_named_with_those_there_are(name):
     with pytest.raises(UserError) as refusal:
         parse_metric(name)
     assert str(refusal.value) == (
         f"unknown metric {name!r}: expected R@2kt, R@5kt, R@0.5kt …, or one of ranx's: ndcg@10, mrr@10, recall@100, "
-        "map, precision@5, hit_rate@1, … (trec_eval's and ir_measures' names will do)"
+        "map, precision@5, hit_rate@1, … (or what trec_eval and ir_measures call these)"
     )

@@ -5,6 +5,7 @@ import os
 
 from conftest import message, write_jsonl
 from made_queries import CORPUS, RECORDS, corpus, records  # noqa: F401 (fixtures)
+from made_stores import quietly
 
 from xqg_pyserini.cli.generate import check_text
 from xqg_pyserini.generate.check import check_queries
@@ -105,3 +106,14 @@ def test_published_shards_are_their_own_corpus(tmp_path):
     found = check_queries(tmp_path, tmp_path)
     assert found.coverage is not None and found.coverage.covered == 3
     assert found.languages["fi"].dropped["copies"] == 1
+
+
+def test_two_codes_of_one_language_are_counted_together(tmp_path):
+    records = [("1", {"hau": ["wane gari?"] * 2}), ("2", {"ha": ["ina Kano?", ""], "ha-NE": ["ina Agadez?"]})]
+    path = write_jsonl(tmp_path / "q.jsonl", [{"docid": i, "generated_queries": queries} for i, queries in records])
+    languages = quietly(check_queries, path, num_queries=1).languages
+    assert {code: (of.passages, of.queries, of.short) for code, of in languages.items()} == {
+        "hau": (2, 3, 0),
+        "ha-NE": (1, 1, 1),
+    }
+    assert languages["hau"].dropped["duplicates"] == languages["hau"].dropped["blank"] == 1

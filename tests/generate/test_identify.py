@@ -32,6 +32,9 @@ OTHER = {  # language → queries that are in another
     "no": ["What is the capital of Norway?", "Mikä on Norjan pääkaupunki?"],
     "sr-Latn": ["What is the capital of Serbia?"],
     "eng": ["Mikä on Egyptin pääkaupunki?"],
+    "ku-Arab": ["What is the capital of Kurdistan?"],  # which the model knows as ckb
+    "zh-TW": ["What is the capital of Taiwan?"],
+    "pbt": ["What is the capital of Pakistan?"],  # of which CLDR knows no script
 }
 OWN = {  # decoys: queries that stay
     "fi": [
@@ -60,6 +63,12 @@ OWN = {  # decoys: queries that stay
     "gl": ["Cal é a capital de Portugal e cantos habitantes ten?"],
     "hau": ["What is the capital of Nigeria?"],  # which the model does not know
     "und": ["What is the capital of Nigeria?"],
+    # which it knows in other scripts alone: it takes them for Czech, Persian, Western Punjabi, Marathi
+    "ru-Latn": ["Kto byl pervym prezidentom Rossii?"],
+    "tg-Arab": ["پایتخت تاجیکستان کدام شهر است؟"],
+    "pa-Arab": ["پاکستان دا دارالحکومت کیہڑا شہر اے؟"],
+    "pa-PK": ["پاکستان دا دارالحکومت کیہڑا شہر اے؟"],
+    "sd-Deva": ["सिंध जी राजधानी कहिड़ी आहे?"],
 }
 
 

@@ -76,7 +76,7 @@ def test_queries_of_one_language_are_added_up_under_one_code(encoded, tmp_path):
     again = {"docid": "e", "generated_queries": {"ha": ["1 1 1"]}}
     write_jsonl(path, [*map(json.loads, path.read_text("utf-8").splitlines()), again])
     refused = message(accumulate_queries, path, encoded, tmp_path / "o")
-    assert refused == f"{path}, line 3: passage 'e' has ha queries twice"
+    assert refused == f"{path}, line 3: passage 'e' has ha queries twice: hau and ha are one language"
 
 
 def test_a_store_names_languages_that_there_are(tmp_path):

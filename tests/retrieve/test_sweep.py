@@ -163,6 +163,11 @@ def test_too_many_folds_for_the_groups_are_refused_before_anything_is_encoded(ju
     assert message(swept, judged, cross_validate=10, group_by="relevant") == (
         "cross_validate 10, group_by relevant: 10 folds of 9 groups; expected from 2 to that many"
     )
+    # of the questions that the measure can score
+    judged["qrels"]["q0"] = dict.fromkeys(judged["qrels"]["q0"], 2)
+    assert message(swept, judged, metrics=("P(rel=2)@1",), cross_validate=2, group_by="none") == (
+        "cross_validate 2, group_by none: 2 folds of 1 groups; expected from 2 to that many"
+    )
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from xqg_pyserini import files
 from xqg_pyserini.cli import flags, shared
 from xqg_pyserini.cli.filter import add_rules, rules_of, table_of, titled
 from xqg_pyserini.cli.flags import Parser
-from xqg_pyserini.data import find_language
+from xqg_pyserini.data import check_languages, find_language
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.generate.check import QueryCheck, check_queries
 from xqg_pyserini.generate.cost import estimate
@@ -95,7 +95,7 @@ def _expected(args: argparse.Namespace) -> tuple[int | None, list[str]]:
     path = Path(args.check) / "meta.json"
     meta = read_json(path, dict[str, Any], "mend or remove it") if path.is_file() else {}
     number = meta.get("num_queries") if args.num_queries is None else args.num_queries
-    return number, list(args.languages or meta.get("languages", ()))
+    return number, list(check_languages(args.languages or meta.get("languages", ())))
 
 
 def _estimate(args: argparse.Namespace, job: GenerationJob) -> None:

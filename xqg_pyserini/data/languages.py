@@ -21,7 +21,7 @@ def language_fault(code: Any) -> str | None:
     """Say in a line what is wrong with a language code, and which one may be meant; None where nothing is wrong."""
     if isinstance(code, str) and _known(code):
         return None
-    near = _nearest(code) if isinstance(code, str) else None
+    near = _nearest(code) if isinstance(code, str) and "\0" not in code else None  # which marisa-trie does not stand
     hint = f" (do you mean {near}?)" if near else ""
     return f"unknown language code {code!r:.60}{hint}: expected BCP 47 or ISO 639, e.g. fi hau pt-BR"
 
@@ -89,7 +89,7 @@ def _key(code: str) -> str:
 
 def base_language(code: str) -> str:
     """Return a code's language without script, region and the like: ar for `ar-EG`, `ara` and `arb`."""
-    return str(_parts(code).language) if _known(code) else code
+    return _parts(code).language or NO_LANGUAGE if _known(code) else code
 
 
 def macrolanguage(code: str) -> str:
@@ -118,8 +118,9 @@ def same_language(first: str, second: str) -> bool:
 
 
 def are_variants(first: str, second: str) -> bool:
-    """Tell whether two codes are one language or kinds of one: `fi` and `fin`, `fi-FI`; `zh-Hant`, `zh-Hans`."""
-    return base_language(first) == base_language(second)
+    """Tell whether two codes are one language or kinds of one: `fi` and `fi-FI`; `zh-Hant`, `zh-Hans`; `no`, `nb`."""
+    bases = {base_language(first), base_language(second)}
+    return len(bases) == 1 or bases == {"no", "nb"}  # Norwegian is Bokmål where it is not said to be Nynorsk
 
 
 def nearest_language(code: str, among: Iterable[str]) -> str | None:
@@ -149,7 +150,8 @@ def language_name(code: str) -> str:
     """Return a language's English name, as prompts use it: Finnish, Portuguese (Brazil)."""
     import langcodes
 
-    return _NAMES.get(base_language(code)) or langcodes.Language.get(code).display_name()
+    name = _NAMES.get(base_language(code)) or langcodes.Language.get(code).display_name()
+    return name.replace(" (individual language)", "")  # swh, beside swa
 
 
 def language_script(code: str) -> str | None:

@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 from xqg_pyserini.errors import UserError
 
-_TOKENS = re.compile(r"R@(\d{1,9}(?:\.\d{1,9})?)kt", re.IGNORECASE)
-_NAME = re.compile(r"([a-z][a-z0-9_-]*?)(?:(?P<mark>[@._])(?P<cut>\d{1,9}))?(?:-l(?P<level>[1-9]\d{0,8}))?", re.I)
+_TYPED = re.ASCII | re.IGNORECASE
+_TOKENS = re.compile(r"R@(\d{1,9}(?:\.\d{1,9})?)kt", _TYPED)
+_NAME = re.compile(r"([a-z][a-z0-9_-]*?)(?:(?P<mark>[@._])(?P<cut>\d{1,9}))?(?:-l(?P<level>[1-9]\d{0,8}))?", _TYPED)
 _GIVEN = re.compile(  # ir_measures': P(rel=2)@5
-    r"(?P<kind>\w+)\((?:,? ?(?:rel=(?P<rel>[1-9]\d{0,8})|p=0?(?P<p>\.\d\d?)|dcg=[\"']?(?P<dcg>log2|exp-log2)[\"']?))+\)"
+    r"(?P<kind>\w+)\((?:,? ?(?:rel=(?P<rel>[1-9]\d{0,8})|p=0?(?P<p>\.\d+)|dcg=[\"']?(?P<dcg>log2|exp-log2)[\"']?))+\)"
     r"(?P<cut>@\d+)?",
-    re.IGNORECASE,
+    _TYPED,
 )
 _ALIASES = {  # trec_eval's and ir_measures' names, in small letters → ranx's
     "p": "precision", "set_p": "precision", "setp": "precision", "r": "recall", "set_recall": "recall",
@@ -26,7 +27,7 @@ _ALIASES = {  # trec_eval's and ir_measures' names, in small letters → ranx's
 }  # fmt: skip
 _OF_CUTS = ("p", "r", "success", "map_cut", "ndcg_cut")  # no measures without one
 _MARKS = {"rbp": ".", **dict.fromkeys(("p", "recall", "success", "map_cut", "ndcg_cut"), "@_.")}  # P_5 and P.5
-_SUMS = re.compile(r"(hits|s?dcg|dcg_burges|utility|num\w*)\b.*", re.IGNORECASE)
+_SUMS = re.compile(r"(hits|s?dcg|dcg_burges|utility|num\w*)\b.*", _TYPED)
 
 
 class Metric(NamedTuple):
@@ -186,7 +187,7 @@ def parse_metric(name: str) -> Metric:
             raise UserError(f"metric {name!r} is a count or a sum, no figure from 0 to 100; give recall@10, ndcg@10, …")
         raise UserError(
             f"unknown metric {name!r}: expected R@2kt, R@5kt, R@0.5kt …, or one of ranx's: ndcg@10, mrr@10, "
-            "recall@100, map, precision@5, hit_rate@1, … (trec_eval's and ir_measures' names will do)"
+            "recall@100, map, precision@5, hit_rate@1, … (or what trec_eval and ir_measures call these)"
         )
     level = int(parts["level"] or 1)
     if kind == "rbp":

@@ -115,22 +115,27 @@ def score_runs(
     scores.relevant = relevant
     languages = {q.id: q.language or NO_LANGUAGE for q in questions}
     scorer = RecallAtTokens(texts)
-    judged = {qid: relevant[qid] for qid in counted(questions, relevant, settings.all_topics)} if others else {}
+    levels = {metric.level for metric in others}
+    judged = {level: counted(questions, relevant, settings.all_topics, level) for level in sorted(levels)}
     if others:
-        if not judged:
+        if not any(judged.values()):
             raise UserError("no question has a relevant passage; nothing to score", about="all_topics")
-        scores.notes += _left_out(questions, others, relevant, settings.all_topics, derive)
+        for level in judged:
+            named = ", ".join(metric.name for metric in others if metric.level == level)
+            notes = _left_out(questions, relevant, level, settings.all_topics, derive)
+            scores.notes += [f"{named}: {note}" for note in notes]
         source = "derived from the answers in the corpus" if derive else called(qrels, "qrels", "qrels ")
         scored = len(counted(questions, relevant))
         scores.relevance = f"{source} ({scored} of {len(questions)} questions have a relevant passage)"
-    _look_at_languages(scores.notes, [q for q in questions if q.id in judged or (budgets and q.id in answerable)])
+    any_judged = set().union(*judged.values())
+    _look_at_languages(scores.notes, [q for q in questions if q.id in any_judged or (budgets and q.id in answerable)])
     for name, run in runs.items():
         by_name: dict[Any, dict[str, float]] = {}
         if budgets:
             by_name |= _r_at_kt(run, answerable, scorer, budgets)
-        rankings = {qid: Judged.of(run.get(qid, ()), judgements) for qid, judgements in judged.items()}
+        rankings = {qid: Judged.of(run.get(qid, ()), relevant[qid]) for qid in any_judged}
         for metric in others:
-            by_name[metric.name] = {qid: metric.value(ranking) for qid, ranking in rankings.items()}
+            by_name[metric.name] = {qid: metric.value(rankings[qid]) for qid in judged[metric.level]}
         for metric in parsed:
             values = by_name[metric.budget or metric.name]
             if settings.official:
@@ -138,6 +143,7 @@ def score_runs(
             if not values:
                 raise UserError(f"run {name}: no question can be scored by {metric.name}")
             scores.by_run[name][metric.name] = RunScores.of(values, languages, metric.binary)
+    scores.notes += _languages_left_out(scores, settings.official)
     return scores
 
 
@@ -190,30 +196,43 @@ def check_inputs(
             raise UserError(needs, about=("corpus", "qrels"))
 
 
-def counted(questions: Sequence[Question], relevant: Qrels, all_topics: bool = False) -> list[str]:
-    """Return the ids of the questions that have a relevant passage; of `all_topics`, of those that are judged."""
+def counted(questions: Sequence[Question], relevant: Qrels, all_topics: bool = False, level: int = 1) -> list[str]:
+    """Return the ids of the questions with a passage of relevance `level`; with `all_topics`, of those judged."""
     judged = (question.id for question in questions if question.id in relevant)
-    return [qid for qid in judged if all_topics or any(relevance > 0 for relevance in relevant[qid].values())]
+    return [qid for qid in judged if all_topics or any(relevance >= level for relevance in relevant[qid].values())]
 
 
 def _left_out(
-    questions: Sequence[Question], metrics: Sequence[Metric], relevant: Qrels, all_topics: bool, derived: bool
+    questions: Sequence[Question], relevant: Qrels, level: int, all_topics: bool, derived: bool
 ) -> Iterator[str]:
     """Yield how many questions measures of relevance rest on, where it is not all, or some can only be 0."""
-    names, total = ", ".join(metric.name for metric in metrics), len(questions)
+    total = len(questions)
     judged = len(counted(questions, relevant, all_topics=True))
-    empty = judged - len(counted(questions, relevant))
+    empty = judged - len(counted(questions, relevant, level=level))
     lack = "that have no answer to look for" if derived else "that nobody judged"
+    nothing = "no relevant passage" if level == 1 else f"no passage of relevance {level} or more"
     left_out = [f"{total - judged} {lack}"] if judged < total else []
     if all_topics and empty:
-        yield f"{names}: {empty} of {judged} questions have no relevant passage and count as 0"
+        yield f"{empty} of {judged} questions have {nothing} and count as 0"
     elif empty:
-        left_out.append(f"{empty} with no relevant passage (all_topics counts them as 0)")
+        left_out.append(f"{empty} with {nothing} (all_topics counts them as 0)")
     if left_out and (empty or not derived):  # those without answers have a note already
         rest = judged if all_topics else judged - empty
-        yield f"{names}: {rest} of {total} questions are counted, without {' and '.join(left_out)}"
+        yield f"{rest} of {total} questions are counted, without {' and '.join(left_out)}"
     if all_topics and (foreign := len(relevant.keys() - {question.id for question in questions})):
-        yield f"{names}: {foreign} topics of the qrels are not among the questions and not counted"
+        yield f"{foreign} topics of the qrels are not among the questions and not counted"
+
+
+def _languages_left_out(scores: Scores, official: bool) -> Iterator[str]:
+    """Yield which languages have no part in an average, as none of their questions is scored."""
+    absent: dict[str, dict[str, None]] = {}
+    for run, by_metric in scores.by_run.items():
+        for metric, of_run in by_metric.items():
+            codes = [code for code in dict.fromkeys(of_run.languages.values()) if code not in of_run.by_language]
+            if codes:
+                absent.setdefault(" ".join(codes), {})[f"run {run}" if official else metric] = None
+    for languages, names in absent.items():
+        yield f"{', '.join(names)}: no question in {languages} is counted; the average is over the other languages"
 
 
 def _look_at_languages(notes: list[str], questions: Sequence[Question]) -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from xqg_pyserini.data import GeneratedQueries, read_generated
+from xqg_pyserini.data import GeneratedQueries, find_language, read_generated
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import FilePath
 from xqg_pyserini.generate.identify import identification
@@ -144,11 +144,13 @@ class _Check:
 
     def _add(self, row: int, record: GeneratedQueries, text: str | None) -> None:
         self.with_record[row] = True
-        for language, texts in record.queries.items():
+        # ha and hau are one language, called as it was first
+        queries = {find_language(code, self.sizes) or code: texts for code, texts in record.queries.items()}
+        for language, texts in queries.items():
             full = sum(1 for query in texts if query.strip())
             self.sizes.setdefault(language, Counter())[full] += 1
             self.covered[row] |= full > 0
-        self.dropped.update(self.rules.apply(text, record.queries).dropped)
+        self.dropped.update(self.rules.apply(text, queries).dropped)
 
     def _language(self, language: str) -> LanguageCheck:
         sizes, asked = self.sizes[language], self.num_queries

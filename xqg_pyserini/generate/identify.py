@@ -9,7 +9,7 @@ import importlib.metadata
 from collections.abc import Iterable
 from typing import Any
 
-from xqg_pyserini.data.languages import macrolanguage
+from xqg_pyserini.data.languages import language_script, macrolanguage
 from xqg_pyserini.errors import UserError, missing_package, warn
 
 LIKELY, UNLIKELY = 0.7, 0.01  # least probability of the other language, and what its own stays below
@@ -38,9 +38,10 @@ def _family(label: str) -> str:
 
 
 @functools.cache
-def _known() -> frozenset[str]:
-    labels = _detector().detect("", k=1000, threshold=-1.0)
-    return frozenset(_family(label["lang"]) for label in labels)
+def _known() -> frozenset[tuple[str, str | None]]:
+    """Return which languages the model knows in which scripts; a script that is not known may be any."""
+    labels = [label["lang"] for label in _detector().detect("", k=1000, threshold=-1.0)]
+    return frozenset((_family(label), script) for label in labels for script in (language_script(label), None))
 
 
 def identification() -> str:
@@ -51,8 +52,8 @@ def identification() -> str:
 
 
 def is_known(language: str) -> bool:
-    """Tell whether the model knows a language."""
-    return macrolanguage(language) in _known()
+    """Tell whether the model knows a language, in the script that its code names or that it is mostly written in."""
+    return (macrolanguage(language), language_script(language)) in _known()
 
 
 def warn_unknown(languages: Iterable[str]) -> None:

@@ -126,7 +126,7 @@ def _check(
     if folds and qrels is not None:  # relevance that is derived from answers is known after it
         relevant = as_qrels(qrels)
         chooser = parse_metric(settings.select_by or settings.metrics[0])
-        judged = set(counted(questions, relevant, settings.all_topics))
+        judged = set(counted(questions, relevant, settings.all_topics, chooser.level))
         scored = (q for q in questions if (q.answers if chooser.budget else q.id in judged))
         languages = {q.id: q.language or NO_LANGUAGE for q in scored}
         deal(settings, group_by, languages, relevant)

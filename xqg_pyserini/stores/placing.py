@@ -60,6 +60,8 @@ class GivenOnce:
                 bits = np.zeros(self._n // 8 + 1, dtype=np.uint8) if same is None else self.languages[same]
                 self.languages[language] = bits
             if self.languages[language][byte] & bit:
-                raise line.error(f"passage {record.docid!r} has {language} queries twice")
+                one = [code for code, bits in self.languages.items() if bits is self.languages[language]]
+                why = f": {' and '.join(one)} are one language" if len(one) > 1 else ""
+                raise line.error(f"passage {record.docid!r} has {language} queries twice{why}")
             self.languages[language][byte] |= bit
         return before
