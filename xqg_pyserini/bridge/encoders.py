@@ -98,7 +98,7 @@ def _encoder(name: str | EncoderSettings, device: str) -> Encoder:
 
 
 def _device(backend: str, device: str) -> str:
-    """Pyserini passes cuda:0 unless told otherwise; engines without a GPU take what they have."""
+    """Return the device for a backend: Pyserini passes cuda:0 by default, which only torch can use."""
     return device if backend == "torch" else "cpu"
 
 

@@ -129,7 +129,8 @@ def read_corpus(source: str | Path) -> Iterator[tuple[Line, Passage]]:
     """Yield the passages of a corpus in the order of its files, each with its line.
 
     Takes Pyserini's JSON Lines (`id`, `docid` or `_id`; `contents`, or `title` and `text`) and
-    DPR's TSV.  Duplicate ids are not looked for here: that takes memory, see `store.IdIndex`.
+    DPR's TSV.  Raises `UserError`, with file and line, for what is neither, an empty id or text, or no passage at all.
+    Duplicate ids are not looked for here: that takes memory, see `stores.IdIndex`.
     """
     return _records(source, _passage_from_record, _PassageRow(), "passage")
 

@@ -137,7 +137,10 @@ def _id(value: Any) -> str:
 
 
 def write_run(path: str | Path, run: Run, tag: str) -> None:
-    """Write a TREC run: ranks from 1, scores with six decimals, all in one rename."""
+    """Write a TREC run: ranks from 1, scores with six decimals, all in one rename.
+
+    Raises `UserError` where `path` is a folder.  That ids hold no white space is the caller's affair.
+    """
     with writing(path) as file:
         for qid, hits in run.items():
             for rank, (docid, score) in enumerate(hits.items(), 1):
@@ -145,7 +148,10 @@ def write_run(path: str | Path, run: Run, tag: str) -> None:
 
 
 def read_qrels(source: str | Path) -> Qrels:
-    """Read TREC qrels (`qid 0 docid relevance`): 0 and below is judged and not relevant."""
+    """Read TREC qrels (`qid 0 docid relevance`): 0 and below is judged and not relevant.
+
+    Raises `UserError` for a line without four columns, a relevance that is no whole number, a docid judged twice.
+    """
     qrels: Qrels = {}
     for line in read_lines(Path(source)):
         cells = line.text.split()

@@ -1,4 +1,4 @@
-"""One of many runs, chosen without fooling oneself, and what differences could have been seen.
+"""Choosing one of many runs on held-out questions, and which differences could have been detected.
 
 `selection` and `power` have the arithmetic; what is returned is JSON, as `sweep.json` has it (docs/formats.md).
 """

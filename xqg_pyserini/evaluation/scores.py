@@ -370,7 +370,7 @@ class _Ranx:
         """Score a run: by the run's ranks, over all questions with a relevant passage."""
         import ranx
 
-        # by rank, since scores may tie; no docid holds white space, so " " is nobody's passage
+        # by rank, since scores may tie; no docid holds white space, so " " is never relevant
         ranked = {
             qid: {docid: -float(i) for i, docid in enumerate(run.get(qid, ()))} or {" ": 0.0} for qid in self._judged
         }

@@ -17,7 +17,7 @@ Languages = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Liberties:
-    """What is let pass where two stores do not quite fit."""
+    """What is tolerated where two stores do not quite fit."""
 
     allow_unequal: bool = option(False, "let a sum pass over unequal numbers of queries")
     skip_unknown: bool = option(False, "leave out queries for passages that are not there")
@@ -29,7 +29,7 @@ class FusedStores:
     Args:
         passages, queries: the stores, or their folders; aligned by id.
         fusion: how; `languages=None` stands for all that the query store has.
-        liberties: what is let pass.
+        liberties: what is tolerated.
         own: each language is fused by itself, with its own queries alone, and not all together.
 
     Attributes: `passages`, `queries`, `pair` (both, aligned), `fusion`, `own`; `languages`, those that are mixed in.

@@ -1,4 +1,4 @@
-"""Generated queries → the good ones among them: file by file, streaming, stores.resumable.
+"""Generated queries → the good ones among them: file by file, streaming, resumable.
 
 Text rules come first (`rules`), then the consistency of what is left with its own passage (`consistency`).  Every other
 key of a record stays as it is.

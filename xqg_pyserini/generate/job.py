@@ -56,7 +56,7 @@ class GenerationJob:
     Args:
         corpus: file, directory or pattern, as `data.read_corpus` takes it.
         settings: what decides the queries.
-        output: the folder; one that holds shards of the same settings is gone on with.
+        output: the folder; a job of the same settings goes on in it.
         job: shards, devices and batches.
         rules: text rules that a query must pass to be kept; None keeps blank ones too.
         overwrite: begin anew in a folder that holds something; what it held is kept until the first shard of the new
@@ -133,7 +133,7 @@ class GenerationJob:
         }
 
     def _check_meta(self) -> None:
-        """Refuse a folder of other settings; what only says where and by what it was made may."""
+        """Refuse a folder of other settings; only the path of the model and the versions may differ."""
         file = self.path / META
         if not file.is_file():
             return

@@ -190,7 +190,7 @@ class Encoder:
     # ---------------------------------------------------------------- encoding
 
     def encode_queries(self, texts: Sequence[str], progress: Progress | None = None) -> np.ndarray:
-        """Encode n queries; `progress` is told the number of texts of each finished batch.
+        """Encode n queries; `progress` is called with the number of texts of each finished batch.
 
         Returns:
             (n, d) float32, in the order of the texts, of length 1 where the settings normalise.

@@ -43,7 +43,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Similarities:
-    """How near generated queries are: their files, the encoder, and the store of the passages' vectors, if any."""
+    """What compares generated queries with questions: their files, the encoder, and the passage store, if any."""
 
     queries: str | Path
     encoder: Encoder

@@ -27,7 +27,7 @@ CHUNK = 128  # records whose queries are encoded together; a resumed job goes on
 
 
 class QuerySource:
-    """Where records of generated queries come from: here, files; see `generate.through`, a job.
+    """Where records of generated queries come from: here, files; in `retrieve.through`, a generation job.
 
     Attributes:
         inputs: paths that the output must not destroy.

@@ -30,7 +30,7 @@ class Fused(FusedStores):
         Raises:
             UserError: for a sum over unequal numbers of queries in a language.
         """
-        own = copy.copy(self)  # the stores are aligned, and their centres computed, once
+        own = copy.copy(self)  # the stores stay open and aligned
         own.own = True
         own._check_counts()
         return own
@@ -52,7 +52,7 @@ class Fused(FusedStores):
             output: the folder to write.
             kind: "flat", "fp16", "sq8" (8-bit codes) or "hnsw" (a graph over float32).
             overwrite: replace what the folder holds.
-            announce: is told what one index a language takes of disk and memory, before anything is written.
+            announce: called, before anything is written, with what one index a language takes of disk and memory.
 
         Raises:
             UserError: for a kind that is none, an output that holds something.

@@ -165,7 +165,7 @@ class FaissDirectory:
 
         scores, rows = self._index.search(np.ascontiguousarray(vectors), min(k, self.n))
         exhaustive = isinstance(self._index, faiss.IndexFlat | faiss.IndexScalarQuantizer)
-        if exhaustive and (rows < 0).any():  # what has no score is not found
+        if exhaustive and (rows < 0).any():  # Faiss gives row -1 for what has no score
             raise UserError(f"{self.path / INDEX}: holds vectors with NaN; build it again")
         return scores, rows
 

@@ -1,6 +1,6 @@
-"""The on-disk matrices that every stage reads and writes, and jobs that can be killed.
+"""Passage and query stores on disk: how they are laid out, opened and checked.
 
-The layout of both kinds of store, declared once:
+The layout of both kinds, declared once:
 
     passages        vectors.npy (n, d)           ids.txt  meta.json
     query sums      sum-ar.npy (n, d), …, counts.npy (n, languages) int32   ids.txt  meta.json

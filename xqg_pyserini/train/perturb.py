@@ -500,7 +500,7 @@ def _lexicons(how: Perturbation, languages: Sequence[str], questions: Sequence[Q
             )
         lexicons[language] = learn_lexicon(pairs, language)
     for language, path in lexicon_files(how.dictionary, languages, "dictionary").items():
-        # what a person wrote goes before what was learnt
+        # a dictionary takes precedence over what was learnt
         lexicons[language] = lexicons.get(language, {}) | read_dictionary(path)
     for language in languages:
         if language.split("-")[0] in WITHOUT_SPACES:
