@@ -61,9 +61,9 @@ def _packages() -> Iterator[Finding]:
             remedy = f"pip install nltk=={NLTK} (R@kt is checked with that version's rules)"
         if package == "pyserini" and (version or "").startswith("2.4"):
             remedy = "pip install 'pyserini<2.4' (2.4.0 downloads when it is imported)"
-        found = (version or "of another distribution") if here else "not installed"
+        state = (version or "of another distribution") if here else "not installed"
         needed = package in DEMO and not (here and remedy)  # a version that is off runs all the same
-        yield Finding(package, found, remedy, needed)
+        yield Finding(package, state, remedy, needed)
 
 
 def _java() -> Finding:

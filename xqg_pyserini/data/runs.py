@@ -139,7 +139,7 @@ def _id(value: Any) -> str:
 def write_run(path: str | Path, run: Run, tag: str) -> None:
     """Write a TREC run: ranks from 1, scores with six decimals, all in one rename.
 
-    Raises `UserError` where `path` is a folder.  That ids hold no white space is the caller's affair.
+    Raises `UserError` where `path` is a folder.  Ids are written as they are: they must hold no white space.
     """
     with writing(path) as file:
         for qid, hits in run.items():

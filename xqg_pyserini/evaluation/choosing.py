@@ -61,7 +61,7 @@ class ChoosingSettings:
         return self.group_by or ("relevant" if judged else "none")
 
 
-def deal(
+def fold_questions(
     settings: ChoosingSettings, group_by: str, languages: Mapping[str, str], relevant: Mapping[str, Mapping[str, int]]
 ) -> tuple[dict[str, int], list[int]]:
     """Return question → fold, and the groups' sizes; raise `UserError` where there are fewer groups than folds."""
@@ -94,7 +94,7 @@ def cross_validate(compared: Comparisons, settings: ChoosingSettings, group_by: 
     select_by = settings.select_by or scores.metrics[0]
     chooser = scores[baseline][select_by]
     languages = {qid: chooser.languages[qid] for qid in chooser.by_question}
-    folds, sizes = deal(settings, group_by, languages, scores.relevant)
+    folds, sizes = fold_questions(settings, group_by, languages, scores.relevant)
     if group_by == "relevant":
         scores.notes.append(
             f"folds: {len(sizes)} groups of questions that share a relevant passage, the largest of {max(sizes)}"
@@ -150,7 +150,7 @@ def power_of(compared: Comparisons, wanted: float | None = None) -> dict[str, An
     rows = []
     for metric in scores.metrics:
         for run in others:
-            x, y, languages = scores.paired(metric, run, baseline)
+            x, y, languages = scores.paired(run, baseline, metric)
             difference = macro_difference([100 * v for v in x], [100 * v for v in y], languages)
             smallest = smallest_difference(difference, level)
             needed = None if wanted is None else questions_needed(difference, len(x), wanted, level)

@@ -25,6 +25,40 @@ CORRECTIONS = ("holm", "bonferroni", "bh", "none")
 ByLanguage = dict[str, Interval]  # `macro` and languages → score or difference, 0-100
 
 
+# ---------------------------------------------------------------- settings
+
+
+def is_binary(metric: str) -> bool:
+    """Tell whether a measure's values are 0 or 1: R@kt and hit_rate."""
+    name = metric.lower()
+    return name.endswith("kt") or name.startswith("hit_rate")
+
+
+@dataclass(frozen=True)
+class ComparingSettings:
+    """How runs are tested against each other; a choice that there is not is a `UserError`."""
+
+    test: str = option("student", "significance test", *TESTS)
+    correction: str = option("holm", "of the p-values of one metric", *CORRECTIONS)
+    level: float = option(0.05, "significance level")
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("test", self.test, TESTS), ("correction", self.correction, CORRECTIONS)):
+            if value not in known:
+                raise UserError(f"{name} {value!r}; expected {', '.join(known)}", about=name)
+        if not 0 < self.level < 1:
+            raise UserError(f"level {self.level}; expected a number between 0 and 1", about="level")
+
+    def check(self, metrics: Iterable[str]) -> None:
+        """Raise `UserError` for a measure that the test is not for."""
+        for metric in metrics:
+            if self.test == "mcnemar" and not is_binary(metric):
+                raise UserError(
+                    f"mcnemar takes measures of hit or miss (R@kt, hit_rate@k), not {metric}; choose student or fisher",
+                    about="test",
+                )
+
+
 # ---------------------------------------------------------------- scores
 
 
@@ -169,7 +203,7 @@ class Scores(Mapping[str, Mapping[str, RunScores]]):
         ]
         return pandas.DataFrame(rows, columns=["run", "metric", "language", "question", "value"])
 
-    def paired(self, metric: str, a: str, b: str) -> tuple[list[float], list[float], list[str]]:
+    def paired(self, a: str, b: str, metric: str) -> tuple[list[float], list[float], list[str]]:
         """Return two runs' values for the questions that both are scored on, and their languages.
 
         Raises:
@@ -196,7 +230,11 @@ class Scores(Mapping[str, Mapping[str, RunScores]]):
         return _intervals(gains, first.languages)
 
     def compare(
-        self, test: str = "student", correction: str = "holm", level: float = 0.05, baseline: str | None = None
+        self,
+        test: str = ComparingSettings.test,
+        correction: str = ComparingSettings.correction,
+        level: float = ComparingSettings.level,
+        baseline: str | None = None,
     ) -> "Comparisons":
         """Test every pair of runs by every measure; with `baseline`, every run against that one.
 
@@ -222,7 +260,7 @@ class Scores(Mapping[str, Mapping[str, RunScores]]):
             raise UserError(f"baseline {baseline!r}: expected one of {' '.join(self.runs)}")
         compared: list[Comparison] = []
         for metric in self.metrics if pairs else ():
-            values = [self.paired(metric, a, b) for a, b in pairs]
+            values = [self.paired(a, b, metric) for a, b in pairs]
             ps = [p_value(test, *three) for three in values]
             corrected = significance.correct(ps, correction)  # type: ignore[arg-type]
             for (a, b), (x, y, _), p, q in zip(pairs, values, ps, corrected, strict=True):
@@ -239,37 +277,6 @@ def p_value(test: str, x: Sequence[float], y: Sequence[float], languages: Sequen
 
 
 # ---------------------------------------------------------------- comparisons
-
-
-def is_binary(metric: str) -> bool:
-    """Tell whether a measure's values are 0 or 1: R@kt and hit_rate."""
-    name = metric.lower()
-    return name.endswith("kt") or name.startswith("hit_rate")
-
-
-@dataclass(frozen=True)
-class ComparingSettings:
-    """How runs are tested against each other; a choice that there is not is a `UserError`."""
-
-    test: str = option("student", "significance test", *TESTS)
-    correction: str = option("holm", "of the p-values of one metric", *CORRECTIONS)
-    level: float = option(0.05, "significance level")
-
-    def __post_init__(self) -> None:
-        for name, value, known in (("test", self.test, TESTS), ("correction", self.correction, CORRECTIONS)):
-            if value not in known:
-                raise UserError(f"{name} {value!r}; expected {', '.join(known)}", about=name)
-        if not 0 < self.level < 1:
-            raise UserError(f"level {self.level}; expected a number between 0 and 1", about="level")
-
-    def check(self, metrics: Iterable[str]) -> None:
-        """Raise `UserError` for a measure that the test is not for."""
-        for metric in metrics:
-            if self.test == "mcnemar" and not is_binary(metric):
-                raise UserError(
-                    f"mcnemar takes measures of hit or miss (R@kt, hit_rate@k), not {metric}; choose student or fisher",
-                    about="test",
-                )
 
 
 @dataclass(frozen=True)
@@ -324,7 +331,7 @@ class Comparisons(Sequence[Comparison]):
             return 0
         scores = self.scores
         gain = scores.macro(test.a, test.metric) - scores.macro(test.b, test.metric)
-        x, y, _ = scores.paired(test.metric, test.a, test.b)
+        x, y, _ = scores.paired(test.a, test.b, test.metric)
         net = sum(first - second for first, second in zip(x, y, strict=True))
         return 1 if gain > 0 and net > 0 else -1 if gain < 0 and net < 0 else 0
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -230,7 +230,7 @@ class Torch(Engine):
         return f"{base}+{adapter_fingerprint(Path(folder))}"
 
 
-PROBES: tuple[tuple[str, Literal["query", "passage"]], ...] = (
+PROBES: tuple[tuple[str, Role], ...] = (
     ("Where does the Nile flow?", "query"),
     ("Куда течёт Нил?", "query"),
     ("The Nile flows north through Egypt to the sea.", "passage"),

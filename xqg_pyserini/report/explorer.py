@@ -23,7 +23,7 @@ from xqg_pyserini.files import chunks, expand
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.stores import IdIndex, VectorStore
 
-Values = Mapping[str, Mapping[str, Mapping[str, float]]]  # run → metric → question → 0-1
+RunValues = Mapping[str, Mapping[str, Mapping[str, float]]]  # run → metric → question → 0-1
 NEAREST = 3  # queries of the question's language, and of the others, shown for a passage
 _TEXTS = 2048  # generated queries encoded at a time
 
@@ -35,7 +35,7 @@ class Material:
     questions: Sequence[Question]
     runs: Mapping[str, Run]
     corpus: str | Path
-    values: Values = field(default_factory=dict)
+    values: RunValues = field(default_factory=dict)
     metrics: Sequence[str] = ()
     relevant: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     with_title: bool = False

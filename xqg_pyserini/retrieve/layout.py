@@ -18,7 +18,7 @@ from xqg_pyserini.errors import UserError
 from xqg_pyserini.fusion.formula import Centers
 
 INDEX, DOCID, META, CENTERS = "index", "docid", "xqg.json", "centers.npy"
-ALL, LANGUAGE_AWARE = "all-languages", "language-aware"  # no language's code is like the former
+ALL_LANGUAGES, LANGUAGE_AWARE = "all-languages", "language-aware"  # no language's code is like the former
 
 
 def write_centers(folder: Path, centers: Centers) -> None:
@@ -53,7 +53,7 @@ def refuse_language_aware(folder: str | Path) -> None:
     """Raise `UserError` for a language-aware folder where one index is wanted."""
     inner = language_aware(folder)
     if inner is not None:
-        folders = " ".join(str(Path(folder) / name) for name in (*inner, ALL))
+        folders = " ".join(str(Path(folder) / name) for name in (*inner, ALL_LANGUAGES))
         raise UserError(f"{folder} is a folder of one index a language: give one of {folders}")
 
 
@@ -86,7 +86,7 @@ class LanguageIndexes:
         for folder in self.folders:
             inner = language_aware(folder)
             if inner is not None and len(self.folders) == 1:
-                self.paths = {**{l: folder / l for l in inner}, None: folder / ALL}
+                self.paths = {**{l: folder / l for l in inner}, None: folder / ALL_LANGUAGES}
                 break
             if inner is not None:
                 raise UserError(f"{folder}: give the language-aware folder alone, or some of the folders in it")
@@ -95,7 +95,7 @@ class LanguageIndexes:
                 what = "does not say the languages mixed into it; several indexes are those of one language-aware index"
                 raise UserError(f"{folder}: {what}")
             languages = fusion["languages"]
-            one = languages[0] if len(languages) == 1 and folder.name != ALL else None
+            one = languages[0] if len(languages) == 1 and folder.name != ALL_LANGUAGES else None
             if one in self.paths:
                 both = f"{self.paths[one]} and {folder} are both for {one or 'all languages'}"
                 raise UserError(f"{both}; give one index a language")
@@ -106,6 +106,6 @@ class LanguageIndexes:
         path = self.paths.get(language, self.paths.get(None))
         if path is None:
             held = " ".join(sorted(filter(None, self.paths)))
-            what = f"there are {held}; give that of all languages as well ({ALL})"
+            what = f"there are {held}; give that of all languages as well ({ALL_LANGUAGES})"
             raise UserError(f"no index for questions in {language!r}: {what}")
         return path

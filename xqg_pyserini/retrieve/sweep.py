@@ -11,7 +11,7 @@ import numpy as np
 
 from xqg_pyserini.data import NO_LANGUAGE, CorpusLike, QrelsLike, Question, QuestionsLike, as_qrels, as_questions
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.evaluation.choosing import ChoosingSettings, cross_validate, deal, power_of
+from xqg_pyserini.evaluation.choosing import ChoosingSettings, cross_validate, fold_questions, power_of
 from xqg_pyserini.evaluation.results import ComparingSettings, Results
 from xqg_pyserini.evaluation.scores import ScoringSettings, check_inputs, parse_metrics, score_runs
 from xqg_pyserini.files import expand
@@ -129,4 +129,4 @@ def _check(
             for q in questions
             if (q.answers if chooser.budget else any(relevant.get(q.id, {}).values()))
         }
-        deal(settings, group_by, languages, relevant)
+        fold_questions(settings, group_by, languages, relevant)

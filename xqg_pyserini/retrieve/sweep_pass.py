@@ -19,9 +19,16 @@ from tqdm import tqdm
 from xqg_pyserini.data import Question, Run
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.fusion.formula import Fusion, Gram, gram, mixing_weights, pooled
-from xqg_pyserini.fusion.fused import FusedStores, Liberties
-from xqg_pyserini.retrieve.grid import Languages, Point, check_points
-from xqg_pyserini.retrieve.search import centered, check_hits, check_question_languages, make_run, warn_fallback
+from xqg_pyserini.fusion.fused import FusedStores, Languages, Liberties
+from xqg_pyserini.retrieve.grid import Point, check_points
+from xqg_pyserini.retrieve.search import (
+    SearchSettings,
+    centered,
+    check_hits,
+    check_question_languages,
+    make_run,
+    warn_fallback,
+)
 from xqg_pyserini.retrieve.topk import Best
 from xqg_pyserini.stores import Block, QueryStore, VectorStore, block_rows, ids_at
 
@@ -226,7 +233,7 @@ class Sweep:
                     self.unequal = True
         return chosen
 
-    def search(self, vectors: np.ndarray, hits: int = 100, threads: int | None = None) -> SweepRuns:
+    def search(self, vectors: np.ndarray, hits: int = SearchSettings.hits, threads: int | None = None) -> SweepRuns:
         """Search all points in one pass; `vectors` (q, d) float32 are the questions' embeddings.
 
         `threads` share the work; as many as there are cores by default.  A point's run is that of the index or
