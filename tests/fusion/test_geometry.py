@@ -9,7 +9,7 @@ import pytest
 from conftest import message
 from made_stores import write_passages, write_sums
 
-from xqg_pyserini.fusion.geometry import Counts, advice, examine_stores, separation, table
+from xqg_pyserini.fusion.geometry import QueryCounts, advice, examine_stores, separation, table
 from xqg_pyserini.stores import QueryStore, StorePair, VectorStore, store
 
 IDS = ["a", "b", "c"]
@@ -60,9 +60,9 @@ def test_the_share_of_the_mean_lies_between_nothing_and_all(tmp_path):
 
 def test_counts_by_passage_and_by_language(passages, queries):
     found = examine_stores(passages, queries)
-    assert found.queries == Counts(total=9, least=1, mean=3.0, most=5, without=0)
-    assert found.languages["ar"].queries == Counts(6, 0, 2.0, 4, 1)
-    assert found.languages["ru"].queries == Counts(3, 1, 1.0, 1, 0)
+    assert found.queries == QueryCounts(total=9, least=1, mean=3.0, most=5, without=0)
+    assert found.languages["ar"].queries == QueryCounts(6, 0, 2.0, 4, 1)
+    assert found.languages["ru"].queries == QueryCounts(3, 1, 1.0, 1, 0)
 
 
 def test_centres_are_means_of_queries_not_of_passages_means(passages, queries):

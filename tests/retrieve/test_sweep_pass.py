@@ -33,7 +33,7 @@ from xqg_pyserini.data import Question
 from xqg_pyserini.errors import XqgWarning
 from xqg_pyserini.files import file_sha256
 from xqg_pyserini.fusion.formula import Centers, Fusion, augment, gram, mixing_weights, pooled
-from xqg_pyserini.fusion.fused import Liberties
+from xqg_pyserini.fusion.fused import Tolerances
 from xqg_pyserini.retrieve import sweep_pass
 from xqg_pyserini.retrieve.fused import Fused
 from xqg_pyserini.retrieve.grid import Point, grid
@@ -42,7 +42,7 @@ from xqg_pyserini.retrieve.search import Index
 from xqg_pyserini.retrieve.sweep_pass import Sweep
 from xqg_pyserini.stores import QueryStore, store
 
-UNEQUAL = Liberties(allow_unequal=True)
+UNEQUAL = Tolerances(allow_unequal=True)
 
 # --- the arithmetic -------------------------------------------------------------------------------
 

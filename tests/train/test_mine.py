@@ -9,7 +9,7 @@ import pytest
 from conftest import message, run_xqg, write_jsonl
 
 from xqg_pyserini.data import Question
-from xqg_pyserini.train.mine import Mining, mine_negatives
+from xqg_pyserini.train.mine import MiningSettings, mine_negatives
 
 CORPUS = [
     {"id": f"p{i}", "title": f"T{i}", "text": text}
@@ -64,7 +64,7 @@ def mine(folder, questions="questions.jsonl", qrels=None, **settings):
         folder / "corpus.jsonl",
         folder / "run.trec",
         folder / "out.jsonl",
-        Mining(**settings),
+        MiningSettings(**settings),
         qrels=None if qrels is None else folder / qrels,
     )
     found = {}
@@ -153,7 +153,7 @@ def test_values_give_the_same_bytes_as_files(folder):
     }
     qrels = {"01": {"p6": 1}, "-5": {"p7": 1}}
     questions = (Question(q["id"], q["question"], q["lang"], (*q["answers"],)) for q in QUESTIONS)
-    settings = Mining(negatives=2, scores=True)
+    settings = MiningSettings(negatives=2, scores=True)
     mined = mine_negatives(questions, iter(CORPUS), run, folder / "values.jsonl", settings, qrels=qrels)
     assert (folder / "values.jsonl").read_bytes() == expected
     assert mined.run == "the run"
@@ -360,9 +360,9 @@ def test_passages_of_foreign_questions_and_beyond_the_depth_are_not_needed(folde
 
 
 def test_settings_are_checked(folder):
-    assert message(Mining, negatives=-1) == "negatives is -1; expected a whole number, 0 or more"
-    assert message(Mining, depth=0) == "depth is 0; expected a whole number, 1 or more"
-    assert message(Mining, sample="best") == "sample is 'best'; expected top, random"
+    assert message(MiningSettings, negatives=-1) == "negatives is -1; expected a whole number, 0 or more"
+    assert message(MiningSettings, depth=0) == "depth is 0; expected a whole number, 1 or more"
+    assert message(MiningSettings, sample="best") == "sample is 'best'; expected top, random"
 
 
 def test_texts_are_not_held(folder):

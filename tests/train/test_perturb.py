@@ -13,7 +13,7 @@ from conftest import QUESTIONS, message, run_xqg, write_jsonl
 from xqg_pyserini.data import Question
 from xqg_pyserini.train.perturb import (
     KINDS,
-    Perturbation,
+    PerturbationSettings,
     fold_word,
     learn_lexicon,
     near_keys,
@@ -326,13 +326,13 @@ def test_fields_ids_and_answers_are_kept(folder, xqg):
 def test_the_same_bytes_again_and_the_same_questions_in_another_order(folder):
     write_jsonl(folder / "back.jsonl", [{**q, "split": "dev"} for q in reversed(QUESTIONS)])
     for source, output in (("questions", "a"), ("questions", "b"), ("back", "c")):
-        perturb_questions(folder / f"{source}.jsonl", folder / output, Perturbation("script", 0.5, 1))
+        perturb_questions(folder / f"{source}.jsonl", folder / output, PerturbationSettings("script", 0.5, 1))
     assert (folder / "a").read_bytes() == (folder / "b").read_bytes()
     assert lines(folder / "c") == lines(folder / "a")[::-1]
 
 
 def test_values_are_perturbed_as_files_are(folder):
-    how = Perturbation("typos", 0.3, seed=4)
+    how = PerturbationSettings("typos", 0.3, seed=4)
     perturb_questions(folder / "questions.jsonl", folder / "a", how)
     expected = lines(folder / "a")
     perturb_questions(iter([{**q, "split": "dev"} for q in QUESTIONS]), folder / "b", how)
@@ -342,12 +342,12 @@ def test_values_are_perturbed_as_files_are(folder):
     for line in expected:
         del line["split"]
     assert lines(folder / "c") == expected
-    perturb_questions({"007": "Väinö"}, folder / "d", Perturbation("script", 1.0), language="fi")
+    perturb_questions({"007": "Väinö"}, folder / "d", PerturbationSettings("script", 1.0), language="fi")
     assert lines(folder / "d") == [{"id": "007", "question": "vaino", "lang": "fi"}]
 
 
 def test_tsv_with_a_language_and_other_names_of_fields(folder):
-    everywhere = Perturbation("script", 1.0)
+    everywhere = PerturbationSettings("script", 1.0)
     (folder / "q.tsv").write_text("007\tMissä Väinö on?\n", "utf-8")
     perturb_questions(folder / "q.tsv", folder / "a", everywhere, language="fi")
     assert lines(folder / "a") == [{"id": "007", "question": "missa vaino on", "lang": "fi"}]

@@ -4,7 +4,7 @@ import argparse
 
 from xqg_pyserini.cli import flags, shared
 from xqg_pyserini.cli.flags import Parser
-from xqg_pyserini.train.mine import Mined, Mining, mine_negatives
+from xqg_pyserini.train.mine import Mined, MiningSettings, mine_negatives
 
 
 def add_flags(parser: Parser) -> None:
@@ -13,13 +13,13 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument("--run", required=True, metavar="RUN", help="a TREC run for these questions")
     parser.add_argument("--qrels", metavar="FILE", help="TREC qrels: their relevant passages")
     parser.add_argument("--output", required=True, metavar="FILE", help="the JSON Lines to write")
-    flags.add_settings(parser.add_argument_group("choosing"), Mining)
+    flags.add_settings(parser.add_argument_group("choosing"), MiningSettings)
     flags.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     paths = (args.questions, args.corpus, args.run, args.output)
-    mined = mine_negatives(*paths, flags.settings_of(args, Mining), qrels=args.qrels, language=args.language)
+    mined = mine_negatives(*paths, flags.settings_of(args, MiningSettings), qrels=args.qrels, language=args.language)
     flags.show(args, mined.as_json(), mining_text(mined))
 
 

@@ -57,7 +57,7 @@ class GenerationJob:
         corpus: file, directory or pattern, as `data.read_corpus` takes it.
         settings: what decides the queries.
         output: the folder; a job of the same settings goes on in it.
-        job: shards, devices and batches.
+        job_settings: shards, devices and batches.
         rules: text rules that a query must pass to be kept; None keeps blank ones too.
         overwrite: begin anew in a folder that holds something; what it held is kept until the first shard of the new
             job is whole.
@@ -76,13 +76,13 @@ class GenerationJob:
         corpus: str | Path,
         settings: GeneratorSettings,
         output: str | Path,
-        job: JobSettings | None = None,
+        job_settings: JobSettings | None = None,
         *,
         rules: TextRules | None = None,
         overwrite: bool = False,
         protected: Sequence[Any] = (),
     ) -> None:
-        self.job = job = job or JobSettings()
+        self.job_settings = job = job_settings or JobSettings()
         if overwrite and job.shards is not None:
             raise UserError(
                 "overwriting with some shards chosen would take other machines' shards away; "
@@ -128,7 +128,7 @@ class GenerationJob:
             "num_shards": self.plan.number,
             "sources": self.sources,
             "each_query_depends_on": function_of if exact else ["seed", "shard", "batch_size"],
-            "batch_size": None if exact else self.job.batch_size,
+            "batch_size": None if exact else self.job_settings.batch_size,
             "versions": {name: importlib.metadata.version(name) for name in versions},
         }
 
@@ -224,7 +224,7 @@ class GenerationJob:
                 rate = bar.format_dict["rate"] or 0
                 bar.set_postfix_str(f"{rate / each:.2f} passages/s", refresh=False)
 
-            sizes = self.job.batch_size, self.job.threads
+            sizes = self.job_settings.batch_size, self.job_settings.threads
             task = Task(str(self.corpus), self.settings, self.path, self.plan, pending, *sizes, self.rules)
             finished = write_shards(task, self.devices, progress)
             for shard in self.chosen:
@@ -250,7 +250,7 @@ def generate_queries(
     corpus: str | Path,
     settings: GeneratorSettings,
     output: str | Path,
-    job: JobSettings | None = None,
+    job_settings: JobSettings | None = None,
     *,
     rules: TextRules | None = None,
     overwrite: bool = False,
@@ -259,7 +259,7 @@ def generate_queries(
 
     generate_queries("corpus.jsonl", GeneratorSettings("google/mt5-base", ("ar",)), "queries")
     """
-    generation = GenerationJob(corpus, settings, output, job, rules=rules, overwrite=overwrite)
+    generation = GenerationJob(corpus, settings, output, job_settings, rules=rules, overwrite=overwrite)
     for _ in generation.run():
         pass
     return generation.summary()

@@ -16,7 +16,7 @@ from xqg_pyserini.evaluation.results import ComparingSettings, Results
 from xqg_pyserini.evaluation.scores import ScoringSettings, check_inputs, parse_metrics, score_runs
 from xqg_pyserini.files import expand
 from xqg_pyserini.fusion.formula import Fusion
-from xqg_pyserini.fusion.fused import FusedStores, Liberties
+from xqg_pyserini.fusion.fused import FusedStores, Tolerances
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.retrieve.grid import BASELINE, GridSettings, Point, grid
 from xqg_pyserini.retrieve.search import SearchSettings, check_hits, question_vectors
@@ -27,7 +27,7 @@ FORCED = "sums over unequal numbers of queries were forced (--allow-unequal): pa
 
 
 @dataclass(frozen=True)
-class SweepSettings(ChoosingSettings, ComparingSettings, ScoringSettings, GridSettings, Liberties, SearchSettings):
+class SweepSettings(ChoosingSettings, ComparingSettings, ScoringSettings, GridSettings, Tolerances, SearchSettings):
     """A sweep: its grid, and how its points are searched, scored, compared and chosen.
 
     `threads` share the search; as many as there are cores by default.
@@ -79,9 +79,9 @@ def run_sweep(
     relate = settings.cross_validate is not None and group_by == "relevant"
     _check(settings, asked, corpus, judged, group_by)
     store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
-    liberties = Liberties(settings.allow_unequal, settings.skip_unknown)
-    points = _points(settings, store, queries, liberties)
-    sweep = Sweep(store, queries, points, asked, liberties)
+    tolerances = Tolerances(settings.allow_unequal, settings.skip_unknown)
+    points = _points(settings, store, queries, tolerances)
+    sweep = Sweep(store, queries, points, asked, tolerances)
     vectors = question_vectors(store, asked, encoder, vectors)
     runs = sweep.search(vectors, settings.hits, settings.threads)
     scoring = ScoringSettings(settings.metrics, with_title=settings.with_title)
@@ -97,10 +97,10 @@ def run_sweep(
     return results
 
 
-def _points(settings: SweepSettings, store: VectorStore, queries: str | Path, liberties: Liberties) -> list[Point]:
+def _points(settings: SweepSettings, store: VectorStore, queries: str | Path, tolerances: Tolerances) -> list[Point]:
     held: tuple[str, ...] = ()
     if "each" in settings.languages:
-        held = FusedStores(store, queries, Fusion("mean", beta=0.0), liberties).languages
+        held = FusedStores(store, queries, Fusion("mean", beta=0.0), tolerances).languages
     return grid(settings.fusions(store.normalized), settings.languages, settings.numbers(), held)
 
 

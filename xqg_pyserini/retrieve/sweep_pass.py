@@ -19,7 +19,7 @@ from tqdm import tqdm
 from xqg_pyserini.data import Question, Run
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.fusion.formula import Fusion, Gram, gram, mixing_weights, pooled
-from xqg_pyserini.fusion.fused import FusedStores, Languages, Liberties
+from xqg_pyserini.fusion.fused import FusedStores, Languages, Tolerances
 from xqg_pyserini.retrieve.grid import Point, check_points
 from xqg_pyserini.retrieve.search import (
     SearchSettings,
@@ -179,9 +179,9 @@ class Sweep:
 
     Args:
         passages, queries: the stores' folders; aligned by id.
-        points: the grid; the baseline is put before it where it is missing.
-        questions: who will ask: which languages are needed depends on theirs.
-        liberties: what is let pass, as for `FusedStores`.
+        points: the grid; the baseline is added in front where it is missing.
+        questions: those that will be searched for; which languages are needed depends on their languages.
+        tolerances: as for `FusedStores`.
 
     Raises:
         UserError: for a grid that is empty or holds a point twice, a language without queries, more queries than were
@@ -194,7 +194,7 @@ class Sweep:
         queries: str | Path,
         points: Sequence[Point],
         questions: Sequence[Question],
-        liberties: Liberties | None = None,
+        tolerances: Tolerances | None = None,
     ) -> None:
         check_points(points)
         self.points = list(points) if Point() in points else [Point(), *points]
@@ -202,10 +202,10 @@ class Sweep:
         self.passages = passages if isinstance(passages, VectorStore) else VectorStore(passages)
         anything = Fusion("mean", beta=0.0)
         self.fused = {
-            first: FusedStores(self.passages, QueryStore(queries, first), anything, liberties)
+            first: FusedStores(self.passages, QueryStore(queries, first), anything, tolerances)
             for first in dict.fromkeys(point.first for point in points if point.fusion)
         }
-        allow_unequal = liberties is not None and liberties.allow_unequal
+        allow_unequal = tolerances is not None and tolerances.allow_unequal
         self.unequal = False  # whether some sum is over unequal numbers of queries
         self._chosen = {point: self._choose(point, allow_unequal) for point in self.points}
         check_points(self.points, self._chosen)

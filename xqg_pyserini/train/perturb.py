@@ -35,7 +35,7 @@ Lexicon = Mapping[str, str]  # a word (as `fold_word` has it) → an English wor
 
 
 @dataclass(frozen=True)
-class Perturbation:
+class PerturbationSettings:
     """How questions are perturbed; each field's help says what it is.
 
     Raises:
@@ -96,9 +96,9 @@ def perturb(
         lexicon: For code-switch: words of the language and their English ones.
 
     Raises:
-        UserError: as `Perturbation`; for code-switch without a lexicon.
+        UserError: as `PerturbationSettings`; for code-switch without a lexicon.
     """
-    Perturbation(kind, rate, seed)  # raises for what is off
+    PerturbationSettings(kind, rate, seed)  # raises for what is off
     if kind == "code-switch" and lexicon is None:
         raise UserError("code-switch takes a lexicon: words of the language and English ones")
     return _perturbed(Question(key, text, language), kind, rate, seed, lexicon or {})
@@ -417,7 +417,7 @@ def lexicon_files(given: Sequence[str], languages: Sequence[str], setting: str) 
 
 
 def perturb_questions(
-    questions: QuestionsLike, output: str | Path, perturbation: Perturbation, *, language: str | None = None
+    questions: QuestionsLike, output: str | Path, perturbation: PerturbationSettings, *, language: str | None = None
 ) -> dict[str, Any]:
     """Write a perturbed copy of questions; return what was done, as `--json` prints it.
 
@@ -479,7 +479,9 @@ def _with(record: dict[str, Any], text: str, question: Question) -> dict[str, An
     return new
 
 
-def _lexicons(how: Perturbation, languages: Sequence[str], questions: Sequence[Question]) -> dict[str, dict[str, str]]:
+def _lexicons(
+    how: PerturbationSettings, languages: Sequence[str], questions: Sequence[Question]
+) -> dict[str, dict[str, str]]:
     """Return language → lexicon, and warn about what cannot be switched or would leak."""
     if how.kind != "code-switch":
         return {}
