@@ -117,6 +117,11 @@ def test_scores_are_numbers_a_table_and_a_frame(from_files):
     assert dict(zip(chosen.question, chosen.value, strict=True)) == (from_files["two"]["R@0.005kt"].by_question)
 
 
+def test_one_measure_may_be_given_as_it_is(bits):
+    runs, questions, corpus = [bits / "a.trec"], bits / "questions.jsonl", bits / "corpus.jsonl"
+    assert evaluate(runs, questions, "R@2kt", corpus=corpus) == evaluate(runs, questions, ["R@2kt"], corpus=corpus)
+
+
 def test_comparisons_are_values_and_a_table(bits):
     runs = [bits / f"{name}.trec" for name in "abc"]
     questions, corpus = bits / "questions.jsonl", bits / "corpus.jsonl"

@@ -227,6 +227,14 @@ def test_a_language_aware_sum_takes_equal_counts_in_each_language(passages, tmp_
     assert message(even.own_language).startswith("a sum over unequal numbers of queries (1 to 2")
 
 
+def test_what_is_searched_is_printed_as_it_is_made(fused, passages, queries, tmp_path):
+    one = fused(Fusion("mean", beta=0.5))
+    stores = f"VectorStore({str(passages)!r}), QueryStore({str(queries)!r})"
+    assert repr(one) == f"Fused({stores}, Fusion('mean', beta=0.5))"
+    assert repr(one.own_language()) == f"Fused({stores}, Fusion('mean', beta=0.5), own=True)"
+    assert repr(one.write_index(tmp_path / "I")) == f"Index({str(tmp_path / 'I')!r})"
+
+
 def test_own_languages_are_the_same_stores_read_once(fused, monkeypatch):
     pair = fused(FUSIONS["centred mean"])
     own = pair.own_language()

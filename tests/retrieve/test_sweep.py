@@ -23,6 +23,7 @@ from xqg_pyserini.files import file_sha256
 from xqg_pyserini.report import page
 from xqg_pyserini.report.results import COLUMNS, record_inputs, results_json, write_results
 from xqg_pyserini.retrieve.sweep import SweepSettings, run_sweep
+from xqg_pyserini.stores import QueryStore, VectorStore
 
 HELD = ("ar", "ru", "te")
 GRID = {  # four fusions, two sets of languages
@@ -45,6 +46,11 @@ def judged(tmp_path, passages, queries):
 
 def swept(judged, **changes):
     return quietly(run_sweep, **judged, settings=SweepSettings(**{**GRID, **changes}))
+
+
+def test_stores_may_be_given_open(judged):
+    stores = {"passages": VectorStore(judged["passages"]), "queries": QueryStore(judged["queries"])}
+    assert results_json(swept({**judged, **stores})) == results_json(swept(judged))
 
 
 def written(results, folder, inputs=None, **options):

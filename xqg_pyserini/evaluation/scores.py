@@ -67,7 +67,7 @@ def parse_metric(name: str) -> Metric:
 def evaluate(
     runs: Mapping[str, RunLike] | Sequence[str | Path] | RunLike,
     questions: QuestionsLike,
-    metrics: Sequence[str] = ScoringSettings.metrics,
+    metrics: str | Sequence[str] = ScoringSettings.metrics,
     *,
     corpus: CorpusLike | None = None,
     qrels: QrelsLike | None = None,
@@ -94,7 +94,8 @@ def evaluate(
         UserError: for what cannot be read, a measure that does not exist, two runs with one name, questions of which
             none can be scored, a passage that the corpus lacks.
     """
-    settings = ScoringSettings(tuple(metrics), official, with_title)
+    metrics = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    settings = ScoringSettings(metrics, official, with_title)
     parse_metrics(metrics)  # before anything is read
     return score_runs(_named_runs(runs), as_questions(questions), settings, corpus, qrels)
 

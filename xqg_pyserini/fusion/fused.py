@@ -59,6 +59,10 @@ class FusedStores:
         self.languages = self.choose_languages(fusion.languages)
         self._check_counts()
 
+    def __repr__(self) -> str:
+        own = ", own=True" if self.own else ""
+        return f"{type(self).__name__}({self.passages}, {self.queries}, {self.fusion}{own})"
+
     @property
     def mixes(self) -> list[Languages]:
         """Return the sets of languages that are mixed in: all, or with `own` each by itself."""

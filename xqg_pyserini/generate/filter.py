@@ -89,7 +89,7 @@ def filter_queries(
     *,
     corpus: str | Path | None = None,
     passages: str | Path | stores.VectorStore | None = None,
-    encoder: Encoder | None = None,
+    encoder: Encoder | str | None = None,
     overwrite: bool = False,
 ) -> FilterReport:
     """Write the good queries of a file, directory or pattern into a folder of the same file names.
@@ -115,10 +115,10 @@ def filter_queries(
     consistency = judge = None
     if passages is not None:
         store = passages if isinstance(passages, stores.VectorStore) else stores.VectorStore(passages)
-        if encoder is None:
-            encoder = Encoder.for_store(store)
-        else:
+        if isinstance(encoder, Encoder):
             agree(encoder.settings, store.encoder, store.path)
+        else:
+            encoder = Encoder.for_store(store, encoder)
         consistency = Consistency(store, encoder)
         judge = [repr(encoder.settings), encoder.how, store.meta["vectors_sha256"], store.meta["ids_sha256"]]
     files = _output_names(queries)

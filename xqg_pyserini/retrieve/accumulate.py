@@ -97,7 +97,7 @@ def accumulate_queries(
     output: str | Path,
     settings: AccumulateSettings | None = None,
     *,
-    encoder: Encoder | None = None,
+    encoder: Encoder | str | None = None,
     overwrite: bool = False,
 ) -> QueryStore:
     """Encode the generated queries of a file, directory or pattern and sum them by language.
@@ -113,10 +113,10 @@ def accumulate_queries(
     """
     settings = settings or AccumulateSettings()
     store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
-    if encoder is None:
-        encoder = Encoder.for_store(store)
-    else:
+    if isinstance(encoder, Encoder):
         agree(encoder.settings, store.encoder, store.path)
+    else:
+        encoder = Encoder.for_store(store, encoder)
     source = queries if isinstance(queries, QuerySource) else QuerySource(queries)
     kept = list(settings.keep_counts)
     job = {"stage": "accumulate", "encoder": repr(encoder.settings), "passages": store.meta["ids_sha256"]}

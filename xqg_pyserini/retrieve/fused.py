@@ -64,7 +64,7 @@ class Fused(FusedStores):
         questions: QuestionsLike,
         k: int = SearchSettings.hits,
         *,
-        encoder: Encoder | None = None,
+        encoder: Encoder | str | None = None,
         vectors: np.ndarray | None = None,
     ) -> Run:
         """Search the stores themselves; the run is that of the index with the same fusion.

@@ -21,7 +21,7 @@ from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.retrieve.grid import BASELINE, GridSettings, Point, grid
 from xqg_pyserini.retrieve.search import SearchSettings, check_hits, question_vectors
 from xqg_pyserini.retrieve.sweep_pass import Sweep
-from xqg_pyserini.stores import VectorStore
+from xqg_pyserini.stores import QueryStore, VectorStore
 
 FORCED = "sums over unequal numbers of queries were forced (--allow-unequal): passages with more queries are favoured"
 
@@ -44,20 +44,20 @@ class SweepSettings(ChoosingSettings, ComparingSettings, ScoringSettings, GridSe
 
 def run_sweep(
     passages: str | Path | VectorStore,
-    queries: str | Path,
+    queries: str | Path | QueryStore,
     questions: QuestionsLike,
     settings: SweepSettings | None = None,
     *,
     corpus: CorpusLike | None = None,
     qrels: QrelsLike | None = None,
-    encoder: Encoder | None = None,
+    encoder: Encoder | str | None = None,
     vectors: np.ndarray | None = None,
 ) -> Results:
     """Search, score and compare every point of a grid with the passages alone.
 
     Args:
         passages: the passage store.
-        queries: the query store's folder; its passages are aligned by id.
+        queries: the query store, aligned by id; the grid says how many of its queries are mixed in.
         questions: a file, or values; with their languages, where a point depends on them.
         settings: the grid, and all that has a default.
         corpus: as for `evaluate`.
@@ -73,6 +73,7 @@ def run_sweep(
         UserError: before anything is encoded for what can be told by then: see `Sweep` and `evaluate`.
     """
     settings = settings or SweepSettings()
+    queries = queries.path if isinstance(queries, QueryStore) else queries
     asked = as_questions(questions)
     judged = None if qrels is None else as_qrels(qrels)
     group_by = settings.grouping(qrels is not None)

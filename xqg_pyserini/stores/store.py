@@ -89,6 +89,9 @@ class _Store:
         if not self.ids_path.is_file() or file_sha256(self.ids_path) != ids_sha256:
             raise UserError(f"{self.ids_path}: missing or changed since the store was written")
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r})"
+
     def _read_more(self) -> None:
         """Read what a kind of store has in `meta.json` besides."""
 
