@@ -54,9 +54,9 @@ def dropped(folder, output, language):
 def test_planted_queries_of_other_passages_are_found(planted, xqg, tmp_path):
     folder, foreign = planted
     argv = ["filter", "--queries", folder / "queries.jsonl", "--passages", folder / "passages"]
-    found = json.loads(xqg(*argv, "--min-quantile", "0.15", "--output", tmp_path / "Q", "--json"))
+    report = json.loads(xqg(*argv, "--min-quantile", "0.15", "--output", tmp_path / "Q", "--json"))
     # ⌈0.15·71⌉ = 11 of 72 are below the threshold, and all eight planted ones are among them
-    assert {l: n["quantile"] for l, n in found["languages"].items()} == {"fi": 11, "ja": 11}
+    assert {l: n["quantile"] for l, n in report["languages"].items()} == {"fi": 11, "ja": 11}
     for language in ("fi", "ja"):
         planted_here = {key: text for key, text in foreign.items() if key[1] == language}
         assert len(planted_here) == 8

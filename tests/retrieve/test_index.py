@@ -188,9 +188,9 @@ def test_queries_in_another_order_are_mixed_in_by_id(passages, queries, tmp_path
 
 
 def test_passages_without_queries_keep_their_embedding_and_are_counted(passages, tmp_path):
-    some = [0, 5, 39]
+    places = [0, 5, 39]
     few = write_sums(
-        tmp_path / "Q", [IDS[i] for i in some], {l: s[some] for l, s in SUMS.items()},
+        tmp_path / "Q", [IDS[i] for i in places], {l: s[places] for l, s in SUMS.items()},
         {"ar": [1, 0, 2], "ru": [0, 4, 2]},
     )  # fmt: skip
     for fusion, without in [(MEAN, 37), (Fusion("mean", beta=0.3, languages=("ru",)), 38)]:
