@@ -22,14 +22,14 @@ def planted(tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("planted")
     write_jsonl(folder / "corpus.jsonl", jsonl(DEMO / "corpus.jsonl")[::4])
-    some = jsonl(DEMO / "queries.jsonl")[::4]
+    quarter = jsonl(DEMO / "queries.jsonl")[::4]
     planted = {}
     records = []
-    for i, record in enumerate(some):
+    for i, record in enumerate(quarter):
         queries = {l: list(record["generated_queries"][l]) for l in ("fi", "ja")}
         if i % 4 == 0:
             for language, texts in queries.items():
-                foreign = some[(i + 16) % 32]["generated_queries"][language][0]
+                foreign = quarter[(i + 16) % 32]["generated_queries"][language][0]
                 texts.insert(1, foreign)
                 planted[record["docid"], language] = foreign
         records.append({"docid": record["docid"], "generated_queries": queries})

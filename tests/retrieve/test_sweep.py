@@ -232,9 +232,9 @@ def test_the_command_sweeps_and_its_runs_are_those_of_index_and_search(task, xqg
         "search", *stores, "--language-aware", "--no-center", "--beta", "0.5", *topics,
         "--output", tmp_path / "own.trec",
     )  # fmt: skip
-    for theirs, ours in (("all", "mean-b0.3-all-norm-cent"), ("own", "mean-b0.5-own-norm")):
+    for name, ours in (("all", "mean-b0.3-all-norm-cent"), ("own", "mean-b0.5-own-norm")):
         run = read_run(tmp_path / "sweep" / "runs" / f"{ours}.trec")
-        assert_same_lists(run, read_run(tmp_path / f"{theirs}.trec"))
+        assert_same_lists(run, read_run(tmp_path / f"{name}.trec"))
 
 
 def test_a_report_reads_the_questions_as_the_sweep_did_and_sees_that_they_changed(task, xqg, tmp_path):
