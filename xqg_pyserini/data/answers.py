@@ -16,10 +16,7 @@ def span_answers(answers: Iterable[str]) -> list[str]:
 
 
 def answer_finder(answers: Mapping[str, list[str]]) -> Callable[[str], set[str]]:
-    """Return a function from a text to the ids of the questions of which it holds an answer.
-
-    `answers` maps question ids to the strings to look for, as they are.
-    """
+    """Return a function from a text to the ids of the questions whose answer (question id → strings) it holds."""
     if not answers:
         return lambda text: set()
     import ahocorasick

@@ -131,18 +131,14 @@ def _rows(source: Any, value: str) -> Iterator[tuple[str, str, Any]]:
 
 
 def _id(value: Any) -> str:
-    if not isinstance(value, str):
-        raise UserError(f"id {value!r}: expected text")
-    if value.split() != [value]:
-        raise UserError(f"id {value!r}: expected text without white space, which run files cannot carry")
+    if not isinstance(value, str) or value.split() != [value]:
+        kind = " without white space, which run files cannot carry" if isinstance(value, str) else ""
+        raise UserError(f"id {value!r}: expected text{kind}")
     return value
 
 
 def write_run(path: str | Path, run: Run, tag: str) -> None:
-    """Write a TREC run: ranks from 1, scores with six decimals, all in one rename.
-
-    Raises `UserError` where `path` is a folder, or an id holds white space.
-    """
+    """Write a TREC run, in one rename; raises `UserError` where `path` is a folder, or an id holds white space."""
     with writing(path) as file:
         for qid, hits in run.items():
             for rank, (docid, score) in enumerate(hits.items(), 1):
@@ -150,10 +146,7 @@ def write_run(path: str | Path, run: Run, tag: str) -> None:
 
 
 def read_qrels(source: str | Path) -> Qrels:
-    """Read TREC qrels (`qid 0 docid relevance`): 0 and below is judged and not relevant.
-
-    Raises `UserError` for a line without four columns, a relevance that is no whole number, a docid judged twice.
-    """
+    """Read TREC qrels (`qid 0 docid relevance`; below 0 counts as 0); `UserError` for another line, a docid twice."""
     qrels: Qrels = {}
     for line in read_lines(Path(source)):
         cells = line.text.split()

@@ -25,9 +25,6 @@ CORRECTIONS = ("holm", "bonferroni", "bh", "none")
 ByLanguage = dict[str, Interval]  # `macro` and languages → score or difference, 0-100
 
 
-# ---------------------------------------------------------------- settings
-
-
 def is_binary(metric: str) -> bool:
     """Tell whether a measure's values are 0 or 1: R@kt and hit_rate."""
     name = metric.lower()
@@ -274,9 +271,6 @@ def p_value(test: str, x: Sequence[float], y: Sequence[float], languages: Sequen
     if test == "fisher":
         return significance.fisher(x, y, languages)
     return {"student": significance.student, "mcnemar": significance.mcnemar}[test](x, y)
-
-
-# ---------------------------------------------------------------- comparisons
 
 
 @dataclass(frozen=True)

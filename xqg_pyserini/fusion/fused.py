@@ -60,8 +60,7 @@ class FusedStores:
         self._check_counts()
 
     def __repr__(self) -> str:
-        own = ", own=True" if self.own else ""
-        return f"{type(self).__name__}({self.passages}, {self.queries}, {self.fusion}{own})"
+        return f"{type(self).__name__}({self.passages}, {self.queries}, {self.fusion}{', own=True' * self.own})"
 
     @property
     def mixes(self) -> list[Languages]:

@@ -20,15 +20,8 @@ from xqg_pyserini.data import Question, Run
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.fusion.formula import Fusion, Gram, gram, mixing_weights, pooled
 from xqg_pyserini.fusion.fused import FusedStores, Languages, Tolerances
+from xqg_pyserini.retrieve import search as searching
 from xqg_pyserini.retrieve.grid import Point, check_points
-from xqg_pyserini.retrieve.search import (
-    SearchSettings,
-    centered,
-    check_hits,
-    check_question_languages,
-    make_run,
-    warn_fallback,
-)
 from xqg_pyserini.retrieve.topk import Best
 from xqg_pyserini.stores import Block, QueryStore, VectorStore, block_rows, ids_at
 
@@ -165,7 +158,7 @@ class SweepRuns(Mapping[str, Run]):
         self._names = ids_at(ids_path, named)
 
     def __getitem__(self, point: str) -> Run:
-        return make_run(self._questions, *self._hits[point], self._names)
+        return searching.make_run(self._questions, *self._hits[point], self._names)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._hits)
@@ -211,7 +204,7 @@ class Sweep:
         check_points(self.points, self._chosen)
         for point in self.points:
             if point.fusion and (point.scope != "all" or point.fusion.center):
-                check_question_languages(questions, f"{point.name} depends on the language")
+                searching.check_question_languages(questions, f"{point.name} depends on the language")
 
     def _choose(self, point: Point, allow_unequal: bool) -> Languages:
         if point.fusion is None:
@@ -233,7 +226,9 @@ class Sweep:
                     self.unequal = True
         return chosen
 
-    def search(self, vectors: np.ndarray, hits: int = SearchSettings.hits, threads: int | None = None) -> SweepRuns:
+    def search(
+        self, vectors: np.ndarray, hits: int = searching.SearchSettings.hits, threads: int | None = None
+    ) -> SweepRuns:
         """Search all points in one pass; `vectors` (q, d) float32 are the questions' embeddings.
 
         `threads` share the work; as many as there are cores by default.  A point's run is that of the index or
@@ -242,12 +237,12 @@ class Sweep:
         """
         from threadpoolctl import threadpool_limits
 
-        check_hits(hits)
+        searching.check_hits(hits)
         self._warn_without()
         if any(point.scope != "all" for point in self.points):
             languages = next(iter(self.fused.values())).languages
             where = f"{' '.join(languages)} are mixed in for them at own and others"
-            warn_fallback(self.questions, languages, where)
+            searching.warn_fallback(self.questions, languages, where)
         order = sorted(range(len(vectors)), key=lambda i: str(self.questions[i].language))
         k = min(hits, self.passages.n)
         best = {point: Best(len(order), k) for point in self.points}
@@ -290,7 +285,7 @@ class Sweep:
         """Return the questions' vectors as they are, and centred where a point wants that."""
         spaces = {_Space(False, None): vectors}
         for first in dict.fromkeys(point.first for point in self.points if point.fusion and point.fusion.center):
-            spaces[_Space(True, first)] = centered(vectors, self.questions, self.fused[first].centers)
+            spaces[_Space(True, first)] = searching.centered(vectors, self.questions, self.fused[first].centers)
         return spaces
 
     def _tiles(self, batches: Sequence[_Batch]) -> Iterator[_Tile]:
