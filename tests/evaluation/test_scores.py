@@ -17,8 +17,7 @@ from made_results import (
 
 from xqg_pyserini.errors import UserError, XqgWarning
 from xqg_pyserini.evaluation.results import LanguageScore
-from xqg_pyserini.evaluation.scores import evaluate as score
-from xqg_pyserini.evaluation.scores import parse_metric, run_name
+from xqg_pyserini.evaluation.scores import evaluate as score, parse_metric, run_name
 from xqg_pyserini.evaluation.tables import explanation, macro_table, results_tables
 
 

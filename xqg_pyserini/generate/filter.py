@@ -205,10 +205,7 @@ class _Item(NamedTuple):
 
 @dataclass
 class _Filtering:
-    """The job: check, score where consistency is asked for, write file after file.
-
-    `part.done` counts the records that are scored, then the files that are written.
-    """
+    """The job: check, score, write file after file; `part.done` counts the records scored, then the files written."""
 
     part: stores.Job
     queries: str | Path
