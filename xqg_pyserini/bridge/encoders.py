@@ -103,7 +103,7 @@ def _device(backend: str, device: str) -> str:
 
 
 def _query_encoder(name: str | EncoderSettings, indexes: Sequence[FaissDirectory], device: str) -> Encoder:
-    """Return the encoder of a name, or of a bare model with its index's settings; refuse one that an index is not of."""
+    """Return the encoder of a name, or of a bare model with its index's settings; refuse one of another index."""
     known = next((index for index in indexes if index.encoder is not None), None)
     if known is not None and isinstance(name, str):
         backend = str((known.encoder or {}).get("backend"))
