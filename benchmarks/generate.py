@@ -35,7 +35,7 @@ SAMPLES = 5
 def texts() -> list[str]:
     records = [json.loads(line) for line in (DEMO / "corpus.jsonl").open(encoding="utf-8")]
     generated = [json.loads(line) for line in (DEMO / "queries.jsonl").open(encoding="utf-8")]
-    queries = [q for r in generated for some in r["generated_queries"].values() for q in some]
+    queries = [q for r in generated for texts in r["generated_queries"].values() for q in texts]
     return [r["text"] for r in records] + queries
 
 
@@ -79,12 +79,12 @@ def plain(folder: str, number: int, batch: int, device: str, precision: str):
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=dtype).eval().to(device)
-    some = passages(number)
+    sample = passages(number)
 
     def run() -> None:
         for language in LANGUAGES:
             name = languages()[language]["name"]
-            prompts = [f"Generate a {name} question for this passage: {p.title} {p.text}" for p in some]
+            prompts = [f"Generate a {name} question for this passage: {p.title} {p.text}" for p in sample]
             for start in range(0, len(prompts), batch):
                 inputs = tokenizer(
                     prompts[start : start + batch], padding="max_length", truncation=True,

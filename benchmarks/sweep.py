@@ -104,11 +104,11 @@ def _measured(way, folder, d, results) -> None:
     results.put((seconds, cpu, (peak[0] - base) / 2**20, as_lists(hits)))
 
 
-def same(ours, theirs) -> bool:
+def same(ours, expected) -> bool:
     """Tell whether two lists agree but for hits whose scores are within the tolerance."""
-    if not np.allclose([s for _, s in ours], [s for _, s in theirs], rtol=0, atol=TOLERANCE):
+    if not np.allclose([s for _, s in ours], [s for _, s in expected], rtol=0, atol=TOLERANCE):
         return False
-    first, second = dict(ours), dict(theirs)
+    first, second = dict(ours), dict(expected)
     both = first.keys() & second.keys()
     last = ours[-1][1]
     alone = [(first | second)[docid] for docid in first.keys() ^ second.keys()]
@@ -140,9 +140,9 @@ def main() -> None:
                 min(before[0], seconds), min(before[1], cpu), max(before[2], memory)
             )  # fmt: skip
     compared = sum(
-        same(ours, theirs)
+        same(ours, expected)
         for point, lists_of_plain in lists["plain"].items()
-        for ours, theirs in zip(lists["ours"][point], lists_of_plain, strict=True)
+        for ours, expected in zip(lists["ours"][point], lists_of_plain, strict=True)
     )
     total = sum(map(len, lists["plain"].values()))
     seconds, cpu, memory = (best["plain"][i] / best["ours"][i] for i in (0, 1, 2))

@@ -128,7 +128,7 @@ def task(tmp_path_factory) -> Path:
     """
     folder = tmp_path_factory.mktemp("task")
     write_jsonl(folder / "corpus.jsonl", PASSAGES)
-    records = [{"docid": docid, "generated_queries": some} for docid, some in QUERIES.items()]
+    records = [{"docid": docid, "generated_queries": by_language} for docid, by_language in QUERIES.items()]
     write_jsonl(folder / "queries.jsonl", records)
     write_jsonl(folder / "questions.jsonl", QUESTIONS)
     corpus, passages = folder / "corpus.jsonl", folder / "passages"

@@ -9,7 +9,7 @@ from made_stores import write_passages, write_sums
 from xqg_pyserini.data import Question
 from xqg_pyserini.errors import XqgWarning
 from xqg_pyserini.fusion.formula import Fusion
-from xqg_pyserini.fusion.fused import Liberties
+from xqg_pyserini.fusion.fused import Tolerances
 from xqg_pyserini.retrieve.fused import Fused
 
 # All numbers are small multiples of powers of two, and so are the counts (of a passage in each
@@ -119,7 +119,7 @@ def queries(tmp_path):
 @pytest.fixture
 def fused(passages, queries):
     def make(fusion, **options):
-        return Fused(passages, queries, fusion, Liberties(allow_unequal=True), **options)
+        return Fused(passages, queries, fusion, Tolerances(allow_unequal=True), **options)
 
     return make
 

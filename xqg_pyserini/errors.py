@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 
 class UserError(Exception):
-    """Something that the user gave, or that this machine lacks, stands in the way.
+    """What the user gave cannot be used, or this machine lacks what the task needs.
 
     Attributes: `about`, the names of the settings that the message is about or that would help,
     as functions and dataclasses have them (`batch_size`); the command line shows their flags.

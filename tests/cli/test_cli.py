@@ -125,18 +125,18 @@ def test_json_is_printed_alone_and_says_what_was_done(job):
     def refuse(constant):
         raise AssertionError(constant)
 
-    found = {n: json.loads(run.stdout, parse_constant=refuse) for n, run in done.items()}
-    assert (found["encode"]["n"], found["encode"]["d"]) == (18, 384)
-    assert found["encode"] == json.loads((folder / "passages/meta.json").read_text())
-    assert found["accumulate"]["totals"] == {"ar": 36, "te": 18}
-    assert found["accumulate"]["without_queries"] == 0
-    assert found["index"] == json.loads((folder / "index/xqg.json").read_text())
+    printed = {n: json.loads(run.stdout, parse_constant=refuse) for n, run in done.items()}
+    assert (printed["encode"]["n"], printed["encode"]["d"]) == (18, 384)
+    assert printed["encode"] == json.loads((folder / "passages/meta.json").read_text())
+    assert printed["accumulate"]["totals"] == {"ar": 36, "te": 18}
+    assert printed["accumulate"]["without_queries"] == 0
+    assert printed["index"] == json.loads((folder / "index/xqg.json").read_text())
     fusion = {"form": "mean", "alpha": None, "beta": 0.3, "normalize": True, "center": False}
-    assert found["index"]["fusion"] == {**fusion, "languages": ["ar", "te"]}
-    assert found["search"] == {"run": "run.trec", "questions": 8, "hits": 8 * 18, "tag": "xqg-run"}
-    assert found["evaluate"] == json.loads((folder / "evaluation/scores.json").read_text())
+    assert printed["index"]["fusion"] == {**fusion, "languages": ["ar", "te"]}
+    assert printed["search"] == {"run": "run.trec", "questions": 8, "hits": 8 * 18, "tag": "xqg-run"}
+    assert printed["evaluate"] == json.loads((folder / "evaluation/scores.json").read_text())
     for name in ("submit", "submit --check"):
-        assert found[name] == {"questions": 8, "languages": {"te": 8}, "short": 8}
+        assert printed[name] == {"questions": 8, "languages": {"te": 8}, "short": 8}
 
 
 def test_ids_of_passages_pass_through_every_stage_unchanged(job):
@@ -384,8 +384,8 @@ def test_passages_without_queries_are_counted(task, tmp_path):
     lines = (task / "queries.jsonl").read_text("utf-8").splitlines()
     one = json.loads(lines[1])
     one["generated_queries"]["ar"] = []
-    some = [lines[0], json.dumps(one), lines[4]]
-    (tmp_path / "q.jsonl").write_text("\n".join(some), encoding="utf-8")
+    kept = [lines[0], json.dumps(one), lines[4]]
+    (tmp_path / "q.jsonl").write_text("\n".join(kept), encoding="utf-8")
     made = chain(tmp_path, f"accumulate --queries q.jsonl --passages '{task}/passages' --output Q")
     assert made.stdout == "Q: 5 queries (ar 2 ru 3); 2 of 5 passages have none\n"
     assert made.stderr == ""
@@ -413,8 +413,8 @@ def test_blank_queries_are_left_out_and_counted(task, tmp_path):
     assert done.stdout == "Q: 1 queries (ar 1); 4 of 5 passages have none\n"
     assert done.stderr == "xqg accumulate: warning: 2 generated queries are blank and were left out\n"
     row = [passage["id"] for passage in PASSAGES].index("d4")
-    found, expected = (np.load(folder / "sum-ar.npy")[row] for folder in (tmp_path / "Q", task / "queries"))
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    sums, expected = (np.load(folder / "sum-ar.npy")[row] for folder in (tmp_path / "Q", task / "queries"))
+    np.testing.assert_allclose(sums, expected, atol=1e-5)
 
 
 def test_questions_in_a_language_without_queries_are_counted_and_use_all_languages(task, tmp_path):

@@ -30,8 +30,8 @@ def passages():
 
 @pytest.fixture(scope="module")
 def generated():
-    found = [record for _, record in read_generated(str(DEMO / "queries.jsonl"))]
-    return {record.docid: record.queries for record in found}
+    records = [record for _, record in read_generated(str(DEMO / "queries.jsonl"))]
+    return {record.docid: record.queries for record in records}
 
 
 @pytest.fixture(scope="module")

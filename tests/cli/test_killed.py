@@ -189,10 +189,10 @@ for fatal in range(1, 99):
     died = run(fatal)
     if died and run(0):
         sys.exit(f"rename {fatal}: does not run again")
-    found = listing(), {p.name: p.read_bytes() for p in output.iterdir()}
-    if found[0] != expected[0]:
-        sys.exit(f"rename {fatal}: leaves {found[0]}, not {expected[0]}")
-    if found != expected:
+    left = listing(), {p.name: p.read_bytes() for p in output.iterdir()}
+    if left[0] != expected[0]:
+        sys.exit(f"rename {fatal}: leaves {left[0]}, not {expected[0]}")
+    if left != expected:
         sys.exit(f"rename {fatal}: other bytes")
     if not died:
         break

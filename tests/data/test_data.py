@@ -89,17 +89,17 @@ def test_a_glob_takes_what_it_matches_by_name_but_a_file_of_that_name_comes_firs
     for name in ["queries-2.jsonl", "queries-10.jsonl", "decoy.jsonl", "x[1].jsonl", "x1.jsonl"]:
         put(tmp_path / name, f'{{"id": "{name}", "text": "x"}}')
     (tmp_path / "queries-folder").mkdir()
-    found = [p.id for p in passages(f"{tmp_path}/queries-*")]
-    assert found == ["queries-10.jsonl", "queries-2.jsonl"]
+    ids = [p.id for p in passages(f"{tmp_path}/queries-*")]
+    assert ids == ["queries-10.jsonl", "queries-2.jsonl"]
     assert [p.id for p in passages(tmp_path / "x[1].jsonl")] == ["x[1].jsonl"]
 
 
 def test_the_corpus_is_read_lazily_and_each_passage_knows_its_line(tmp_path):
     path = put(tmp_path / "c.jsonl", '\n{"id": "1", "text": "x"}\n\n{"id": "2", "text": "y"}\n{')
     reader = data.read_corpus(path)
-    found = [next(reader), next(reader)]
-    assert [(line.number, passage.id) for line, passage in found] == [(2, "1"), (4, "2")]
-    assert {line.path for line, _ in found} == {path}
+    first_two = [next(reader), next(reader)]
+    assert [(line.number, passage.id) for line, passage in first_two] == [(2, "1"), (4, "2")]
+    assert {line.path for line, _ in first_two} == {path}
     assert message(next, reader).startswith(f"{path}, line 5: broken JSON (")
 
 
@@ -199,8 +199,8 @@ COMPLETE = [
 @pytest.mark.parametrize("names", COMPLETE, ids=lambda names: names[0])
 def test_a_directory_with_all_its_shards_is_read_in_their_order(tmp_path, names):
     put_shards(tmp_path, *names)
-    found = [record.docid for record in generated(tmp_path)]
-    assert found == sorted(name for name in names if "." in name)
+    ids = [record.docid for record in generated(tmp_path)]
+    assert ids == sorted(name for name in names if "." in name)
 
 
 ADVICE = "; finish making them, or name those to read by a pattern such as '{0}/*.jsonl'"

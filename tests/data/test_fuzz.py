@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 from backports import zstd
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from xqg_pyserini import data, files
 from xqg_pyserini.errors import UserError

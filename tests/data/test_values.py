@@ -88,10 +88,17 @@ def test_the_given_run_is_left_as_it_is():
         ({7: {"d": 1.0}}, "id 7: expected text"),
         ([(7, "d", 1.0)], "id 7: expected text"),
         ([("q", 7, 1.0)], "id 7: expected text"),
+        ([("q", "d e", 1.0)], "id 'd e': expected text without white space, which run files cannot carry"),
+        ({"": {"d": 1.0}}, "id '': expected text without white space, which run files cannot carry"),
     ],
 )
 def test_a_run_that_is_none_is_refused(given, expected):
     assert message(data.as_run, given) == expected
+
+
+def test_a_run_whose_file_could_not_be_read_again_is_not_written(tmp_path):
+    assert "'d e'" in message(data.write_run, tmp_path / "r.trec", {"q": {"c": 2.0, "d e": 1.0}}, "xqg")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("given", [[("q", "d")], [("q", "d", 1.0, 2)], [7], ["qds"], 7, None])

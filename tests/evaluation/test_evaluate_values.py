@@ -117,6 +117,11 @@ def test_scores_are_numbers_a_table_and_a_frame(from_files):
     assert dict(zip(chosen.question, chosen.value, strict=True)) == (from_files["two"]["R@0.005kt"].by_question)
 
 
+def test_one_measure_may_be_given_as_it_is(bits):
+    runs, questions, corpus = [bits / "a.trec"], bits / "questions.jsonl", bits / "corpus.jsonl"
+    assert evaluate(runs, questions, "R@2kt", corpus=corpus) == evaluate(runs, questions, ["R@2kt"], corpus=corpus)
+
+
 def test_comparisons_are_values_and_a_table(bits):
     runs = [bits / f"{name}.trec" for name in "abc"]
     questions, corpus = bits / "questions.jsonl", bits / "corpus.jsonl"
@@ -144,11 +149,11 @@ def test_comparisons_are_values_and_a_table(bits):
 
 
 def test_r_at_kt_is_a_function_of_values(small):
-    found = r_at_kt(run(ONE), QUESTIONS, TEXTS, (5, 10))
-    assert list(found) == [5, 10]
-    assert found[5].by_question == {"a1": 0, "a2": 1, "a3": 0, "007": 0, "f1": 0}
-    assert found[10].by_question == {"a1": 1, "a2": 1, "a3": 0, "007": 0, "f1": 1}
-    assert (found[10].macro, found[10].by_language["ar"].score) == (75.0, 50.0)
+    scores = r_at_kt(run(ONE), QUESTIONS, TEXTS, (5, 10))
+    assert list(scores) == [5, 10]
+    assert scores[5].by_question == {"a1": 0, "a2": 1, "a3": 0, "007": 0, "f1": 0}
+    assert scores[10].by_question == {"a1": 1, "a2": 1, "a3": 0, "007": 0, "f1": 1}
+    assert (scores[10].macro, scores[10].by_language["ar"].score) == (75.0, 50.0)
     assert list(r_at_kt(small / "one.trec", QUESTIONS, small / "corpus.jsonl")) == [2000, 5000]
     titled = r_at_kt({"007": {"d5": 1.0}}, QUESTIONS, iter(CORPUS), [1], with_title=True)
     assert titled[1].by_question["007"] == 0  # the title is the first token
@@ -161,14 +166,14 @@ def test_ir_measures_takes_r_at_kt_beside_its_own(small):
     hits = [ir_measures.ScoredDoc(*row) for row in rows(ONE)]
     measure = RAtKt(QUESTIONS, iter(CORPUS))
     wanted = [measure @ 5, measure @ 10, ir_measures.nDCG @ 10]
-    found = ir_measures.calc_aggregate(wanted, qrels, hits)
+    scores = ir_measures.calc_aggregate(wanted, qrels, hits)
     expected = evaluate(run(ONE), QUESTIONS, ["R@0.005kt", "R@0.01kt"], corpus=TEXTS)
-    assert found[measure @ 5] == pytest.approx(expected.macro("run", "R@0.005kt") / 100)
-    assert found[measure @ 10] == pytest.approx(0.75)
+    assert scores[measure @ 5] == pytest.approx(expected.macro("run", "R@0.005kt") / 100)
+    assert scores[measure @ 10] == pytest.approx(0.75)
     ndcg = evaluate(
         run(ONE), QUESTIONS, ["ndcg@10"], qrels={"a1": {"d1": 1}, "n1": {"d1": 1}}
     )["run"]["ndcg@10"].by_question  # fmt: skip
-    assert found[ir_measures.nDCG @ 10] == pytest.approx(sum(ndcg.values()) / 2)
+    assert scores[ir_measures.nDCG @ 10] == pytest.approx(sum(ndcg.values()) / 2)
     assert [str(one) for one in wanted] == ["R@0.005kt", "R@0.01kt", "nDCG@10"]
     by_query = {metric.query_id: metric.value for metric in ir_measures.iter_calc([measure @ 10], qrels, run(ONE))}
     assert by_query.pop("n1") != by_query.get("n1")  # NaN: judged, but without an answer

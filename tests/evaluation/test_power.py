@@ -14,8 +14,8 @@ def test_the_interval_of_one_language_is_that_of_the_paired_t_test():
 
     random = np.random.default_rng(0)
     x, y = random.random(40), random.random(40)
-    found = macro_interval(x - y, ["ar"] * 40)
-    assert found[1:] == pytest.approx(tuple(stats.ttest_rel(x, y).confidence_interval(0.95)))
+    interval = macro_interval(x - y, ["ar"] * 40)
+    assert interval[1:] == pytest.approx(tuple(stats.ttest_rel(x, y).confidence_interval(0.95)))
 
 
 def test_the_interval_of_two_languages_by_hand():
@@ -28,8 +28,8 @@ def test_the_interval_of_two_languages_by_hand():
     assert difference.error == pytest.approx(math.sqrt(sum(v)) / 2)
     assert difference.freedom == pytest.approx(sum(v) ** 2 / (v[0] ** 2 / 1 + v[1] ** 2 / 2))
     half = stats.t.ppf(0.975, difference.freedom) * difference.error
-    found = macro_interval([1, 0, 0, 0, 3], ["ar", "ar", "ru", "ru", "ru"])
-    assert found == pytest.approx((0.75, 0.75 - half, 0.75 + half))
+    interval = macro_interval([1, 0, 0, 0, 3], ["ar", "ar", "ru", "ru", "ru"])
+    assert interval == pytest.approx((0.75, 0.75 - half, 0.75 + half))
 
 
 def test_a_language_with_one_question_leaves_the_spread_unknown():
@@ -60,8 +60,8 @@ def test_what_is_called_findable_is_found_as_often_as_is_said():
     assert smallest == pytest.approx((1.972 + 0.845) * sample.std(ddof=1) / math.sqrt(n), rel=1e-3)
     true = smallest * sd / sample.std(ddof=1)
     draws = random.normal(true, sd, (4000, n))
-    found = stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05
-    assert found.mean() == pytest.approx(0.8, abs=0.02)
+    significant = stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05
+    assert significant.mean() == pytest.approx(0.8, abs=0.02)
 
 
 def test_the_questions_needed_are_the_least_that_suffice():

@@ -182,11 +182,11 @@ def test_ranx_values_are_ranxs_own_by_rank_where_scores_tie(graded, metric):
     judged = {q: {d: r for d, r in of.items()} for q, of in QRELS.items()}
     expected = ranx_scores(judged, RANKINGS, metric)
     evaluation = evaluate(graded, ["tied"], [metric], corpus=None, qrels=graded / "qrels.txt")
-    found = evaluation.scores["tied"][metric]
-    assert found.by_question == expected
+    scored = evaluation.scores["tied"][metric]
+    assert scored.by_question == expected
     assert expected["q9"] == 0
-    assert 0 < found.macro < 100
-    assert found.macro == pytest.approx(100 * sum(expected.values()) / 9)
+    assert 0 < scored.macro < 100
+    assert scored.macro == pytest.approx(100 * sum(expected.values()) / 9)
 
 
 def test_tied_scores_rank_by_rank_whatever_the_order_of_lines(small, tmp_path):
@@ -203,9 +203,9 @@ def test_tied_scores_rank_by_rank_whatever_the_order_of_lines(small, tmp_path):
 
 def test_hit_rate_is_a_count_of_hits(small):
     evaluation = evaluate(small, ["two"], ["hit_rate@1"])
-    found = evaluation.as_json()["runs"]["two"]["hit_rate@1"]
-    assert found["languages"]["ar"] == {"count": 4, "hit": 3, "score": 75.0}
-    assert found["questions"] == {"a1": 1, "a2": 1, "a3": 0, "007": 1, "f1": 0}
+    scored = evaluation.as_json()["runs"]["two"]["hit_rate@1"]
+    assert scored["languages"]["ar"] == {"count": 4, "hit": 3, "score": 75.0}
+    assert scored["questions"] == {"a1": 1, "a2": 1, "a3": 0, "007": 1, "f1": 0}
 
 
 def test_a_metric_in_capitals_is_the_same_and_stays_as_typed(small):
@@ -215,8 +215,8 @@ def test_a_metric_in_capitals_is_the_same_and_stays_as_typed(small):
     plain = evaluate(small, ["one", "two"], ["R@0.01kt", "ndcg@10", "hit_rate@1"])
     assert list(evaluation.as_json()["runs"]["one"]) == typed
     for run in ("one", "two"):
-        found, expected = (list(e.as_json()["runs"][run].values()) for e in (evaluation, plain))
-        assert found == expected
+        scored, expected = (list(e.as_json()["runs"][run].values()) for e in (evaluation, plain))
+        assert scored == expected
     assert "NDCG@10" in macro_table(evaluation.scores, evaluation).latex()
 
 
@@ -357,7 +357,7 @@ def test_relevant_passages_that_no_run_retrieved_are_counted_and_no_more_than_ma
     write_jsonl(tmp_path / "questions.jsonl", [question])
     (tmp_path / "run.trec").write_text("q Q0 d3 1 2 t\nq Q0 x 2 1 t\n")
     for metrics in (["ndcg@3"], ["ndcg@3", "recall@10"]):  # three matter to the one, all to both
-        found = evaluate(tmp_path, ["run"], metrics).scores["run"]
+        scored = evaluate(tmp_path, ["run"], metrics).scores["run"]
         ideal = 1 + 1 / math.log2(3) + 1 / 2
-        assert found["ndcg@3"].macro == pytest.approx(100 / ideal)
-    assert found["recall@10"].macro == pytest.approx(10)
+        assert scored["ndcg@3"].macro == pytest.approx(100 / ideal)
+    assert scored["recall@10"].macro == pytest.approx(10)

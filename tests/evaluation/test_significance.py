@@ -275,10 +275,10 @@ T = {1: 12.706204736, 2: 4.302652730, 4: 2.776445105}
 
 def test_the_interval_of_a_mean_by_hand():
     # mean 2, deviation 1, n = 3
-    found = mean_interval([1, 2, 3])
-    assert found.mean == 2
-    assert found.high == pytest.approx(2 + T[2] / math.sqrt(3), rel=1e-9)
-    assert found.low == pytest.approx(2 - T[2] / math.sqrt(3), rel=1e-9)
+    interval = mean_interval([1, 2, 3])
+    assert interval.mean == 2
+    assert interval.high == pytest.approx(2 + T[2] / math.sqrt(3), rel=1e-9)
+    assert interval.low == pytest.approx(2 - T[2] / math.sqrt(3), rel=1e-9)
 
 
 def test_the_interval_of_a_mean_is_that_of_scipy():
@@ -287,36 +287,36 @@ def test_the_interval_of_a_mean_is_that_of_scipy():
     values = np.random.default_rng(0).random(40)
     for confidence in (0.5, 0.9, 0.99):
         low, high = ttest_1samp(values, 0).confidence_interval(confidence)
-        found = mean_interval(values, confidence)
-        assert (found.low, found.high) == pytest.approx((low, high), rel=1e-12)
+        interval = mean_interval(values, confidence)
+        assert (interval.low, interval.high) == pytest.approx((low, high), rel=1e-12)
 
 
 def test_an_interval_of_differences_holds_0_where_student_does_not_reject():
     chance = np.random.default_rng(3)
     for _ in range(50):
         a, b = chance.random(12), chance.random(12) + 0.25
-        found = mean_interval(a - b)
-        assert (found.low <= 0 <= found.high) == (student(a, b) >= 0.05)
+        interval = mean_interval(a - b)
+        assert (interval.low <= 0 <= interval.high) == (student(a, b) >= 0.05)
 
 
 def test_the_interval_of_a_macro_mean_by_hand():
     # means 2 and 20, unweighted: 11; variances of the means 1/3 and 100 / 2
     values, groups = [1, 2, 3, 10, 30], ["ar", "ar", "ar", "fi", "fi"]
-    found = macro_interval(values, groups)
-    assert found.mean == 11
+    interval = macro_interval(values, groups)
+    assert interval.mean == 11
     parts = 1 / 3, 200 / 2
     freedom = sum(parts) ** 2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 1)
     from scipy.stats import t
 
     half = t.ppf(0.975, freedom) * math.sqrt(sum(parts)) / 2
-    assert found.high - 11 == pytest.approx(half, rel=1e-9)
-    assert 11 - found.low == pytest.approx(half, rel=1e-9)
+    assert interval.high - 11 == pytest.approx(half, rel=1e-9)
+    assert 11 - interval.low == pytest.approx(half, rel=1e-9)
 
 
 def test_groups_of_equal_size_and_variance_add_up_their_degrees_of_freedom():
     # variances of the means 1/3 each, 2 + 2 degrees of freedom
-    found = macro_interval([1, 2, 3, 11, 12, 13], [0, 0, 0, 1, 1, 1])
-    assert found.high - found.mean == pytest.approx(T[4] * math.sqrt(2 / 3) / 2, rel=1e-9)
+    interval = macro_interval([1, 2, 3, 11, 12, 13], [0, 0, 0, 1, 1, 1])
+    assert interval.high - interval.mean == pytest.approx(T[4] * math.sqrt(2 / 3) / 2, rel=1e-9)
 
 
 def test_the_order_of_questions_and_groups_does_not_matter():
@@ -327,16 +327,16 @@ def test_the_order_of_questions_and_groups_does_not_matter():
 
 
 def test_a_single_question_has_a_mean_and_no_interval():
-    for found in (mean_interval([0.5]), macro_interval([0.5, 1, 0], ["ar", "fi", "fi"])):
-        assert found.mean == 0.5
-        assert math.isnan(found.low)
-        assert math.isnan(found.high)
+    for interval in (mean_interval([0.5]), macro_interval([0.5, 1, 0], ["ar", "fi", "fi"])):
+        assert interval.mean == 0.5
+        assert math.isnan(interval.low)
+        assert math.isnan(interval.high)
 
 
 def test_equal_values_have_an_interval_of_no_width():
     assert mean_interval([0.1] * 7) == pytest.approx((0.1, 0.1, 0.1))
-    found = macro_interval([0.1] * 7 + [0.3] * 3, [0] * 7 + [1] * 3)
-    assert found.low == found.mean == found.high
+    interval = macro_interval([0.1] * 7 + [0.3] * 3, [0] * 7 + [1] * 3)
+    assert interval.low == interval.mean == interval.high
 
 
 def test_an_interval_holds_the_true_macro_mean_as_often_as_it_says():
@@ -345,8 +345,8 @@ def test_an_interval_holds_the_true_macro_mean_as_often_as_it_says():
     held = 0
     for _ in range(2000):
         values = np.concatenate([chance.normal(1, 3, 8), chance.normal(5, 1, 30)])
-        found = macro_interval(values, groups)
-        held += found.low <= 3 <= found.high
+        interval = macro_interval(values, groups)
+        held += interval.low <= 3 <= interval.high
     assert 0.935 <= held / 2000 <= 0.965  # three standard errors around 0.95
 
 

@@ -276,8 +276,8 @@ def test_the_command_gives_topics_without_language_theirs(folder, xqg):
         "--corpus", folder / "corpus.jsonl", "--run", folder / "run.trec",
         "--output", folder / "out.json",
     )  # fmt: skip
-    found = json.loads((folder / "out.json").read_text("utf-8"))
-    assert found == [WRITTEN[0], WRITTEN[2]]
+    entries = json.loads((folder / "out.json").read_text("utf-8"))
+    assert entries == [WRITTEN[0], WRITTEN[2]]
 
 
 def test_the_command_refuses_half_a_request(folder, refused):

@@ -9,7 +9,7 @@ import pytest
 from conftest import message
 from made_stores import write_passages, write_sums
 
-from xqg_pyserini.fusion.geometry import Counts, advice, examine_stores, separation, table
+from xqg_pyserini.fusion.geometry import QueryCounts, advice, examine_stores, separation, table
 from xqg_pyserini.stores import QueryStore, StorePair, VectorStore, store
 
 IDS = ["a", "b", "c"]
@@ -38,71 +38,71 @@ def queries(tmp_path):
 
 
 def test_lengths_and_the_mean_s_share(passages):
-    found = examine_stores(passages)
+    measured = examine_stores(passages)
     # lengths 5, 1, 2
-    assert found.lengths.mean == pytest.approx(8 / 3)
-    assert found.lengths.deviation == pytest.approx(math.sqrt((25 + 1 + 4) / 3 - (8 / 3) ** 2))
-    assert (found.lengths.least, found.lengths.most) == (1, 5)
+    assert measured.lengths.mean == pytest.approx(8 / 3)
+    assert measured.lengths.deviation == pytest.approx(math.sqrt((25 + 1 + 4) / 3 - (8 / 3) ** 2))
+    assert (measured.lengths.least, measured.lengths.most) == (1, 5)
     # the mean is (1, 2, 1/3)
-    assert found.center == pytest.approx(math.sqrt(5 + 1 / 9))
-    assert found.share == pytest.approx((5 + 1 / 9) / 10)
+    assert measured.center == pytest.approx(math.sqrt(5 + 1 / 9))
+    assert measured.share == pytest.approx((5 + 1 / 9) / 10)
     # cosines: a·b = 0, b·c = 0, a·c = 0.8
-    assert found.similarity == pytest.approx(0.8 / 3)
-    assert found.queries is None
-    assert found.languages == {}
+    assert measured.similarity == pytest.approx(0.8 / 3)
+    assert measured.queries is None
+    assert measured.languages == {}
 
 
 def test_the_share_of_the_mean_lies_between_nothing_and_all(tmp_path):
     for name, vectors, share in (("opposite", [[1.0, 0], [-1, 0]], 0), ("equal", [[0.0, 3], [0, 3]], 1)):
-        some = write_passages(tmp_path / name, ["a", "b"], np.array(vectors, dtype=np.float32))
-        assert examine_stores(some).share == pytest.approx(share)
+        sample_store = write_passages(tmp_path / name, ["a", "b"], np.array(vectors, dtype=np.float32))
+        assert examine_stores(sample_store).share == pytest.approx(share)
 
 
 def test_counts_by_passage_and_by_language(passages, queries):
-    found = examine_stores(passages, queries)
-    assert found.queries == Counts(total=9, least=1, mean=3.0, most=5, without=0)
-    assert found.languages["ar"].queries == Counts(6, 0, 2.0, 4, 1)
-    assert found.languages["ru"].queries == Counts(3, 1, 1.0, 1, 0)
+    measured = examine_stores(passages, queries)
+    assert measured.queries == QueryCounts(total=9, least=1, mean=3.0, most=5, without=0)
+    assert measured.languages["ar"].queries == QueryCounts(6, 0, 2.0, 4, 1)
+    assert measured.languages["ru"].queries == QueryCounts(3, 1, 1.0, 1, 0)
 
 
 def test_centres_are_means_of_queries_not_of_passages_means(passages, queries):
-    found = examine_stores(passages, queries).languages["ar"]
+    measured = examine_stores(passages, queries).languages["ar"]
     center = np.array([2, 0, 4]) / 6  # the mean of the passages' means would be (1/2, 0, 1/2)
     mean = np.array([1, 2, 1 / 3])
-    assert found.center == pytest.approx(np.linalg.norm(center))
-    assert found.distance == pytest.approx(np.linalg.norm(center - mean))
+    assert measured.center == pytest.approx(np.linalg.norm(center))
+    assert measured.distance == pytest.approx(np.linalg.norm(center - mean))
     cosine = center @ mean / np.linalg.norm(center) / np.linalg.norm(mean)
-    assert found.cosine == pytest.approx(cosine)
+    assert measured.cosine == pytest.approx(cosine)
     # a and b have queries, and their means are of length 1
-    assert found.share == pytest.approx(center @ center)
-    assert found.sample == 2
+    assert measured.share == pytest.approx(center @ center)
+    assert measured.sample == 2
 
 
 def test_own_and_other_queries_before_and_after_centring(passages, queries):
-    found = examine_stores(passages, queries).languages["ar"]
+    measured = examine_stores(passages, queries).languages["ar"]
     # mean queries (1, 0, 0) and (0, 0, 1), against a = (3, 4, 0) / 5 and b = (0, 0, 1)
-    assert found.plain.own == pytest.approx((0.6 + 1) / 2)
-    assert found.plain.others == pytest.approx(0)
-    assert found.plain.gap == pytest.approx(0.8)
-    assert found.plain.deviations is None  # both others are 0: nothing to divide by
-    assert found.plain.first == 1
+    assert measured.plain.own == pytest.approx((0.6 + 1) / 2)
+    assert measured.plain.others == pytest.approx(0)
+    assert measured.plain.gap == pytest.approx(0.8)
+    assert measured.plain.deviations is None  # both others are 0: nothing to divide by
+    assert measured.plain.first == 1
     mean, center = E.mean(axis=0), np.array([2, 0, 4]) / 6
     p = np.stack([E[0] - mean, E[1] - mean])
     q = np.stack([np.array([1, 0, 0]) - center, np.array([0, 0, 1]) - center])
     cosines = (p / np.linalg.norm(p, axis=1)[:, None]) @ (q / np.linalg.norm(q, axis=1)[:, None]).T
-    assert found.centered.own == pytest.approx((cosines[0, 0] + cosines[1, 1]) / 2, abs=1e-6)
-    assert found.centered.others == pytest.approx((cosines[0, 1] + cosines[1, 0]) / 2, abs=1e-6)
+    assert measured.centered.own == pytest.approx((cosines[0, 0] + cosines[1, 1]) / 2, abs=1e-6)
+    assert measured.centered.others == pytest.approx((cosines[0, 1] + cosines[1, 0]) / 2, abs=1e-6)
 
 
 def test_first_is_asked_of_the_queries_not_of_the_passages():
     # passage 2 is a hub: both queries are nearest to it, though passage 1 is nearest to its own
     passages = np.array([[1.0, 0], [0.8, 0.6]])
     queries = np.array([[0.9, 0.43], [0.7, 0.7]])
-    found = separation(passages, queries)
-    assert found.first == 0.5
+    measured = separation(passages, queries)
+    assert measured.first == 0.5
     cosines = passages @ (queries / np.linalg.norm(queries, axis=1)[:, None]).T
     assert cosines[0, 0] > cosines[0, 1]
-    assert found.deviations == pytest.approx(found.gap / np.std([cosines[0, 1], cosines[1, 0]]))
+    assert measured.deviations == pytest.approx(measured.gap / np.std([cosines[0, 1], cosines[1, 0]]))
 
 
 def test_a_tie_is_not_first():
@@ -138,15 +138,15 @@ def test_stores_are_aligned_by_id(passages, queries, tmp_path):
         {l: matrix[order] for l, matrix in SUMS.items()},
         {l: [counts[i] for i in order] for l, counts in COUNTS.items()},
     )
-    expected, found = examine_stores(passages, queries), examine_stores(passages, turned)
-    assert found.languages["ar"].plain == expected.languages["ar"].plain
-    assert found.queries == expected.queries
+    expected, measured = examine_stores(passages, queries), examine_stores(passages, turned)
+    assert measured.languages["ar"].plain == expected.languages["ar"].plain
+    assert measured.queries == expected.queries
 
 
 def test_rows_taken_are_those_asked_for_with_their_own_queries(passages, tmp_path):
     # the query store lacks c, and stands in another order
-    some = write_sums(tmp_path / "some", ["b", "a"], {"ar": SUMS["ar"][[1, 0]]}, {"ar": [4, 2]})
-    pair = StorePair(VectorStore(passages), QueryStore(some))
+    sample_store = write_sums(tmp_path / "some", ["b", "a"], {"ar": SUMS["ar"][[1, 0]]}, {"ar": [4, 2]})
+    pair = StorePair(VectorStore(passages), QueryStore(sample_store))
     taken = pair.take(np.array([0, 2]), ["ar"])
     assert taken.passages.tolist() == E[[0, 2]].tolist()
     assert taken.sums["ar"].tolist() == [[2, 0, 0], [0, 0, 0]]
@@ -224,10 +224,10 @@ def test_what_centring_does_is_said_by_language(tmp_path):
         {"ar": asked.astype(np.float32), "ru": passages.astype(np.float32)},
         {"ar": [1] * 4, "ru": [1] * 4},
     )
-    found = examine_stores(p, q)
-    assert found.languages["ar"].plain.first == 0.25
-    assert found.languages["ar"].centered.first == 1
-    said = advice(found)
+    measured = examine_stores(p, q)
+    assert measured.languages["ar"].plain.first == 0.25
+    assert measured.languages["ar"].centered.first == 1
+    said = advice(measured)
     assert (
         "centring tells passages apart better in ar 25 → 100 (% of mean queries that are nearest "
         "to their own passage): use --center" in said
@@ -239,7 +239,7 @@ def geometry(tmp_path, asked):
     """Examine two passages that have most of their length in common, and queries like them."""
     ids = ["d0", "d1"]
     p = write_passages(tmp_path / "P", ids, np.array([[3, 1], [3, -1]], dtype=np.float32))
-    sums = {language: np.array(some, dtype=np.float32) for language, some in asked.items()}
+    sums = {language: np.array(values, dtype=np.float32) for language, values in asked.items()}
     counts = {language: [1, 1] for language in asked}
     return examine_stores(p, write_sums(tmp_path / "Q", ids, sums, counts))
 
@@ -249,16 +249,16 @@ RIGHT = [[3, 1], [3, -1]]
 
 def moved(tmp_path, **firsts):
     """Return the advice for languages with given figures (before, after), 0-1."""
-    found = geometry(tmp_path, dict.fromkeys(firsts, RIGHT))
+    measured = geometry(tmp_path, dict.fromkeys(firsts, RIGHT))
     languages = {
         language: dataclasses.replace(
-            found.languages[language],
-            plain=found.languages[language].plain._replace(first=before),
-            centered=found.languages[language].centered._replace(first=after),
+            measured.languages[language],
+            plain=measured.languages[language].plain._replace(first=before),
+            centered=measured.languages[language].centered._replace(first=after),
         )
         for language, (before, after) in firsts.items()
     }
-    return advice(dataclasses.replace(found, languages=languages))
+    return advice(dataclasses.replace(measured, languages=languages))
 
 
 UNIT = "(% of mean queries that are nearest to their own passage)"

@@ -12,31 +12,31 @@ from xqg_pyserini.generate.check import check_queries
 
 
 def test_a_check_counts_by_language_what_a_filter_would_drop(corpus, records):
-    found = check_queries(records, corpus, num_queries=2)
-    assert (found.records, found.passages, found.num_queries) == (4, 3, 2)
-    assert list(found.languages) == ["ar", "fi", "ru"]
-    ar, fi, ru = found.languages.values()
+    report = check_queries(records, corpus, num_queries=2)
+    assert (report.records, report.passages, report.num_queries) == (4, 3, 2)
+    assert list(report.languages) == ["ar", "fi", "ru"]
+    ar, fi, ru = report.languages.values()
     reasons = ("blank", "script", "copies", "length", "language", "duplicates")
     assert ar == (1, 2, 0, 1.0, 2, dict(zip(reasons, (2, 1, 0, 0, 0, 0), strict=True)), 3)
     assert fi == (2, 5, 0, 5 / 3, 4, dict(zip(reasons, (0, 0, 2, 1, 0, 1), strict=True)), 3)
     assert ru == (1, 1, 1, 1.0, 1, dict.fromkeys(reasons, 0), 4)
-    assert found.coverage == (4, 3, ("d4",), 0, ())
-    assert json.loads(json.dumps(found.as_json()))["languages"]["fi"]["most"] == 4
+    assert report.coverage == (4, 3, ("d4",), 0, ())
+    assert json.loads(json.dumps(report.as_json()))["languages"]["fi"]["most"] == 4
 
 
 def test_a_check_without_a_corpus_looks_for_no_copies_and_no_coverage(records):
-    found = check_queries(records, num_queries=4)
-    assert found.coverage is None
-    assert found.languages["fi"].dropped == {
+    report = check_queries(records, num_queries=4)
+    assert report.coverage is None
+    assert report.languages["fi"].dropped == {
         "blank": 0, "script": 0, "length": 1, "language": 1, "duplicates": 1
     }  # fmt: skip
-    assert found.languages["fi"].short == 2  # of the three passages that have a record
+    assert report.languages["fi"].short == 2  # of the three passages that have a record
     assert check_queries(records).languages["fi"].short is None
 
 
 def test_a_check_s_lengths_can_be_given(records):
-    found = check_queries(records, min_length=1, max_length=15)
-    assert {l: n.dropped["length"] for l, n in found.languages.items()} == {
+    report = check_queries(records, min_length=1, max_length=15)
+    assert {l: n.dropped["length"] for l, n in report.languages.items()} == {
         "ar": 0, "fi": 3, "ru": 1
     }  # fmt: skip
 
@@ -44,10 +44,10 @@ def test_a_check_s_lengths_can_be_given(records):
 def test_records_for_passages_that_the_corpus_lacks_are_counted_apart(corpus, tmp_path):
     strange = [{"docid": f"x{i}", "generated_queries": {"te": ["Где?"]}} for i in range(7)]
     path = write_jsonl(tmp_path / "queries.jsonl", [*strange, strange[0], *RECORDS])
-    found = check_queries(path, corpus)
-    assert found.records == 12
-    assert found.coverage == (4, 3, ("d4",), 8, ("x0", "x1", "x2", "x3", "x4"))
-    assert list(found.languages) == ["ar", "fi", "ru"]
+    report = check_queries(path, corpus)
+    assert report.records == 12
+    assert report.coverage == (4, 3, ("d4",), 8, ("x0", "x1", "x2", "x3", "x4"))
+    assert list(report.languages) == ["ar", "fi", "ru"]
 
 
 def test_a_check_s_report_for_people(corpus, records, tmp_path):
@@ -62,8 +62,8 @@ def test_a_check_s_report_for_people(corpus, records, tmp_path):
         "3 of 4 passages of the corpus have queries (75.00%)", "1 have none: d4",
     ]  # fmt: skip
     more = [{"docid": "x", "generated_queries": {"ar": ["س"]}}] * 2
-    found = check_queries(write_jsonl(tmp_path / "more.jsonl", more), corpus)
-    assert check_text(found).splitlines() == [
+    report = check_queries(write_jsonl(tmp_path / "more.jsonl", more), corpus)
+    assert check_text(report).splitlines() == [
         f"{tmp_path / 'more.jsonl'}: 2 records, 0 passages",
         "0 of 4 passages of the corpus have queries (0.00%)",
         "4 have none: 007, 8, قطة, d4",
@@ -103,9 +103,9 @@ def test_published_shards_are_their_own_corpus(tmp_path):
     ]
     for i, record in enumerate(records):
         write_jsonl(tmp_path / f"train-{i:05d}-of-00003.jsonl", [record])
-    found = check_queries(tmp_path, tmp_path)
-    assert found.coverage is not None and found.coverage.covered == 3
-    assert found.languages["fi"].dropped["copies"] == 1
+    report = check_queries(tmp_path, tmp_path)
+    assert report.coverage is not None and report.coverage.covered == 3
+    assert report.languages["fi"].dropped["copies"] == 1
 
 
 def test_two_codes_of_one_language_are_counted_together(tmp_path):

@@ -77,7 +77,7 @@ def test_what_is_filtered_twice_stays_and_says_where_it_comes_from(records, tmp_
     assert first["rules"] == ["script", "length"]
     assert (first["min_length"], first["max_length"]) == (5, 17)
     assert queries_of(tmp_path / "two") == queries_of(tmp_path / "one")
-    assert all(found["kept"] == found["queries"] for found in again.languages.values())
+    assert all(counts["kept"] == counts["queries"] for counts in again.languages.values())
     # the blank ones, the Finnish query in ar, "Ei" and what is longer than 17 are gone
     assert queries_of(tmp_path / "one") == {
         "007": {"fi": (), "ar": ("أين يصب النيل؟",)},
@@ -91,11 +91,11 @@ def test_a_check_and_a_filter_count_alike(corpus, records, tmp_path):
         report = filtered(records, tmp_path / "out", TextRules(RULES), corpus=corpus)
     checked = check_queries(records, corpus).languages
     assert list(report.languages) == list(checked)
-    for language, found in checked.items():
+    for language, checked_counts in checked.items():
         counts = report.languages[language]
-        assert found.dropped == {reason: counts[reason] for reason in found.dropped}
-        assert counts["queries"] == found.queries + found.dropped["blank"]
-        assert counts["kept"] == counts["queries"] - sum(found.dropped.values())
+        assert checked_counts.dropped == {reason: counts[reason] for reason in checked_counts.dropped}
+        assert counts["queries"] == checked_counts.queries + checked_counts.dropped["blank"]
+        assert counts["kept"] == counts["queries"] - sum(checked_counts.dropped.values())
 
 
 def test_a_passage_in_several_records_is_warned_of_where_duplicates_are_looked_for(records, tmp_path):
@@ -111,8 +111,8 @@ def test_a_passage_in_several_records_is_warned_of_where_duplicates_are_looked_f
 def test_an_empty_shard_stays_an_empty_shard(tmp_path):
     folder = tmp_path / "Q"
     folder.mkdir()
-    for i, some in enumerate(([], RECORDS[:1], [])):
-        write_jsonl(folder / f"q-{i:05d}-of-00003.jsonl", some)
+    for i, shard in enumerate(([], RECORDS[:1], [])):
+        write_jsonl(folder / f"q-{i:05d}-of-00003.jsonl", shard)
     filtered(folder, tmp_path / "out", TextRules(("length",)))
     assert [len(files(tmp_path / "out")[f"q-{i:05d}-of-00003.jsonl"]) > 0 for i in range(3)] == [
         False, True, False
@@ -194,7 +194,7 @@ def test_nothing_is_left_to_score_where_the_text_rules_drop_everything(axes, sco
     rules = TextRules(("script",))  # numbers are no letters
     report = filtered(scored, tmp_path / "out", rules, passages=axes, min_quantile=0.5, within=1)
     assert report.thresholds == {} and not FakeEncoder.seen
-    assert all(found["kept"] == 0 for found in report.languages.values())
+    assert all(counts["kept"] == 0 for counts in report.languages.values())
     assert queries_of(tmp_path / "out")["b"] == {"ar": (), "te": ()}
 
 
@@ -224,8 +224,8 @@ def test_passages_that_are_not_there_are_refused_or_dropped(axes, scored, tmp_pa
     assert "(1 dropped)" in filter_text(report, "out")
     corpus = write_jsonl(tmp_path / "corpus.jsonl", [{"id": i, "text": "x"} for i in "acd"])
     rules = TextRules(("copies",))
-    for some in ({}, options):
-        assert message(filtered, scored, tmp_path / "out2", rules, corpus=corpus, **some).startswith(
+    for settings in ({}, options):
+        assert message(filtered, scored, tmp_path / "out2", rules, corpus=corpus, **settings).startswith(
             f"{scored}, line 2: passage 'b' is not in {corpus}; skip_unknown leaves"
         )
     write_jsonl(path, [strange])

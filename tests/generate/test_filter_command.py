@@ -22,14 +22,14 @@ def planted(tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("planted")
     write_jsonl(folder / "corpus.jsonl", jsonl(DEMO / "corpus.jsonl")[::4])
-    some = jsonl(DEMO / "queries.jsonl")[::4]
+    quarter = jsonl(DEMO / "queries.jsonl")[::4]
     planted = {}
     records = []
-    for i, record in enumerate(some):
+    for i, record in enumerate(quarter):
         queries = {l: list(record["generated_queries"][l]) for l in ("fi", "ja")}
         if i % 4 == 0:
             for language, texts in queries.items():
-                foreign = some[(i + 16) % 32]["generated_queries"][language][0]
+                foreign = quarter[(i + 16) % 32]["generated_queries"][language][0]
                 texts.insert(1, foreign)
                 planted[record["docid"], language] = foreign
         records.append({"docid": record["docid"], "generated_queries": queries})
@@ -54,9 +54,9 @@ def dropped(folder, output, language):
 def test_planted_queries_of_other_passages_are_found(planted, xqg, tmp_path):
     folder, foreign = planted
     argv = ["filter", "--queries", folder / "queries.jsonl", "--passages", folder / "passages"]
-    found = json.loads(xqg(*argv, "--min-quantile", "0.15", "--output", tmp_path / "Q", "--json"))
+    report = json.loads(xqg(*argv, "--min-quantile", "0.15", "--output", tmp_path / "Q", "--json"))
     # ⌈0.15·71⌉ = 11 of 72 are below the threshold, and all eight planted ones are among them
-    assert {l: n["quantile"] for l, n in found["languages"].items()} == {"fi": 11, "ja": 11}
+    assert {l: n["quantile"] for l, n in report["languages"].items()} == {"fi": 11, "ja": 11}
     for language in ("fi", "ja"):
         planted_here = {key: text for key, text in foreign.items() if key[1] == language}
         assert len(planted_here) == 8

@@ -25,8 +25,8 @@ def sharded(tmp_path):
     folder = tmp_path / "Q"
     folder.mkdir()
     shards = (SCORED[:2], SCORED[2:3], SCORED[3:])
-    for i, some in enumerate(shards):
-        path = write_jsonl(folder / f"q-{i:05d}-of-00003.jsonl", some)
+    for i, shard in enumerate(shards):
+        path = write_jsonl(folder / f"q-{i:05d}-of-00003.jsonl", shard)
         if i == 1:
             path.write_bytes(gzip.compress(path.read_bytes()))
     write_jsonl(tmp_path / "corpus.jsonl", [{"id": i, "text": "x 9 5 5"} for i in "abcd"])

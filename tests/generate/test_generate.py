@@ -55,13 +55,13 @@ def mix(x):
 
 def test_noise_is_splitmix_s_of_key_step_and_token():
     keys, step, tokens = np.array([7, MASK], dtype=np.uint64), 3, np.array([[0, 5], [9, 250111]])
-    found = gumbel_noise(keys, step, tokens)
+    noise = gumbel_noise(keys, step, tokens)
     golden = 0x9E3779B97F4A7C15
     for i, key in enumerate((7, MASK)):
         for j, token in enumerate(tokens[i].tolist()):
             at_step = mix((key + golden * (step + 1)) & MASK)
             uniform = ((mix((at_step + golden * (token + 1)) & MASK) >> 11) + 0.5) / 2**53
-            assert found[i, j] == pytest.approx(-math.log(-math.log(uniform)), rel=1e-12)
+            assert noise[i, j] == pytest.approx(-math.log(-math.log(uniform)), rel=1e-12)
 
 
 def test_keys_differ_by_each_thing_that_they_are_of():
@@ -296,9 +296,9 @@ def test_batches_and_neighbours_change_nothing(name, models, passages):
     alone = generator(models(name), languages=["fi"]).generate(passages)
     assert [row["fi"] for row in alone] == [row["fi"] for row in whole]
     fewer = generator(models(name), num_queries=2).generate(passages)
-    assert fewer == [{l: some[:2] for l, some in row.items()} for row in whole]
+    assert fewer == [{l: queries[:2] for l, queries in row.items()} for row in whole]
     assert generator(models(name), seed=1).generate(passages) != whole
-    texts = {q for row in whole for some in row.values() for q in some}
+    texts = {q for row in whole for queries in row.values() for q in queries}
     assert len(texts) > 12  # not all alike
 
 

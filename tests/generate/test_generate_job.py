@@ -26,22 +26,22 @@ from xqg_pyserini.generate.workers import Shards, worker_devices
 
 
 def test_records_are_the_corpus_s_in_order_with_every_language(place):
-    found = records(place / "whole")
+    written = records(place / "whole")
     ids = [p.id for _, p in read_corpus(place / "corpus.jsonl")]
-    assert [record["docid"] for record in found] == ids
-    for record in found:
+    assert [record["docid"] for record in written] == ids
+    for record in written:
         assert list(record) == ["docid", "generated_queries"]
         assert {l: len(q) for l, q in record["generated_queries"].items()} == {"ar": 2, "fi": 2}
     names = [f"queries-{i:05d}-of-00004.jsonl.gz" for i in range(4)]
     assert sorted(shards(place / "whole")) == names
-    assert len({tuple(q) for r in found for q in r["generated_queries"].values()}) > 10
+    assert len({tuple(q) for r in written for q in r["generated_queries"].values()}) > 10
 
 
 def test_they_are_what_the_generator_writes(place):
     passages = [p for _, p in read_corpus(place / "corpus.jsonl")]
     made = load_generator(small(place), "cpu", batch_size=7).generate(passages)
-    found = [record["generated_queries"] for record in records(place / "whole")]
-    assert [{l: list(q) for l, q in row.items()} for row in made] == found
+    written = [record["generated_queries"] for record in records(place / "whole")]
+    assert [{l: list(q) for l, q in row.items()} for row in made] == written
 
 
 def test_meta_records_prompt_languages_sampling_model_and_corpus(place):
@@ -97,9 +97,9 @@ def test_everything_downstream_reads_the_folder(place, run_xqg, tmp_path):
         "--output", tmp_path / "sums", "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["languages"] == ["ar", "fi"]
-    assert found["queries"] + found["blank"] == 80
+    printed = json.loads(done.stdout)
+    assert printed["languages"] == ["ar", "fi"]
+    assert printed["queries"] + printed["blank"] == 80
     check = json.loads(run_xqg("generate", "--check", place / "whole", "--json").stdout)
     assert set(check["languages"]) == {"ar", "fi"}
 
@@ -313,14 +313,14 @@ def test_filter_drops_while_it_generates_and_says_so(place, xqg):
 
 def test_an_estimate_writes_nothing_and_counts_what_is_left(place, xqg, tmp_path):
     before = sorted(os.listdir(place))
-    found = json.loads(xqg(*words("estimated"), "--estimate", "--json", cwd=place))
+    printed = json.loads(xqg(*words("estimated"), "--estimate", "--json", cwd=place))
     assert sorted(os.listdir(place)) == before
-    assert (found["passages"], found["queries"], found["sample"]) == (20, 80, 16)
-    rate = found["passages_per_second"]
-    assert found["hours"] == pytest.approx(20 / rate / 3600)
-    assert found["queries_per_second"] == pytest.approx(4 * rate)
+    assert (printed["passages"], printed["queries"], printed["sample"]) == (20, 80, 16)
+    rate = printed["passages_per_second"]
+    assert printed["hours"] == pytest.approx(20 / rate / 3600)
+    assert printed["queries_per_second"] == pytest.approx(4 * rate)
     size = len(b"".join(shards(place / "whole").values()))
-    assert found["gigabytes"] == pytest.approx(size / 1e9, rel=0.5)
+    assert printed["gigabytes"] == pytest.approx(size / 1e9, rel=0.5)
     text = xqg(*words("estimated"), "--estimate", "--num-shards", 5, "--shard", "1", cwd=place)
     assert text.startswith("4 passages, 16 queries to write (1 of 5 shards)")
     assert "nothing was written" in text

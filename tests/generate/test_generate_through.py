@@ -31,9 +31,9 @@ def test_straight_through_goes_on_where_it_was_killed(stores):
     subprocess.run(command, cwd=stores, check=True)
     assert {n: (stores / "thr" / n).stat().st_mtime_ns for n in times} == times
     assert contents(stores / "thr") == contents(stores / "whole")
-    found, expected = contents(stores / "thr-sums"), contents(stores / "sums")
-    assert found.keys() == expected.keys()
-    assert found["counts.npy"] == expected["counts.npy"]
+    through, expected = contents(stores / "thr-sums"), contents(stores / "sums")
+    assert through.keys() == expected.keys()
+    assert through["counts.npy"] == expected["counts.npy"]
 
 
 # chunks of four records and a checkpoint after each, so that a kill comes between

@@ -90,13 +90,13 @@ def test_base_and_adapter_encode_as_the_merged_model_and_not_as_the_base(folders
 def test_every_adapter_encodes_as_the_module_that_was_tuned(folders, tmp_path, method, batch_size):
     module = tuned(folders / "base", method)
     adapter = save(module, tmp_path / "a", folders / "base", {**SAID, "normalize": False})
-    found = encode(adapter, batch_size=batch_size)
+    vectors = encode(adapter, batch_size=batch_size)
     tokenizer = AutoTokenizer.from_pretrained(folders / "base")
     for i, text in enumerate(TEXTS):
         tokens = tokenizer("q : " + text, truncation=True, max_length=16, return_tensors="pt")
         with torch.no_grad():
             hidden = module(**tokens).last_hidden_state[0].mean(0)
-        np.testing.assert_allclose(found[i], hidden.numpy(), atol=1e-5)
+        np.testing.assert_allclose(vectors[i], hidden.numpy(), atol=1e-5)
 
 
 def test_an_untied_encoder_has_an_adapter_for_each_role(folders, tmp_path):
@@ -263,6 +263,6 @@ def test_pyserinis_classes_take_trained_folders_by_path(folders, tmp_path):
     assert done.returncode == 0, done.stderr
     expected = encode(resolve(str(folders / "merged")))[0]
     for path in paths[2:]:
-        found = np.load(path)
-        np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+        vectors = np.load(path)
+        np.testing.assert_allclose(vectors[0], vectors[1], atol=1e-5)
     np.testing.assert_allclose(np.load(paths[2])[0], expected, atol=1e-5)

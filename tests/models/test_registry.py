@@ -13,6 +13,7 @@ from made_models import TEXTS, near, plain, registry_file, tiny  # noqa: F401
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.models import registry
 from xqg_pyserini.models.encoder import Encoder
+from xqg_pyserini.models.engines import ENGINES
 from xqg_pyserini.models.registry import resolve
 
 # ---------------------------------------------------------------- the registry
@@ -48,6 +49,10 @@ def test_known_encoders_have_the_settings_that_their_authors_gave_them(name):
     assert decisive == KNOWN[name]
     assert resolved.name == name
     assert resolved.model == name or resolved.backend != "torch"
+
+
+def test_an_entry_may_name_every_engine_and_a_wrapped_object_and_nothing_else():
+    assert set(registry.BACKENDS) == {*ENGINES, "object"}
 
 
 def test_a_name_is_matched_whole_not_in_part(tmp_path):

@@ -21,8 +21,8 @@ def questions(n=40, seed=11):
 def robust(model=None, pooling="mean", **settings):
     settings = {"virtual_tokens": 3, "robust_rank": 4, "robust_lr": 0.5, **settings}
     module = tune(model or bert(), TuningSettings("robust-prefix", **settings), 5).eval()
-    some = [{**b, "input_ids": b["input_ids"] % module.config.vocab_size} for b in questions()]
-    collect_statistics(module, some, pooling)
+    batches = [{**b, "input_ids": b["input_ids"] % module.config.vocab_size} for b in questions()]
+    collect_statistics(module, batches, pooling)
     return module
 
 
@@ -34,11 +34,11 @@ def pooled(output, mask):
 def plain_losses(module, inputs, **options):
     """The loss by its formula, from the statistics, one question and layer at a time."""
     known = module.xqg_tuned.statistics
-    found = activations(module, inputs, options.get("pooling", "mean"), 2)
+    activated = activations(module, inputs, options.get("pooling", "mean"), 2)
     losses = []
     for i in range(len(inputs["input_ids"])):
         loss = 0.0
-        for j, h in enumerate(found):
+        for j, h in enumerate(activated):
             off = (h[i] - known[f"mean.{j}"]).detach().double().numpy()
             for vector in known[f"vectors.{j}"].double().numpy().T:
                 off = off - (off @ vector) * vector
@@ -62,8 +62,8 @@ def test_statistics_are_the_mean_and_the_singular_vectors(pooling):
     torch.testing.assert_close(known["mean.1"], h.mean(0).float())
     _, values, vectors = torch.linalg.svd(h - h.mean(0))
     expected = vectors[:4].T @ vectors[:4]
-    found = known["vectors.1"].double()
-    torch.testing.assert_close(found @ found.T, expected, atol=1e-4, rtol=0)
+    directions = known["vectors.1"].double()
+    torch.testing.assert_close(directions @ directions.T, expected, atol=1e-4, rtol=0)
     assert float(known["scale.1"]) == pytest.approx(float((values**2).sum() / 40), rel=1e-4)
 
 
@@ -86,9 +86,9 @@ def test_activations_are_those_of_the_whole_model_and_the_upper_layers_do_not_ru
     whole = len(ran)
     for n in range(1, len(hidden) - 1):
         ran.clear()
-        found = activations(model, inputs, pooling, n)
-        assert len(found) == n and len(ran) < whole
-        for h, expected in zip(found, hidden[1:], strict=False):
+        lowest = activations(model, inputs, pooling, n)
+        assert len(lowest) == n and len(ran) < whole
+        for h, expected in zip(lowest, hidden[1:], strict=False):
             weights = inputs["attention_mask"].unsqueeze(-1).float()
             by_hand = (expected * weights).sum(1) / weights.sum(1)
             expected = by_hand if pooling == "mean" else expected[:, 0]
@@ -100,8 +100,8 @@ def test_activations_are_those_of_the_whole_model_and_the_upper_layers_do_not_ru
 def test_the_loss_is_as_by_hand_and_falls_for_every_question():
     module = robust(robust_steps=8)
     tuner, inputs = RobustPrefix(module, "mean"), batch(99)
-    found = activations(module, inputs, "mean", 2)
-    before = tuner.losses(found)
+    activated = activations(module, inputs, "mean", 2)
+    before = tuner.losses(activated)
     np.testing.assert_allclose(before.detach().numpy(), plain_losses(module, inputs), rtol=1e-4)
     extra = tuner._tune(inputs)
     from xqg_pyserini.models.tuning.prefix import extras, prefixes
@@ -176,14 +176,14 @@ def test_the_engine_tunes_questions_and_leaves_passages(tmp_path):
     said = {"pooling": "mean", "normalize": True, "query_length": 16}
     said |= {"query_prefix": "q : ", "passage_prefix": "q : "}
     save_adapter(module, tmp_path / "a", str(base), fingerprint, said)
-    found = {}
+    vectors = {}
     for size in (1, 8):
         encoder = Encoder(tmp_path / "a", device="cpu", batch_size=size)
-        found["query", size] = encoder.encode_queries(TEXTS)
-        found["passage", size] = encoder.encode_passages(TEXTS)
+        vectors["query", size] = encoder.encode_queries(TEXTS)
+        vectors["passage", size] = encoder.encode_passages(TEXTS)
     for role in ("query", "passage"):
-        np.testing.assert_allclose(found[role, 1], found[role, 8], atol=2e-5)
-    assert np.abs(found["query", 8] - found["passage", 8]).max() > 1e-3
+        np.testing.assert_allclose(vectors[role, 1], vectors[role, 8], atol=2e-5)
+    assert np.abs(vectors["query", 8] - vectors["passage", 8]).max() > 1e-3
     half = Encoder(tmp_path / "a", device="cpu", precision="bf16")
     assert "in fp32; choose that precision" in message(half.encode_queries, TEXTS)
     half.encode_passages(TEXTS)

@@ -97,8 +97,8 @@ def test_full_tuning_leaves_out_the_pooler_that_no_loss_reaches():
 
 
 def test_frozen_embeddings_are_those_of_words_positions_and_types_alone():
-    every, some = trainable(start(bert(), "full")), start(bert(), "full-frozen-embeddings")
-    frozen = set(every) - set(trainable(some))
+    every, partly = trainable(start(bert(), "full")), start(bert(), "full-frozen-embeddings")
+    frozen = set(every) - set(trainable(partly))
     assert frozen == {f"embeddings.{kind}_embeddings.weight" for kind in ("word", "position", "token_type")}
 
 
@@ -195,10 +195,10 @@ def test_a_prefix_that_no_token_looks_at_changes_nothing(make):
         if name.endswith("keys"):
             with torch.no_grad():
                 parameter.zero_()[:, :, 0] = -1000.0
-    found = module(**batch()).last_hidden_state
-    assert found.shape == base.shape  # the real tokens only
+    output = module(**batch()).last_hidden_state
+    assert output.shape == base.shape  # the real tokens only
     mask = batch()["attention_mask"].bool()
-    torch.testing.assert_close(found[mask], base[mask])
+    torch.testing.assert_close(output[mask], base[mask])
 
 
 def test_a_prefix_enters_the_attention_as_by_hand():
@@ -316,8 +316,8 @@ def test_peft_reads_what_peft_has_a_format_for(make, method, tmp_path):
     module = start(copy.deepcopy(base), method).eval()
     step(module, loss_of, times=3)
     save_adapter(module, tmp_path / "a", "some/base", "f00", None)
-    theirs = PeftModel.from_pretrained(copy.deepcopy(base), str(tmp_path / "a")).eval()
-    assert float(loss_of(theirs)) == pytest.approx(float(loss_of(module)), abs=1e-6)
+    reloaded = PeftModel.from_pretrained(copy.deepcopy(base), str(tmp_path / "a")).eval()
+    assert float(loss_of(reloaded)) == pytest.approx(float(loss_of(module)), abs=1e-6)
 
 
 def test_a_whole_model_has_no_adapter(tmp_path):
@@ -373,9 +373,9 @@ def test_damaged_adapters_are_refused(saved):
 )
 def test_a_damaged_description_is_refused(saved, text, expected):
     (saved / "xqg_adapter.json").write_text(text)
-    found = message(load_adapter, bert(), saved, "f00")
-    assert found.startswith(f"{saved / 'xqg_adapter.json'}: ")
-    assert expected in found
+    output = message(load_adapter, bert(), saved, "f00")
+    assert output.startswith(f"{saved / 'xqg_adapter.json'}: ")
+    assert expected in output
 
 
 def test_a_folder_that_is_no_adapter_is_refused(tmp_path):
@@ -402,9 +402,9 @@ def test_settings_out_of_range_are_refused(settings, expected):
 
 
 def test_a_method_that_the_model_cannot_take_is_refused_with_those_it_can():
-    found = message(start, mt5(), "bitfit")
-    assert found.startswith("MT5ForConditionalGeneration cannot take the tuning method bitfit: ")
-    assert found.endswith("full, full-frozen-embeddings, lora, adapter, prefix, hybrid-lora, "
+    refused = message(start, mt5(), "bitfit")
+    assert refused.startswith("MT5ForConditionalGeneration cannot take the tuning method bitfit: ")
+    assert refused.endswith("full, full-frozen-embeddings, lora, adapter, prefix, hybrid-lora, "
                           "hybrid-lora-random")  # fmt: skip
     assert "it is no encoder" in message(start, gpt2(), "robust-prefix")
 
@@ -454,16 +454,16 @@ def test_the_control_draws_within_the_same_shapes():
 
 
 def test_both_hybrids_train_the_same_number_of_parameters():
-    found, control = start(bert(), "hybrid-lora"), start(bert(), "hybrid-lora-random", seed=3)
-    count = sum(p.numel() for p in trainable(found).values())
+    scored, control = start(bert(), "hybrid-lora"), start(bert(), "hybrid-lora-random", seed=3)
+    count = sum(p.numel() for p in trainable(scored).values())
     assert count == sum(p.numel() for p in trainable(control).values())
-    table, other = module_table(found), module_table(control)
+    table, other = module_table(scored), module_table(control)
     assert [row["share"] for row in table] == [row["share"] for row in other]
     assert [row["chosen"] for row in table] != [row["chosen"] for row in other]
     assert sum(row["chosen"] for row in table) == 3  # a quarter of 12
     chosen = {row["name"] for row in table if row["chosen"]}
     full = {n.split("model.model.", 1)[1].split(".modules_to_save")[0]
-            for n in trainable(found) if "modules_to_save" in n}  # fmt: skip
+            for n in trainable(scored) if "modules_to_save" in n}  # fmt: skip
     assert full == chosen
     assert module_table(start(bert(), "lora")) is None
 

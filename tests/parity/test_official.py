@@ -27,9 +27,9 @@ def evaluate(shared, output, run, *more):
 def check(scores, expected, dropped=frozenset(), missed=frozenset()):
     """Compare with the official outcome, some questions being dropped or missed."""
     for metric, budget in BUDGETS.items():
-        official, found = expected[budget], scores[metric]
+        official, ours = expected[budget], scores[metric]
         hits = {q: 0 if q in missed else h for q, h in official["hits"].items() if q not in dropped}
-        assert found["questions"] == hits
+        assert ours["questions"] == hits
         languages = {}
         for language in official["per_language"]:
             of_language = [hit for q, hit in hits.items() if q.startswith(f"{language}-")]
@@ -40,11 +40,11 @@ def check(scores, expected, dropped=frozenset(), missed=frozenset()):
             }
             if not dropped and not missed:
                 assert languages[language] == official["per_language"][language]
-        assert found["languages"] == languages
+        assert ours["languages"] == languages
         macro = sum(100 * e["hit"] / e["count"] for e in languages.values()) / len(languages)
-        assert found["macro"] == pytest.approx(macro, rel=1e-12)
+        assert ours["macro"] == pytest.approx(macro, rel=1e-12)
         if not dropped and not missed:
-            assert found["macro"] == pytest.approx(official["macro"], rel=1e-12)
+            assert ours["macro"] == pytest.approx(official["macro"], rel=1e-12)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_a_full_run_scores_as_the_official_script_scores_it(shared, expected, tm
     run = shared / "data" / "xor-golden" / "run.trec"
     scores, printed = evaluate(shared, tmp_path / "out", run, *more)
     check(scores, expected)
-    assert sum(len(found["questions"]) for found in scores.values()) == 5 * 1133
+    assert sum(len(ours["questions"]) for ours in scores.values()) == 5 * 1133
     assert "67 of 1200 questions have no answer to look for and are not counted" in printed
     figures = [f"{expected[budget]['macro']:.2f}" for budget in BUDGETS.values()]
     assert ["a", "run", *figures] in [line.split() for line in printed.splitlines()]

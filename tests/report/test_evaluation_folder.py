@@ -48,15 +48,15 @@ def test_scores_json_has_exactly_the_promised_form(written):
             assert type(entry["macro"]) is float
             assert 0 <= entry["macro"] <= 100
             assert list(entry["languages"]) == ["ar", "fi"]
-            for language, found in entry["languages"].items():
-                assert set(found) == {"count", "hit", "score"}
-                assert type(found["count"]) is int
-                assert type(found["score"]) is float
+            for language, score in entry["languages"].items():
+                assert set(score) == {"count", "hit", "score"}
+                assert type(score["count"]) is int
+                assert type(score["score"]) is float
                 if metric == "ndcg@10":
-                    assert found["hit"] is None
+                    assert score["hit"] is None
                 else:
-                    assert type(found["hit"]) is int
-                    assert found["score"] == 100 * found["hit"] / found["count"], language
+                    assert type(score["hit"]) is int
+                    assert score["score"] == 100 * score["hit"] / score["count"], language
             kind = float if metric == "ndcg@10" else int
             assert set(entry["questions"]) == {"a1", "a2", "a3", "007", "f1"}
             assert {type(value) for value in entry["questions"].values()} == {kind}

@@ -89,14 +89,14 @@ def explored(made, **options):
 
 
 def test_only_passages_that_are_shown_are_kept(made):
-    found = explored(made)
-    assert [docid for docid, _, _ in found["passages"]] == ["d1", "d2", "d3", "d4"]
-    assert "SECRET-DECOY" not in json.dumps(found)
-    by_id = {q["id"]: q for q in found["questions"]}
+    shown = explored(made)
+    assert [docid for docid, _, _ in shown["passages"]] == ["d1", "d2", "d3", "d4"]
+    assert "SECRET-DECOY" not in json.dumps(shown)
+    by_id = {q["id"]: q for q in shown["questions"]}
     # rows of the passages, by run
     assert by_id["a1"]["hits"] == [[3, 1, 0], [0, 3]]
     assert by_id["j1"]["hits"] == [[3, 0, 2], [2, 1]]
-    assert found["languages"] == {"ar": "Arabic", "ja": "Japanese"}
+    assert shown["languages"] == {"ar": "Arabic", "ja": "Japanese"}
 
 
 def test_spans_are_counted_as_javascript_counts(made):
@@ -110,11 +110,11 @@ def test_spans_are_counted_as_javascript_counts(made):
 
 
 def test_relevant_passages_and_titles(made):
-    found = explored(made, relevant={"a1": {"d2": 1, "d4": 0}}, with_title=True)
-    by_id = {q["id"]: q for q in found["questions"]}
+    shown = explored(made, relevant={"a1": {"d2": 1, "d4": 0}}, with_title=True)
+    by_id = {q["id"]: q for q in shown["questions"]}
     assert by_id["a1"]["marks"][1] == {"relevant": True}
     assert 3 not in by_id["a1"]["marks"]
-    assert found["passages"][1] == ["d2", "", "النيل يجري نهر النيل شمالا عبر مصر."]
+    assert shown["passages"][1] == ["d2", "", "النيل يجري نهر النيل شمالا عبر مصر."]
 
 
 def test_a_passage_that_the_corpus_lacks_is_named(made):
@@ -161,8 +161,8 @@ def lettered(tmp_path):
 def test_similarities_by_hand(lettered):
     material, folder = lettered
     using = Similarities(folder / "queries.jsonl", Letters())
-    found = explore(material, ("one", "two"), 5, 42, using)
-    marks = found["questions"][0]["marks"]
+    shown = explore(material, ("one", "two"), 5, 42, using)
+    marks = shown["questions"][0]["marks"]
     # the question is (2, 1, 0): p's own similarity is 2; a 2, b 1, ab 3, aaa 6; c 0;
     # bbbbbbb 7, b 1, a 2, cc 0
     assert marks[0]["near"] == {
@@ -186,7 +186,7 @@ def test_similarities_by_hand(lettered):
     assert marks[2]["near"] == {
         "own": 0.0, "queries": 0, "mean": None, "same": 0, "same_mean": None, "nearest": [],
     }  # fmt: skip
-    assert set(found["languages"]) == {"ar", "ru"}
+    assert set(shown["languages"]) == {"ar", "ru"}
 
 
 def test_a_passage_s_own_vector_is_the_store_s(lettered):

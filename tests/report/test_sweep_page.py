@@ -24,9 +24,9 @@ from xqg_pyserini.report.tables import _chosen, number_of_points
 
 
 def test_curves_over_the_weight_take_the_most_queries(tmp_path):
-    found = read_results(write_sweep(tmp_path / "S"))
-    assert list(found.points) == list(GRID)
-    curves = plots.curves_over(found, "R@2kt", "weight")
+    results = read_results(write_sweep(tmp_path / "S"))
+    assert list(results.points) == list(GRID)
+    curves = plots.curves_over(results, "R@2kt", "weight")
     assert [(c.label, c.points) for c in curves] == [
         ("all languages", [(0.01, "s1"), (0.02, "s2")]),
         ("all languages", [(0.1, "b1"), (0.3, "b3")]),  # own has one weight: no curve
@@ -34,8 +34,8 @@ def test_curves_over_the_weight_take_the_most_queries(tmp_path):
 
 
 def test_curves_over_the_number_of_queries_take_the_weight_with_the_highest_peak(tmp_path):
-    found = read_results(write_sweep(tmp_path / "S"))
-    (curve,) = plots.curves_over(found, "R@2kt", "queries")
+    results = read_results(write_sweep(tmp_path / "S"))
+    (curve,) = plots.curves_over(results, "R@2kt", "queries")
     # "all" stands one step after 2
     assert curve.points == [(1, "b3-1"), (2, "b3-2"), (3, "b3")]
     assert curve.label == "all languages, β = 0.3"
@@ -177,11 +177,11 @@ def test_captions_tell_of_a_band_where_there_is_one(tmp_path):
 
 
 def test_captions_by_language_tell_which_form_they_draw(tmp_path):
-    found = read_results(write_sweep(tmp_path / "S"))
+    results = read_results(write_sweep(tmp_path / "S"))
     form = " Drawn is the difference to passages alone of the mean form (β), that of the highest"
-    assert form in plots.sweep_curves(found, "R@2kt", "weight", True).caption
+    assert form in plots.sweep_curves(results, "R@2kt", "weight", True).caption
     # over the number of queries there are curves of one form alone
-    alone = plots.sweep_curves(found, "R@2kt", "queries", True).caption
+    alone = plots.sweep_curves(results, "R@2kt", "queries", True).caption
     assert alone.endswith(" Drawn is the difference to passages alone.")
 
 
@@ -190,8 +190,8 @@ def test_what_was_chosen_for_questions_without_language_is_said_so(tmp_path, und
     sweep = write_sweep(tmp_path / "S", {**VALIDATION, "per_language": True, "chosen": chosen})
     page = write_page(sweep).page.read_text("utf-8")
     assert '<td class="text">no language</td><td class="text"><bdi>own</bdi></td>' in page
-    found = {**VALIDATION, "chosen": chosen, "seed": 42}
-    assert "Chosen (folds): no language own (1)." in _chosen(found["chosen"])
+    validation = {**VALIDATION, "chosen": chosen, "seed": 42}
+    assert "Chosen (folds): no language own (1)." in _chosen(validation["chosen"])
 
 
 def test_one_point_is_not_points():

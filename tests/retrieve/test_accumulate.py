@@ -221,8 +221,8 @@ def test_the_sums_of_the_first_few_queries_are_kept_beside_those_of_all(encoded,
         first = QueryStore(sums.path, first=k)
         for row, docid in enumerate(first.ids()):
             for language in first.languages:
-                some = queries.get(docid, {}).get(language, [])[:k]
-                expected = np.sum(some, axis=0) if some else np.zeros(4)
+                first_few = queries.get(docid, {}).get(language, [])[:k]
+                expected = np.sum(first_few, axis=0) if first_few else np.zeros(4)
                 assert first.sums[language][row].tolist() == expected.tolist(), (docid, language)
         counts = np.minimum(np.array(COUNTS_BY_HAND), k)
         pair = StorePair(VectorStore(encoded), first)

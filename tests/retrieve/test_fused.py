@@ -29,7 +29,7 @@ from made_stores import f32, quietly, write_passages, write_sums
 from xqg_pyserini.data import Question
 from xqg_pyserini.errors import XqgWarning
 from xqg_pyserini.fusion.formula import Fusion
-from xqg_pyserini.fusion.fused import Liberties
+from xqg_pyserini.fusion.fused import Tolerances
 from xqg_pyserini.retrieve.fused import Fused
 from xqg_pyserini.retrieve.index import write_index
 from xqg_pyserini.retrieve.search import SearchSettings
@@ -220,11 +220,19 @@ def test_a_language_aware_sum_takes_equal_counts_in_each_language(passages, tmp_
             ("beta", "allow_unequal"),
         )
     assert not together.own
-    allowed = Fused(passages, queries, fusion, Liberties(allow_unequal=True)).own_language()
+    allowed = Fused(passages, queries, fusion, Tolerances(allow_unequal=True)).own_language()
     assert allowed.own and allowed.mixes == [("ar",), ("ru",)]
     Fused(passages, queries, Fusion("mean", beta=0.1)).own_language()
     even = Fused(passages, queries, Fusion("sum", alpha=0.01, languages=("ar", "ru")))
     assert message(even.own_language).startswith("a sum over unequal numbers of queries (1 to 2")
+
+
+def test_what_is_searched_is_printed_as_it_is_made(fused, passages, queries, tmp_path):
+    one = fused(Fusion("mean", beta=0.5))
+    stores = f"VectorStore({str(passages)!r}), QueryStore({str(queries)!r})"
+    assert repr(one) == f"Fused({stores}, Fusion('mean', beta=0.5))"
+    assert repr(one.own_language()) == f"Fused({stores}, Fusion('mean', beta=0.5), own=True)"
+    assert repr(one.write_index(tmp_path / "I")) == f"Index({str(tmp_path / 'I')!r})"
 
 
 def test_own_languages_are_the_same_stores_read_once(fused, monkeypatch):
@@ -269,7 +277,7 @@ def test_a_language_with_queries_for_unknown_passages_alone_is_one_without_queri
     )
     fusion = Fusion("mean", beta=0.25)
     with pytest.warns(XqgWarning, match="1 passages with queries"):
-        pair = Fused(passages, queries, fusion, Liberties(skip_unknown=True)).own_language()
+        pair = Fused(passages, queries, fusion, Tolerances(skip_unknown=True)).own_language()
     assert pair.languages == ("ar",)
     questions = unknown("ru", "ar")
     vectors = np.array([[1, 0], [1, 0]], dtype=np.float32)

@@ -16,7 +16,7 @@ from made_stores import describe, edit_meta, f32, files, write_passages, write_s
 from xqg_pyserini.errors import XqgWarning
 from xqg_pyserini.files import file_sha256
 from xqg_pyserini.fusion.formula import Fusion
-from xqg_pyserini.fusion.fused import Liberties
+from xqg_pyserini.fusion.fused import Tolerances
 from xqg_pyserini.retrieve.fused import Fused
 from xqg_pyserini.retrieve.index import TYPES, write_index
 from xqg_pyserini.retrieve.layout import read_centers
@@ -48,11 +48,11 @@ def queries(tmp_path):
     return write_sums(tmp_path / "Q", IDS, SUMS, COUNTS)
 
 
-def build(passages, output, queries=None, fusion=None, liberties=None, **options) -> dict:
+def build(passages, output, queries=None, fusion=None, tolerances=None, **options) -> dict:
     """Write an index of passages alone, or fused with queries; return what it says of itself."""
     if queries is None:
         return write_index(passages, output, **options).meta
-    return Fused(passages, queries, fusion, liberties).write_index(output, **options).meta
+    return Fused(passages, queries, fusion, tolerances).write_index(output, **options).meta
 
 
 def quiet(*arguments, **options) -> dict:
@@ -189,9 +189,9 @@ def test_queries_in_another_order_are_mixed_in_by_id(passages, queries, tmp_path
 
 
 def test_passages_without_queries_keep_their_embedding_and_are_counted(passages, tmp_path):
-    some = [0, 5, 39]
+    places = [0, 5, 39]
     few = write_sums(
-        tmp_path / "Q", [IDS[i] for i in some], {l: s[some] for l, s in SUMS.items()},
+        tmp_path / "Q", [IDS[i] for i in places], {l: s[places] for l, s in SUMS.items()},
         {"ar": [1, 0, 2], "ru": [0, 4, 2]},
     )  # fmt: skip
     for fusion, without in [(MEAN, 37), (Fusion("mean", beta=0.3, languages=("ru",)), 38)]:
@@ -217,7 +217,7 @@ def test_unknown_passages_are_refused_or_left_out_and_counted(passages, tmp_path
     )
     assert not (tmp_path / "out").exists()
     with pytest.warns(XqgWarning) as caught:
-        build(passages, tmp_path / "out", liberties=Liberties(skip_unknown=True), **options)
+        build(passages, tmp_path / "out", tolerances=Tolerances(skip_unknown=True), **options)
     assert str(caught[0].message) == (f"1 passages with queries in {more} are not in {passages} and were skipped")
     exact = write_sums(tmp_path / "Q2", IDS, SUMS, {"ar": [1] * N, "ru": [1] * N})
     quiet(passages, tmp_path / "exact", queries=exact, fusion=MEAN)
@@ -259,7 +259,7 @@ def test_a_sum_over_unequal_counts_is_refused_unless_forced(passages, tmp_path, 
     assert sorted(os.listdir(tmp_path)) == ["P", "Q"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", XqgWarning)
-        build(passages, tmp_path / "out", liberties=Liberties(allow_unequal=True), **options)
+        build(passages, tmp_path / "out", tolerances=Tolerances(allow_unequal=True), **options)
     assert faiss.read_index(str(tmp_path / "out" / "index")).ntotal == N
 
 

@@ -30,7 +30,7 @@ from made_stores import CORPUS, FAKE, GENERATED, FakeEncoder, engine, f32, fake,
 from xqg_pyserini import data
 from xqg_pyserini.data import Question
 from xqg_pyserini.fusion.formula import Fusion
-from xqg_pyserini.fusion.fused import Liberties
+from xqg_pyserini.fusion.fused import Tolerances
 from xqg_pyserini.models import registry
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.retrieve import search
@@ -44,7 +44,7 @@ from xqg_pyserini.retrieve.search import Index
 
 
 def built(passages, queries, tmp_path, fusion, kind="flat") -> Index:
-    fused = Fused(passages, queries, fusion, Liberties(allow_unequal=True))
+    fused = Fused(passages, queries, fusion, Tolerances(allow_unequal=True))
     return quietly(fused.write_index, tmp_path / "I", kind, overwrite=True)
 
 

@@ -22,6 +22,7 @@ from xqg_pyserini.files import file_sha256
 from xqg_pyserini.report import page
 from xqg_pyserini.report.results import COLUMNS, record_inputs, results_json, write_results
 from xqg_pyserini.retrieve.sweep import SweepSettings, run_sweep
+from xqg_pyserini.stores import QueryStore, VectorStore
 
 HELD = ("ar", "ru", "te")
 GRID = {  # four fusions, two sets of languages
@@ -44,6 +45,11 @@ def judged(tmp_path, passages, queries):
 
 def swept(judged, **changes):
     return quietly(run_sweep, **judged, settings=SweepSettings(**{**GRID, **changes}))
+
+
+def test_stores_may_be_given_open(judged):
+    stores = {"passages": VectorStore(judged["passages"]), "queries": QueryStore(judged["queries"])}
+    assert results_json(swept({**judged, **stores})) == results_json(swept(judged))
 
 
 def written(results, folder, inputs=None, **options):
@@ -85,8 +91,8 @@ def test_the_figures_are_those_of_evaluate_on_the_runs(tmp_path, judged):
         assert (row["win"], row["loss"]) == (str(test.loss), str(test.win))
         assert row["significant"] in ("0", "1")
     for metric in ("mrr@10", "hit_rate@5"):  # one family: the points, for each metric
-        some = [r for r in rows if r["metric"] == metric and r["p"]]
-        smallest = min(some, key=lambda r: float(r["p"]))
+        tested = [r for r in rows if r["metric"] == metric and r["p"]]
+        smallest = min(tested, key=lambda r: float(r["p"]))
         assert float(smallest["p_corrected"]) == pytest.approx(min(1, 8 * float(smallest["p"])))
 
 
@@ -96,32 +102,32 @@ def test_sweep_json_has_exactly_the_promised_form(tmp_path, judged):
     inputs |= {**read, "skip_unknown": False}
     results = swept(judged, cross_validate=3, group_by="relevant", power=2.0)
     written(results, tmp_path / "out", record_inputs(tmp_path / "out", **inputs))
-    found = json.loads((tmp_path / "out" / "sweep.json").read_text("utf-8"))
-    assert found == json.loads(json.dumps(results_json(results)))
-    assert set(found) == {
+    recorded = json.loads((tmp_path / "out" / "sweep.json").read_text("utf-8"))
+    assert recorded == json.loads(json.dumps(results_json(results)))
+    assert set(recorded) == {
         "format", "kind", "metrics", "baseline", "points", "questions", "test", "correction",
         "level", "relevance", "notes", "inputs", "cross_validation", "power",
     }  # fmt: skip
-    assert (found["format"], found["kind"], found["questions"]) == (1, "sweep", 18)
-    assert found["inputs"] == {**inputs, "sha256": {}}
-    assert found["points"][0] == {
+    assert (recorded["format"], recorded["kind"], recorded["questions"]) == (1, "sweep", 18)
+    assert recorded["inputs"] == {**inputs, "sha256": {}}
+    assert recorded["points"][0] == {
         "point": "baseline", "form": "none", "weight": None, "languages": None,
         "num_queries": None, "normalize": None, "center": None,
     }  # fmt: skip
-    assert found["points"][2] == {
+    assert recorded["points"][2] == {
         "point": "mean-b0.25-own", "form": "mean", "weight": 0.25, "languages": "own",
         "num_queries": "all", "normalize": False, "center": False,
     }  # fmt: skip
-    crossed = found["cross_validation"]
+    crossed = recorded["cross_validation"]
     assert (crossed["folds"], crossed["per_language"], crossed["select_by"]) == (3, False, "mrr@10")
     assert [choice["fold"] for choice in crossed["chosen"]] == [1, 2, 3]
     assert [set(entry) for entry in crossed["held_out"]] == [
         {"metric", "score", "difference", "ci_low", "ci_high", "p"}
     ] * 2
     assert crossed["tuned"][0]["score"] >= crossed["held_out"][0]["score"]
-    assert found["notes"][-1] == ("folds: 9 groups of questions that share a relevant passage, the largest of 2")
-    assert found["power"]["level"] == pytest.approx(0.05 / 8)
-    assert len(found["power"]["rows"]) == 16
+    assert recorded["notes"][-1] == ("folds: 9 groups of questions that share a relevant passage, the largest of 2")
+    assert recorded["power"]["level"] == pytest.approx(0.05 / 8)
+    assert len(recorded["power"]["rows"]) == 16
 
 
 def test_the_text_says_which_figures_were_tuned(tmp_path, judged):
@@ -225,9 +231,9 @@ def test_the_command_sweeps_and_its_runs_are_those_of_index_and_search(task, xqg
         "search", *stores, "--language-aware", "--no-center", "--beta", "0.5", *topics,
         "--output", tmp_path / "own.trec",
     )  # fmt: skip
-    for theirs, ours in (("all", "mean-b0.3-all-norm-cent"), ("own", "mean-b0.5-own-norm")):
+    for name, ours in (("all", "mean-b0.3-all-norm-cent"), ("own", "mean-b0.5-own-norm")):
         run = read_run(tmp_path / "sweep" / "runs" / f"{ours}.trec")
-        assert_same_lists(run, read_run(tmp_path / f"{theirs}.trec"))
+        assert_same_lists(run, read_run(tmp_path / f"{name}.trec"))
 
 
 def test_a_report_reads_the_questions_as_the_sweep_did_and_sees_that_they_changed(task, xqg, tmp_path):

@@ -33,7 +33,7 @@ from xqg_pyserini.data import Question
 from xqg_pyserini.errors import XqgWarning
 from xqg_pyserini.files import file_sha256
 from xqg_pyserini.fusion.formula import Centers, Fusion, augment, gram, mixing_weights, pooled
-from xqg_pyserini.fusion.fused import Liberties
+from xqg_pyserini.fusion.fused import Tolerances
 from xqg_pyserini.retrieve import sweep_pass
 from xqg_pyserini.retrieve.fused import Fused
 from xqg_pyserini.retrieve.grid import Point, grid
@@ -42,7 +42,7 @@ from xqg_pyserini.retrieve.search import Index
 from xqg_pyserini.retrieve.sweep_pass import Sweep
 from xqg_pyserini.stores import QueryStore, store
 
-UNEQUAL = Liberties(allow_unequal=True)
+UNEQUAL = Tolerances(allow_unequal=True)
 
 # --- the arithmetic -------------------------------------------------------------------------------
 
@@ -137,8 +137,8 @@ def test_every_point_has_the_lists_of_its_index_or_language_aware_search(tmp_pat
             for i, question in enumerate(QUESTIONS):
                 rest = tuple(l for l in HELD if l != question.language)
                 fusion = replace(point.fusion, languages=rest)
-                some = indexed(tmp_path, fusion, [question], VECTORS[i : i + 1], hits)
-                expected |= some
+                single = indexed(tmp_path, fusion, [question], VECTORS[i : i + 1], hits)
+                expected |= single
         assert_same_lists(runs[point.name], expected)
 
 
@@ -165,11 +165,11 @@ def test_blocks_and_batches_of_any_size_give_one_result(tmp_path, points, monkey
 
 
 def test_questions_in_another_order_and_without_language_where_it_does_not_matter(tmp_path, points):
-    some = [point for point in points if point.scope == "all" and not point.fusion.center]
+    chosen = [point for point in points if point.scope == "all" and not point.fusion.center]
     order = [6, 2, 0, 5, 1, 4, 3]
-    whole = swept(tmp_path, some)
+    whole = swept(tmp_path, chosen)
     asked = [QUESTIONS[i]._replace(language=None) for i in order]
-    shuffled = swept(tmp_path, some, asked, VECTORS[order])
+    shuffled = swept(tmp_path, chosen, asked, VECTORS[order])
     for name in whole:
         assert list(shuffled[name]) == [question.id for question in asked]
         assert_same_lists({q.id: shuffled[name][q.id] for q in QUESTIONS}, whole[name])
@@ -194,8 +194,8 @@ def test_each_point_sees_its_own_queries_and_no_decoy(tmp_path):
     sums = {"ar": f32([[0, 0], [0, 2], [0, -100]]), "ru": f32([[0, 0], [0, -100], [0, 2]])}
     write_sums(tmp_path / "Q", ids, sums, {l: [0, 1, 1] for l in sums})
     questions = [Question("a", "?", "ar", ()), Question("r", "?", "ru", ())]
-    some = grid([Fusion("mean", beta=0.5)], ["own", "others", "all", "ar"], [None], ())
-    runs = swept(tmp_path, some, questions, f32([[1, 1], [1, 1]]), hits=3)
+    chosen = grid([Fusion("mean", beta=0.5)], ["own", "others", "all", "ar"], [None], ())
+    runs = swept(tmp_path, chosen, questions, f32([[1, 1], [1, 1]]), hits=3)
     own = {"a": {"p1": 1.5, "p0": 1, "p2": -49.5}, "r": {"p2": 1.5, "p0": 1, "p1": -49.5}}
     assert runs["mean-b0.5-own"] == own
     assert list(runs["mean-b0.5-own"]["a"]) == ["p1", "p0", "p2"]
@@ -223,14 +223,14 @@ def keep(folder, name, first):
 
 def test_the_first_few_queries_give_the_run_of_a_store_of_them_alone(tmp_path, points):
     keep(tmp_path, "Q1", 1)
-    some = grid(FUSIONS, ["all", "own", "ar"], [1, None], HELD)
-    runs = swept(tmp_path, some)
+    chosen = grid(FUSIONS, ["all", "own", "ar"], [1, None], HELD)
+    runs = swept(tmp_path, chosen)
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "P").symlink_to(tmp_path / "P")
     (tmp_path / "one" / "Q").symlink_to(tmp_path / "Q1")
     alone = swept(tmp_path / "one", grid(FUSIONS, ["all", "own", "ar"], [None], HELD))
     whole = swept(tmp_path, grid(FUSIONS, ["all", "own", "ar"], [None], HELD))
-    for point in some:
+    for point in chosen:
         name = replace(point, first=None).name
         assert_same_lists(runs[point.name], (whole if point.first is None else alone)[name])
     assert runs["mean-b0.25-all-n1"] != runs["mean-b0.25-all"]
@@ -243,8 +243,8 @@ def test_an_index_takes_the_first_few_queries_too(tmp_path, points):
         ours = swept(tmp_path, [point])[point.name]
         fused = Fused(tmp_path / "P", QueryStore(tmp_path / "Q", 1), fusion, UNEQUAL)
         quietly(fused.write_index, tmp_path / "I", overwrite=True)
-        theirs = quietly(Index(tmp_path / "I").search, QUESTIONS, 10, vectors=VECTORS)
-        assert_same_lists(ours, theirs)
+        searched = quietly(Index(tmp_path / "I").search, QUESTIONS, 10, vectors=VECTORS)
+        assert_same_lists(ours, searched)
     said = json.loads((tmp_path / "I" / "xqg.json").read_text("utf-8"))["queries"]
     assert said["first"] == 1
     kept = QueryStore(tmp_path / "Q").meta["kept"]["1"]
@@ -312,11 +312,11 @@ def test_passages_without_queries_are_counted_once_for_all_points(tmp_path, poin
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         job.search(VECTORS, 5)
-    some = [str(one.message) for one in told if "keep their own" in str(one.message)]
+    warned = [str(one.message) for one in told if "keep their own" in str(one.message)]
     without = {one: job.fused[None].without_queries((one,)) for one in HELD}
-    assert len(some) == 1
-    assert some[0].startswith(f"passages without queries, of {N}, keep their own embedding: ")
-    listed = some[0].split(": ")[1].split(", ")
+    assert len(warned) == 1
+    assert warned[0].startswith(f"passages without queries, of {N}, keep their own embedding: ")
+    listed = warned[0].split(": ")[1].split(", ")
     assert len(listed) == len(set(listed))
     assert {f"{one} {n}" for one, n in without.items() if n} <= set(listed)
 

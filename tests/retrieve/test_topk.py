@@ -19,9 +19,9 @@ def test_the_best_are_those_of_sorting_all_and_of_equals_the_first(k, width):
             block = scores[:, start : start + width]
             best.offer([6, 0, 2], block[:3], start)
             best.offer(np.array([4, 5]), block[3:], start)
-        found, rows = best.ranked()
+        best_scores, rows = best.ranked()
         for place, question in enumerate([6, 0, 2, 4, 5]):
             expected = np.lexsort((np.arange(500), -scores[place]))[:k]
             assert rows[question].tolist() == expected.tolist()
-            assert found[question].tolist() == scores[place, expected].tolist()
-        assert (rows[[1, 3]] == -1).all() and np.isneginf(found[[1, 3]]).all()
+            assert best_scores[question].tolist() == scores[place, expected].tolist()
+        assert (rows[[1, 3]] == -1).all() and np.isneginf(best_scores[[1, 3]]).all()

@@ -9,7 +9,7 @@ import pytest
 from conftest import message, run_xqg, write_jsonl
 
 from xqg_pyserini.data import Question
-from xqg_pyserini.train.mine import Mining, mine_negatives
+from xqg_pyserini.train.mine import MiningSettings, mine_negatives
 
 CORPUS = [
     {"id": f"p{i}", "title": f"T{i}", "text": text}
@@ -64,24 +64,24 @@ def mine(folder, questions="questions.jsonl", qrels=None, **settings):
         folder / "corpus.jsonl",
         folder / "run.trec",
         folder / "out.jsonl",
-        Mining(**settings),
+        MiningSettings(**settings),
         qrels=None if qrels is None else folder / qrels,
     )
-    found = {}
+    mined_of = {}
     for record in lines(folder / "out.jsonl"):
         ids = [
             " ".join(passage["docid"] for passage in record[f"{name}_passages"]) for name in ("positive", "negative")
         ]
-        found[record["query_id"]] = (*ids, record.get("scores"))
-    return mined, found
+        mined_of[record["query_id"]] = (*ids, record.get("scores"))
+    return mined, mined_of
 
 
 # ---------------------------------------------------------------- who is chosen
 
 
 def test_answers_make_positives_and_bar_negatives(folder):
-    mined, found = mine(folder, negatives=3, sample="top")
-    assert found == {"01": ("p3 p0", "p1 p2 p5", None), "-5": ("p4", "p5 p6 p7", None)}
+    mined, mined_of = mine(folder, negatives=3, sample="top")
+    assert mined_of == {"01": ("p3 p0", "p1 p2 p5", None), "-5": ("p4", "p5 p6 p7", None)}
     assert mined.as_json() | {"output": "", "run": "", "settings": {}} == {
         "output": "",
         "run": "",
@@ -99,35 +99,35 @@ def test_answers_make_positives_and_bar_negatives(folder):
 
 
 def test_depth_bounds_positives_and_negatives(folder):
-    _, found = mine(folder, negatives=1, sample="top", depth=3)
-    assert found == {"01": ("p3", "p1", None), "-5": ("p4", "p5", None)}
+    _, mined_of = mine(folder, negatives=1, sample="top", depth=3)
+    assert mined_of == {"01": ("p3", "p1", None), "-5": ("p4", "p5", None)}
     error = message(mine, folder, negatives=1, sample="top", depth=1, keep_short=True)
     assert error.startswith("none of the 2 questions can be written: 0 are not in the run, 2 have ")
 
 
 def test_skip_leaves_out_the_first_hits_but_not_as_positives(folder):
-    _, found = mine(folder, negatives=2, sample="top", skip=3)
-    assert found == {"01": ("p3 p0", "p5 p6", None), "-5": ("p4", "p7 p1", None)}
+    _, mined_of = mine(folder, negatives=2, sample="top", skip=3)
+    assert mined_of == {"01": ("p3 p0", "p5 p6", None), "-5": ("p4", "p7 p1", None)}
 
 
 def test_at_most_so_many_positives_and_the_others_are_no_negatives(folder):
-    _, found = mine(folder, negatives=9, sample="top", positives=1, keep_short=True)
-    assert found["01"] == ("p3", "p1 p2 p5 p6 p7", None)
+    _, mined_of = mine(folder, negatives=9, sample="top", positives=1, keep_short=True)
+    assert mined_of["01"] == ("p3", "p1 p2 p5 p6 p7", None)
 
 
 def test_qrels_make_positives_wherever_they_are(folder):
     # p8 is in no ranking; p0 is judged and not relevant, but holds an answer; p6 is relevant
     (folder / "qrels").write_text("01 0 p8 1\n01 0 p6 2\n01 0 p0 0\n01 0 p5 0\n-5 0 p7 1\n")
-    _, found = mine(folder, qrels="qrels", negatives=3, sample="top")
-    assert found == {"01": ("p6 p8", "p1 p2 p5", None), "-5": ("p7", "p5 p6 p1", None)}
+    _, mined_of = mine(folder, qrels="qrels", negatives=3, sample="top")
+    assert mined_of == {"01": ("p6 p8", "p1 p2 p5", None), "-5": ("p7", "p5 p6 p1", None)}
 
 
 def test_without_answers_nothing_but_the_qrels_bars(folder):
     write_jsonl(folder / "bare.jsonl", [{"id": "01", "question": "Where?", "answers": ["yes"]}])
     write_run(folder / "run.trec", {"01": RANKINGS["01"]})
     (folder / "qrels").write_text("01 0 p0 1\n")
-    _, found = mine(folder, "bare.jsonl", "qrels", negatives=4, sample="top")
-    assert found == {"01": ("p0", "p1 p3 p2 p5", None)}
+    _, mined_of = mine(folder, "bare.jsonl", "qrels", negatives=4, sample="top")
+    assert mined_of == {"01": ("p0", "p1 p3 p2 p5", None)}
     (record,) = lines(folder / "out.jsonl")
     assert list(record) == [*("query_id", "query", "answers", "positive_passages", "negative_passages")]
 
@@ -137,8 +137,8 @@ def test_titles_are_looked_into_on_demand(folder):
     write_jsonl(folder / "titled.jsonl", questions)
     write_run(folder / "run.trec", {"01": RANKINGS["01"]})
     settings = {"negatives": 1, "sample": "top"}
-    _, found = mine(folder, "titled.jsonl", with_title=True, **settings)
-    assert found == {"01": ("p6", "p1", None)}
+    _, mined_of = mine(folder, "titled.jsonl", with_title=True, **settings)
+    assert mined_of == {"01": ("p6", "p1", None)}
     assert "none of the 1 questions can be written: 0 are not in the run, 1 have no positive" in (
         message(mine, folder, "titled.jsonl", **settings)
     )
@@ -153,7 +153,7 @@ def test_values_give_the_same_bytes_as_files(folder):
     }
     qrels = {"01": {"p6": 1}, "-5": {"p7": 1}}
     questions = (Question(q["id"], q["question"], q["lang"], (*q["answers"],)) for q in QUESTIONS)
-    settings = Mining(negatives=2, scores=True)
+    settings = MiningSettings(negatives=2, scores=True)
     mined = mine_negatives(questions, iter(CORPUS), run, folder / "values.jsonl", settings, qrels=qrels)
     assert (folder / "values.jsonl").read_bytes() == expected
     assert mined.run == "the run"
@@ -167,20 +167,20 @@ def test_values_give_the_same_bytes_as_files(folder):
 
 def test_a_margin_keeps_negatives_below_the_best_positive(folder):
     # scores are 10 - rank: of 01, p3 has 8; of -5, p4 has 8
-    _, found = mine(folder, negatives=9, sample="top", margin=3, keep_short=True)
-    assert found == {"01": ("p3 p0", "p5 p6 p7", None), "-5": ("p4", "p1", None)}
-    _, found = mine(folder, negatives=9, sample="top", margin=0, keep_short=True)
-    assert found["01"][1] == "p2 p5 p6 p7"
+    _, mined_of = mine(folder, negatives=9, sample="top", margin=3, keep_short=True)
+    assert mined_of == {"01": ("p3 p0", "p5 p6 p7", None), "-5": ("p4", "p1", None)}
+    _, mined_of = mine(folder, negatives=9, sample="top", margin=0, keep_short=True)
+    assert mined_of["01"][1] == "p2 p5 p6 p7"
 
 
 def test_scores_are_those_of_positives_then_negatives(folder):
     (folder / "qrels").write_text("01 0 p8 1\n01 0 p6 1\n-5 0 p8 1\n")
-    mined, found = mine(folder, qrels="qrels", negatives=2, sample="top", scores=True)
-    assert found == {"01": ("p6", "p1 p2", [4.0, 9.0, 7.0])}  # p8 is not in the run
+    mined, mined_of = mine(folder, qrels="qrels", negatives=2, sample="top", scores=True)
+    assert mined_of == {"01": ("p6", "p1 p2", [4.0, 9.0, 7.0])}  # p8 is not in the run
     assert (mined.written, mined.without_score, mined.without_positive) == (1, 1, 0)
     # for a margin one positive in the run is enough: 4 - 0.5 is above p7's 3 alone
-    mined, found = mine(folder, qrels="qrels", negatives=1, sample="top", margin=0.5)
-    assert found == {"01": ("p6 p8", "p7", None)}
+    mined, mined_of = mine(folder, qrels="qrels", negatives=1, sample="top", margin=0.5)
+    assert mined_of == {"01": ("p6 p8", "p7", None)}
     assert (mined.written, mined.without_score, mined.without_positive) == (1, 1, 0)
 
 
@@ -189,8 +189,8 @@ def test_the_score_of_a_positive_beyond_the_depth_counts(folder):
     write_jsonl(folder / "one.jsonl", QUESTIONS[1:])
     write_run(folder / "run.trec", {"-5": RANKINGS["-5"]})
     settings = {"qrels": "qrels", "negatives": 1, "sample": "top", "depth": 3}
-    _, found = mine(folder, "one.jsonl", scores=True, **settings)
-    assert found == {"-5": ("p1", "p5", [5.0, 9.0])}
+    _, mined_of = mine(folder, "one.jsonl", scores=True, **settings)
+    assert mined_of == {"-5": ("p1", "p5", [5.0, 9.0])}
 
 
 # ---------------------------------------------------------------- what is left out
@@ -209,14 +209,14 @@ def test_questions_that_cannot_be_written_are_counted_by_reason(folder, capsys):
     write_jsonl(folder / "more.jsonl", questions)
     more = {"no-answer": "p1 p2 p3 p4", "not-found": "p1 p2 p3 p4", "short": "p4 p1 p2"}
     write_run(folder / "run.trec", {**RANKINGS, **more})
-    mined, found = mine(folder, "more.jsonl", negatives=3)
-    assert list(found) == ["01", "-5"]
+    mined, mined_of = mine(folder, "more.jsonl", negatives=3)
+    assert list(mined_of) == ["01", "-5"]
     assert (mined.not_in_run, mined.without_positive, mined.short) == (1, 2, 1)
-    mined, found = mine(folder, "more.jsonl", negatives=3, keep_short=True)
-    assert list(found) == ["01", "-5", "short"]
-    assert found["short"] == ("p4", "p1 p2", None)
+    mined, mined_of = mine(folder, "more.jsonl", negatives=3, keep_short=True)
+    assert list(mined_of) == ["01", "-5", "short"]
+    assert mined_of["short"] == ("p4", "p1 p2", None)
     assert (mined.written, mined.short, mined.languages) == (3, 1, {"ar": 1, "fi": 1, "ru": 1})
-    mined, found = mine(folder, "more.jsonl", negatives=0)
+    mined, mined_of = mine(folder, "more.jsonl", negatives=0)
     assert (mined.written, mined.short, mined.negatives) == (3, 0, 0)
 
 
@@ -303,9 +303,9 @@ def test_with_json_the_report_and_the_settings_are_printed(folder, xqg):
         *("--negatives", "2", "--scores", "--seed", "7", "--output", "new/out.jsonl", "--json"),
         cwd=folder,
     )
-    found = json.loads(out)
-    assert (found["written"], found["negatives"], found["languages"]) == (2, 4, {"ar": 1, "ru": 1})
-    assert (found["settings"]["seed"], found["settings"]["scores"]) == (7, True)
+    printed = json.loads(out)
+    assert (printed["written"], printed["negatives"], printed["languages"]) == (2, 4, {"ar": 1, "ru": 1})
+    assert (printed["settings"]["seed"], printed["settings"]["scores"]) == (7, True)
     for record in lines(folder / "new/out.jsonl"):
         passages = record["positive_passages"] + record["negative_passages"]
         ranking = RANKINGS[record["query_id"]].split()
@@ -355,14 +355,14 @@ def test_bad_input_is_one_line_and_leaves_nothing(arguments, expected, folder, r
 def test_passages_of_foreign_questions_and_beyond_the_depth_are_not_needed(folder):
     write_run(folder / "run.trec", {"-5": RANKINGS["-5"] + " zz", "foreign": "yy"})
     with pytest.warns(UserWarning, match="foreign|questions file does not"):
-        _, found = mine(folder, negatives=2, sample="top", depth=5)
-    assert found == {"-5": ("p4", "p5 p6", None)}
+        _, mined_of = mine(folder, negatives=2, sample="top", depth=5)
+    assert mined_of == {"-5": ("p4", "p5 p6", None)}
 
 
 def test_settings_are_checked(folder):
-    assert message(Mining, negatives=-1) == "negatives is -1; expected a whole number, 0 or more"
-    assert message(Mining, depth=0) == "depth is 0; expected a whole number, 1 or more"
-    assert message(Mining, sample="best") == "sample is 'best'; expected top, random"
+    assert message(MiningSettings, negatives=-1) == "negatives is -1; expected a whole number, 0 or more"
+    assert message(MiningSettings, depth=0) == "depth is 0; expected a whole number, 1 or more"
+    assert message(MiningSettings, sample="best") == "sample is 'best'; expected top, random"
 
 
 def test_texts_are_not_held(folder):
@@ -371,8 +371,8 @@ def test_texts_are_not_held(folder):
     write_jsonl(folder / "corpus.jsonl", [*corpus, *CORPUS])
     write_run(folder / "run.trec", {"-5": "p1 " + " ".join(f"b{i}" for i in range(400))})
     tracemalloc.start()
-    _, found = mine(folder, negatives=1, positives=2, depth=401)
+    _, mined_of = mine(folder, negatives=1, positives=2, depth=401)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert found == {"-5": ("b0 b1", "p1", None)}
+    assert mined_of == {"-5": ("b0 b1", "p1", None)}
     assert peak < 3_000_000

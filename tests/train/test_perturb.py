@@ -13,7 +13,7 @@ from conftest import QUESTIONS, message, run_xqg, write_jsonl
 from xqg_pyserini.data import Question
 from xqg_pyserini.train.perturb import (
     KINDS,
-    Perturbation,
+    PerturbationSettings,
     fold_word,
     learn_lexicon,
     near_keys,
@@ -98,17 +98,17 @@ def test_near_keys_are_mutual_and_never_the_key_itself(language):
 
 def edits(letters: list[str], language: str) -> set[str]:
     """All texts that one typing error makes of a word, written down a second time."""
-    found = set()
+    drawn = set()
     near = near_keys(language)
     for i, letter in enumerate(letters):
         before, after = "".join(letters[:i]), "".join(letters[i + 1 :])
         marked = regex.search(r"\p{M}$", letter) and len(letter) > 1
-        found.add(before + (letter[:-1] if marked else letter * 2) + after)
-        found.add(before + after)
-        found.update(before + key + after for key in near.get(letter, ""))
+        drawn.add(before + (letter[:-1] if marked else letter * 2) + after)
+        drawn.add(before + after)
+        drawn.update(before + key + after for key in near.get(letter, ""))
         if i + 1 < len(letters) and letters[i + 1] != letter:
-            found.add(before + letters[i + 1] + letter + "".join(letters[i + 2 :]))
-    return found
+            drawn.add(before + letters[i + 1] + letter + "".join(letters[i + 2 :]))
+    return drawn
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_typos_keep_digits_spaces_and_capitals_in_front():
 def test_the_rate_is_the_share_of_letters_with_an_error():
     text = "o" * 2000  # equal letters: an error is a double, a drop or a near key
     low, high = (perturb(text, "und", "typos", rate, 3, "q") for rate in (0.1, 0.4))
-    wrong = [sum(c != "o" for c in some) for some in (low, high)]
+    wrong = [sum(c != "o" for c in outcomes) for outcomes in (low, high)]
     # a third of the errors hits a key beside o
     assert wrong[0] == pytest.approx(2000 * 0.1 / 3, rel=0.3)
     assert wrong[1] == pytest.approx(2000 * 0.4 / 3, rel=0.2)
@@ -222,8 +222,8 @@ def test_pythons_hash_seed_does_not_matter():
 )
 def test_what_is_written_today_is_written_tomorrow(language, expected):
     lexicon = {"missä": "where", "పంట": "crop"}
-    found = [perturb(TEXTS[language], language, kind, 0.3, 1, "q1", lexicon) for kind in KINDS]
-    assert found == expected
+    perturbed = [perturb(TEXTS[language], language, kind, 0.3, 1, "q1", lexicon) for kind in KINDS]
+    assert perturbed == expected
 
 
 # ---------------------------------------------------------------- code-switch
@@ -236,8 +236,8 @@ def test_words_are_switched_where_they_stand():
 
 
 def test_japanese_words_are_runs_of_kanji_and_of_katakana():
-    found = [place.new for place in words_of("東京タワーはNASAの2倍です", "ja")]
-    assert found == ["東京", "タワー", "nasa", "2", "倍"]
+    words = [place.new for place in words_of("東京タワーはNASAの2倍です", "ja")]
+    assert words == ["東京", "タワー", "nasa", "2", "倍"]
     lexicon = {"東京": "tokyo", "タワー": "tower"}
     # words of Latin letters run together neither with each other nor with digits
     switched = perturb("東京タワーは2倍？", "ja", "code-switch", 1.0, 1, "q", lexicon | {"倍": "times"})
@@ -291,8 +291,8 @@ def test_words_that_were_seen_together_twice_only_are_not_learnt():
 
 def test_learnt_words_are_good_on_real_translations(shared):
     folder = shared / "data/xor-tydi/question-translations"
-    ours, theirs = ((folder / f"fi-en.{code}.txt").read_text("utf-8").splitlines() for code in ("fi", "en"))
-    learnt = learn_lexicon(list(zip(ours, theirs, strict=True))[:3000], "fi")
+    ours, english = ((folder / f"fi-en.{code}.txt").read_text("utf-8").splitlines() for code in ("fi", "en"))
+    learnt = learn_lexicon(list(zip(ours, english, strict=True))[:3000], "fi")
     expected = {"kaupunki": "city", "kirjan": "book", "pienin": "smallest", "toinen": "second"}
     assert {word: learnt.get(word) for word in expected} == expected
 
@@ -326,13 +326,13 @@ def test_fields_ids_and_answers_are_kept(folder, xqg):
 def test_the_same_bytes_again_and_the_same_questions_in_another_order(folder):
     write_jsonl(folder / "back.jsonl", [{**q, "split": "dev"} for q in reversed(QUESTIONS)])
     for source, output in (("questions", "a"), ("questions", "b"), ("back", "c")):
-        perturb_questions(folder / f"{source}.jsonl", folder / output, Perturbation("script", 0.5, 1))
+        perturb_questions(folder / f"{source}.jsonl", folder / output, PerturbationSettings("script", 0.5, 1))
     assert (folder / "a").read_bytes() == (folder / "b").read_bytes()
     assert lines(folder / "c") == lines(folder / "a")[::-1]
 
 
 def test_values_are_perturbed_as_files_are(folder):
-    how = Perturbation("typos", 0.3, seed=4)
+    how = PerturbationSettings("typos", 0.3, seed=4)
     perturb_questions(folder / "questions.jsonl", folder / "a", how)
     expected = lines(folder / "a")
     perturb_questions(iter([{**q, "split": "dev"} for q in QUESTIONS]), folder / "b", how)
@@ -342,12 +342,12 @@ def test_values_are_perturbed_as_files_are(folder):
     for line in expected:
         del line["split"]
     assert lines(folder / "c") == expected
-    perturb_questions({"007": "Väinö"}, folder / "d", Perturbation("script", 1.0), language="fi")
+    perturb_questions({"007": "Väinö"}, folder / "d", PerturbationSettings("script", 1.0), language="fi")
     assert lines(folder / "d") == [{"id": "007", "question": "vaino", "lang": "fi"}]
 
 
 def test_tsv_with_a_language_and_other_names_of_fields(folder):
-    everywhere = Perturbation("script", 1.0)
+    everywhere = PerturbationSettings("script", 1.0)
     (folder / "q.tsv").write_text("007\tMissä Väinö on?\n", "utf-8")
     perturb_questions(folder / "q.tsv", folder / "a", everywhere, language="fi")
     assert lines(folder / "a") == [{"id": "007", "question": "missa vaino on", "lang": "fi"}]

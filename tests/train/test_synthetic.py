@@ -31,7 +31,7 @@ def test_an_item_is_a_passage_and_a_language(tmp_path, corpus):
     made = Synthetic([source], corpus, tmp_path / "copies")
     assert len(made) == 10
     drawn = [made.draw(i, 7, 1, 0) for i in range(len(made))]
-    expected = [(text, (TEXTS[docid],)) for docid, some in reversed(QUERIES.items()) for (text,) in some.values()]
+    expected = [(text, (TEXTS[docid],)) for docid, texts in reversed(QUERIES.items()) for (text,) in texts.values()]
     assert [(one.query, one.passages) for one in drawn] == expected
     assert all(one.positives == {one.passages[0]} and one.scores is None for one in drawn)
     assert made.lengths.tolist() == [len(text) for text, _ in expected]

@@ -139,9 +139,9 @@ def test_what_was_learnt_is_generated(models, data, tmp_path, xqg, name, tuning,
         *("--corpus", write_jsonl(tmp_path / "corpus.jsonl", corpus), "--num-queries", 1),
         *("--output", tmp_path / "queries", "--device", "cpu"),
     )
-    found = [record.queries for _, record in read_generated(tmp_path / "queries")]
+    written = [record.queries for _, record in read_generated(tmp_path / "queries")]
     for number, (language, query, _) in enumerate(LEARNT):
-        assert found[number][language] == (query,)
+        assert written[number][language] == (query,)
 
 
 @pytest.mark.parametrize("tuning", ["full-frozen-embeddings", "lora", "hybrid-lora"])
@@ -165,8 +165,8 @@ def load_state(folder):
 
 
 def test_a_resumed_training_ends_with_the_same_bytes(models, data, tmp_path, monkeypatch):
-    some = {"save_steps": 3, "max_steps": 8, "batch_size": 1}
-    generator.train_generator(settings(models["mt5"], data, tmp_path / "whole", **some))
+    options = {"save_steps": 3, "max_steps": 8, "batch_size": 1}
+    generator.train_generator(settings(models["mt5"], data, tmp_path / "whole", **options))
     original, calls = generator.token_losses, []
 
     def stopping(*args):
@@ -177,15 +177,15 @@ def test_a_resumed_training_ends_with_the_same_bytes(models, data, tmp_path, mon
 
     monkeypatch.setattr(generator, "token_losses", stopping)
     with pytest.raises(RuntimeError, match="power cut"):
-        generator.train_generator(settings(models["mt5"], data, tmp_path / "again", **some))
+        generator.train_generator(settings(models["mt5"], data, tmp_path / "again", **options))
     calls[:] = [1] * 100
-    generator.train_generator(settings(models["mt5"], data, tmp_path / "again", **some))
+    generator.train_generator(settings(models["mt5"], data, tmp_path / "again", **options))
     assert len(calls) == 105  # three steps were not taken again
     for name in ("whole", "again"):
         assert (tmp_path / name / "model.safetensors").is_file()
     one, two = (tmp_path / name / "model.safetensors" for name in ("whole", "again"))
     assert one.read_bytes() == two.read_bytes()
-    assert generator.train_generator(settings(models["mt5"], data, tmp_path / "again", **some)) == json.loads(
+    assert generator.train_generator(settings(models["mt5"], data, tmp_path / "again", **options)) == json.loads(
         (tmp_path / "again" / "training.json").read_text("utf-8")
     )
 

@@ -77,12 +77,12 @@ def model(tmp_path_factory) -> Path:
 def pairs(n: int, seed: int) -> list[tuple[str, str]]:
     """Questions of three foreign words, and the same words in the other language and order."""
     random = np.random.default_rng(seed)
-    found = []
+    made = []
     for _ in range(n):
         words = random.choice(WORDS, 3, replace=False)
         again = random.permutation(words)
-        found.append((" ".join(f"f{w}" for w in words), " ".join(f"e{w}" for w in again)))
-    return found
+        made.append((" ".join(f"f{w}" for w in words), " ".join(f"e{w}" for w in again)))
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -232,10 +232,10 @@ def test_gradient_caching_is_one_big_batch(model, still, data, tmp_path, dropout
     parts = train_retriever(settings(model, data, tmp_path / "parts", chunk_size=3, max_steps=steps))
     if dropout == 0:
         assert parts["loss"] == pytest.approx(whole["loss"], rel=1e-5)
-        expected, found = weights(tmp_path / "whole"), weights(tmp_path / "parts")
-        assert expected.keys() == found.keys()
+        expected, resumed = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+        assert expected.keys() == resumed.keys()
         for name in expected:
-            np.testing.assert_allclose(found[name], expected[name], atol=2e-4)
+            np.testing.assert_allclose(resumed[name], expected[name], atol=2e-4)
     else:
         assert parts["loss"] < 2.3  # ln 16 = 2.77: nothing learned
         assert whole["loss"] == pytest.approx(parts["loss"], abs=0.5)
@@ -245,13 +245,13 @@ def test_accumulation_is_the_mean_of_batches(still, tmp_path):
     """All examples are one: any two batches of two have the gradient of one of them."""
     row = record("f1 f2", "e1 e2") | {"negative_passages": [{"text": "e3 e4"}]}
     write_jsonl(tmp_path / "train.tsv", [row] * 12)
-    some = {"batch_size": 2, "max_steps": 3, "max_grad_norm": 0.0}
-    once = train_retriever(settings(still, tmp_path, tmp_path / "once", **some))
-    twice = train_retriever(settings(still, tmp_path, tmp_path / "twice", accumulation=2, **some))
+    options = {"batch_size": 2, "max_steps": 3, "max_grad_norm": 0.0}
+    once = train_retriever(settings(still, tmp_path, tmp_path / "once", **options))
+    twice = train_retriever(settings(still, tmp_path, tmp_path / "twice", accumulation=2, **options))
     assert twice["loss"] == pytest.approx(once["loss"], rel=1e-5)
-    expected, found = weights(tmp_path / "once"), weights(tmp_path / "twice")
+    expected, accumulated = weights(tmp_path / "once"), weights(tmp_path / "twice")
     for name in expected:
-        np.testing.assert_allclose(found[name], expected[name], atol=1e-5)
+        np.testing.assert_allclose(accumulated[name], expected[name], atol=1e-5)
 
 
 def test_a_loss_that_is_not_finite_is_no_result(model, data, tmp_path):
@@ -267,8 +267,8 @@ def test_a_resumed_training_ends_with_the_same_bytes(model, data, tmp_path, meth
     """The first try is stopped by an error in the middle of a later step."""
     from xqg_pyserini.train import retriever
 
-    some = {"tuning": TuningSettings(method=method, virtual_tokens=3), "save_steps": 4, "max_steps": 10}
-    train_retriever(settings(model, data, tmp_path / "whole", **some))
+    options = {"tuning": TuningSettings(method=method, virtual_tokens=3), "save_steps": 4, "max_steps": 10}
+    train_retriever(settings(model, data, tmp_path / "whole", **options))
     original, calls = retriever.contrastive_loss, []
 
     def stopping(*args):
@@ -280,11 +280,11 @@ def test_a_resumed_training_ends_with_the_same_bytes(model, data, tmp_path, meth
     retriever.contrastive_loss = stopping
     try:
         with pytest.raises(RuntimeError, match="power cut"):
-            train_retriever(settings(model, data, tmp_path / "again", **some))
+            train_retriever(settings(model, data, tmp_path / "again", **options))
         assert not (tmp_path / "again").exists()
         calls.clear()
         calls.extend([1] * 100)
-        done = train_retriever(settings(model, data, tmp_path / "again", **some))
+        done = train_retriever(settings(model, data, tmp_path / "again", **options))
     finally:
         retriever.contrastive_loss = original
     assert len(calls) == 106  # four steps were not taken again
@@ -361,21 +361,21 @@ def test_settings_of_yaml_and_flags(tmp_path):
         "model: m\ndata: d.jsonl\noutput: o\nlearning-rate: 1e-4\n"
         "tuning: {method: lora, rank: 4}\nuntied: true\nmax_steps: 5\n"
     )
-    found = read_settings(RetrieverSettings, path, {"output": "p", "rank": None, "max_steps": 7})
-    assert (found.model, found.data, found.output) == ("m", ("d.jsonl",), "p")
-    assert (found.learning_rate, found.max_steps, found.untied) == (1e-4, 7, True)
-    assert found.tuning == TuningSettings(method="lora", rank=4)
-    assert json.loads(json.dumps(found.record()))["tuning"]["rank"] == 4
+    read = read_settings(RetrieverSettings, path, {"output": "p", "rank": None, "max_steps": 7})
+    assert (read.model, read.data, read.output) == ("m", ("d.jsonl",), "p")
+    assert (read.learning_rate, read.max_steps, read.untied) == (1e-4, 7, True)
+    assert read.tuning == TuningSettings(method="lora", rank=4)
+    assert json.loads(json.dumps(read.record()))["tuning"]["rank"] == 4
 
 
 def test_the_published_recipe():
     """arXiv 2305.03950: batch 128, 7 hard negatives, 40 epochs, first token, dot product."""
     given = {"model": "m", "data": ["d"], "output": "o"}
-    found = read_settings(RetrieverSettings, "xdr", given)
-    assert (found.batch_size, found.negatives, found.learning_rate) == (128, 7, 1e-5)
-    assert (found.epochs, found.pooling, found.normalize) == (40, "cls", False)
-    assert (found.query_length, found.passage_length, found.temperature) == (32, 128, 1.0)
-    assert found.tuning.method == "full"
+    read = read_settings(RetrieverSettings, "xdr", given)
+    assert (read.batch_size, read.negatives, read.learning_rate) == (128, 7, 1e-5)
+    assert (read.epochs, read.pooling, read.normalize) == (40, "cls", False)
+    assert (read.query_length, read.passage_length, read.temperature) == (32, 128, 1.0)
+    assert read.tuning.method == "full"
 
 
 @pytest.mark.parametrize(
@@ -455,7 +455,7 @@ def test_every_method_trains_saves_and_loads(model, data, tmp_path, method):
     tuning = TuningSettings(method=method, virtual_tokens=3, rank=2, bottleneck=4)
     texts = ["e1 e2 e3", "e4"]
     plain = Encoder(model, pooling="mean", normalize=True).encode_passages(texts)
-    found = {}
+    vectors = {}
     for save in ("adapter", "merged"):
         if (save, method in WHOLE, method in UNMERGED) in (("adapter", True, False), ("merged", False, True)):
             with pytest.raises(UserError, match=r"has no adapter|cannot be merged"):
@@ -464,14 +464,14 @@ def test_every_method_trains_saves_and_loads(model, data, tmp_path, method):
         done = train_retriever(settings(model, data, tmp_path / save, tuning=tuning, save=save))
         assert done["method"] == method
         assert 0 < done["trainable_parameters"] <= done["parameters"]
-        found[save] = Encoder(tmp_path / save).encode_passages(texts)
-        assert np.abs(found[save] - plain).max() > 1e-4
+        vectors[save] = Encoder(tmp_path / save).encode_passages(texts)
+        assert np.abs(vectors[save] - plain).max() > 1e-4
         if save == "adapter":
             by_flag = Encoder(model, adapter=tmp_path / save)
-            np.testing.assert_array_equal(by_flag.encode_passages(texts), found[save])
+            np.testing.assert_array_equal(by_flag.encode_passages(texts), vectors[save])
             assert done["stored_bytes"] < (model / "model.safetensors").stat().st_size
-    if len(found) == 2:
-        np.testing.assert_allclose(found["adapter"], found["merged"], atol=1e-5)
+    if len(vectors) == 2:
+        np.testing.assert_allclose(vectors["adapter"], vectors["merged"], atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -98,15 +98,12 @@ def _encoder(name: str | EncoderSettings, device: str) -> Encoder:
 
 
 def _device(backend: str, device: str) -> str:
-    """Pyserini passes cuda:0 unless told otherwise; engines without a GPU take what they have."""
+    """Return the device for a backend: Pyserini passes cuda:0 by default, which only torch can use."""
     return device if backend == "torch" else "cpu"
 
 
 def _query_encoder(name: str | EncoderSettings, indexes: Sequence[FaissDirectory], device: str) -> Encoder:
-    """Return the encoder of a name, or of a bare model with the settings of its index.
-
-    Raises `UserError` where its vectors do not belong into one of the indexes.
-    """
+    """Return the encoder of a name, or of a bare model with its index's settings; refuse one of another index."""
     known = next((index for index in indexes if index.encoder is not None), None)
     if known is not None and isinstance(name, str):
         backend = str((known.encoder or {}).get("backend"))

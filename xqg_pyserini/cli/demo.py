@@ -10,7 +10,7 @@ from xqg_pyserini.cli import flags
 from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.data import read_questions, write_run
 from xqg_pyserini.evaluation.results import Results
-from xqg_pyserini.evaluation.scores import evaluate
+from xqg_pyserini.evaluation.scores import ScoringSettings, evaluate
 from xqg_pyserini.evaluation.submission import write_submission
 from xqg_pyserini.evaluation.tables import explanation, language_table
 from xqg_pyserini.files import writing_folder
@@ -62,8 +62,8 @@ def run_demo(output: str | Path, overwrite: bool = False) -> str:
         # as seen from the evaluation, so that the demo's folder can be moved
         sources = {"questions": "../data/questions.jsonl", "runs": [f"../runs/{run.name}" for run in runs]}
         sources |= {"corpus": "../data/corpus.jsonl", "qrels": "../data/qrels.txt"}
-        how = {"language": None, "official": False, "with_title": False}
-        inputs = record_inputs(folder / "evaluation", **sources, **how)
+        how = {"official": ScoringSettings.official, "with_title": ScoringSettings.with_title}
+        inputs = record_inputs(folder / "evaluation", **sources, language=None, **how)
         texts: Any = {"corpus": data / "corpus.jsonl", "qrels": data / "qrels.txt"}
         scores = evaluate(runs, data / "questions.jsonl", METRICS, **texts)
         scores.relevance = "qrels.txt (one passage a question)"

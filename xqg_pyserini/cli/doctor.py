@@ -59,9 +59,9 @@ def _packages() -> Iterator[Finding]:
         remedy = "" if here else f"pip install {package}"
         if package == "nltk" and version not in (None, NLTK):
             remedy = f"pip install nltk=={NLTK} (R@kt is checked with that version's rules)"
-        found = (version or "of another distribution") if here else "not installed"
+        state = (version or "of another distribution") if here else "not installed"
         needed = package in DEMO and not (here and remedy)  # a version that is off runs all the same
-        yield Finding(package, found, remedy, needed)
+        yield Finding(package, state, remedy, needed)
 
 
 def _java() -> Finding:

@@ -5,7 +5,7 @@ import argparse
 from xqg_pyserini import data
 from xqg_pyserini.cli import flags, shared
 from xqg_pyserini.cli.flags import Parser
-from xqg_pyserini.train.mine import Mined, Mining, mine_negatives
+from xqg_pyserini.train.mine import Mined, MiningSettings, mine_negatives
 
 
 def add_flags(parser: Parser) -> None:
@@ -15,14 +15,14 @@ def add_flags(parser: Parser) -> None:
     flags.add_settings(parser, data.RunSettings)
     shared.add_qrels(parser, "TREC qrels: their relevant passages")
     parser.add_argument("--output", required=True, metavar="FILE", help="the JSON Lines to write")
-    flags.add_settings(parser.add_argument_group("choosing"), Mining)
+    flags.add_settings(parser.add_argument_group("choosing"), MiningSettings)
     flags.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> None:
     corpus, run = shared.corpus_of(args), shared.run_files(args, [args.run])[0]
     inputs = shared.question_files(args), corpus, run, args.output
-    mined = mine_negatives(*inputs, flags.settings_of(args, Mining), qrels=shared.qrels_of(args))
+    mined = mine_negatives(*inputs, flags.settings_of(args, MiningSettings), qrels=shared.qrels_of(args))
     flags.show(args, mined.as_json(), mining_text(mined))
 
 

@@ -6,21 +6,21 @@ from typing import Any
 
 from xqg_pyserini.cli import flags, shared
 from xqg_pyserini.cli.flags import Parser
-from xqg_pyserini.train.perturb import Perturbation, perturb_questions
+from xqg_pyserini.train.perturb import PerturbationSettings, perturb_questions
 
 LEXICON = ("parallel", "dictionary")
 
 
 def add_flags(parser: Parser) -> None:
     shared.add_questions(parser)
-    flags.add_settings(parser, Perturbation, skip=LEXICON)
+    flags.add_settings(parser, PerturbationSettings, skip=LEXICON)
     parser.add_argument("--output", required=True, metavar="FILE", help="the JSON Lines to write")
-    flags.add_settings(parser.add_argument_group("code-switch"), Perturbation, only=LEXICON, extend=True)
+    flags.add_settings(parser.add_argument_group("code-switch"), PerturbationSettings, only=LEXICON, extend=True)
     flags.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    perturbation = flags.settings_of(args, Perturbation)
+    perturbation = flags.settings_of(args, PerturbationSettings)
     done = perturb_questions(shared.question_files(args), args.output, perturbation)
     flags.show(args, done, perturb_text(done))
 

@@ -8,7 +8,7 @@ from xqg_pyserini import data
 from xqg_pyserini.cli.flags import Parser, add_settings, dest_of, help_text, positive, refuse, settings_of, typed
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.fusion.formula import FusionSettings
-from xqg_pyserini.fusion.fused import Liberties
+from xqg_pyserini.fusion.fused import Tolerances
 from xqg_pyserini.models.encoder import Encoded, Encoder
 from xqg_pyserini.models.engines import Computing
 from xqg_pyserini.models.registry import EncoderOptions
@@ -108,7 +108,7 @@ def add_fusion(parser: Parser) -> None:
     add_settings(group, FusionSettings)
     what = "mix in the first K queries a language, where accumulate kept them (default: all)"
     group.add_argument("--num-queries", type=positive, metavar="K", help=what)
-    add_settings(group, Liberties)
+    add_settings(group, Tolerances)
 
 
 def fused_of(args: argparse.Namespace) -> Fused:
@@ -119,7 +119,7 @@ def fused_of(args: argparse.Namespace) -> Fused:
         data.check_languages(settings.languages)
     queries = QueryStore(args.queries, args.num_queries)
     fusion = settings.complete(passages.normalized, args.language_aware)
-    return Fused(passages, queries, fusion, settings_of(args, Liberties), own=args.language_aware)
+    return Fused(passages, queries, fusion, settings_of(args, Tolerances), own=args.language_aware)
 
 
 def refuse_fusion(args: argparse.Namespace, why: str, but: Collection[str] = ()) -> None:

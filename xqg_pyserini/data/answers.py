@@ -16,7 +16,7 @@ def span_answers(answers: Iterable[str]) -> list[str]:
 
 
 def answer_finder(answers: Mapping[str, list[str]]) -> Callable[[str], set[str]]:
-    """Return what names the questions of which a text holds an answer."""
+    """Return a function from a text to the ids of the questions whose answer (question id → strings) it holds."""
     if not answers:
         return lambda text: set()
     import ahocorasick

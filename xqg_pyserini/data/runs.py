@@ -315,7 +315,7 @@ def as_run(source: RunLike) -> Run:
     their scores; equal ones stay in the order given.
 
     Raises:
-        UserError: as `read_run`; for a score that is no finite number.
+        UserError: as `read_run`; for a score that is no finite number, an id that is no text or holds white space.
     """
     if isinstance(source, str | os.PathLike):
         return read_run(source)
@@ -389,17 +389,18 @@ def _rows(source: Any, value: str) -> Iterator[tuple[str, str, Any]]:
 
 
 def _id(value: Any) -> str:
-    if not isinstance(value, str):
-        raise UserError(f"id {shown(value)}: expected text")
+    if not isinstance(value, str) or value.split() != [value]:
+        kind = " without white space, which run files cannot carry" if isinstance(value, str) else ""
+        raise UserError(f"id {shown(value)}: expected text{kind}")
     return value
 
 
 def write_run(path: str | Path, run: Run, tag: str) -> None:
-    """Write a TREC run: ranks from 1, scores with six decimals, all in one rename."""
+    """Write a TREC run, in one rename; raises `UserError` where `path` is a folder, or an id holds white space."""
     with writing(path) as file:
         for qid, hits in run.items():
             for rank, (docid, score) in enumerate(hits.items(), 1):
-                file.write(f"{qid} Q0 {docid} {rank} {score:.6f} {tag}\n")
+                file.write(f"{_id(qid)} Q0 {_id(docid)} {rank} {score:.6f} {tag}\n")
 
 
 def read_qrels(source: FilePath | Mapping[str, FilePath], negative: bool = False) -> Qrels:

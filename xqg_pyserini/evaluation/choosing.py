@@ -1,4 +1,4 @@
-"""One of many runs, chosen without fooling oneself, and what differences could have been seen.
+"""Choosing one of many runs on held-out questions, and which differences could have been detected.
 
 `selection` and `power` have the arithmetic; what is returned is JSON, as `sweep.json` has it (docs/formats.md).
 """
@@ -62,7 +62,7 @@ class ChoosingSettings:
         return self.group_by or ("relevant" if judged else "none")
 
 
-def deal(
+def fold_questions(
     settings: ChoosingSettings, group_by: str, languages: Mapping[str, str], relevant: Mapping[str, Mapping[str, int]]
 ) -> tuple[dict[str, int], list[int]]:
     """Return question → fold, and the groups' sizes; raise `UserError` where there are fewer groups than folds."""
@@ -96,7 +96,7 @@ def cross_validate(compared: Comparisons, settings: ChoosingSettings, group_by: 
     assert select_by is not None
     chooser = scores[baseline][select_by]
     languages = {qid: chooser.languages[qid] for qid in chooser.by_question}
-    folds, sizes = deal(settings, group_by, languages, scores.relevant)
+    folds, sizes = fold_questions(settings, group_by, languages, scores.relevant)
     if group_by == "relevant":
         scores.notes.append(
             f"folds: {len(sizes)} groups of questions that share a relevant passage, the largest of {max(sizes)}"
@@ -152,7 +152,7 @@ def power_of(compared: Comparisons, wanted: float | None = None) -> dict[str, An
     rows = []
     for metric in scores.metrics:
         for run in others:
-            x, y, languages = scores.paired(metric, run, baseline)
+            x, y, languages = scores.paired(run, baseline, metric)
             difference = macro_difference([100 * v for v in x], [100 * v for v in y], languages)
             smallest = smallest_difference(difference, level)
             needed = None if wanted is None else questions_needed(difference, len(x), wanted, level)

@@ -63,7 +63,7 @@ def RAtKt(questions: QuestionsLike, corpus: CorpusLike, *, with_title: bool = Fa
 
 
 class _Hit(float):
-    """0 or 1 of one question, which knows its language: aggregates are given values alone."""
+    """0 or 1 of one question, with its language: aggregators are given values alone."""
 
     language: str
 

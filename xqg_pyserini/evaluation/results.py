@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from xqg_pyserini.data import Run
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation import significance
-from xqg_pyserini.evaluation.measures import find_metric, parse_metric
+from xqg_pyserini.evaluation.measures import find_metric
 from xqg_pyserini.evaluation.significance import Interval
 from xqg_pyserini.settings import option
 
@@ -24,6 +24,37 @@ MACRO = "macro"  # where a language's code would stand: the unweighted mean over
 TESTS = ("student", "fisher", "mcnemar")
 CORRECTIONS = ("holm", "bonferroni", "bh", "none")
 ByLanguage = dict[str, Interval]  # `macro` and languages → score or difference, 0-100
+
+
+def is_binary(metric: str) -> bool:
+    """Tell whether a measure's values are 0 or 1: R@kt and hit_rate."""
+    name = metric.lower()
+    return name.endswith("kt") or name.startswith("hit_rate")
+
+
+@dataclass(frozen=True)
+class ComparingSettings:
+    """How runs are tested against each other; a choice that there is not is a `UserError`."""
+
+    test: str = option("student", "significance test", *TESTS)
+    correction: str = option("holm", "of the p-values of one metric", *CORRECTIONS)
+    level: float = option(0.05, "significance level")
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("test", self.test, TESTS), ("correction", self.correction, CORRECTIONS)):
+            if value not in known:
+                raise UserError(f"{name} {value!r}; expected {', '.join(known)}", about=name)
+        if not 0 < self.level < 1:
+            raise UserError(f"level {self.level}; expected a number between 0 and 1", about="level")
+
+    def check(self, metrics: Iterable[str]) -> None:
+        """Raise `UserError` for a measure that the test is not for."""
+        for metric in metrics:
+            if self.test == "mcnemar" and not is_binary(metric):
+                raise UserError(
+                    f"mcnemar takes measures of hit or miss (R@kt, hit_rate@k), not {metric}; choose student or fisher",
+                    about="test",
+                )
 
 
 # ---------------------------------------------------------------- scores
@@ -187,7 +218,7 @@ class Scores(Mapping[str, Mapping[str, RunScores]]):
         ]
         return pandas.DataFrame(rows, columns=["run", "metric", "language", "question", "value"])
 
-    def paired(self, metric: str, a: str, b: str) -> tuple[list[float], list[float], list[str]]:
+    def paired(self, a: str, b: str, metric: str) -> tuple[list[float], list[float], list[str]]:
         """Return two runs' values for the questions that both are scored on, and their languages.
 
         Raises:
@@ -214,7 +245,11 @@ class Scores(Mapping[str, Mapping[str, RunScores]]):
         return _intervals(gains, first.languages)
 
     def compare(
-        self, test: str = "student", correction: str = "holm", level: float = 0.05, baseline: str | None = None
+        self,
+        test: str = ComparingSettings.test,
+        correction: str = ComparingSettings.correction,
+        level: float = ComparingSettings.level,
+        baseline: str | None = None,
     ) -> "Comparisons":
         """Test every pair of runs by every measure; with `baseline`, every run against that one.
 
@@ -240,7 +275,7 @@ class Scores(Mapping[str, Mapping[str, RunScores]]):
             raise UserError(f"baseline {baseline!r}: expected one of {' '.join(self.runs)}")
         compared: list[Comparison] = []
         for metric in self.metrics if pairs else ():
-            values = [self.paired(metric, a, b) for a, b in pairs]
+            values = [self.paired(a, b, metric) for a, b in pairs]
             ps = [p_value(test, *three) for three in values]
             corrected = significance.correct(ps, correction)  # type: ignore[arg-type]
             for (a, b), (x, y, _), p, q in zip(pairs, values, ps, corrected, strict=True):
@@ -254,34 +289,6 @@ def p_value(test: str, x: Sequence[float], y: Sequence[float], languages: Sequen
     if test == "fisher":
         return significance.fisher(x, y, languages)
     return {"student": significance.student, "mcnemar": significance.mcnemar}[test](x, y)
-
-
-# ---------------------------------------------------------------- comparisons
-
-
-@dataclass(frozen=True)
-class ComparingSettings:
-    """How runs are tested against each other; a choice that there is not is a `UserError`."""
-
-    test: str = option("student", "significance test", *TESTS)
-    correction: str = option("holm", "of the p-values of one metric", *CORRECTIONS)
-    level: float = option(0.05, "significance level")
-
-    def __post_init__(self) -> None:
-        for name, value, known in (("test", self.test, TESTS), ("correction", self.correction, CORRECTIONS)):
-            if value not in known:
-                raise UserError(f"{name} {value!r}; expected {', '.join(known)}", about=name)
-        if not 0 < self.level < 1:
-            raise UserError(f"level {self.level}; expected a number between 0 and 1", about="level")
-
-    def check(self, metrics: Iterable[str]) -> None:
-        """Raise `UserError` for a measure that the test is not for."""
-        for metric in metrics:
-            if self.test == "mcnemar" and not parse_metric(metric).binary:
-                raise UserError(
-                    f"mcnemar takes measures of hit or miss (R@kt, hit_rate@k), not {metric}; choose student or fisher",
-                    about="test",
-                )
 
 
 @dataclass(frozen=True)
@@ -336,7 +343,7 @@ class Comparisons(Sequence[Comparison]):
             return 0
         scores = self.scores
         gain = scores.macro(test.a, test.metric) - scores.macro(test.b, test.metric)
-        x, y, _ = scores.paired(test.metric, test.a, test.b)
+        x, y, _ = scores.paired(test.a, test.b, test.metric)
         net = sum(first - second for first, second in zip(x, y, strict=True))
         return 1 if gain > 0 and net > 0 else -1 if gain < 0 and net < 0 else 0
 

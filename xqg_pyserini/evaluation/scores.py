@@ -44,7 +44,7 @@ class ScoringSettings:
 def evaluate(
     runs: Mapping[str, RunLike] | Sequence[str | Path] | RunLike,
     questions: QuestionsLike,
-    metrics: Sequence[str] = ScoringSettings.metrics,
+    metrics: str | Sequence[str] = ScoringSettings.metrics,
     *,
     corpus: CorpusLike | None = None,
     qrels: QrelsLike | None = None,
@@ -75,7 +75,8 @@ def evaluate(
         UserError: for what cannot be read, a measure that does not exist, two runs with one name, questions of which
             none can be scored, a passage that the corpus lacks.
     """
-    settings = ScoringSettings(tuple(metrics), official, all_topics, with_title)
+    metrics = (metrics,) if isinstance(metrics, str) else tuple(metrics)
+    settings = ScoringSettings(metrics, official, all_topics, with_title)
     parse_metrics(metrics)  # before anything is read
     named = _named_runs(runs)
     for name, run in named.items():

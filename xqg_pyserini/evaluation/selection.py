@@ -1,4 +1,4 @@
-"""Choosing one of many runs without fooling oneself: folds, choices, held-out scores.
+"""Choosing one of many runs, judged on questions that did not choose: folds, choices, held-out scores.
 
 The best of many runs looks better than it is on the questions that it was chosen by (Stone, 1974, Journal of the Royal
 Statistical Society B 36(2); Cawley and Talbot, 2010, JMLR 11).  So the questions are dealt into folds; for each fold a

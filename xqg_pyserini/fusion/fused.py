@@ -17,8 +17,8 @@ Languages = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Liberties:
-    """What is let pass where two stores do not quite fit."""
+class Tolerances:
+    """What is tolerated where two stores do not quite fit."""
 
     allow_unequal: bool = option(False, "let a sum pass over unequal numbers of queries")
     skip_unknown: bool = option(False, "leave out queries for passages that are not there")
@@ -30,7 +30,7 @@ class FusedStores:
     Args:
         passages, queries: the stores, or their folders; aligned by id.
         fusion: how; `languages=None` stands for all that the query store has.
-        liberties: what is let pass.
+        tolerances: what is tolerated.
         own: each language is fused by itself, with its own queries alone, and not all together.
 
     Attributes: `passages`, `queries`, `pair` (both, aligned), `fusion`, `own`; `languages`, those that are mixed in.
@@ -45,20 +45,23 @@ class FusedStores:
         passages: str | Path | VectorStore,
         queries: str | Path | QueryStore,
         fusion: Fusion,
-        liberties: Liberties | None = None,
+        tolerances: Tolerances | None = None,
         *,
         own: bool = False,
     ) -> None:
         self.passages = passages if isinstance(passages, VectorStore) else VectorStore(passages)
         self.queries = queries if isinstance(queries, QueryStore) else QueryStore(queries)
-        self.fusion, self.own, self.liberties = fusion, own, liberties or Liberties()
+        self.fusion, self.own, self.tolerances = fusion, own, tolerances or Tolerances()
         _same_encoder(self.passages, self.queries)
-        self.pair = StorePair(self.passages, self.queries, self.liberties.skip_unknown)
+        self.pair = StorePair(self.passages, self.queries, self.tolerances.skip_unknown)
         if self.pair.skipped:
             skipped = f"{self.pair.skipped} passages with queries in {self.queries.path}"
             warn(f"{skipped} are not in {self.passages.path} and were skipped")
         self.languages = self.choose_languages(fusion.languages)
         self._check_counts()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.passages}, {self.queries}, {self.fusion}{', own=True' * self.own})"
 
     @property
     def mixes(self) -> list[Languages]:
@@ -109,7 +112,7 @@ class FusedStores:
             warn(f"passages without queries, of {self.passages.n}, keep their own embedding: {', '.join(counted)}")
 
     def _check_counts(self) -> None:
-        if self.fusion.form == "sum" and not self.liberties.allow_unequal:
+        if self.fusion.form == "sum" and not self.tolerances.allow_unequal:
             for mixed in self.mixes:
                 self.refuse_unequal(mixed)
 

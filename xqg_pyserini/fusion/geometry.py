@@ -13,7 +13,7 @@ import numpy as np
 
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.fusion.formula import Centers, Fusion, unit
-from xqg_pyserini.fusion.fused import FusedStores, Liberties
+from xqg_pyserini.fusion.fused import FusedStores, Tolerances
 from xqg_pyserini.settings import check_values, option
 from xqg_pyserini.stores import Block, QueryStore, StorePair, VectorStore
 
@@ -36,7 +36,7 @@ class ExaminingSettings:
         check_values(self)
 
 
-class Lengths(NamedTuple):
+class VectorLengths(NamedTuple):
     """Lengths (L2 norms) of vectors."""
 
     mean: float
@@ -45,7 +45,7 @@ class Lengths(NamedTuple):
     most: float
 
 
-class Counts(NamedTuple):
+class QueryCounts(NamedTuple):
     """How many queries a passage has."""
 
     total: int
@@ -71,10 +71,10 @@ class Separation(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Language:
+class LanguageGeometry:
     """The queries of one language: where they lie, and what centring would do."""
 
-    queries: Counts
+    queries: QueryCounts
     center: float  # length of μ_l
     distance: float  # ‖μ_l - μ_P‖
     cosine: float  # of μ_l and μ_P
@@ -93,13 +93,13 @@ class Geometry:
     encoder: str
     dtype: str
     normalized: bool  # as recorded
-    lengths: Lengths
+    lengths: VectorLengths
     center: float  # length of μ_P
     share: float  # ‖μ_P‖² / mean ‖E‖²: what all passages have in common (0 … 1)
     sample: int
     similarity: float | None  # mean cosine of two passages of the sample; None for one passage
-    queries: Counts | None
-    languages: dict[str, Language]
+    queries: QueryCounts | None
+    languages: dict[str, LanguageGeometry]
 
     def as_json(self) -> dict[str, Any]:
         """Return the numbers by name, and the words."""
@@ -136,7 +136,7 @@ def examine_stores(
     centers: Centers | None = None
     pair = StorePair(store, None)
     if queries is not None:  # its centres are those that searching and indexing would use
-        fused = FusedStores(store, queries, Fusion("mean", beta=0.0), Liberties(skip_unknown=skip_unknown))
+        fused = FusedStores(store, queries, Fusion("mean", beta=0.0), Tolerances(skip_unknown=skip_unknown))
         pair, centers = fused.pair, fused.centers
     lengths, mean, squared = _lengths(store)
     rows = np.random.default_rng(seed).choice(store.n, min(sample, store.n), replace=False)
@@ -149,7 +149,7 @@ def examine_stores(
     return Geometry(*stored, lengths, *center, *sampled, counts.get(None), languages)
 
 
-def _lengths(store: VectorStore) -> tuple[Lengths, np.ndarray, float]:
+def _lengths(store: VectorStore) -> tuple[VectorLengths, np.ndarray, float]:
     """Return the lengths, the mean vector (d,) float64 and the mean squared length."""
     mean, total, squared = np.zeros(store.d), 0.0, 0.0
     least, most = np.inf, 0.0
@@ -160,10 +160,10 @@ def _lengths(store: VectorStore) -> tuple[Lengths, np.ndarray, float]:
         least, most = min(least, float(norms.min())), max(most, float(norms.max()))
     average, squared = total / store.n, squared / store.n
     deviation = np.sqrt(max(0.0, squared - average**2))
-    return Lengths(float(average), float(deviation), least, most), mean / store.n, float(squared)
+    return VectorLengths(float(average), float(deviation), least, most), mean / store.n, float(squared)
 
 
-def _counts(pair: StorePair) -> Iterator[tuple[str | None, Counts]]:
+def _counts(pair: StorePair) -> Iterator[tuple[str | None, QueryCounts]]:
     """Yield the counts over all languages (under None) and of each language."""
     assert pair.queries is not None
     names, n = pair.queries.languages, pair.passages.n
@@ -175,7 +175,7 @@ def _counts(pair: StorePair) -> Iterator[tuple[str | None, Counts]]:
         total, without = total + counts.sum(axis=0), without + (counts == 0).sum(axis=0)
         least, most = np.minimum(least, counts.min(axis=0)), np.maximum(most, counts.max(axis=0))
     for i, name in enumerate([None, *names]):
-        yield (name, Counts(int(total[i]), int(least[i]), total[i] / n, int(most[i]), int(without[i])))
+        yield (name, QueryCounts(int(total[i]), int(least[i]), total[i] / n, int(most[i]), int(without[i])))
 
 
 def _similarity(vectors: np.ndarray) -> float | None:
@@ -188,7 +188,7 @@ def _similarity(vectors: np.ndarray) -> float | None:
     return float((total @ total - (units * units).sum()) / (n * (n - 1)))
 
 
-def _language(language: str, counts: Counts, taken: Block, centers: Centers) -> Language:
+def _language(language: str, counts: QueryCounts, taken: Block, centers: Centers) -> LanguageGeometry:
     center, of_passages = centers.queries[language], centers.passages
     n = taken.counts[language]
     has = n > 0
@@ -201,7 +201,7 @@ def _language(language: str, counts: Counts, taken: Block, centers: Centers) -> 
     if len(means) > 1:
         passages = taken.passages[has]
         plain, centered = separation(passages, means), separation(passages - of_passages, means - center)
-    return Language(counts, length, distance, cosine, share, len(means), plain, centered)
+    return LanguageGeometry(counts, length, distance, cosine, share, len(means), plain, centered)
 
 
 def separation(passages: np.ndarray, queries: np.ndarray) -> Separation:
@@ -251,7 +251,7 @@ def _of_center(measured: Geometry) -> Iterator[str]:
         yield f"{share}: so much of every similarity is common to all passages, {follows}"
 
 
-def _of_counts(counts: Counts) -> Iterator[str]:
+def _of_counts(counts: QueryCounts) -> Iterator[str]:
     if counts.least != counts.most:
         differ = f"the numbers of queries differ ({counts.least} to {counts.most} a passage)"
         yield f"{differ}: a sum (--alpha) would favour passages with many queries; use the mean (--beta)"
@@ -263,7 +263,7 @@ def _of_counts(counts: Counts) -> Iterator[str]:
         yield f"{counts.without} passages have no query and keep their own embedding"
 
 
-def _moves(languages: Mapping[str, Language]) -> tuple[list[str], ...]:
+def _moves(languages: Mapping[str, LanguageGeometry]) -> tuple[list[str], ...]:
     """Return the languages that centring moves up, down, and not, with figures; and those with nothing to compare."""
     moves: tuple[list[str], ...] = ([], [], [], [])
     up, down, same, none = moves
@@ -324,7 +324,7 @@ the gap in standard deviations of the others; first: % of mean queries that are 
 their own passage. Arrows lead from the vectors as they are to the centred ones."""
 
 
-def _languages(languages: Mapping[str, Language]) -> str:
+def _languages(languages: Mapping[str, LanguageGeometry]) -> str:
     from tabulate import tabulate
 
     rows = []

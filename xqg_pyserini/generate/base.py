@@ -63,14 +63,14 @@ class QueryGenerator:
         """Do once what several workers would each have to do first."""
 
     def start_shard(self, number: int) -> None:
-        """Be told that a shard begins; for samplers that cannot be steered query by query."""
+        """Prepare for a shard; for samplers that cannot be seeded query by query."""
 
     def _sample(self, batch: list[Prompt]) -> list[list[str]]:
         """Return `num_queries` texts for each prompt, in order."""
         raise NotImplementedError
 
     def generate(self, passages: Sequence[Passage], progress: Callable[[int], Any] = lambda n: None) -> list[Queries]:
-        """Write the queries of some passages; `progress` is told how many of each finished batch.
+        """Write the queries of some passages; `progress` is called with the number of each finished batch.
 
         Returns:
             For each passage, in order: language → `num_queries` texts on one line each, blank where the model wrote

@@ -38,14 +38,14 @@ def estimate(job: GenerationJob) -> Estimate:
     places = sorted({total * i // SAMPLE for i in range(SAMPLE)})
     wanted = set(places)
     sample = [p for i, (_, p) in enumerate(read_corpus(job.corpus)) if i in wanted]
-    batch_size = job.job.batch_size
-    generator = load_generator(job.settings, job.devices[0], batch_size, job.job.threads)
+    how = job.job_settings
+    generator = load_generator(job.settings, job.devices[0], how.batch_size, how.threads)
     generator.generate(sample[:1])
     lines: list[str] = []
     start = time.perf_counter()
     bar = tqdm(total=len(sample), desc="timing a sample", unit=" passages", disable=None)
     with bar:
-        for part in chunks(sample, max(1, batch_size // job.settings.num_queries)):
+        for part in chunks(sample, max(1, how.batch_size // job.settings.num_queries)):
             for record, _ in write_queries(generator, iter(part), job.rules, lambda n: None):
                 lines.append(json.dumps(record, ensure_ascii=False) + "\n")
             bar.update(len(part))

@@ -1,6 +1,6 @@
 """Encoder-decoders on CTranslate2, faster: the checkpoint is converted once, into a cache.
 
-Its sampler cannot be steered query by query, so a query depends on its shard: content and batches of a shard are fixed,
+Its sampler cannot be seeded query by query, so a query depends on its shard: content and batches of a shard are fixed,
 and one worker samples it from a seed of its own.
 """
 

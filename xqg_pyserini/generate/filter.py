@@ -1,4 +1,4 @@
-"""Generated queries → the good ones among them: file by file, streaming, stores.resumable.
+"""Generated queries → the good ones among them: file by file, streaming, resumable.
 
 Text rules come first (`rules`), then the consistency of what is left with its own passage (`consistency`).  Every other
 key of a record stays as it is.
@@ -100,7 +100,7 @@ def filter_queries(
     *,
     corpus: FilePath | None = None,
     passages: str | Path | stores.VectorStore | None = None,
-    encoder: Encoder | None = None,
+    encoder: Encoder | str | None = None,
     overwrite: bool = False,
 ) -> FilterReport:
     """Write the good queries of a file, directory or pattern into a folder of the same file names.
@@ -126,10 +126,10 @@ def filter_queries(
     consistency = judge = None
     if passages is not None:
         store = passages if isinstance(passages, stores.VectorStore) else stores.VectorStore(passages)
-        if encoder is None:
-            encoder = Encoder.for_store(store)
-        else:
+        if isinstance(encoder, Encoder):
             agree(encoder.settings, store.encoder, store.path)
+        else:
+            encoder = Encoder.for_store(store, encoder)
         consistency = Consistency(store, encoder)
         judge = [repr(encoder.settings), encoder.how, store.meta["vectors_sha256"], store.meta["ids_sha256"]]
     files = _output_names(queries)
@@ -214,10 +214,7 @@ class _Item(NamedTuple):
 
 @dataclass
 class _Filtering:
-    """The job: check, score where consistency is asked for, write file after file.
-
-    `part.done` counts the records that are scored, then the files that are written.
-    """
+    """The job: check, score, write file after file; `part.done` counts the records scored, then the files written."""
 
     part: stores.Job
     queries: str | Path

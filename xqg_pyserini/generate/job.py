@@ -77,8 +77,8 @@ class GenerationJob:
     Args:
         corpus: file, directory or pattern, as `data.read_corpus` takes it.
         settings: what decides the queries.
-        output: the folder; one that holds shards of the same settings is gone on with.
-        job: shards, devices and batches.
+        output: the folder; a job of the same settings goes on in it.
+        job_settings: shards, devices and batches.
         rules: text rules that a query must pass to be kept; None keeps blank ones too.
         overwrite: begin anew in a folder that holds something; what it held is kept until the first shard of the new
             job is whole.
@@ -97,13 +97,13 @@ class GenerationJob:
         corpus: FilePath,
         settings: GeneratorSettings,
         output: str | Path,
-        job: JobSettings | None = None,
+        job_settings: JobSettings | None = None,
         *,
         rules: TextRules | None = None,
         overwrite: bool = False,
         protected: Sequence[Any] = (),
     ) -> None:
-        self.job = job = job or JobSettings()
+        self.job_settings = job = job_settings or JobSettings()
         if overwrite and job.shards is not None:
             raise UserError(
                 "overwriting with some shards chosen would take other machines' shards away; "
@@ -151,12 +151,12 @@ class GenerationJob:
             "num_shards": self.plan.number,
             "sources": self.sources,
             "each_query_depends_on": function_of if exact else ["seed", "shard", "batch_size"],
-            "batch_size": None if exact else self.job.batch_size,
+            "batch_size": None if exact else self.job_settings.batch_size,
             "versions": {name: importlib.metadata.version(name) for name in versions},
         }
 
     def _check_meta(self) -> None:
-        """Refuse a folder of other settings; what only says where and by what it was made may."""
+        """Refuse a folder of other settings; only the path of the model and the versions may differ."""
         file = self.path / META
         if not file.is_file():
             return
@@ -232,7 +232,7 @@ class GenerationJob:
 
     def _held(self) -> AbstractContextManager[Any]:
         """Keep other jobs out of the folder; of some shards each is kept for itself."""
-        if self.job.shards is not None:
+        if self.job_settings.shards is not None:
             return parents(self.path)
         return held_folder(self.path, True, self._inputs)
 
@@ -272,7 +272,7 @@ class GenerationJob:
                 rate = bar.format_dict["rate"] or 0
                 bar.set_postfix_str(f"{rate / each:.2f} passages/s", refresh=False)
 
-            sizes = self.job.batch_size, self.job.threads
+            sizes = self.job_settings.batch_size, self.job_settings.threads
             task = Task(self.corpus, self.settings, self.path, self.plan, pending, *sizes, self.rules)
             finished = write_shards(task, self.devices, progress)
             for shard in self.chosen:
@@ -299,7 +299,7 @@ def generate_queries(
     corpus: FilePath,
     settings: GeneratorSettings,
     output: str | Path,
-    job: JobSettings | None = None,
+    job_settings: JobSettings | None = None,
     *,
     rules: TextRules | None = None,
     overwrite: bool = False,
@@ -308,7 +308,7 @@ def generate_queries(
 
     generate_queries("corpus.jsonl", GeneratorSettings("google/mt5-base", ("ar",)), "queries")
     """
-    generation = GenerationJob(corpus, settings, output, job, rules=rules, overwrite=overwrite)
+    generation = GenerationJob(corpus, settings, output, job_settings, rules=rules, overwrite=overwrite)
     for _ in generation.run():
         pass
     return generation.summary()

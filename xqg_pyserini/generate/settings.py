@@ -15,6 +15,7 @@ from xqg_pyserini.files import write_json
 from xqg_pyserini.generate.prompts import PromptTemplate, read_template, shipped_template
 from xqg_pyserini.metadata import read_json
 from xqg_pyserini.models.pretrained import load_tokenizer, read_config, torch_device
+from xqg_pyserini.models.registry import ADAPTER_FILE
 from xqg_pyserini.settings import check_values, option
 
 # kind → module and class in this folder; it is found by this name and by nothing else
@@ -202,7 +203,7 @@ def read_trained_prompt(model: str) -> TrainedPrompt | None:
 
 def is_adapter(folder: Path) -> bool:
     """Tell whether a folder holds an adapter, not a whole model."""
-    return (folder / "xqg_adapter.json").is_file()
+    return (folder / ADAPTER_FILE).is_file()
 
 
 def model_backend(name: str, config: Any) -> str:

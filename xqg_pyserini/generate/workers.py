@@ -1,6 +1,6 @@
 """Workers that write shards: in this process, or one process for each of several devices.
 
-A worker is told everything in one `Task` and answers shard by shard; it knows no `meta.json`.
+A worker gets everything in one `Task` and answers shard by shard; it knows no `meta.json`.
 """
 
 import json
@@ -55,7 +55,7 @@ class Shards:
 
 
 class Task(NamedTuple):
-    """What a worker is told: which shards of what, how, and where they go."""
+    """What a worker gets: which shards of what, how, and where they go."""
 
     corpus: FilePath
     settings: GeneratorSettings
@@ -78,8 +78,8 @@ class FinishedShard(NamedTuple):
 def write_shards(task: Task, devices: Sequence[str], progress: Callable[[int], Any]) -> Iterator[FinishedShard]:
     """Write shards with one worker a device; yield each when it is whole, in any order.
 
-    `progress` is told the number of queries of each finished batch.  Raises what a worker raises; the others are ended
-    then.
+    `progress` is called with the number of queries of each finished batch.  Raises what a worker raises; the others are
+    ended then.
     """
     devices = devices[: max(1, len(task.shards))]
     if len(devices) == 1:

@@ -201,9 +201,7 @@ class Encoder:
     # ---------------------------------------------------------------- encoding
 
     def encode_queries(self, texts: Sequence[str], progress: Progress | None = None) -> np.ndarray:
-        """Encode n queries, without white space around them.
-
-        `progress` is told the number of texts of each finished batch.
+        """Encode n queries, without white space around them; `progress` gets the number of each batch.
 
         Returns:
             (n, d) float32, in the order of the texts, of length 1 where the settings normalise.

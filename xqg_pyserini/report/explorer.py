@@ -23,7 +23,7 @@ from xqg_pyserini.files import chunks, expand
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.stores import IdIndex, VectorStore
 
-Values = Mapping[str, Mapping[str, Mapping[str, float]]]  # run → metric → question → 0-1
+RunValues = Mapping[str, Mapping[str, Mapping[str, float]]]  # run → metric → question → 0-1
 NEAREST = 3  # queries of the question's language, and of the others, shown for a passage
 _TEXTS = 2048  # generated queries encoded at a time
 
@@ -35,7 +35,7 @@ class Material:
     questions: Sequence[Question]
     runs: Mapping[str, Run]
     corpus: CorpusLike
-    values: Values = field(default_factory=dict)
+    values: RunValues = field(default_factory=dict)
     metrics: Sequence[str] = ()
     relevant: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     with_title: bool = False
@@ -43,7 +43,7 @@ class Material:
 
 @dataclass(frozen=True)
 class Similarities:
-    """How near generated queries are: their files, the encoder, and the store of the passages' vectors, if any."""
+    """What compares generated queries with questions: their files, the encoder, and the passage store, if any."""
 
     queries: str | Path
     encoder: Encoder

@@ -23,7 +23,7 @@ from xqg_pyserini.report.results import read_results
 PAGE, PLOTS = "index.html", "plots"
 
 
-class Written(NamedTuple):
+class WrittenPage(NamedTuple):
     """What `write_page` wrote; `explorer` says why there is none, or is None."""
 
     page: Path
@@ -40,7 +40,7 @@ def write_page(
     *,
     similarities: Similarities | None = None,
     overwrite: bool = False,
-) -> Written:
+) -> WrittenPage:
     """Write the report of a folder of results: `index.html`, and `plots/*.svg` and `*.png`.
 
     Args:
@@ -70,7 +70,7 @@ def write_page(
         with writing(partial / PAGE) as file:
             file.write(page)
     size = len(page.encode("utf-8"))
-    return Written(output / PAGE, size, len(drawn), len(explored.get("questions", ())), why)
+    return WrittenPage(output / PAGE, size, len(drawn), len(explored.get("questions", ())), why)
 
 
 # ---------------------------------------------------------------- putting it together

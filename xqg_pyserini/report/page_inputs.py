@@ -1,4 +1,4 @@
-"""What the explorer of a report needs, results again where the results say they were made from.
+"""What the explorer of a report needs: what was given, or else the files that the results name.
 
 An input that was given must be there; one that the results name and that is gone or has changed only leaves the
 explorer out, with a reason.

@@ -27,7 +27,7 @@ CHUNK = 128  # records whose queries are encoded together; a resumed job goes on
 
 
 class QuerySource:
-    """Where records of generated queries come from: here, files; see `generate.through`, a job.
+    """Where records of generated queries come from: here, files; in `retrieve.through`, a generation job.
 
     Attributes:
         inputs: paths that the output must not destroy.
@@ -102,7 +102,7 @@ def accumulate_queries(
     output: str | Path,
     settings: AccumulateSettings | None = None,
     *,
-    encoder: Encoder | None = None,
+    encoder: Encoder | str | None = None,
     overwrite: bool = False,
 ) -> QueryStore:
     """Encode the generated queries of a file, directory or pattern and sum them by language.
@@ -118,10 +118,10 @@ def accumulate_queries(
     """
     settings = settings or AccumulateSettings()
     store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
-    if encoder is None:
-        encoder = Encoder.for_store(store)
-    else:
+    if isinstance(encoder, Encoder):
         agree(encoder.settings, store.encoder, store.path)
+    else:
+        encoder = Encoder.for_store(store, encoder)
     source = queries if isinstance(queries, QuerySource) else QuerySource(queries)
     kept = list(settings.keep_counts)
     job = {"stage": "accumulate", "encoder": repr(encoder.settings), "passages": store.meta["ids_sha256"]}

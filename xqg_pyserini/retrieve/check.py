@@ -101,7 +101,7 @@ def _matrices(store: VectorStore | QueryStore) -> Iterator[CheckedFile]:
 def _language_aware(path: Path) -> Iterator[CheckedFile]:
     languages = layout.language_aware(path) or []
     yield _checked(path / layout.META, lambda: layout.LanguageIndexes([path]))
-    for name in [*languages, layout.ALL]:
+    for name in [*languages, layout.ALL_LANGUAGES]:
         yield from _index(path / name)
 
 

@@ -32,7 +32,7 @@ class Fused(FusedStores):
         Raises:
             UserError: for a sum over unequal numbers of queries in a language.
         """
-        own = copy.copy(self)  # the stores are aligned, and their centres computed, once
+        own = copy.copy(self)  # the stores stay open and aligned
         own.own = True
         own._check_counts()
         return own
@@ -54,7 +54,7 @@ class Fused(FusedStores):
             output: the folder to write.
             kind: "flat", "fp16", "sq8" (8-bit codes) or "hnsw" (a graph over float32).
             overwrite: replace what the folder holds.
-            announce: is told what one index a language takes of disk and memory, before anything is written.
+            announce: called, before anything is written, with what one index a language takes of disk and memory.
 
         Raises:
             UserError: for a kind that is none, an output that holds something.
@@ -66,7 +66,7 @@ class Fused(FusedStores):
         questions: QuestionsLike,
         k: int = SearchSettings.hits,
         *,
-        encoder: Encoder | None = None,
+        encoder: Encoder | str | None = None,
         vectors: np.ndarray | None = None,
     ) -> Run:
         """Search the stores themselves; the run is that of the index with the same fusion.

@@ -9,12 +9,12 @@ from xqg_pyserini.data import check_languages, find_language
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation.results import PointSettings
 from xqg_pyserini.fusion.formula import Fusion, FusionSettings
+from xqg_pyserini.fusion.fused import Languages
 from xqg_pyserini.settings import option
 
 BASELINE = "baseline"
 WEIGHTS = {"sum": (0.005, 0.01, 0.02, 0.05), "mean": (0.1, 0.2, 0.3, 0.4, 0.5)}  # the default
 
-Languages = tuple[str, ...]
 Scope = Literal["all", "own", "others"]
 
 

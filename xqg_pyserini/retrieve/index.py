@@ -20,7 +20,7 @@ from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import RunningSha256, file_sha256, write_json, writing_folder
 from xqg_pyserini.fusion.formula import unit
 from xqg_pyserini.fusion.fused import FusedStores, Languages
-from xqg_pyserini.retrieve.layout import ALL, CENTERS, DOCID, INDEX, LANGUAGE_AWARE, META, write_centers
+from xqg_pyserini.retrieve.layout import ALL_LANGUAGES, CENTERS, DOCID, INDEX, LANGUAGE_AWARE, META, write_centers
 from xqg_pyserini.retrieve.search import Index
 from xqg_pyserini.settings import option
 from xqg_pyserini.stores import StorePair, VectorStore
@@ -102,12 +102,12 @@ def _check_kind(kind: str) -> None:
 
 def _fill_languages(folder: Path, kind: str, fused: FusedStores) -> None:
     """Write an index for each language's own queries, and one with those of all."""
-    for name, languages in {**{l: (l,) for l in fused.languages}, ALL: fused.languages}.items():
+    for name, languages in {**{l: (l,) for l in fused.languages}, ALL_LANGUAGES: fused.languages}.items():
         (folder / name).mkdir()
         _fill(folder / name, kind, fused, languages)
     store = fused.passages
     meta = {"format": 1, "kind": LANGUAGE_AWARE, "type": kind, "n": store.n, "d": store.d, "encoder": store.encoder}
-    write_json(folder / META, {**meta, "languages": list(fused.languages), "fallback": ALL})
+    write_json(folder / META, {**meta, "languages": list(fused.languages), "fallback": ALL_LANGUAGES})
 
 
 def _cost(kind: str, fused: FusedStores) -> str:

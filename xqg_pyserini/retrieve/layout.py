@@ -22,7 +22,7 @@ from xqg_pyserini.metadata import checked, open_matrix, read_json
 from xqg_pyserini.stores.store import changed
 
 INDEX, DOCID, META, CENTERS = "index", "docid", "xqg.json", "centers.npy"
-ALL, LANGUAGE_AWARE = "all-languages", "language-aware"  # no language's code is like the former
+ALL_LANGUAGES, LANGUAGE_AWARE = "all-languages", "language-aware"  # no language's code is like the former
 
 
 _AGAIN = "build the index again"
@@ -96,7 +96,7 @@ def refuse_language_aware(folder: str | Path) -> None:
     """Raise `UserError` for a language-aware folder where one index is wanted."""
     inner = language_aware(folder)
     if inner is not None:
-        folders = " ".join(str(Path(folder) / name) for name in (*inner, ALL))
+        folders = " ".join(str(Path(folder) / name) for name in (*inner, ALL_LANGUAGES))
         raise UserError(f"{folder} is a folder of one index a language: give one of {folders}")
 
 
@@ -125,13 +125,13 @@ class LanguageIndexes:
         for folder in self.folders:
             inner = language_aware(folder)
             if inner is not None and len(self.folders) == 1:
-                self.paths = {**{l: folder / l for l in inner}, None: folder / ALL}
+                self.paths = {**{l: folder / l for l in inner}, None: folder / ALL_LANGUAGES}
                 self._check_inner(inner)
                 break
             if inner is not None:
                 raise UserError(f"{folder}: give the language-aware folder alone, or some of the folders in it")
             languages = self._languages(folder)
-            one = languages[0] if len(languages) == 1 and folder.name != ALL else None
+            one = languages[0] if len(languages) == 1 and folder.name != ALL_LANGUAGES else None
             same = find_language(one, self.languages)
             if same is not None or one in self.paths:
                 both = f"{self.paths[same]} and {folder} are both for {one or 'all languages'}"
@@ -163,6 +163,6 @@ class LanguageIndexes:
         path = self.paths.get(find_language(language, self.languages), self.paths.get(None))
         if path is None:
             held = " ".join(sorted(self.languages))
-            what = f"there are {held}; give that of all languages as well ({ALL})"
+            what = f"there are {held}; give that of all languages as well ({ALL_LANGUAGES})"
             raise UserError(f"no index for questions in {language!r}: {what}")
         return path

@@ -71,12 +71,15 @@ class Index:
         self.centers = self._first.centers
         self.encoder: dict[str, Any] | None = self.meta and self.meta["encoder"]
 
+    def __repr__(self) -> str:
+        return f"Index({str(self.path)!r})"
+
     def search(
         self,
         questions: QuestionsLike,
         k: int = SearchSettings.hits,
         *,
-        encoder: Encoder | None = None,
+        encoder: Encoder | str | None = None,
         vectors: np.ndarray | None = None,
     ) -> Run:
         """Search; a centred index centres each question by its language.
@@ -221,7 +224,7 @@ class FaissDirectory:
 
 
 def question_vectors(
-    store: Any, questions: Sequence[Question], encoder: Encoder | None, vectors: np.ndarray | None
+    store: Any, questions: Sequence[Question], encoder: Encoder | str | None, vectors: np.ndarray | None
 ) -> np.ndarray:
     """Return the questions' embeddings (q, d) float32, by a store's or an index's own encoder.
 

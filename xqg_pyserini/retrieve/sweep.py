@@ -12,24 +12,24 @@ import numpy as np
 
 from xqg_pyserini.data import NO_LANGUAGE, CorpusLike, QrelsLike, Question, QuestionsLike, as_qrels, as_questions
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.evaluation.choosing import ChoosingSettings, cross_validate, deal, power_of
+from xqg_pyserini.evaluation.choosing import ChoosingSettings, cross_validate, fold_questions, power_of
 from xqg_pyserini.evaluation.measures import parse_metric, parse_metrics
 from xqg_pyserini.evaluation.results import ComparingSettings, Results
 from xqg_pyserini.evaluation.scores import ScoringSettings, check_inputs, counted, score_runs
 from xqg_pyserini.files import expand
 from xqg_pyserini.fusion.formula import Fusion
-from xqg_pyserini.fusion.fused import FusedStores, Liberties
+from xqg_pyserini.fusion.fused import FusedStores, Tolerances
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.retrieve.grid import BASELINE, GridSettings, Point, grid
 from xqg_pyserini.retrieve.search import SearchSettings, check_hits, question_vectors
 from xqg_pyserini.retrieve.sweep_pass import Sweep
-from xqg_pyserini.stores import VectorStore
+from xqg_pyserini.stores import QueryStore, VectorStore
 
 FORCED = "sums over unequal numbers of queries were forced (--allow-unequal): passages with more queries are favoured"
 
 
 @dataclass(frozen=True)
-class SweepSettings(ChoosingSettings, ComparingSettings, ScoringSettings, GridSettings, Liberties, SearchSettings):
+class SweepSettings(ChoosingSettings, ComparingSettings, ScoringSettings, GridSettings, Tolerances, SearchSettings):
     """A sweep: its grid, and how its points are searched, scored, compared and chosen.
 
     `threads` share the search; as many as there are cores by default.
@@ -46,20 +46,20 @@ class SweepSettings(ChoosingSettings, ComparingSettings, ScoringSettings, GridSe
 
 def run_sweep(
     passages: str | Path | VectorStore,
-    queries: str | Path,
+    queries: str | Path | QueryStore,
     questions: QuestionsLike,
     settings: SweepSettings | None = None,
     *,
     corpus: CorpusLike | None = None,
     qrels: QrelsLike | None = None,
-    encoder: Encoder | None = None,
+    encoder: Encoder | str | None = None,
     vectors: np.ndarray | None = None,
 ) -> Results:
     """Search, score and compare every point of a grid with the passages alone.
 
     Args:
         passages: the passage store.
-        queries: the query store's folder; its passages are aligned by id.
+        queries: the query store, aligned by id; the grid says how many of its queries are mixed in.
         questions: a file, or values; with their languages, where a point depends on them.
         settings: the grid, and all that has a default.
         corpus: as for `evaluate`.
@@ -75,15 +75,16 @@ def run_sweep(
         UserError: before anything is encoded for what can be told by then: see `Sweep` and `evaluate`.
     """
     settings = settings or SweepSettings()
+    queries = queries.path if isinstance(queries, QueryStore) else queries
     asked = as_questions(questions)
     judged = None if qrels is None else as_qrels(qrels)
     group_by = settings.grouping(qrels is not None)
     relate = settings.cross_validate is not None and group_by == "relevant"
     _check(settings, asked, corpus, judged, group_by)
     store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
-    liberties = Liberties(settings.allow_unequal, settings.skip_unknown)
-    points = _points(settings, store, queries, liberties)
-    sweep = Sweep(store, queries, points, asked, liberties)
+    tolerances = Tolerances(settings.allow_unequal, settings.skip_unknown)
+    points = _points(settings, store, queries, tolerances)
+    sweep = Sweep(store, queries, points, asked, tolerances)
     vectors = question_vectors(store, asked, encoder, vectors)
     runs = sweep.search(vectors, settings.hits, settings.threads)
     scoring = ScoringSettings(settings.metrics, all_topics=settings.all_topics, with_title=settings.with_title)
@@ -99,10 +100,10 @@ def run_sweep(
     return results
 
 
-def _points(settings: SweepSettings, store: VectorStore, queries: str | Path, liberties: Liberties) -> list[Point]:
+def _points(settings: SweepSettings, store: VectorStore, queries: str | Path, tolerances: Tolerances) -> list[Point]:
     held: tuple[str, ...] = ()
     if "each" in settings.languages:
-        held = FusedStores(store, queries, Fusion("mean", beta=0.0), liberties).languages
+        held = FusedStores(store, queries, Fusion("mean", beta=0.0), tolerances).languages
     return grid(settings.fusions(store.normalized), settings.languages, settings.numbers(), held)
 
 
@@ -129,4 +130,4 @@ def _check(
         judged = set(counted(questions, relevant, settings.all_topics, chooser.level))
         scored = (q for q in questions if (q.answers if chooser.budget else q.id in judged))
         languages = {q.id: q.language or NO_LANGUAGE for q in scored}
-        deal(settings, group_by, languages, relevant)
+        fold_questions(settings, group_by, languages, relevant)

@@ -20,9 +20,9 @@ from tqdm import tqdm
 from xqg_pyserini.data import Question, Run
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.fusion.formula import Fusion, Gram, gram, mixing_weights, pooled
-from xqg_pyserini.fusion.fused import FusedStores, Liberties
-from xqg_pyserini.retrieve.grid import Languages, Point, check_points
-from xqg_pyserini.retrieve.search import centered, check_hits, check_question_languages, make_run, warn_fallback
+from xqg_pyserini.fusion.fused import FusedStores, Languages, Tolerances
+from xqg_pyserini.retrieve import search as searching
+from xqg_pyserini.retrieve.grid import Point, check_points
 from xqg_pyserini.retrieve.topk import Best, Group, Hits, decide, gathered, settle
 from xqg_pyserini.stores import Block, QueryStore, StorePair, VectorStore, block_rows, ids_at
 from xqg_pyserini.stores.pair import Rows
@@ -157,7 +157,7 @@ class SweepRuns(Mapping[str, Run]):
         self._names = ids_at(ids_path, named)
 
     def __getitem__(self, point: str) -> Run:
-        return make_run(self._questions, *self._hits[point], self._names)
+        return searching.make_run(self._questions, *self._hits[point], self._names)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._hits)
@@ -171,9 +171,9 @@ class Sweep:
 
     Args:
         passages, queries: the stores' folders; aligned by id.
-        points: the grid; the baseline is put before it where it is missing.
-        questions: who will ask: which languages are needed depends on theirs.
-        liberties: what is let pass, as for `FusedStores`.
+        points: the grid; the baseline is added in front where it is missing.
+        questions: those that will be searched for; which languages are needed depends on their languages.
+        tolerances: as for `FusedStores`.
 
     Raises:
         UserError: for a grid that is empty or holds a point twice, a language without queries, more queries than were
@@ -186,7 +186,7 @@ class Sweep:
         queries: str | Path,
         points: Sequence[Point],
         questions: Sequence[Question],
-        liberties: Liberties | None = None,
+        tolerances: Tolerances | None = None,
     ) -> None:
         check_points(points)
         self.points = list(points) if Point() in points else [Point(), *points]
@@ -194,10 +194,10 @@ class Sweep:
         self.passages = passages if isinstance(passages, VectorStore) else VectorStore(passages)
         anything = Fusion("mean", beta=0.0)
         self.fused = {
-            first: FusedStores(self.passages, QueryStore(queries, first), anything, liberties)
+            first: FusedStores(self.passages, QueryStore(queries, first), anything, tolerances)
             for first in dict.fromkeys(point.first for point in points if point.fusion)
         }
-        allow_unequal = liberties is not None and liberties.allow_unequal
+        allow_unequal = tolerances is not None and tolerances.allow_unequal
         # of a·P and b·T together: scores are off by rounding in proportion to it
         self._longest: dict[tuple[Point, _Mix | None], float] = {}
         self.unequal = False  # whether some sum is over unequal numbers of queries
@@ -205,7 +205,7 @@ class Sweep:
         check_points(self.points, self._chosen)
         for point in self.points:
             if point.fusion and (point.scope != "all" or point.fusion.center):
-                check_question_languages(questions, f"{point.name} depends on the language")
+                searching.check_question_languages(questions, f"{point.name} depends on the language")
 
     def _choose(self, point: Point, allow_unequal: bool) -> Languages:
         if point.fusion is None:
@@ -227,7 +227,9 @@ class Sweep:
                     self.unequal = True
         return chosen
 
-    def search(self, vectors: np.ndarray, hits: int = 100, threads: int | None = None) -> SweepRuns:
+    def search(
+        self, vectors: np.ndarray, hits: int = searching.SearchSettings.hits, threads: int | None = None
+    ) -> SweepRuns:
         """Search all points in one pass; `vectors` (q, d) float32 are the questions' embeddings.
 
         `threads` share the work; as many as there are cores by default.  A point's run is that of the index or
@@ -236,12 +238,12 @@ class Sweep:
         """
         from threadpoolctl import threadpool_limits
 
-        check_hits(hits)
+        searching.check_hits(hits)
         self._warn_without()
         if any(point.scope != "all" for point in self.points):
             languages = next(iter(self.fused.values())).languages
             where = f"{' '.join(languages)} are mixed in for them at own and others"
-            warn_fallback(self.questions, languages, where)
+            searching.warn_fallback(self.questions, languages, where)
         order = sorted(range(len(vectors)), key=lambda i: str(self.questions[i].language))
         k = min(hits, self.passages.n)
         best = {point: Best(len(order), gathered(k, self.passages.n)) for point in self.points}
@@ -351,7 +353,7 @@ class Sweep:
         """Return the questions' vectors as they are, and centred where a point wants that."""
         spaces = {_Space(False, None): vectors}
         for first in dict.fromkeys(point.first for point in self.points if point.fusion and point.fusion.center):
-            spaces[_Space(True, first)] = centered(vectors, self.questions, self.fused[first].centers)
+            spaces[_Space(True, first)] = searching.centered(vectors, self.questions, self.fused[first].centers)
         return spaces
 
     def _tiles(self, batches: Sequence[_Batch]) -> Iterator[_Tile]:

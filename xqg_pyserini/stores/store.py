@@ -1,6 +1,6 @@
-"""The on-disk matrices that every stage reads and writes, and jobs that can be killed.
+"""Passage and query stores on disk: how they are laid out, opened and checked.
 
-The layout of both kinds of store, declared once:
+The layout of both kinds, declared once:
 
     passages        vectors.npy (n, d)           ids.txt  meta.json
     query sums      sum-ar.npy (n, d), …, counts.npy (n, languages) int32   ids.txt  meta.json
@@ -150,6 +150,9 @@ class _Store:
         self.ids_path = self.path / IDS
         if not self.ids_path.is_file() or file_sha256(self.ids_path) != self._described.ids_sha256:
             raise UserError(f"{self.ids_path}: missing or changed since the store was written")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r})"
 
     def _read_meta(self) -> dict[str, Any]:
         file = self.path / META

@@ -1,6 +1,6 @@
-"""What every training does around its loop: what it is told by, its folder, its record.
+"""What every training does around its loop: its settings, its folder, its record.
 
-This module knows settings and files; what is trained, and how it is written, is handed in.
+This module knows settings and files; the caller passes in what is trained, and how it is written.
 """
 
 import contextlib

@@ -28,7 +28,7 @@ Ranking = Mapping[str, float]  # docid → score, best first
 
 
 @dataclass(frozen=True)
-class Mining:
+class MiningSettings:
     """What is taken from a run; each field's help says what it is.
 
     Raises:
@@ -74,7 +74,7 @@ class Mined:
     output: str
     questions: int
     run: str
-    settings: Mining
+    settings: MiningSettings
     written: int = 0
     positives: int = 0
     negatives: int = 0
@@ -126,7 +126,7 @@ def mine_negatives(
     corpus: data.CorpusLike,
     run: data.RunLike,
     output: str | Path,
-    settings: Mining | None = None,
+    settings: MiningSettings | None = None,
     *,
     qrels: data.QrelsLike | None = None,
     language: str | None = None,
@@ -142,7 +142,7 @@ def mine_negatives(
         UserError: for a passage that the corpus lacks, a run for other questions, questions none of which can be
             written, any bad file.
     """
-    settings = settings or Mining()
+    settings = settings or MiningSettings()
     inputs = data.paths_of(questions, corpus, run, qrels)
     check_file(output, inputs)
     asked = data.as_questions(questions, language)
@@ -212,7 +212,7 @@ def _wanted(
 
 
 def _choose(
-    question: data.Question, ranking: Ranking, judged: Mapping[str, int] | None, texts: _Texts, settings: Mining
+    question: data.Question, ranking: Ranking, judged: Mapping[str, int] | None, texts: _Texts, settings: MiningSettings
 ) -> _Chosen:
     """Return a question's positives and negatives; `judged` is None where there are no qrels."""
     within = list(islice(ranking, settings.depth))
@@ -239,7 +239,7 @@ def _choose(
     return _Chosen(positives[: settings.positives], negatives, short)
 
 
-def _reason(ranking: Ranking, positives: Sequence[str], best: float | None, settings: Mining) -> str | None:
+def _reason(ranking: Ranking, positives: Sequence[str], best: float | None, settings: MiningSettings) -> str | None:
     """Return why a question must be left out; None where it need not be."""
     if not ranking:
         return "not_in_run"
@@ -259,7 +259,7 @@ def _answered(question: data.Question, docids: Iterable[str], texts: _Texts, wit
     return {docid for docid, title, text in read if find(f"{title} {text}" if with_title and title else text)}
 
 
-def _drawn(qid: str, candidates: list[str], settings: Mining) -> list[str]:
+def _drawn(qid: str, candidates: list[str], settings: MiningSettings) -> list[str]:
     """Return the negatives among the candidates, in the order of these."""
     if settings.sample == "random":
         digest = hashlib.blake2b(f"{settings.seed}\0{qid}".encode(), digest_size=16).digest()
@@ -270,7 +270,7 @@ def _drawn(qid: str, candidates: list[str], settings: Mining) -> list[str]:
 
 
 def _record(
-    question: data.Question, chosen: _Chosen, ranking: Ranking, texts: _Texts, settings: Mining
+    question: data.Question, chosen: _Chosen, ranking: Ranking, texts: _Texts, settings: MiningSettings
 ) -> dict[str, Any]:
     record: dict[str, Any] = {"query_id": question.id, "query": question.text}
     if question.language is not None:

@@ -48,7 +48,7 @@ Lexicon = Mapping[str, str]  # a word (as `fold_word` has it) → an English wor
 
 
 @dataclass(frozen=True)
-class Perturbation:
+class PerturbationSettings:
     """How questions are perturbed; each field's help says what it is.
 
     Raises:
@@ -109,9 +109,9 @@ def perturb(
         lexicon: For code-switch: words of the language and their English ones.
 
     Raises:
-        UserError: as `Perturbation`; for code-switch without a lexicon.
+        UserError: as `PerturbationSettings`; for code-switch without a lexicon.
     """
-    Perturbation(kind, rate, seed)  # raises for what is off
+    PerturbationSettings(kind, rate, seed)  # raises for what is off
     if kind == "code-switch" and lexicon is None:
         raise UserError("code-switch takes a lexicon: words of the language and English ones")
     return _perturbed(Question(key, text, language), kind, rate, seed, lexicon or {})
@@ -431,7 +431,7 @@ def lexicon_files(given: Sequence[str], languages: Sequence[str], setting: str) 
 
 
 def perturb_questions(
-    questions: QuestionsLike, output: str | Path, perturbation: Perturbation, *, language: str | None = None
+    questions: QuestionsLike, output: str | Path, perturbation: PerturbationSettings, *, language: str | None = None
 ) -> dict[str, Any]:
     """Write a perturbed copy of questions; return what was done, as `--json` prints it.
 
@@ -496,7 +496,9 @@ def _with(record: Mapping[str, Any], text: str, question: Question, named: str |
     return new
 
 
-def _lexicons(how: Perturbation, languages: Sequence[str], questions: Sequence[Question]) -> dict[str, dict[str, str]]:
+def _lexicons(
+    how: PerturbationSettings, languages: Sequence[str], questions: Sequence[Question]
+) -> dict[str, dict[str, str]]:
     """Return language → lexicon, and warn about what cannot be switched or would leak."""
     if how.kind != "code-switch":
         return {}
@@ -517,7 +519,7 @@ def _lexicons(how: Perturbation, languages: Sequence[str], questions: Sequence[Q
             )
         lexicons[language] = learn_lexicon(pairs, language)
     for language, path in lexicon_files(how.dictionary, languages, "dictionary").items():
-        # what a person wrote goes before what was learnt
+        # a dictionary takes precedence over what was learnt
         lexicons[language] = lexicons.get(language, {}) | read_dictionary(path)
     for language in languages:
         if base_language(language) in WITHOUT_SPACES:

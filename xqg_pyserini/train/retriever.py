@@ -27,8 +27,7 @@ from torch.nn import functional
 from xqg_pyserini.data import CorpusFields, CorpusFile, fields_of
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import chunks, write_json
-from xqg_pyserini.models import pretrained, tuning
-from xqg_pyserini.models import registry as encoders
+from xqg_pyserini.models import pretrained, registry as encoders, tuning
 from xqg_pyserini.models.registry import EncoderSettings
 from xqg_pyserini.models.tuning.robust import collect_statistics
 from xqg_pyserini.stores import Job

@@ -51,7 +51,7 @@ class Synthetic:
                             f"passage {record.docid!r} is not in {corpus}; expected the corpus "
                             "that the queries were generated for"
                         )
-                    # one line each, without tabs, and none that says nothing
+                    # one line each, without tabs, blank ones left out
                     lines = [[" ".join(t.split()) for t in texts if t.strip()] for texts in record.queries.values()]
                     items = list(filter(None, lines))
                     if not items:

@@ -187,7 +187,7 @@ class Trainer(transformers.Trainer):
             seed=settings.seed,
             eval_strategy="no" if validate is None else "steps",
             eval_steps=every,
-            # the Trainer writes a checkpoint at the end too, which nobody would read
+            # the Trainer writes a checkpoint at the end too, which is never read
             save_strategy="no" if validate is None and steps <= settings.save_steps else "steps",
             save_steps=settings.save_steps if validate is None else every,
             save_total_limit=2,

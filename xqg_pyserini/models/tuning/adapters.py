@@ -20,8 +20,7 @@ from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import write_json
 from xqg_pyserini.metadata import read_json
 from xqg_pyserini.models.pretrained import first_line
-from xqg_pyserini.models.registry import ADAPTER_FILE as META
-from xqg_pyserini.models.registry import SETTINGS_FILE
+from xqg_pyserini.models.registry import ADAPTER_FILE, SETTINGS_FILE
 from xqg_pyserini.models.tuning.methods import WHOLE, TuningSettings, attach, is_peft, tuned
 
 FORMAT = 1
@@ -78,14 +77,14 @@ def save_adapter(module: Any, folder: Path, base: str, base_fingerprint: str, en
         "statistics": sorted(known.statistics),
         "parameters": sum(module.get_parameter(name).numel() for name in known.names),
     }
-    write_json(folder / META, meta)
+    write_json(folder / ADAPTER_FILE, meta)
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
     """Return what xqg_adapter.json says; raises `UserError` where it is not there, or damaged."""
-    path = Path(folder) / META
+    path = Path(folder) / ADAPTER_FILE
     if not path.is_file():
-        raise UserError(f"{folder}: not an adapter folder (it has no {META})")
+        raise UserError(f"{folder}: not an adapter folder (it has no {ADAPTER_FILE})")
     meta = read_json(path, dict[str, Any], "train or copy it again")
     try:
         settings = TuningSettings(**meta["settings"])
@@ -119,12 +118,12 @@ def load_adapter(model: Any, folder: Path, base_fingerprint: str) -> Any:
     try:
         module = attach(model, settings, 0, meta["unused"], meta["full_modules"], meta.get("modules"))
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{folder / META}: damaged ({first_line(error)})") from None
+        raise UserError(f"{folder / ADAPTER_FILE}: damaged ({first_line(error)})") from None
     _fill(module, folder)
     if meta.get("statistics"):
         tuned(module).statistics = statistics = _read(folder / STATISTICS)
         if sorted(statistics) != meta["statistics"]:
-            raise UserError(f"{folder / STATISTICS}: damaged (it has not what {META} says)")
+            raise UserError(f"{folder / STATISTICS}: damaged (it has not what {ADAPTER_FILE} says)")
     return module.to(dtype)
 
 
@@ -163,7 +162,7 @@ def _read(path: Path) -> dict[str, Any]:
 def adapter_fingerprint(folder: Path) -> str:
     """Return a checksum of an adapter folder's weights and settings."""
     digest = hashlib.sha256()
-    for name in (META, PEFT_CONFIG, PEFT_WEIGHTS, WEIGHTS, STATISTICS):
+    for name in (ADAPTER_FILE, PEFT_CONFIG, PEFT_WEIGHTS, WEIGHTS, STATISTICS):
         path = Path(folder) / name
         if path.is_file():
             digest.update(name.encode() + hashlib.sha256(path.read_bytes()).digest())

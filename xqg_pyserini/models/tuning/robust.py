@@ -41,7 +41,7 @@ from xqg_pyserini.models.tuning.prefix import extras, prefixes
 
 
 class _Enough(Exception):
-    """Ends a forward pass whose upper layers nobody needs."""
+    """Ends a forward pass whose upper layers are not needed."""
 
 
 def activations(module: Any, batch: Mapping[str, Tensor], pooling: str, layers: int) -> list[Tensor]:
