@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from xqg_pyserini.data import Run
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation import significance
-from xqg_pyserini.evaluation.measures import find_metric
+from xqg_pyserini.evaluation.measures import find_metric, parse_metric
 from xqg_pyserini.evaluation.significance import Interval
 from xqg_pyserini.settings import option
 
@@ -24,12 +24,6 @@ MACRO = "macro"  # where a language's code would stand: the unweighted mean over
 TESTS = ("student", "fisher", "mcnemar")
 CORRECTIONS = ("holm", "bonferroni", "bh", "none")
 ByLanguage = dict[str, Interval]  # `macro` and languages → score or difference, 0-100
-
-
-def is_binary(metric: str) -> bool:
-    """Tell whether a measure's values are 0 or 1: R@kt and hit_rate."""
-    name = metric.lower()
-    return name.endswith("kt") or name.startswith("hit_rate")
 
 
 @dataclass(frozen=True)
@@ -50,7 +44,7 @@ class ComparingSettings:
     def check(self, metrics: Iterable[str]) -> None:
         """Raise `UserError` for a measure that the test is not for."""
         for metric in metrics:
-            if self.test == "mcnemar" and not is_binary(metric):
+            if self.test == "mcnemar" and not parse_metric(metric).binary:
                 raise UserError(
                     f"mcnemar takes measures of hit or miss (R@kt, hit_rate@k), not {metric}; choose student or fisher",
                     about="test",
