@@ -117,8 +117,8 @@ class Table(NamedTuple):
     def header(self, line: Line, cells: list[str], fields: Mapping[str, str]) -> list[str] | None:
         """Return what each column holds where a row is a header, else None.
 
-        A header names the columns of the id and of what is required, in any order, upper or lower case, perhaps after
-        `#`.  `fields`: names that the user gave, by what they hold.
+        A header names the columns of the id (or of answers, as DPR's questions have no ids) and of what is required,
+        in any order, upper or lower case, perhaps after `#`.  `fields`: names that the user gave, by what they hold.
 
         Raises:
             UserError: for a header without the column that is required, or a name given twice.
@@ -128,13 +128,16 @@ class Table(NamedTuple):
         known = dict(self.names) | {what: (name.lower(),) for what, name in fields.items()}
         held = {name: what for what, several in known.items() for name in several}
         columns = [held.get(name, "") for name in names]
-        if "id" not in columns or len(cells) < 2:
-            return None
-        if self.required not in columns:
-            if columns[0] != "id" or not all(re.fullmatch(r"[\w.-]+", name) for name in names):
+        lacks = next((what for what in (self.required, "id") if what not in columns), None)
+        if lacks == "id" and "answers" in columns:
+            lacks = None
+        if lacks:
+            are_names = all(re.fullmatch(r"[^\W\d][\w.-]*", name) for name in names)
+            if not are_names or len(names) < 2 or (columns[0] != "id" and self.required not in columns):
                 return None
-            lacks = f"a header ({', '.join(cells)[:80]}) without {self.required}"
-            raise line.error(f"{lacks}; expected {self.plain}", f"{self.required}_field")
+            about = "question_id_field" if lacks == "id" and self.required == "question" else f"{lacks}_field"
+            without = f"a header ({', '.join(cells)[:80]}) without {lacks}"
+            raise line.error(f"{without}; expected {self.plain}", about)
         twice = [what for what in columns if what and columns.count(what) > 1]
         if twice:
             raise line.error(f"a header with two columns for {twice[0]}; expected {self.plain}")
@@ -158,7 +161,7 @@ def _read_rows(
     unused = [title for title, what in zip(titles, columns, strict=False) if not what]
     if header and unused:
         notes.say(f"columns that are left out: {', '.join(unused)[:200]}")
-    needed = ["id", table.required] if header else columns[:2]
+    needed = [table.required, "id" if "id" in columns else "answers"] if header else columns[:2]
     expected = table.plain if columns == ["id", table.required] else ", ".join(what or "…" for what in columns)
     width = len(columns) if header else 2
     rest = lines if header else chain([first], lines)
