@@ -190,6 +190,8 @@ PASSAGE_TABLE = Table(
     lambda cells: ["id", "text", "title"],
     quoted=True,
 )
+TEXT_KEYS = {*PASSAGE_TABLE.names["text"], "content", "segment", "paragraph"}  # perhaps, whatever their case
+TITLE_KEYS = ("title", "heading", "headline")  # parts of keys that perhaps hold one
 NO_TEXT = "has no text (expected contents, or title and text)"
 TITLE_LEFT = (
     "records have title and contents; contents alone is read, and their titles are left out "
@@ -217,6 +219,8 @@ class _Passages:
         docid, title = _id_of(line, record, ids, "id_field", notes), ""
         if key != "contents" or file.text_field is not None:
             title = text_of(line, record, file.title_field or "title")
+            if file.title_field is None and "title" not in record and shape is None:
+                self._say_title(record)
         elif record.get("title"):
             notes.say(TITLE_LEFT)
         text = text_of(line, record, key)
@@ -227,11 +231,19 @@ class _Passages:
             notes.say(f"passages without the key {file.title_field}", repr(docid))
         return self.passage(line, docid, title, text)
 
+    def _say_title(self, record: Mapping[str, Any]) -> None:
+        for key, value in record.items():
+            if value and isinstance(value, str) and any(name in key.lower() for name in TITLE_KEYS):
+                what = f"records have {key} and no title; texts alone are read"
+                self.notes.say(f"{what} (title_field names another key)")
+
     def _elsewhere(self, record: Mapping[str, Any]) -> bool:
         """Tell whether a record in which no text was found may hold some under a key that is not known."""
         title = self.file.title_field or "title"
-        others = (value for key, value in record.items() if key != title and isinstance(value, str))
-        return self.file.text_field is None and any(len(value.split()) > 3 for value in others)
+        others = [(key, value) for key, value in record.items() if key != title and isinstance(value, str)]
+        return self.file.text_field is None and any(
+            len(value.split()) > (0 if key.lower() in TEXT_KEYS else 3) for key, value in others
+        )
 
     def _text_key(self, line: Line, record: Mapping[str, Any]) -> tuple[Shape | None, str]:
         """Return the key of the text, and what shape it is known by where that is not `text` or `contents`."""

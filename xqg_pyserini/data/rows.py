@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, NamedTuple
 
+from xqg_pyserini.data.ids import shown
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import FilePath, Line, expand, read_lines, shown_name
 
@@ -92,7 +93,7 @@ def text_of(line: Line, record: Mapping[str, Any], key: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise line.error(f"{key} is not a string")
+        raise line.error(f"{key} is {shown(value)}, not a string")
     return value
 
 
@@ -149,21 +150,13 @@ def _read_rows(
 ) -> Iterator[tuple[Line, dict[str, str]]]:
     """Yield the rows of a file: what each column holds → its cell; columns that nobody knows are under ""."""
     first = next(lines)
-    for by in ("\t", ","):
-        titles = _cells(first.text, by) or first.text.split(by)
-        if (header := table.header(first, titles, fields)) is not None:
-            break
-    else:
-        by, titles = "\t", first.text.split("\t")
-        if fields:
-            raise first.error(f"no header with the column {next(iter(fields.values()))!r}")
+    by, titles, header = _find_header(table, fields, first)
     columns = header or table.columns(titles)
-    unused = [title for title, what in zip(titles, columns, strict=False) if not what]
-    if header and unused:
+    if unused := [title for title, what in zip(titles, columns, strict=False) if header and not what]:
         notes.say(f"columns that are left out: {', '.join(unused)[:200]}")
     needed = [table.required, "id" if "id" in columns else "answers"] if header else columns[:2]
     expected = table.plain if columns == ["id", table.required] else ", ".join(what or "…" for what in columns)
-    width = len(columns) if header else 2
+    width = len(columns) if header else 0
     rest = lines if header else chain([first], lines)
     plain = by == "\t" and not table.quoted
     for line, cells, is_open in _plain_rows(rest) if plain else _quoted_rows(rest, by):
@@ -173,12 +166,37 @@ def _read_rows(
         if is_open and len(cells) < width:
             what = f"a quote that nothing closes, and {len(cells)} of {width} columns"
             raise line.error(f"{what}; close it, or write the row in one line")
-        width = max(width, min(len(cells), 3))
         row = dict(zip(columns, cells, strict=False))
         if len(cells) > len(columns) or not all(what in row for what in needed):
-            other = "" if header or len(cells) < 3 else "; a first line with their names says what others hold"
+            other = "" if header else "; a first line with their names says what others hold"
+            if len(cells) < 2:
+                other = "; cells stand between tabs (or commas, below a first line with their names)"
             raise line.error(f"{len(cells)} columns; expected {expected}{other}")
+        if is_open or len(cells) < width:
+            _say_odd(line, is_open, len(cells) < width, notes)
+        if not header and len(cells) > 2:
+            notes.say(f"three columns without a header, read as {expected}")
+        width = max(width, len(cells))
         yield line, row
+
+
+def _find_header(table: Table, fields: Mapping[str, str], first: Line) -> tuple[str, list[str], list[str] | None]:
+    """Return what stands between cells, those of the first line, and what its columns hold if it is a header."""
+    for by in ("\t", ","):
+        titles = _cells(first.text, by) or first.text.split(by)
+        if (header := table.header(first, titles, fields)) is not None:
+            return by, titles, header
+    if fields:
+        raise first.error(f"no header with the column {next(iter(fields.values()))!r}")
+    return "\t", first.text.split("\t"), None
+
+
+def _say_odd(line: Line, is_open: bool, is_short: bool, notes: Notes) -> None:
+    where = f"line {line.number}"
+    if is_open:
+        notes.say("rows with a quote that nothing closes, read as a character like any other", where)
+    if is_short:
+        notes.say("rows with fewer columns than others, of which what they lack is empty", where)
 
 
 def _plain_rows(lines: Iterable[Line]) -> Iterator[tuple[Line, list[str], bool]]:
