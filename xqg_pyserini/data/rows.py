@@ -183,7 +183,7 @@ def _read_rows(
 def _find_header(table: Table, fields: Mapping[str, str], first: Line) -> tuple[str, list[str], list[str] | None]:
     """Return what stands between cells, those of the first line, and what its columns hold if it is a header."""
     for by in ("\t", ","):
-        titles = _cells(first.text, by) or first.text.split(by)
+        titles = csv_cells(first.text, by) or first.text.split(by)
         if (header := table.header(first, titles, fields)) is not None:
             return by, titles, header
     if fields:
@@ -219,14 +219,14 @@ def _quoted_rows(lines: Iterable[Line], by: str) -> Iterator[tuple[Line, list[st
                 yield line, line.text.split(by), False
             continue
         text, used = line.text, 0
-        cells = _cells(text, by)
+        cells = csv_cells(text, by)
         while cells is None and used < LONGEST_ROW:
             if used == len(ahead):
                 ahead.extend([more] if (more := next(source, None)) else [])
             if used == len(ahead) or (by == "\t" and re.match(r'[^"]*\t', ahead[used].text)):
                 break
             text, used = f"{text}\n{ahead[used].text}", used + 1
-            cells = _cells(text, by)
+            cells = csv_cells(text, by)
         is_open = not cells or (by == "\t" and any("\n" in cell and "\t" in cell for cell in cells))
         if is_open:
             is_open, cells = cells != [], [unquoted(cell) for cell in line.text.split(by)]
@@ -236,7 +236,7 @@ def _quoted_rows(lines: Iterable[Line], by: str) -> Iterator[tuple[Line, list[st
         yield line, cells or [], is_open
 
 
-def _cells(text: str, by: str) -> list[str] | None:
+def csv_cells(text: str, by: str) -> list[str] | None:
     """Return the cells of a row; none for quotes that cannot be, None where one is open at the end."""
     csv.field_size_limit(max(len(text), csv.field_size_limit()))
     try:
