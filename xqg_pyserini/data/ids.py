@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xqg_pyserini.errors import UserError, warn
-from xqg_pyserini.files import PACKED, FilePath, Line
+from xqg_pyserini.files import PACKED, FilePath, Line, shown_name
 
 ENDINGS = (".trec", ".txt", ".run", ".tsv", ".json", ".jsonl", ".res", ".results", *PACKED)
 LARGEST = 10**100  # of ids that are numbers
@@ -166,6 +166,9 @@ def run_names(paths: Sequence[FilePath], given: Sequence[str] | None = None) -> 
     if given is None and len(set(names)) < len(names):  # endings tell them apart, or they are one file
         whole = ["-".join(part).lstrip("-/") for part in parts]
         names = [w if names.count(n) > 1 else n for n, w in zip(names, whole, strict=True)]
+    names = [shown_name(name) for name in names]
+    if given and not all(map(str.strip, names)):
+        raise UserError("an empty name for a run", "names")
     if twice := {name for name in names if names.count(name) > 1}:
         raise UserError(f"{min(twice)} is given twice; give each run once", "names")
     return names

@@ -4,6 +4,7 @@ What a reader cannot take it names by file and line; what it decides by itself i
 """
 
 import ast
+import functools
 import io
 import os
 import re
@@ -199,6 +200,11 @@ TITLE_LEFT = (
 )
 
 
+@functools.lru_cache
+def _may_be_title(key: str) -> bool:
+    return any(name in key.lower() for name in TITLE_KEYS)
+
+
 class _Passages:
     """Makes passages of one corpus's records."""
 
@@ -233,7 +239,7 @@ class _Passages:
 
     def _say_title(self, record: Mapping[str, Any]) -> None:
         for key, value in record.items():
-            if value and isinstance(value, str) and any(name in key.lower() for name in TITLE_KEYS):
+            if _may_be_title(key) and value and isinstance(value, str):
                 what = f"records have {key} and no title; texts alone are read"
                 self.notes.say(f"{what} (title_field names another key)")
 
