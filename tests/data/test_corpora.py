@@ -249,7 +249,8 @@ REFUSED = [
     ('{"id": "1", "text": "x", "a": {"b": 1, "b": 1}}', f"the key 'b' {LOST}"),
     ('{"id": "\\ufeff1", "text": "x"}', rf"id '\ufeff1' {UNCARRIED}"),
     ('{"id": "a\\u0000", "text": "x"}', rf"id 'a\x00' {UNCARRIED}"),
-    ('{"id": -0, "text": "x"}', "id is the number -0; write it as a string"),
+    ('[{"id": -0, "text": "x"}]', "id is -0.0, not a string"),
+    ('{"id": -0, "text": "x"}', "id is -0.0, not a string"),
     ('{"id": ' + "9" * 200 + ', "text": "x"}', "id is a number of too many digits; write it as a string"),
 ]
 
@@ -257,7 +258,7 @@ REFUSED = [
 @pytest.mark.parametrize(("content", "expected"), REFUSED)
 def test_what_would_be_read_wrong_is_refused(tmp_path, content, expected):
     path = put(tmp_path / "c", content)
-    assert message(read, path) == f"{path}, line 1: {expected}"
+    assert message(read, path) == f"{path}, {'entry' if content[0] == '[' else 'line'} 1: {expected}"
 
 
 def test_a_quoted_text_that_is_cut_by_a_tab_is_refused_where_its_row_lacks_a_column(tmp_path):

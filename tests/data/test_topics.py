@@ -185,7 +185,7 @@ REFUSED = [
         "the key 'question' stands twice in one object; its first value would be lost",
     ),
     ('{"id": "\\ufeffq", "question": "Q?"}', r"id '\ufeffq' holds a character that text files cannot carry"),
-    ('{"id": -0, "question": "Q?"}', "id is the number -0; write it as a string"),
+    ('{"id": -0, "question": "Q?"}', "id is -0.0, not a string"),
     ('{"1": "Q?", "2": "R?"}', f"{NO_ID} 1, 2"),
     (
         '{"topic_id": "1", "topics": [{"lang": "eng"}]}',

@@ -22,8 +22,6 @@ def check_id(line: Line, value: Any, name: str) -> str:
     if isinstance(value, int):
         if abs(value) >= LARGEST:
             raise line.error(f"{name} is a number of too many digits; write it as a string")
-        if value == 0 and re.search(r":\s*-0\s*[,}]", line.text):
-            raise line.error(f"{name} is the number -0; write it as a string")
         return str(value)
     if not value:
         raise line.error(f"{name} is empty")

@@ -55,7 +55,11 @@ def _distinct_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return record
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_distinct_keys)
+def _integer(digits: str) -> int | float:
+    return -0.0 if digits == "-0" else int(digits)  # which is no id
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_distinct_keys, parse_int=_integer)
 
 
 def parse_json(line: Line, text: str | None = None, kind: type = dict, form: str = "one object a line") -> Any:
@@ -298,7 +302,7 @@ def _records_of(first: Line, lines: Iterator[Line], kind: Kind, notes: Notes) ->
     elif start == "[":
         whole = parse_json(first, "\n".join(line.text for line in lines), list, "an array over the whole file")
         for number, record in enumerate(whole, 1):
-            entry = Line(first.path, number, "", "entry")
+            entry = Line(first.path, number, json.dumps(record, ensure_ascii=False), "entry")
             yield entry, kind.from_record(entry, expect(entry, record))
     elif kind.table is None:
         raise first.error(f"expected JSON Lines, found {first.text[:40]!r}")
