@@ -81,6 +81,8 @@ def expand(source: FilePath, say_left_out: bool = False) -> list[Path]:
         UserError: where nothing is found; for a link to nothing or to itself, a name that is not UTF-8.
     """
     path = Path(source)
+    if not os.fspath(source):
+        raise UserError("an empty name; expected a file, a directory or a pattern")
     try:
         if os.path.isdir(path):
             return _in_directory(path, say_left_out)
@@ -121,6 +123,9 @@ def _in_directory(folder: Path, say_left_out: bool) -> list[Path]:
         packed, holds = ", ".join(PACKED), f"; it holds {_first(left_out)}" if left_out else ""
         what = f"no file in this directory ends in {', '.join(ENDINGS)}, or these with {packed}"
         raise UserError(f"{shown_name(folder)}: {what}{holds}")
+    if {"corpus", "queries"} <= {p.name.split(".")[0] for p in files}:
+        what = "a corpus and queries, as in BEIR's folders: give the file that is meant"
+        raise UserError(f"{shown_name(folder)}: {what}")
     if say_left_out:
         _say_left_out(folder, left_out, total)
     return files
@@ -190,7 +195,8 @@ def read_lines(path: Path, blank: bool = False) -> Iterator[Line]:
             for data in raw if module is None else importlib.import_module(module).open(raw):
                 number += 1
                 if data[0] == BOM[0]:
-                    data = data.removeprefix(BOM)
+                    while data.startswith(BOM):
+                        data = data.removeprefix(BOM)
                 elif number == 1:
                     _check_lines(path, data)
                 text = data.decode("utf-8").rstrip("\r\n")

@@ -79,7 +79,7 @@ PARTICULAR = {
         change(2, text="  ", title=""),
         "corpus.jsonl, line 2: passage '-1234567890123456789' has no text (expected contents, or title and text)",
     ),
-    "text is a number": ("corpus", change(3, text=3), "corpus.jsonl, line 3: text is not a string"),
+    "text is a number": ("corpus", change(3, text=3), "corpus.jsonl, line 3: text is 3, not a string"),
     "question twice": (
         "questions",
         again,

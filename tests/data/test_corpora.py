@@ -129,6 +129,10 @@ EMPTY = [
 ]  # fmt: skip
 
 
+NO_HEADER = "three columns without a header, read as id, text, title"
+OPEN_QUOTES = "rows with a quote that nothing closes, read as a character like any other"
+
+
 def test_passages_that_are_truly_empty_are_refused_or_skipped_and_counted(tmp_path):
     path = write_jsonl(tmp_path / "c.jsonl", EMPTY)
     assert message(read, path).startswith(f"{path}, line 1: passage '1' has no text (")
@@ -139,6 +143,7 @@ def test_passages_that_are_truly_empty_are_refused_or_skipped_and_counted(tmp_pa
     passages, notes = read(tsv, skip_empty=True)
     assert passages == [Passage("2", "T", " "), Passage("3", "", "x")]
     assert notes == [
+        NO_HEADER,
         "passages without text, left out: 1, the first '1'",
         "passages with a title alone, which is encoded: 1, the first '2'",
     ]
@@ -190,9 +195,15 @@ TSV = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("content", "expected"), TSV.values(), ids=TSV)
-def test_rows_are_read_as_the_csv_module_writes_them_and_headers_known(tmp_path, content, expected):
-    assert read(put(tmp_path / "c.tsv", content)) == (expected, [])
+@pytest.mark.parametrize("name", TSV)
+def test_rows_are_read_as_the_csv_module_writes_them_and_headers_known(tmp_path, name):
+    content, expected = TSV[name]
+    passages, notes = read(put(tmp_path / "c.tsv", content))
+    assert passages == expected
+    number = {"stray quotes": 2, "a stray quote in a row of two columns": 1}.get(name)
+    said = [f"{OPEN_QUOTES}: {number}, the first line 1"] if number else []
+    assert [note for note in notes if note != NO_HEADER] == said
+    assert (NO_HEADER in notes) == (content[0] == "1" and expected[0].title != "")
 
 
 ARRAYS = [
@@ -206,7 +217,7 @@ def test_an_array_over_the_whole_file_is_read(tmp_path, content):
     path = put(tmp_path / "c.json", content)
     assert read(path) == ([Passage("1", "", "x"), Passage("2", "", "y")], [])
     put(path, content.replace('"y"', "7"))
-    assert message(read, path) == f"{path}, entry 2: text is not a string"
+    assert message(read, path) == f"{path}, entry 2: text is 7, not a string"
     put(path, content.replace('"text": "y"', '"id": "3"'))
     assert message(read, path).endswith("the key 'id' stands twice in one object; its first value would be lost")
     put(path, "[1]")
@@ -238,7 +249,8 @@ REFUSED = [
     ('{"id": "1", "text": "x", "a": {"b": 1, "b": 1}}', f"the key 'b' {LOST}"),
     ('{"id": "\\ufeff1", "text": "x"}', rf"id '\ufeff1' {UNCARRIED}"),
     ('{"id": "a\\u0000", "text": "x"}', rf"id 'a\x00' {UNCARRIED}"),
-    ('{"id": -0, "text": "x"}', "id is the number -0; write it as a string"),
+    ('[{"id": -0, "text": "x"}]', "id is -0.0, not a string"),
+    ('{"id": -0, "text": "x"}', "id is -0.0, not a string"),
     ('{"id": ' + "9" * 200 + ', "text": "x"}', "id is a number of too many digits; write it as a string"),
 ]
 
@@ -246,7 +258,7 @@ REFUSED = [
 @pytest.mark.parametrize(("content", "expected"), REFUSED)
 def test_what_would_be_read_wrong_is_refused(tmp_path, content, expected):
     path = put(tmp_path / "c", content)
-    assert message(read, path) == f"{path}, line 1: {expected}"
+    assert message(read, path) == f"{path}, {'entry' if content[0] == '[' else 'line'} 1: {expected}"
 
 
 def test_a_quoted_text_that_is_cut_by_a_tab_is_refused_where_its_row_lacks_a_column(tmp_path):
@@ -270,3 +282,34 @@ def test_white_space_around_a_text_is_not_encoded_but_stays_in_the_text(title, t
     assert Passage("1", "A  b", "c \n d").full == "A  b c \n d"
     (passage,) = [p for _, p in data.as_corpus([Passage("1", title, text)])]
     assert (passage.title, passage.text) == (title, text)
+
+
+@pytest.mark.parametrize("key", ["Title", "wikipedia_title", "headline"])
+def test_a_title_under_another_key_is_not_lost_in_silence(tmp_path, key):
+    path = write_jsonl(tmp_path / "c.jsonl", [{"id": "1", key: "T", "text": "x"}, {"id": "2", "text": "y"}])
+    said = f"records have {key} and no title; texts alone are read (title_field names another key)"
+    assert read(path) == ([Passage("1", "", "x"), Passage("2", "", "y")], [said])
+    assert read(path, title_field=key)[0][0] == Passage("1", "T", "x")
+
+
+@pytest.mark.parametrize("key", ["segment", "body", "content", "context", "passage", "Text", "paragraph"])
+def test_a_short_text_under_another_key_is_not_an_empty_one_either(tmp_path, key):
+    path = write_jsonl(tmp_path / "c.jsonl", [{"docid": "1", "title": "T", "text": " ", key: "short"}])
+    assert message(read, path).endswith(f"it has the keys docid, title, text, {key}")
+
+
+def test_rows_that_do_not_look_like_the_others_are_said(tmp_path):
+    path = put(tmp_path / "c.tsv", "id\ttext\ttitle\n1\tx\tT\n2\tfirst\nhalf\tU\n")  # a line end without quotes
+    passages, notes = read(path)
+    assert [p.id for p in passages] == ["1", "2", "half"]
+    assert notes == ["rows with fewer columns than others, of which what they lack is empty: 2, the first line 3"]
+    passages, notes = read(put(path, '1\t"a\nb\tc\nd"\tT\n2\ty\tU\n'))
+    assert [p.id for p in passages] == ["1", "b", 'd"', "2"]
+    assert f"{OPEN_QUOTES}: 1, the first line 1" in notes
+    assert read(put(path, "1\tx\n2\ty\n"))[1] == []
+
+
+def test_three_columns_without_a_header_are_said(tmp_path):
+    passages, notes = read(put(tmp_path / "c.tsv", "1\tx\tT\n2\ty\tU\n"))
+    assert passages == [Passage("1", "T", "x"), Passage("2", "U", "y")]
+    assert notes == [NO_HEADER]

@@ -16,6 +16,7 @@ READERS = {
 }  # fmt: skip
 
 # reader, what the file holds, the whole message after the file's name
+TABS = "; cells stand between tabs (or commas, below a first line with their names)"
 BAD = [
     ("corpus", "", ": no passage in it; expected at least one"),
     ("corpus", BOM, ": no passage in it; expected at least one"),
@@ -66,9 +67,9 @@ BAD = [
         '{"id": "1"}',
         ", line 1: passage '1' has no text (expected contents, or title and text); it has the keys id",
     ),
-    ("corpus", '{"id": "1", "contents": ["x"]}', ", line 1: contents is not a string"),
-    ("corpus", '{"id": "1", "title": 3, "text": "x"}', ", line 1: title is not a string"),
-    ("corpus", "1\n", ", line 1: 1 columns; expected id, text, title"),
+    ("corpus", '{"id": "1", "contents": ["x"]}', ", line 1: contents is ['x'], not a string"),
+    ("corpus", '{"id": "1", "title": 3, "text": "x"}', ", line 1: title is 3, not a string"),
+    ("corpus", "1\n", f", line 1: 1 columns; expected id, text, title{TABS}"),
     (
         "corpus",
         "1\tx\tT\n2\tx\tT\tU",
@@ -80,7 +81,7 @@ BAD = [
         OK_P.encode() + b'{"id": "2", "text": "caf\xe9"}',
         ", line 2: not UTF-8 (byte 25 of the line); convert it",
     ),
-    ("questions", "q\n", ", line 1: 1 columns; expected an id, a tab and the question"),
+    ("questions", "q\n", f", line 1: 1 columns; expected an id, a tab and the question{TABS}"),
     (
         "questions",
         "q\ta\tb",

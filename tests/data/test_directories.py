@@ -138,3 +138,22 @@ def test_a_shard_that_may_not_be_read_is_an_error(tmp_path):
     put(tmp_path / "a.jsonl", line("1"))
     put(tmp_path / "b.jsonl", line("2")).chmod(0)
     assert message(read, tmp_path) == f"{tmp_path}/b.jsonl: Permission denied"
+
+
+@pytest.mark.parametrize("reader", [data.read_corpus, data.read_questions])
+def test_a_folder_of_beirs_is_not_one_input(tmp_path, reader):
+    put(tmp_path / "corpus.jsonl.gz", line("1"))
+    put(tmp_path / "queries.jsonl", line("2"))
+    assert message(lambda s: list(reader(s)), tmp_path) == (
+        f"{tmp_path}: a corpus and queries, as in BEIR's folders: give the file that is meant"
+    )
+
+
+def test_no_name_is_not_the_working_directory(tmp_path, monkeypatch):
+    put(tmp_path / "c.jsonl", line("1"))
+    monkeypatch.chdir(tmp_path)
+    assert message(read, "") == "an empty name; expected a file, a directory or a pattern"
+
+
+def test_several_byte_order_marks_are_none(tmp_path):
+    assert read(put(tmp_path / "c.jsonl", b"\xef\xbb\xbf" * 2 + line("1")))[0] == ["1"]

@@ -84,3 +84,9 @@ def test_runs_are_named_by_their_files_and_told_apart(paths, expected):
 
 def test_one_run_given_twice_is_refused():
     assert message(data.run_names, ["a.trec", "b", "a.trec"]) == ("a.trec is given twice; give each run once")
+
+
+def test_names_of_runs_are_one_line_that_can_be_seen():
+    assert data.run_names(["a", "b"], ["x\ny", "t\tz"]) == ["x\\ny", "t\\tz"]
+    assert data.run_names(["a\n.trec", "d\t/b.trec", "e/b.trec"]) == ["a\\n", "d\\t-b", "e-b"]
+    assert message(data.run_names, ["a"], [" "]) == "an empty name for a run"

@@ -84,6 +84,12 @@ RUNS = {
         [],
     ),
     "a header after #": ("# qid docid rank\nq a 2\nq b 1\n", {"q": [("b", 1.0), ("a", 0.5)]}, []),
+    "PyTerrier's": (
+        "qid,docid,docno,rank,score,query\nq,7,a,0,2.5,who\nq,8,b,1,1.5,\"who, then\"\n",
+        {"q": [("a", 2.5), ("b", 1.5)]},
+        ["columns that are left out: docid, query"],
+    ),
+    "cells in quotes": ('"qid","docid","score"\n"q","a","2"\n', {"q": [("a", 2.0)]}, []),
     "ranx": (
         '{"q": {"b": 1.5, "c": 1.5, "a": 2}, "p": {}}',
         {"q": [("a", 2.0), ("c", 1.5), ("b", 1.5)]},
@@ -123,10 +129,18 @@ def test_scores_that_contradict_ranks_are_refused_and_can_be_read_by_score(tmp_p
         assert message(data.read_run, ranks, "score") == f"{ranks}: has ranks alone, no scores"
 
 
+def test_scores_that_trec_eval_cannot_tell_apart_are_equal(tmp_path):
+    """It reads them into 32 bits: 16777216 and 16777217 are one there, and z goes before a."""
+    path = put(tmp_path / "r", "q Q0 a 0 16777217 t\nq Q0 z 0 16777216 t\nq Q0 b 0 16777218 t\n")
+    assert ordered(data.read_run(path, order="score")) == {"q": [("b", 16777218), ("z", 16777216), ("a", 16777217)]}
+
+
 REFUSED_RUNS = [
     ("q Q0 a 1 3 t\nq Q0 a 2 2 t\n", "line 2: passage 'a' comes twice for question 'q'"),
     ("q Q0 a 1 3 t\nq Q0 b 1 3 t\nq Q0 c 2 1 t\n", "line 2: rank 1 of question 'q' comes twice"),
     ("q Q0 a 1 0,75 t\n", "line 1: rank '1' or score '0,75' is not a number"),
+    ("q Q0 a 1 1_0 t\n", "line 1: rank '1' or score '1_0' is not a number"),
+    ("q Q0 a 1_0 1 t\n", "line 1: rank '1_0' or score '1' is not a number"),
     ("q Q0 a 1.5 1 t\n", "line 1: rank '1.5' or score '1' is not a number"),
     ("q Q0 a 1 1e400 t\n", "line 1: score '1e400' is not a finite number"),
     ("q a 3\nq b 2\nq c 1\n", "line 1: three columns, and the third may be ranks or scores; write "
@@ -168,11 +182,8 @@ QRELS = {
         {"q": {"a": 1, "b": 0}},
         ["judgements that come twice, alike: 1, the first line 3"],
     ),
-    "ranx": (
-        '{"q": {"a": 1, "b": 0}}',
-        {"q": {"a": 1, "b": 0}},
-        ["read as ranx's JSON, {qid: {docid: value}}; a run is ordered by its scores"],
-    ),
+    "ranx": ('{"q": {"a": 1, "b": 0}}', {"q": {"a": 1, "b": 0}}, ["read as ranx's JSON, {qid: {docid: value}}"]),
+    "commas and spaces": ("q, 0, a, 1\nq, 0, b, 0\n", {"q": {"a": 1, "b": 0}}, []),
 }
 
 
@@ -194,6 +205,12 @@ REFUSED_QRELS = [
     ("q 0 a -1\nq 0 a 0\n", "line 2: passage 'a' is judged twice for question 'q': -1, then 0"),
     ("q 0 a 0.5\n", "line 1: relevance '0.5' is not a whole number"),
     ('{"q": {"a": 0.5}}', "line 1: relevance 0.5 is not a whole number"),
+    ("q 0 a 1_0\n", "line 1: relevance '1_0' is not a whole number"),
+    (
+        '{"query-id": "q", "corpus-id": "a", "score": 1}\n{"query-id": "q", "corpus-id": "b", "score": 1}\n',
+        "line 1: broken JSON (Extra data: line 2 column 1 (char 48)); expected one object over the whole file, "
+        "{qid: {docid: value}}",
+    ),
     ("q 0 a nan\n", "line 1: relevance 'nan' is not a whole number"),
     ("q Q0 a 1 2.5 t\n", "line 1: 6 columns; expected four: qid 0 docid relevance"),
     ("q 0 7\n", "line 1: 3 columns; expected four: qid 0 docid relevance"),

@@ -63,7 +63,11 @@ SHAPES = {
         Question("0", "Q?", None, ("a",)),
         ["read as DPR's: question and answers, no ids; numbered from 0, as Pyserini does"],
     ),
-    "null before a text": ({"id": "1", "question": None, "text": "Q?"}, Question("1", "Q?"), []),
+    "null before a text": (
+        {"id": "1", "question": None, "text": "Q?"},
+        Question("1", "Q?"),
+        ["records whose question is empty; text is read"],
+    ),
     "white space around it": ({"id": "1", "question": " Q?\u00a0\n"}, Question("1", "Q?"), []),
 }
 
@@ -76,6 +80,7 @@ def test_known_topics_are_read_and_what_is_decided_is_said_once(tmp_path, record
     assert notes == said
 
 
+CUT = "such lists that are not as Python writes them, cut at their quotes: 1, the first '1'"
 ANSWERS = {
     "a list": (["a", "b"], ("a", "b"), []),
     "a string": ("1912", ("1912",), []),
@@ -86,14 +91,18 @@ ANSWERS = {
     "quotes that nothing escapes": (
         "['Jami'ar Ibadan', 'b']",
         ("Jami'ar Ibadan", "b"),
-        [LISTS, "such lists with quotes that nothing escapes: 1, the first '1'"],
+        [LISTS, CUT],
     ),
     "NumPy's list": (
         "['a' 'b']",
-        ("a' 'b",),
-        [LISTS, "such lists with quotes that nothing escapes: 1, the first '1'"],
+        ("a", "b"),
+        [LISTS, CUT],
     ),
-    "brackets that are no list": ("[1912]", ("[1912]",), []),
+    "brackets that are no list": (
+        "[1912]",
+        ("[1912]",),
+        ["answers in brackets that are no list of strings, read as they are: 1, the first '1'"],
+    ),
 }  # fmt: skip
 
 
@@ -176,7 +185,7 @@ REFUSED = [
         "the key 'question' stands twice in one object; its first value would be lost",
     ),
     ('{"id": "\\ufeffq", "question": "Q?"}', r"id '\ufeffq' holds a character that text files cannot carry"),
-    ('{"id": -0, "question": "Q?"}', "id is the number -0; write it as a string"),
+    ('{"id": -0, "question": "Q?"}', "id is -0.0, not a string"),
     ('{"1": "Q?", "2": "R?"}', f"{NO_ID} 1, 2"),
     (
         '{"topic_id": "1", "topics": [{"lang": "eng"}]}',
@@ -205,7 +214,8 @@ HC4 = {
 def test_of_topics_in_several_languages_the_one_that_is_given_is_taken(tmp_path):
     path = write_jsonl(tmp_path / "t", [HC4])
     expected = "read as HC4's: topic_id, topic_title in the language given; descriptions are left out"
-    assert read(path, "fa") == ([Question("101", "Q?", "fa")], [expected])
+    several = "topics that have several texts in that language; the first is read: 1, the first '101'"
+    assert read(path, "fa") == ([Question("101", "Q?", "fa")], [expected, several])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert [q.id for q in data.read_questions({"fa": path, "en": path})] == ["fa-101", "en-101"]
@@ -269,3 +279,55 @@ def test_topics_that_number_alike_are_read_by_language_and_their_ids_prefixed(tm
     assert [q.id for q in data.read_questions([ko, other])] == ["2", "9"]
     assert message(data.read_questions, {"ko": ko}, "ko") == ("a language is given beside a file for each language")
     assert "unknown language code" in message(data.read_questions, {"korean": ko})
+
+
+@pytest.mark.parametrize(
+    ("record", "question", "notes"),
+    [
+        (
+            {"_id": "1", "title": "decoy", "text": "decoy", "query": "Q?"},
+            Question("1", "Q?"),
+            ["records have query, title and text; query is read"],
+        ),
+        (
+            {"_id": "1", "title": "", "text": "Q?"},  # BEIR's queries as data sets hold them
+            Question("1", "Q?"),
+            ["records whose title is empty; text is read"],
+        ),
+        ({"id": "1", "qid": "2", "text": "Q?"}, Question("1", "Q?"), ["records have id and qid; id is the id"]),
+        ({"id": "1", "text": "Q?", "lang": None, "language": "fi"}, Question("1", "Q?", "fi"), []),
+        (
+            {"id": "1", "text": "Q?", "lang": "fi", "language": "fr"},
+            Question("1", "Q?", "fi"),
+            ["records have lang and language; lang is read"],
+        ),
+        ({"id": "1", "text": "Q?", "answers": None, "answer": "a"}, Question("1", "Q?", None, ("a",)), []),
+        (
+            {"id": "1", "text": "Q?", "answers": ["a"], "answer": ["b"]},
+            Question("1", "Q?", None, ("a",)),
+            ["records have answers and answer; answers is read"],
+        ),
+        (
+            {"id": "1", "text": "Q?", "answers": ["['a', 'b']", "c"]},
+            Question("1", "Q?", None, ("a", "b", "c")),
+            [LISTS],
+        ),
+    ],
+)
+def test_keys_that_say_the_same_twice_are_not_chosen_in_silence(tmp_path, record, question, notes):
+    assert read(write_jsonl(tmp_path / "t.jsonl", [record])) == ([question], notes)
+
+
+def test_a_header_of_questions_and_answers_is_one(tmp_path):
+    questions, notes = read(put(tmp_path / "t.tsv", "question\tanswer\nwho is it\t['a']\n"))
+    assert questions == [Question("0", "who is it", None, ("a",))]
+    assert notes == ["read as DPR's: question and answers, no ids; numbered from 0, as Pyserini does"]
+
+
+def test_a_header_with_an_unknown_name_for_the_id_is_no_question(tmp_path):
+    path = put(tmp_path / "t.tsv", "number\ttitle\n301\tQ?\n")
+    assert message(data.read_questions, path) == (
+        f"{path}, line 1: a header (number, title) without id; expected an id, a tab and the question"
+    )
+    assert read(path, question_id_field="number") == ([Question("301", "Q?")], [])
+    assert read(put(path, "301\ttitle\n")) == ([Question("301", "title")], [])

@@ -67,6 +67,14 @@ def test_a_filter_writes_the_good_queries_under_the_same_names(corpus, tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["Q", "corpus.jsonl", "out"]
 
 
+def test_an_array_of_records_is_filtered_like_lines(tmp_path):
+    record = {"docid": "7", "n": 1.50, "generated_queries": {"fi": ["Missä é?", "MISSÄ é?"]}}
+    (tmp_path / "q.json").write_text(json.dumps([record], indent=1), encoding="utf-8")
+    filtered(tmp_path / "q.json", tmp_path / "out", TextRules(("duplicates",)))
+    kept = json.loads(files(tmp_path / "out")["q.json"])
+    assert kept == {**record, "generated_queries": {"fi": ["Missä é?"]}}
+
+
 def test_what_is_filtered_twice_stays_and_says_where_it_comes_from(records, tmp_path):
     rules = TextRules(("script", "length"), min_length=5, max_length=17)
     filtered(records, tmp_path / "one", rules)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xqg_pyserini.errors import UserError, warn
-from xqg_pyserini.files import PACKED, FilePath, Line
+from xqg_pyserini.files import PACKED, FilePath, Line, shown_name
 
 ENDINGS = (".trec", ".txt", ".run", ".tsv", ".json", ".jsonl", ".res", ".results", *PACKED)
 LARGEST = 10**100  # of ids that are numbers
@@ -22,8 +22,6 @@ def check_id(line: Line, value: Any, name: str) -> str:
     if isinstance(value, int):
         if abs(value) >= LARGEST:
             raise line.error(f"{name} is a number of too many digits; write it as a string")
-        if value == 0 and re.search(r":\s*-0\s*[,}]", line.text):
-            raise line.error(f"{name} is the number -0; write it as a string")
         return str(value)
     if not value:
         raise line.error(f"{name} is empty")
@@ -166,6 +164,9 @@ def run_names(paths: Sequence[FilePath], given: Sequence[str] | None = None) -> 
     if given is None and len(set(names)) < len(names):  # endings tell them apart, or they are one file
         whole = ["-".join(part).lstrip("-/") for part in parts]
         names = [w if names.count(n) > 1 else n for n, w in zip(names, whole, strict=True)]
+    names = [shown_name(name) for name in names]
+    if given and not all(map(str.strip, names)):
+        raise UserError("an empty name for a run", "names")
     if twice := {name for name in names if names.count(name) > 1}:
         raise UserError(f"{min(twice)} is given twice; give each run once", "names")
     return names

@@ -4,6 +4,7 @@ What a reader cannot take it names by file and line; what it decides by itself i
 """
 
 import ast
+import functools
 import io
 import os
 import re
@@ -143,10 +144,14 @@ def _shape(keys: str, text: str, said: str = "", **more: str) -> Shape:
     return Shape(frozenset(keys.split()), text, said, **more)
 
 
-def _id_of(line: Line, record: Mapping[str, Any], names: Sequence[str], about: str = "") -> str:
-    for name in names:
-        if name in record:
-            return check_id(line, record[name], name)
+def _id_of(
+    line: Line, record: Mapping[str, Any], names: Sequence[str], about: str = "", notes: Notes | None = None
+) -> str:
+    there = [name for name in names if name in record]
+    if len(there) > 1 and notes:
+        notes.say(f"records have {' and '.join(there)}; {there[0]} is the id")
+    if there:
+        return check_id(line, record[there[0]], there[0])
     lacks = f"a record without id (expected one of {', '.join(names)})"
     raise line.error(f"{lacks}; {keys_of(record)}", about)
 
@@ -186,11 +191,18 @@ PASSAGE_TABLE = Table(
     lambda cells: ["id", "text", "title"],
     quoted=True,
 )
+TEXT_KEYS = {*PASSAGE_TABLE.names["text"], "content", "segment", "paragraph"}  # perhaps, whatever their case
+TITLE_KEYS = ("title", "heading", "headline")  # parts of keys that perhaps hold one
 NO_TEXT = "has no text (expected contents, or title and text)"
 TITLE_LEFT = (
     "records have title and contents; contents alone is read, and their titles are left out "
     "(name contents as text_field to have both)"
 )
+
+
+@functools.lru_cache
+def _may_be_title(key: str) -> bool:
+    return any(name in key.lower() for name in TITLE_KEYS)
 
 
 class _Passages:
@@ -207,12 +219,14 @@ class _Passages:
         file, notes, ids = self.file, self.notes, self.ids
         shape, key = self._text_key(line, record)
         if shape is not None:
-            ids = (shape.id, *ids) if shape.id and not file.id_field else ids
+            ids = (shape.id,) if shape.id and not file.id_field else ids
             if record[key] is not None:
                 notes.say(shape.said)
-        docid, title = _id_of(line, record, ids, "id_field"), ""
+        docid, title = _id_of(line, record, ids, "id_field", notes), ""
         if key != "contents" or file.text_field is not None:
             title = text_of(line, record, file.title_field or "title")
+            if file.title_field is None and "title" not in record and shape is None:
+                self._say_title(record)
         elif record.get("title"):
             notes.say(TITLE_LEFT)
         text = text_of(line, record, key)
@@ -221,15 +235,21 @@ class _Passages:
             raise line.error(f"passage {docid!r} {NO_TEXT}; {keys_of(record)}", "text_field")
         if file.title_field is not None and file.title_field not in record:
             notes.say(f"passages without the key {file.title_field}", repr(docid))
-        if len(several := [name for name in ids if name in record]) > 1 and not (shape and shape.id):
-            notes.say(f"records have {' and '.join(several)}; {several[0]} is the id")
         return self.passage(line, docid, title, text)
+
+    def _say_title(self, record: Mapping[str, Any]) -> None:
+        for key, value in record.items():
+            if _may_be_title(key) and value and isinstance(value, str):
+                what = f"records have {key} and no title; texts alone are read"
+                self.notes.say(f"{what} (title_field names another key)")
 
     def _elsewhere(self, record: Mapping[str, Any]) -> bool:
         """Tell whether a record in which no text was found may hold some under a key that is not known."""
         title = self.file.title_field or "title"
-        others = (value for key, value in record.items() if key != title and isinstance(value, str))
-        return self.file.text_field is None and any(len(value.split()) > 3 for value in others)
+        others = [(key, value) for key, value in record.items() if key != title and isinstance(value, str)]
+        return self.file.text_field is None and any(
+            len(value.split()) > (0 if key.lower() in TEXT_KEYS else 3) for key, value in others
+        )
 
     def _text_key(self, line: Line, record: Mapping[str, Any]) -> tuple[Shape | None, str]:
         """Return the key of the text, and what shape it is known by where that is not `text` or `contents`."""
@@ -325,7 +345,7 @@ def not_in_corpus(docids: Iterable[str], of: str, corpus: CorpusLike) -> UserErr
 
 QUESTION_IDS = ("id", "qid", "_id", "query_id")
 IN_PASSAGES_LANGUAGE = "answers are those in the passages' language"
-QUESTIONS = (  # the first of which a record has the keys
+QUESTIONS = (
     _shape(
         "question_lang answer_pivot",
         "question_lang",
@@ -338,13 +358,9 @@ QUESTIONS = (  # the first of which a record has the keys
         f"read as AfriQA's queries: question, translated_answer ({IN_PASSAGES_LANGUAGE}; answers_field names others)",
         answers="translated_answer",
     ),
-    _shape("question", "question"),
     _shape("query code text", "query", "read as SWIM-IR's: query, code", language="code"),
-    _shape("query_id query", "query"),
-    _shape("title", "title"),
-    _shape("text", "text"),
-    _shape("query", "query"),
 )
+QUESTION_KEYS = ("question", "query", "title", "text")  # of other records
 LISTS = "answers are lists written as text (\"['1912']\"); read as lists"
 
 
@@ -390,39 +406,57 @@ class _Questions:
         if self.numbered is not None and identified:
             raise line.error(f"a record with id after records without; {keys_of(record)}")
         about = "question_id_field"
-        qid = _id_of(line, record, self.ids, about) if self.numbered is None else self._number()
-        shape = next((shape for shape in QUESTIONS if shape.keys <= record.keys()), None)
-        key = files.question_field or (shape.text if shape else None)
+        qid = self._number() if self.numbered is not None else _id_of(line, record, self.ids, about, self.notes)
+        shape, key = _shape_of(record), files.question_field or question_key(record)
         if key is None or key not in record:
             lacks = f"question {qid!r} has no text (expected {key or 'question or title'})"
             raise line.error(f"{lacks}; {keys_of(record)}", "question_field")
-        text, language = text_of(line, record, key), record.get("lang", record.get("language"))
-        if files.question_field is None and record[key] is None:  # another key may have it
-            text = next((record[s.text] for s in QUESTIONS if isinstance(record.get(s.text), str)), "")
-        if files.question_field is None and shape is not None:
-            language = record[shape.language] if shape.language else language
-            if key == "title" and ("desc" in record or "description" in record):
-                self.notes.say("topics have a title and a description; the title is the question")
-        answers = record.get("answers", record.get("answer"))
+        if files.question_field is None and shape is None:
+            self._say_others(record, key)
+        if shape is not None and shape.language and files.question_field is None:
+            language = record[shape.language]
+        else:
+            language = self._first_of(record, "lang", "language")
         if files.answers_field is not None:
             if files.answers_field not in record:
                 raise line.error(f"no key {files.answers_field!r}; {keys_of(record)}", "answers_field")
             answers = record[files.answers_field]
-        elif shape is not None and shape.said:
-            self.notes.say(shape.said)
-            answers = record[shape.answers] if shape.answers else answers
-        return self.question(line, qid, text, language, answers)
+        else:
+            if shape is not None:
+                self.notes.say(shape.said)
+            answers = record[shape.answers] if shape and shape.answers else self._first_of(record, "answers", "answer")
+        return self.question(line, qid, text_of(line, record, key), language, answers)
+
+    def _say_others(self, record: Mapping[str, Any], key: str) -> None:
+        """Say what else might have been the question."""
+        there = [other for other in QUESTION_KEYS if other in record]
+        several = [other for other in there if not _is_blank(record[other])]
+        if several and there[0] != key:
+            self.notes.say(f"records whose {there[0]} is empty; {key} is read")
+        elif len(several) > 1:
+            self.notes.say(f"records have {', '.join(several[:-1])} and {several[-1]}; {key} is read")
+        elif key == "title" and ("desc" in record or "description" in record):
+            self.notes.say("topics have a title and a description; the title is the question")
+
+    def _first_of(self, record: Mapping[str, Any], *names: str) -> Any:
+        there = [name for name in names if record.get(name) is not None]
+        if len(there) > 1 and record[there[0]] != record[there[1]]:
+            self.notes.say(f"records have {' and '.join(there)}; {there[0]} is read")
+        return record[there[0]] if there else None
 
     def _in_language(self, line: Line, record: Mapping[str, Any]) -> dict[str, Any]:
         """Return a topic that HC4 has in several languages in the one that was asked for."""
         wanted = self.files.language
         if wanted is None:
             raise line.error("a topic in several languages, as HC4 has them: give the one that is wanted", "language")
-        for topic in record["topics"]:
-            if isinstance(topic, dict) and same_language(str(topic.get("lang")), wanted):
-                self.notes.say("read as HC4's: topic_id, topic_title in the language given; descriptions are left out")
-                return {"id": record["topic_id"], "question": topic.get("topic_title"), "lang": wanted}
-        raise line.error(f"topic {shown(record['topic_id'])} is not there in {wanted}", "language")
+        topics = [t for t in record["topics"] if isinstance(t, dict) and same_language(str(t.get("lang")), wanted)]
+        if not topics:
+            raise line.error(f"topic {shown(record['topic_id'])} is not there in {wanted}", "language")
+        self.notes.say("read as HC4's: topic_id, topic_title in the language given; descriptions are left out")
+        if len(topics) > 1:
+            several = "topics that have several texts in that language; the first is read"
+            self.notes.say(several, shown(record["topic_id"]))
+        return {"id": record["topic_id"], "question": topics[0].get("topic_title"), "lang": wanted}
 
     def from_row(self, line: Line, row: Mapping[str, str]) -> Question:
         text, answers, self.record = row["question"], row.get("answers"), {}
@@ -431,7 +465,7 @@ class _Questions:
             answers, text = unquoted(row["answers"]), unquoted(text)
             if _listed(answers) is None:
                 raise line.error(f"{answers[:60]!r} is no list of answers, as the lines above have")
-            return self.question(line, self._number(), text, None, answers)
+            return self.question(line, self._number(), text, row.get("language") or None, answers)
         if len(row["id"].split()) > 1:
             expected = "an id, a tab and the question, or DPR's question, tab and list of answers"
             raise line.error(f"{row['id'][:60]!r} stands where an id is expected: {expected}")
@@ -464,17 +498,24 @@ class _Questions:
         if isinstance(answers, dict) and "text" in answers:  # SQuAD's, with answer_start
             self.notes.say("answers are objects, as SQuAD has them; their text is read")
             answers = answers["text"]
-        if isinstance(answers, str):
-            listed = _listed(answers)
-            if listed is None and answers[:2] in ("['", '["') and answers[-2:] in ("']", '"]'):
-                listed = re.split(r"""['"], ['"]""", answers[2:-2])
-                self.notes.say("such lists with quotes that nothing escapes", repr(qid))
-            if listed is not None and self.numbered is None:
-                self.notes.say(LISTS)
-            answers = [answers] if listed is None else listed
+        answers = [answers] if isinstance(answers, str) else answers
         if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers):
             raise line.error(f"the answers of question {qid!r} are not a list of strings", "answers_field")
-        return tuple(answers)
+        return tuple(one for answer in answers for one in self._several(qid, answer))
+
+    def _several(self, qid: str, answer: str) -> list[str]:
+        """Return the items of a list that was written as text, else the text alone."""
+        listed = _listed(answer)
+        if listed is None and answer[:2] in ("['", '["') and answer[-2:] in ("']", '"]'):
+            listed = re.split(r"""['"],?\s+['"]""", answer[2:-2])  # NumPy writes no commas
+            self.notes.say("such lists that are not as Python writes them, cut at their quotes", repr(qid))
+        if listed is None:
+            if answer[:1] == "[" and answer[-1:] == "]":
+                self.notes.say("answers in brackets that are no list of strings, read as they are", repr(qid))
+            return [answer]
+        if self.numbered is None:
+            self.notes.say(LISTS)
+        return listed
 
 
 def _listed(text: str) -> list[str] | None:
@@ -524,7 +565,18 @@ def question_records(files: QuestionFiles) -> Iterator[tuple[Line, Question, Map
 
 def question_key(record: Mapping[str, Any]) -> str | None:
     """Return the key of a record that `read_questions` takes for the question's text, where none is named."""
-    return next((shape.text for shape in QUESTIONS if shape.keys <= record.keys()), None)
+    if (shape := _shape_of(record)) is not None:
+        return shape.text
+    there = [key for key in QUESTION_KEYS if key in record]
+    return next((key for key in there if not _is_blank(record[key])), there[0] if there else None)
+
+
+def _shape_of(record: Mapping[str, Any]) -> Shape | None:
+    return next((shape for shape in QUESTIONS if shape.keys <= record.keys()), None)
+
+
+def _is_blank(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def as_questions(source: QuestionsLike, language: str | None = None) -> list[Question]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any, NamedTuple
 
+from xqg_pyserini.data.ids import shown
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import FilePath, Line, expand, read_lines, shown_name
 from xqg_pyserini.metadata import RepeatedKey, distinct
@@ -44,7 +45,11 @@ class Notes:
 # ---------------------------------------------------------------- JSON
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=distinct)
+def _integer(digits: str) -> int | float:
+    return -0.0 if digits == "-0" else int(digits)  # which is no id
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=distinct, parse_int=_integer)
 
 
 def parse_json(line: Line, text: str | None = None, kind: type = dict, form: str = "one object a line") -> Any:
@@ -80,7 +85,7 @@ def text_of(line: Line, record: Mapping[str, Any], key: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise line.error(f"{key} is not a string")
+        raise line.error(f"{key} is {shown(value)}, not a string")
     return value
 
 
@@ -105,8 +110,8 @@ class Table(NamedTuple):
     def header(self, line: Line, cells: list[str], fields: Mapping[str, str]) -> list[str] | None:
         """Return what each column holds where a row is a header, else None.
 
-        A header names the columns of the id and of what is required, in any order, upper or lower case, perhaps after
-        `#`.  `fields`: names that the user gave, by what they hold.
+        A header names the columns of the id (or of answers, as DPR's questions have no ids) and of what is required,
+        in any order, upper or lower case, perhaps after `#`.  `fields`: names that the user gave, by what they hold.
 
         Raises:
             UserError: for a header without the column that is required, or a name given twice.
@@ -116,13 +121,16 @@ class Table(NamedTuple):
         known = dict(self.names) | {what: (name.lower(),) for what, name in fields.items()}
         held = {name: what for what, several in known.items() for name in several}
         columns = [held.get(name, "") for name in names]
-        if "id" not in columns or len(cells) < 2:
-            return None
-        if self.required not in columns:
-            if columns[0] != "id" or not all(re.fullmatch(r"[\w.-]+", name) for name in names):
+        lacks = next((what for what in (self.required, "id") if what not in columns), None)
+        if lacks == "id" and "answers" in columns:
+            lacks = None
+        if lacks:
+            are_names = all(re.fullmatch(r"[^\W\d][\w.-]*", name) for name in names)
+            if not are_names or len(names) < 2 or (columns[0] != "id" and self.required not in columns):
                 return None
-            lacks = f"a header ({', '.join(cells)[:80]}) without {self.required}"
-            raise line.error(f"{lacks}; expected {self.plain}", f"{self.required}_field")
+            about = "question_id_field" if lacks == "id" and self.required == "question" else f"{lacks}_field"
+            without = f"a header ({', '.join(cells)[:80]}) without {lacks}"
+            raise line.error(f"{without}; expected {self.plain}", about)
         twice = [what for what in columns if what and columns.count(what) > 1]
         if twice:
             raise line.error(f"a header with two columns for {twice[0]}; expected {self.plain}")
@@ -134,21 +142,13 @@ def _read_rows(
 ) -> Iterator[tuple[Line, dict[str, str]]]:
     """Yield the rows of a file: what each column holds → its cell; columns that nobody knows are under ""."""
     first = next(lines)
-    for by in ("\t", ","):
-        titles = _cells(first.text, by) or first.text.split(by)
-        if (header := table.header(first, titles, fields)) is not None:
-            break
-    else:
-        by, titles = "\t", first.text.split("\t")
-        if fields:
-            raise first.error(f"no header with the column {next(iter(fields.values()))!r}")
+    by, titles, header = _find_header(table, fields, first)
     columns = header or table.columns(titles)
-    unused = [title for title, what in zip(titles, columns, strict=False) if not what]
-    if header and unused:
+    if unused := [title for title, what in zip(titles, columns, strict=False) if header and not what]:
         notes.say(f"columns that are left out: {', '.join(unused)[:200]}")
-    needed = ["id", table.required] if header else columns[:2]
+    needed = [table.required, "id" if "id" in columns else "answers"] if header else columns[:2]
     expected = table.plain if columns == ["id", table.required] else ", ".join(what or "…" for what in columns)
-    width = len(columns) if header else 2
+    width = len(columns) if header else 0
     rest = lines if header else chain([first], lines)
     plain = by == "\t" and not table.quoted
     for line, cells, is_open in _plain_rows(rest) if plain else _quoted_rows(rest, by):
@@ -158,12 +158,37 @@ def _read_rows(
         if is_open and len(cells) < width:
             what = f"a quote that nothing closes, and {len(cells)} of {width} columns"
             raise line.error(f"{what}; close it, or write the row in one line")
-        width = max(width, min(len(cells), 3))
         row = dict(zip(columns, cells, strict=False))
         if len(cells) > len(columns) or not all(what in row for what in needed):
-            other = "" if header or len(cells) < 3 else "; a first line with their names says what others hold"
+            other = "" if header else "; a first line with their names says what others hold"
+            if len(cells) < 2:
+                other = "; cells stand between tabs (or commas, below a first line with their names)"
             raise line.error(f"{len(cells)} columns; expected {expected}{other}")
+        if is_open or len(cells) < width:
+            _say_odd(line, is_open, len(cells) < width, notes)
+        if not header and len(cells) > 2:
+            notes.say(f"three columns without a header, read as {expected}")
+        width = max(width, len(cells))
         yield line, row
+
+
+def _find_header(table: Table, fields: Mapping[str, str], first: Line) -> tuple[str, list[str], list[str] | None]:
+    """Return what stands between cells, those of the first line, and what its columns hold if it is a header."""
+    for by in ("\t", ","):
+        titles = csv_cells(first.text, by) or first.text.split(by)
+        if (header := table.header(first, titles, fields)) is not None:
+            return by, titles, header
+    if fields:
+        raise first.error(f"no header with the column {next(iter(fields.values()))!r}")
+    return "\t", first.text.split("\t"), None
+
+
+def _say_odd(line: Line, is_open: bool, is_short: bool, notes: Notes) -> None:
+    where = f"line {line.number}"
+    if is_open:
+        notes.say("rows with a quote that nothing closes, read as a character like any other", where)
+    if is_short:
+        notes.say("rows with fewer columns than others, of which what they lack is empty", where)
 
 
 def _plain_rows(lines: Iterable[Line]) -> Iterator[tuple[Line, list[str], bool]]:
@@ -186,14 +211,14 @@ def _quoted_rows(lines: Iterable[Line], by: str) -> Iterator[tuple[Line, list[st
                 yield line, line.text.split(by), False
             continue
         text, used = line.text, 0
-        cells = _cells(text, by)
+        cells = csv_cells(text, by)
         while cells is None and used < LONGEST_ROW:
             if used == len(ahead):
                 ahead.extend([more] if (more := next(source, None)) else [])
             if used == len(ahead) or (by == "\t" and re.match(r'[^"]*\t', ahead[used].text)):
                 break
             text, used = f"{text}\n{ahead[used].text}", used + 1
-            cells = _cells(text, by)
+            cells = csv_cells(text, by)
         is_open = not cells or (by == "\t" and any("\n" in cell and "\t" in cell for cell in cells))
         if is_open:
             is_open, cells = cells != [], [unquoted(cell) for cell in line.text.split(by)]
@@ -203,7 +228,7 @@ def _quoted_rows(lines: Iterable[Line], by: str) -> Iterator[tuple[Line, list[st
         yield line, cells or [], is_open
 
 
-def _cells(text: str, by: str) -> list[str] | None:
+def csv_cells(text: str, by: str) -> list[str] | None:
     """Return the cells of a row; none for quotes that cannot be, None where one is open at the end."""
     csv.field_size_limit(max(len(text), csv.field_size_limit()))
     try:
@@ -265,7 +290,7 @@ def _records_of(first: Line, lines: Iterator[Line], kind: Kind, notes: Notes) ->
     elif start == "[":
         whole = parse_json(first, "\n".join(line.text for line in lines), list, "an array over the whole file")
         for number, record in enumerate(whole, 1):
-            entry = Line(first.path, number, "", "entry")
+            entry = Line(first.path, number, json.dumps(record, ensure_ascii=False), "entry")
             yield entry, kind.from_record(entry, expect(entry, record))
     elif kind.table is None:
         raise first.error(f"expected JSON Lines, found {first.text[:40]!r}")

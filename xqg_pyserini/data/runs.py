@@ -6,6 +6,7 @@ What is decided about a file by itself is said in an `XqgWarning`.
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from ctypes import c_float
 from dataclasses import dataclass
 from itertools import chain
 from operator import itemgetter
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 from xqg_pyserini.data.ids import check_id, shown
 from xqg_pyserini.data.languages import check_languages
 from xqg_pyserini.data.records import Qrels, Run
-from xqg_pyserini.data.rows import Notes, parse_json
+from xqg_pyserini.data.rows import Notes, csv_cells, parse_json
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import FilePath, Line, check_name, read_lines, shown_name, writing
 from xqg_pyserini.settings import check_values, option
@@ -74,10 +75,20 @@ QRELS_FORM = Form(
 INFINITE = float("inf")
 HEADERS = {
     "qid": ("qid", "query-id", "query_id", "queryid", "query", "topic", "topic_id", "q_id"),
-    "docid": ("docid", "corpus-id", "corpus_id", "doc_id", "docno", "pid", "passage_id", "iter_id"),
+    "docid": (
+        "docno",
+        "docid",
+        "corpus-id",
+        "corpus_id",
+        "doc_id",  # PyTerrier's docid is a number of its own
+        "pid",
+        "passage_id",
+        "iter_id",
+    ),
     "rank": ("rank",),
     "value": ("score", "relevance", "rel", "label", "similarity"),
 }
+UNUSED = ("q0", "0", "iter", "iteration", "tag")  # columns of TREC's that say nothing
 
 
 class _Row(NamedTuple):
@@ -101,8 +112,8 @@ def read_run(source: FilePath | Mapping[str, FilePath], order: str = "rank") -> 
     Args:
         source: a file (a `RunFile` has its own order), or language → file: the question ids then begin with the
             language.
-        order: "rank", or "score": by score whatever the ranks say, equal scores by docid from z
-            to a, as trec_eval does.
+        order: "rank", or "score": by score whatever the ranks say, equal scores (in 32 bits) by docid
+            from z to a, as trec_eval does.
 
     Raises:
         UserError: for a line that is none of these, a docid or rank that comes twice, a score that
@@ -145,8 +156,7 @@ def _prefixed(sources: Mapping[str, FilePath], read: Callable[[FilePath], Any]) 
 def _ordered(path: Path, qid: str, rows: list[_Row], order: str, notes: Notes) -> dict[str, float]:
     """Return the hits of a question, best first."""
     if order == "score":
-        rows.sort(key=lambda row: row.docid, reverse=True)
-        rows.sort(key=lambda row: -row.score)  # type: ignore[operator]
+        rows.sort(key=lambda row: (c_float(row.score).value, row.docid), reverse=True)  # type: ignore[arg-type]
     else:
         rows.sort(key=lambda row: row.rank)  # type: ignore[arg-type, return-value]
     hits: dict[str, float] = {}
@@ -179,9 +189,11 @@ def _table(path: Path, form: Form, notes: Notes) -> Iterator[tuple[Line, str, st
     if first is None:
         return
     if first.text.lstrip()[0] in "{[":
-        yield from _nested(first, lines, notes)
+        by_score = "; a run is ordered by its scores" if form is RUN_FORM else ""
+        notes.say(f"read as ranx's JSON, {{qid: {{docid: value}}}}{by_score}")
+        yield from _nested(first, lines)
         return
-    by_comma = len(first.text.split()) == 1 and first.text.count(",") >= 2
+    by_comma = first.text.count(",") >= 2 and all(cell.endswith(",") for cell in first.text.split()[:-1])
     cells = _cells(first.text, by_comma)
     header, width, unsure, tag = _header(cells), len(cells), False, []
     layout = header or ()
@@ -194,6 +206,8 @@ def _table(path: Path, form: Form, notes: Notes) -> Iterator[tuple[Line, str, st
         layout, unsure, lines = (0, *where), form is RUN_FORM and width == 3, chain([first], lines)
         if said:
             notes.say(said)
+    elif unused := [c for i, c in enumerate(cells) if i not in header and c.lower() not in UNUSED]:
+        notes.say(f"columns that are left out: {', '.join(unused)[:200]}")
     pick: Callable[[list[Any]], Any] = itemgetter(*layout)
     waiting: list[tuple[Line, str, str, Any, Any]] = []
     for line in lines:
@@ -216,7 +230,7 @@ def _table(path: Path, form: Form, notes: Notes) -> Iterator[tuple[Line, str, st
 
 
 def _cells(text: str, by_comma: bool) -> list[str]:
-    return [cell.strip() for cell in text.split(",")] if by_comma else text.split()
+    return [cell.strip() for cell in csv_cells(text, ",") or text.split(",")] if by_comma else text.split()
 
 
 def _without_comments(lines: Iterator[Line], notes: Notes) -> Iterator[Line]:
@@ -236,7 +250,7 @@ def _header(cells: list[str]) -> tuple[int, ...] | None:
     """Return where qid, docid, rank and value stand where a line is a header, else None."""
     names = [cell.strip("\"'").lower() for cell in cells]
     where = {
-        what: next((i for i, name in enumerate(names) if name in several), -1) for what, several in HEADERS.items()
+        what: next((names.index(name) for name in several if name in names), -1) for what, several in HEADERS.items()
     }
     if where["qid"] < 0 or where["docid"] < 0 or max(where["rank"], where["value"]) < 0:
         return None
@@ -261,10 +275,10 @@ def _are_ranks(rows: Sequence[tuple[Line, str, str, Any, Any]]) -> bool:
     return True
 
 
-def _nested(first: Line, lines: Iterator[Line], notes: Notes) -> Iterator[tuple[Line, str, str, None, Any]]:
+def _nested(first: Line, lines: Iterator[Line]) -> Iterator[tuple[Line, str, str, None, Any]]:
     """Yield what ranx's JSON holds: {qid: {docid: value}}."""
-    record = parse_json(first, "\n".join(line.text for line in chain([first], lines)))
-    notes.say("read as ranx's JSON, {qid: {docid: value}}; a run is ordered by its scores")
+    text = "\n".join(line.text for line in chain([first], lines))
+    record = parse_json(first, text, form="one object over the whole file, {qid: {docid: value}}")
     for qid, hits in record.items():
         if not isinstance(hits, dict):
             raise first.error(f"{shown(qid)}: expected {{docid: value}}, not {shown(hits)}")
@@ -276,6 +290,8 @@ def _nested(first: Line, lines: Iterator[Line], notes: Notes) -> Iterator[tuple[
 
 def _whole(value: Any) -> int | None:
     """Return a whole number, which 1.0 is; None for what is none."""
+    if isinstance(value, str) and "_" in value:  # a number in Python alone
+        return None
     try:
         return int(value) if isinstance(value, str | int) else _whole(str(value))
     except ValueError:
@@ -289,11 +305,13 @@ def _whole(value: Any) -> int | None:
 def _row(line: Line, docid: str, rank: Any, value: Any) -> _Row:
     """Return the row of a line of a run."""
     try:
-        return _Row(docid, int(rank), float(value), line.number)
+        if "_" not in rank + value:
+            return _Row(docid, int(rank), float(value), line.number)
+        whole = _whole(rank)
     except (TypeError, ValueError, OverflowError):  # not written plainly, or not there
         whole = None if rank is None else _whole(rank)
     try:
-        score = None if value is None else float(value)
+        score = None if value is None or "_" in str(value) else float(value)
     except OverflowError:
         score = INFINITE
     except ValueError:
