@@ -88,6 +88,8 @@ def checked(value: Any, kind: type[Kind], where: str | Path, remedy: str, about:
         text, _, place = str(error).partition(" - at `$")  # as msgspec says it: "… - at `$.key[0]`"
         key = place.rstrip("`").lstrip(".")
         raise UserError(f"{where}: damaged ({key + ': ' if key else ''}{text}); {remedy}", about) from None
+    except UserError as error:  # a type's own
+        raise UserError(f"{where}: {error}; {remedy}", about or error.about) from None
 
 
 def open_matrix(path: Path, remedy: str) -> "np.memmap":

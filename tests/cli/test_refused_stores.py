@@ -170,7 +170,12 @@ INDEX_FAULTS = {
     "description broken": ("I/xqg.json", cut(5), "I/xqg.json: broken JSON ("),
     "description a list": ("I/xqg.json", content(b"[]"), "I/xqg.json: damaged ("),
     "description without an encoder": ("I/xqg.json", edit_json(encoder=...), "I/xqg.json"),
-    "centres gone": ("I/xqg.json", edit_json(centers=["ar", "ru"]), "I/centers.npy: No such file"),
+    "centres of no fusion": ("I/xqg.json", edit_json(centers=["ar", "ru"]), "I/xqg.json: damaged (centers: "),
+    "centres gone": (
+        "I/xqg.json",
+        edit_json(fusion={"languages": ["ar", "ru"], "center": True}, centers=["ar", "ru"]),
+        "I/centers.npy: No such file",
+    ),
 }
 
 

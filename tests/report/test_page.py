@@ -257,6 +257,12 @@ SPOILT = {
     "broken": (lambda f: (f / "evaluation.json").write_text("{"), "evaluation.json: broken JSON"),
     "a list": (lambda f: (f / "evaluation.json").write_text("[]"), "damaged (Expected `object`, got `array`)"),
     "future": (lambda f: edit(f, format=2), "format 2, this version reads 1"),
+    "no runs": (lambda f: edit(f, runs=[]), "evaluation.json: damaged (runs: "),
+    "no metrics": (lambda f: edit(f, metrics=[]), "evaluation.json: damaged (metrics: "),
+    "inputs are a number": (lambda f: edit(f, inputs=5), "evaluation.json: damaged (inputs: "),
+    "a path is a list of lists": (lambda f: edit(f, inputs={"qrels": [[]]}), "damaged (inputs.qrels[0]: "),
+    "a checksum of nothing": (lambda f: edit(f, inputs={"sha256": 1}), "damaged (inputs.sha256: "),
+    "relevance is a number": (lambda f: edit(f, relevance=3), "damaged (relevance: "),
     "another run": (lambda f: edit(f, runs=["three"]), "damaged (KeyError: ('three', "),
     "no rows": (lambda f: edit(f, scores=[]), "damaged (KeyError: ('one', 'R@0.005kt'))"),
 }

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import message, run_xqg, write_jsonl
-from made_stores import edit_meta, f32, write_passages, write_sums
+from made_stores import describe, edit_meta, f32, write_passages, write_sums
 
 from xqg_pyserini import Fusion
 from xqg_pyserini.files import describe_sources, file_sha256, write_json
+from xqg_pyserini.retrieve import layout
 from xqg_pyserini.retrieve.check import check_folder
 from xqg_pyserini.retrieve.fused import Fused
 from xqg_pyserini.retrieve.index import write_index
@@ -29,6 +30,8 @@ def folders(tmp_path) -> Path:
     np.save(sums / "sum-ru-first-1.npy", E)
     kept = {l: file_sha256(sums / f"sum-{l}-first-1.npy") for l in ("ar", "ru")}
     edit_meta(sums, kept={"1": kept})
+    for store in (passages, sums):
+        edit_meta(store, encoder=describe(True) | {"backend": "object"})
     fused = Fused(passages, sums, Fusion("mean", beta=0.3, normalize=True, center=True))
     fused.own_language().write_index(tmp_path / "L")
     for kind in ("flat", "hnsw"):
@@ -60,15 +63,15 @@ def problems(folder: Path) -> dict[str, str]:
                 "sum-ar-first-1.npy", "sum-ru-first-1.npy",
             },
         ),
-        ("flat", {"index", "docid"}),
-        ("hnsw", {"index", "docid"}),
+        ("flat", {"xqg.json", "index", "docid"}),
+        ("hnsw", {"xqg.json", "index", "docid"}),
         (
             "L",
             {"xqg.json"}
             | {
                 f"{l}/{file}"
                 for l in ("ar", "ru", "all-languages")
-                for file in ("index", "docid", "centers.npy")
+                for file in ("xqg.json", "index", "docid", "centers.npy")
             },
         ),
         ("G", {SHARD, "."}),
@@ -130,6 +133,49 @@ def test_what_is_not_recorded_is_said(folders):
     assert "no checksum is recorded" in problems(folders / "flat")["index"]
 
 
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("flat/xqg.json", {"sha256": "x"}),
+        ("flat/xqg.json", {"sha256": None}),
+        ("flat/xqg.json", {"encoder": {}}),
+        ("L/ar/xqg.json", {"centers": None}),
+        ("L/ar/xqg.json", {"centers": ["ar", "ar"]}),
+        ("L/xqg.json", {"encoder": {"name": 1}}),
+        ("P/meta.json", {"encoder": {"name": "e", "backend": "b", "model": "m"}}),
+        ("Q/meta.json", {"encoder": {}}),
+    ],
+)
+def test_a_damaged_description_is_named(file, change, folders):
+    path = folders / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    folder, _, name = file.partition("/")
+    wrong = problems(folders / folder)
+    assert str(path) in wrong[name]
+    # where the languages have their indexes, the folder of all of them has to open each
+    assert set(wrong) <= {name, "xqg.json"}
+
+
+def test_each_checksum_must_be_recorded(folders):
+    file = folders / "L" / "ar" / "xqg.json"
+    meta = json.loads(file.read_text())
+    meta["sha256"] = {}
+    file.write_text(json.dumps(meta))
+    assert {name for name, problem in problems(folders / "L").items() if "no checksum is recorded" in problem} == {
+        "ar/index", "ar/docid", "ar/centers.npy",
+    }  # fmt: skip
+
+
+def test_a_file_is_said_once(folders):
+    paths = [file.path for file in check_folder(folders / "Q")]
+    assert len(set(paths)) == len(paths)
+
+
+def test_a_kind_that_is_no_text_is_refused(folders):
+    edit_meta(folders / "P", kind=["passages"])
+    assert message(list, check_folder(folders / "P")).startswith(f"{folders / 'P' / 'meta.json'}: damaged (kind: ")
+
+
 def test_another_folder_is_refused(folders):
     (folders / "empty").mkdir()
     assert message(list, check_folder(folders / "empty")).startswith(
@@ -150,3 +196,9 @@ def test_the_command_ends_with_2_where_something_is_damaged(folders):
     assert done.returncode == 2
     assert done.stderr == "xqg check: error: P: 1 of 3 files are damaged\n"
     assert [file["problem"] is None for file in json.loads(done.stdout)] == [True, True, False]
+
+
+def test_languages_that_are_none_are_refused_as_a_query_stores_are(folders):
+    file = folders / "L" / "xqg.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"languages": ["ar", "../L/ru"]}))
+    assert message(layout.language_aware, folders / "L").startswith(f"{file}: unknown language code '../L/ru'")

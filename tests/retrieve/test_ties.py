@@ -74,6 +74,17 @@ def test_the_first_hits_of_many_are_the_few_hits(made, path):
             assert list(hits.items()) == list(every[qid].items())[:k]
 
 
+def test_more_equals_than_a_graph_would_hand_over_come_in_one_order(tmp_path):
+    words = [f"w{i * 7 % 30}" for i in range(900)]  # thirty passages of each vector
+    encoder, passages, _ = build(tmp_path, words)
+    index = xqg.write_index(passages, tmp_path / "hnsw", "hnsw")
+    questions = [xqg.Question(f"q{i}", f"w{i} ?", "fi") for i in range(30)]
+    every = index.search(questions, 200, encoder=encoder)
+    for k in (1, 6, 17, 31, 100):
+        for qid, hits in index.search(questions, k, encoder=encoder).items():
+            assert list(hits.items()) == list(every[qid].items())[:k]
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_equal_scores_stand_in_the_order_of_the_corpus(made, path):
     encoder, paths = made

@@ -120,7 +120,7 @@ def registry() -> dict[str, dict[str, Any]]:
             raise UserError(f"{own} (from {REGISTRY_VARIABLE}): {why}")
         for name, entry in _read_registry(Path(own)).items():
             base = entry.pop("base", None)
-            if base is not None and base not in entries:
+            if base is not None and not (isinstance(base, str) and base in entries):
                 raise UserError(f"{own}: encoder {name} has the unknown base {base!r}")
             entries[name] = {**(entries[base] if base else {}), **entry}
     return entries
@@ -134,7 +134,7 @@ def _read_registry(path: Path) -> dict[str, dict[str, Any]]:
     for name, entry in entries.items():
         if not isinstance(name, str):
             raise UserError(f"{path}: the name {name!r} is no text; put it in quotes")
-        unknown = sorted(set(entry) - known) if isinstance(entry, dict) else ["no settings"]
+        unknown = sorted(map(str, set(entry) - known)) if isinstance(entry, dict) else ["no settings"]
         if unknown:
             raise UserError(f"{path}: encoder {name}: {unknown[0]}; expected {', '.join(sorted(known))}")
     return entries

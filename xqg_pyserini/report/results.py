@@ -10,7 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
 
 from xqg_pyserini.data import CorpusFields, QuestionFields, QuestionFiles, RunFile, fields_of, write_run
 from xqg_pyserini.errors import UserError
@@ -246,6 +248,97 @@ def _csv_cell(value: Any) -> Any:
 # ---------------------------------------------------------------- reading
 
 
+_Files = str | list[str] | None
+
+
+class _Inputs(Struct):
+    """What results say that they were made from, as far as it is read."""
+
+    questions: _Files = None
+    corpus: _Files = None
+    qrels: _Files = None
+    passages: _Files = None
+    queries: _Files = None
+    runs: list[str] | None = None
+    language: _Files = None
+    names: list[str] | None = None
+    order: str | None = None
+    question_fields: dict[str, str | bool] | None = None
+    corpus_fields: dict[str, str | bool] | None = None
+    sha256: dict[str, str] | None = None
+
+
+class _Row(Struct):
+    questions: int
+    asked: int | None = None
+
+
+class _HeldOut(Struct):
+    metric: str
+    score: float
+    difference: float | None
+    ci_low: float | None
+    ci_high: float | None
+    p: float
+
+
+class _Tuned(Struct):
+    metric: str
+    point: str
+    score: float
+
+
+class _Choice(Struct):
+    fold: int
+    language: str | None
+    point: str
+
+
+class _Validation(Struct):
+    folds: int
+    select_by: str
+    held_out: list[_HeldOut]
+    tuned: list[_Tuned]
+    chosen: list[_Choice]
+
+
+class _Seen(Struct):
+    metric: str
+    point: str
+    questions: int
+    difference: float
+    smallest: float | None
+    needed: float | None
+
+
+class _Power(Struct):
+    power: float
+    level: float
+    tests: int
+    rows: list[_Seen]
+
+
+class _Scored(Struct):
+    """What `scores.json` says of a run by a measure."""
+
+    questions: dict[str, float]
+    languages: dict[str, LanguageScore]
+
+
+class _About(Struct):
+    """What `evaluation.json` and `sweep.json` say, as far as both have it."""
+
+    metrics: Annotated[list[str], Meta(min_length=1)]
+    notes: list[str]
+    runs: Annotated[list[str], Meta(min_length=1)] | None = None
+    relevance: str | None = None
+    baseline: str | None = None
+    inputs: _Inputs | None = None
+    scores: list[_Row] = []
+    cross_validation: _Validation | None = None
+    power: _Power | None = None
+
+
 def read_results(folder: str | Path) -> Results:
     """Read a folder of results of either kind; raise `UserError` for another, or a damaged one."""
     folder = Path(folder)
@@ -253,8 +346,10 @@ def read_results(folder: str | Path) -> Results:
         raise UserError(f"{folder}: no such folder (expected one that xqg evaluate or xqg sweep wrote)")
     for name, read in ((EVALUATION, _read_evaluation), (SWEEP, _read_sweep)):
         if (folder / name).is_file():
+            about = _json(folder / name)
+            checked(about, _About, folder / name, AGAIN)
             try:
-                return read(folder, _json(folder / name))
+                return read(folder, about)
             except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
                 why = f"{type(error).__name__}: {error}"
                 raise UserError(f"{folder}: damaged ({why}); make the results again") from None
@@ -310,30 +405,15 @@ def _read_evaluation(folder: Path, about: dict[str, Any]) -> Results:
             stored = intervals[run, metric]
             if MACRO not in stored:
                 raise KeyError(f"{run} {metric}")
-            entry = saved["runs"][run][metric]
-            groups = checked(entry["languages"], dict[str, LanguageScore], folder / SCORES, AGAIN)
+            entry = checked(saved["runs"][run][metric], _Scored, folder / SCORES, AGAIN)
             macro, all_asked = stored[MACRO].mean, asked[run, metric]
-            by_metric[metric] = RunScores(entry["questions"], groups, macro, asked=all_asked, stored=stored)
+            by_metric[metric] = RunScores(entry.questions, entry.languages, macro, asked=all_asked, stored=stored)
     tests = checked(saved["tests"], list[Comparison], folder / SCORES, AGAIN)
     return _results(folder, about, by_run, differences, tests)
 
 
-def _need(rows: Iterable[Mapping[str, Any]], *names: str) -> None:
-    """Raise `KeyError` where a row lacks a name: a page is made of all of them, or not at all."""
-    for row in rows:
-        for name in names:
-            row[name]
-
-
 def _read_sweep(folder: Path, about: dict[str, Any]) -> Results:
-    if validation := about.get("cross_validation"):
-        _need([validation], "folds", "select_by")
-        _need(validation["held_out"], "metric", "score", "difference", "ci_low", "ci_high", "p")
-        _need(validation["tuned"], "metric", "point", "score")
-        _need(validation["chosen"], "fold", "language", "point")
-    if power := about.get("power"):
-        _need([power], "power", "level", "tests")
-        _need(power["rows"], "metric", "point", "questions", "difference", "smallest", "needed")
+    validation, power = about.get("cross_validation"), about.get("power")
     file = folder / POINTS
     if not file.is_file():
         raise UserError(f"{file}: missing; make the results again")

@@ -1,18 +1,21 @@
 """Whether a folder is as it was written: stores, indexes and folders of queries, read in full."""
 
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from msgspec import Struct
 
 from xqg_pyserini.data import read_generated
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import expand, file_sha256
 from xqg_pyserini.metadata import read_json
+from xqg_pyserini.models.registry import recorded_settings
 from xqg_pyserini.retrieve import layout
 from xqg_pyserini.retrieve.search import FaissDirectory
 from xqg_pyserini.stores import (
+    COUNTS,
     META,
     PASSAGES,
     QUERY_SUMS,
@@ -24,6 +27,10 @@ from xqg_pyserini.stores import (
 )
 
 _AGAIN = "make it again"
+
+
+class _Kind(Struct):
+    kind: str | None = None
 
 
 class CheckedFile(NamedTuple):
@@ -49,8 +56,13 @@ def check_folder(path: str | Path) -> Iterator[CheckedFile]:
     if not (path / META).is_file():
         expected = "expected a store, an index or a folder of queries that xqg has finished"
         raise UserError(f"{path}: has neither {META} nor {layout.META}; {expected}")
-    kind = read_json(path / META, dict[str, Any], _AGAIN).get("kind")
-    checks = {PASSAGES: _passages, QUERY_SUMS: _sums, "generated-queries": _generated, "filtered-queries": _filtered}
+    kind = read_json(path / META, _Kind, _AGAIN).kind
+    checks: dict[str, Callable[[Path], Iterator[CheckedFile]]] = {
+        PASSAGES: partial(_store, kind=VectorStore),
+        QUERY_SUMS: partial(_store, kind=QueryStore),
+        "generated-queries": _generated,
+        "filtered-queries": _filtered,
+    }
     if kind not in checks:
         raise UserError(f"{path / META}: kind is {kind!r}; expected {', '.join(checks)}")
     yield from checks[kind](path)
@@ -64,30 +76,25 @@ def _checked(path: Path, check: Callable[[], Any]) -> CheckedFile:
     return CheckedFile(str(path), None)
 
 
-def _passages(path: Path) -> Iterator[CheckedFile]:
-    opened = _checked(path / META, lambda: VectorStore(path))
-    yield opened
-    if opened.problem is None:
-        store = VectorStore(path)
-        yield CheckedFile(str(store.ids_path), None)
-        yield from _matrices(store)
+def _store(path: Path, kind: type[VectorStore] | type[QueryStore]) -> Iterator[CheckedFile]:
+    try:
+        store = kind(path)
+    except UserError as error:
+        yield CheckedFile(str(path / META), str(error))
+        return
+    yield _checked(path / META, lambda: recorded_settings(store.encoder, path / META))
+    yield CheckedFile(str(store.ids_path), None)
+    yield from _matrices(store)
+    for first in store.kept if isinstance(store, QueryStore) else ():
+        kept = _checked(path / META, partial(QueryStore, path, first))
+        yield from [kept] if kept.problem else _matrices(QueryStore(path, first), {COUNTS})
 
 
-def _sums(path: Path) -> Iterator[CheckedFile]:
-    opened = _checked(path / META, lambda: QueryStore(path))
-    yield opened
-    if opened.problem is None:
-        store = QueryStore(path)
-        yield CheckedFile(str(store.ids_path), None)
-        yield from _matrices(store)
-        for first in store.kept:
-            kept = _checked(path / META, partial(QueryStore, path, first))
-            yield from [kept] if kept.problem else _matrices(QueryStore(path, first))
-
-
-def _matrices(store: VectorStore | QueryStore) -> Iterator[CheckedFile]:
+def _matrices(store: VectorStore | QueryStore, but: Collection[str] = ()) -> Iterator[CheckedFile]:
     """Read each matrix of a store for its checksum and for numbers that are not finite."""
     for file, matrix in store.matrices.items():
+        if file in but:
+            continue
 
         def read(file: str = file, matrix: Any = matrix) -> None:
             size = block_rows(max(1, matrix.shape[1]))
@@ -99,23 +106,31 @@ def _matrices(store: VectorStore | QueryStore) -> Iterator[CheckedFile]:
 
 
 def _language_aware(path: Path) -> Iterator[CheckedFile]:
-    languages = layout.language_aware(path) or []
-    yield _checked(path / layout.META, lambda: layout.LanguageIndexes([path]))
-    for name in [*languages, layout.ALL_LANGUAGES]:
+    def read() -> None:
+        layout.LanguageIndexes([path])
+        recorded_settings(read_json(path / layout.META, layout.DescribedFolder, _AGAIN).encoder, path / layout.META)
+
+    yield _checked(path / layout.META, read)
+    for name in [*(layout.language_aware(path) or []), layout.ALL_LANGUAGES]:
         yield from _index(path / name)
 
 
 def _index(path: Path) -> Iterator[CheckedFile]:
-    yield _checked(path / layout.DOCID, lambda: FaissDirectory(path))
-    meta: dict[str, Any] = {}
-    with suppress(UserError):  # which opening it said
-        meta = read_json(path / layout.META, dict[str, Any], _AGAIN)
-    sums = meta.get("sha256") or {}
-    if layout.INDEX not in sums:
-        yield CheckedFile(str(path / layout.INDEX), f"{path / layout.INDEX}: no checksum is recorded; build it again")
-    for name in sums:
-        if name != layout.DOCID:
-            yield _checked(path / name, partial(layout.check_sum, path, name, meta))
+    try:
+        described = layout.described(path)
+        recorded_settings(described.encoder, path / layout.META)
+    except UserError as error:
+        yield CheckedFile(str(path / layout.META), str(error))
+        return
+    yield CheckedFile(str(path / layout.META), None)
+    opened = _checked(path / layout.DOCID, lambda: FaissDirectory(path))
+    for name in (layout.DOCID, layout.INDEX, *([layout.CENTERS] if described.centers is not None else [])):
+        if name not in described.sha256:
+            yield CheckedFile(str(path / name), f"{path / name}: no checksum is recorded; build it again")
+        elif name == layout.DOCID:
+            yield opened
+        else:
+            yield _checked(path / name, partial(layout.check_sum, path, name, {"sha256": described.sha256}))
 
 
 def _generated(path: Path) -> Iterator[CheckedFile]:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta, Struct
 
-from xqg_pyserini.data import find_language
+from xqg_pyserini.data import check_languages, find_language
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import file_sha256
 from xqg_pyserini.fusion.formula import Centers
@@ -30,9 +30,10 @@ _AGAIN = "build the index again"
 
 class _Mixed(Struct):
     languages: list[str]
+    center: bool = False
 
 
-class _Described(Struct):
+class Described(Struct):
     """What `xqg.json` says of an index, as far as it is read."""
 
     n: Annotated[int, Meta(ge=0)]
@@ -44,7 +45,7 @@ class _Described(Struct):
     sha256: dict[str, str] = {}
 
 
-class _DescribedFolder(Struct):
+class DescribedFolder(Struct):
     """What `xqg.json` says of a language-aware folder."""
 
     languages: Annotated[list[str], Meta(min_length=1)]
@@ -57,6 +58,16 @@ def write_centers(folder: Path, centers: Centers) -> None:
     np.save(folder / CENTERS, np.stack(rows), allow_pickle=False)
 
 
+def described(folder: Path) -> Described:
+    """Return what `xqg.json` says of an index; raises `UserError` where it contradicts itself."""
+    said = read_json(folder / META, Described, _AGAIN)
+    centers = said.centers or []
+    centered = said.fusion is not None and said.fusion.center
+    if centered != bool(centers) or len(set(centers)) < len(centers):
+        raise UserError(f"{folder / META}: damaged (centers: not those of its fusion); {_AGAIN}")
+    return said
+
+
 def read_centers(folder: Path) -> tuple[dict[str, Any] | None, Centers | None]:
     """Return what `xqg.json` says of an index, and its centres where it is centred."""
     file = folder / META
@@ -64,20 +75,20 @@ def read_centers(folder: Path) -> tuple[dict[str, Any] | None, Centers | None]:
         return None, None
     meta = read_json(file, dict[str, Any], _AGAIN)
     if meta.get("kind") == LANGUAGE_AWARE:
-        checked(meta, _DescribedFolder, file, _AGAIN)
+        checked(meta, DescribedFolder, file, _AGAIN)
         return meta, None
-    described = checked(meta, _Described, file, _AGAIN)
-    if described.centers is None:
+    said = described(folder)
+    if said.centers is None:
         return meta, None
     check_sum(folder, CENTERS, meta)
     rows = np.array(open_matrix(folder / CENTERS, _AGAIN))
-    shape = (len(described.centers) + 2, described.d)
+    shape = (len(said.centers) + 2, said.d)
     if rows.shape != shape or rows.dtype.kind != "f" or not np.isfinite(rows).all():
         raise UserError(
             f"{folder / CENTERS}: holds {rows.shape} of {rows.dtype}, or NaN or infinity; expected "
             f"{shape} of float32; {_AGAIN}"
         )
-    queries = dict(zip(described.centers, rows[2:], strict=True))
+    queries = dict(zip(said.centers, rows[2:], strict=True))
     return meta, Centers(rows[0], queries, rows[1])
 
 
@@ -108,7 +119,11 @@ def language_aware(folder: str | Path) -> list[str] | None:
     meta = read_json(file, dict[str, Any], _AGAIN)
     if meta.get("kind") != LANGUAGE_AWARE:
         return None
-    return checked(meta, _DescribedFolder, file, _AGAIN).languages
+    languages = checked(meta, DescribedFolder, file, _AGAIN).languages
+    try:
+        return list(check_languages(languages))
+    except UserError as error:
+        raise UserError(f"{file}: {error}; {_AGAIN}") from None
 
 
 class LanguageIndexes:

@@ -172,7 +172,7 @@ class FaissDirectory:
         """Return scores (q, m) float32 and rows (q, m) int64 of the best m = min(k, n).
 
         Equal scores are in the order of the rows, whatever k and the batch (`topk`).  A graph is searched as wide as
-        its efSearch, and wider for more hits than that.
+        its efSearch, and all that it finds is gathered; for more hits than that it is searched wider.
 
         Raises:
             UserError: for a file of vectors that was changed, where it is searched whole, or holds NaN.
@@ -180,11 +180,13 @@ class FaissDirectory:
         exhaustive = self._exhaustive
         if self._right is None:
             self._right = ThreadPoolExecutor(1).submit(self._check_vectors)
+        width = self._index.hnsw.efSearch if hasattr(self._index, "hnsw") else 0
+        wanted = min(self.n, max(gathered(k, self.n), width))  # a graph cuts equal scores anyhow
         batches = []
         with tqdm(total=len(vectors), desc="searching", unit=" questions", disable=None) as bar:
             for start in range(0, len(vectors), BATCH):
                 batch = np.ascontiguousarray(vectors[start : start + BATCH])
-                batches.append(self._index.search(batch, gathered(k, self.n)))
+                batches.append(self._index.search(batch, wanted))
                 bar.update(len(batch))
         near, rows = map(np.concatenate, zip(*batches, strict=True))
         self._right.result()
