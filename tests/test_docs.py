@@ -43,7 +43,7 @@ def test_commands_in_the_pages_can_be_typed(page):
 
 # ---------------------------------------------------------------- Python in the pages
 
-PASSAGES = 24  # of the demo collection, with their queries and questions
+PASSAGES = 12  # of the demo collection, with their queries and questions
 MAKES = {"passages": "encode_passages(", "sums": "accumulate_queries(", "index": "write_index("}
 
 

@@ -37,7 +37,7 @@ class Design:
     """
 
     def __init__(self, languages: Names, units: Names, chosen: Names, settings: Tables) -> None:
-        self.settings = settings
+        self.settings, self._by_seed = settings, dict[bytes, Array]()
         self.rows = np.flatnonzero(np.isin(languages, chosen))
         self._languages = np.array(languages)[self.rows]
         of_unit: dict[str, set[str]] = {}
@@ -70,8 +70,10 @@ class Design:
 
     def _resampled(self, scores: np.ndarray, stream: int) -> np.ndarray:
         """Return the macro mean of each draw of seeds and questions, (draws,)."""
-        seeds = len(scores)
-        by_seed = self._drawn @ scores[:, self.rows].T
+        seeds, key = len(scores), scores.tobytes()
+        if key not in self._by_seed:  # a method's scores are asked for in several comparisons
+            self._by_seed[key] = self._drawn @ scores[:, self.rows].T
+        by_seed = self._by_seed[key]
         if seeds == 1:
             return by_seed[:, 0]
         generator = np.random.default_rng([self.settings.seed, stream])
