@@ -14,6 +14,7 @@ from tqdm import tqdm
 from xqg_pyserini.data import QuestionsLike, Run, as_questions
 from xqg_pyserini.fusion.fused import FusedStores, Languages
 from xqg_pyserini.models.encoder import Encoder
+from xqg_pyserini.models.engines import Computing
 from xqg_pyserini.retrieve import search as searching
 from xqg_pyserini.retrieve.index import IndexSettings, write_fused
 from xqg_pyserini.retrieve.search import Index, SearchSettings
@@ -66,6 +67,7 @@ class Fused(FusedStores):
         *,
         encoder: Encoder | str | None = None,
         vectors: np.ndarray | None = None,
+        threads: int | None = None,
     ) -> Run:
         """Search the stores themselves; the run is that of the index with the same fusion.
 
@@ -77,6 +79,7 @@ class Fused(FusedStores):
             k: hits a question.
             encoder: of the stores, where it is at hand; another is refused.
             vectors: the questions' embeddings (q, d) float32, where they are at hand.
+            threads: CPU threads of the search; None for what NumPy chooses.
 
         Raises:
             UserError: for a question without language where the search depends on it, or an
@@ -100,7 +103,8 @@ class Fused(FusedStores):
         self.warn_without(list(groups))
         needed = tuple(l for l in self.languages if any(l in languages for languages in groups))
         best = Best(len(questions), min(k, store.n))
-        with tqdm(total=store.n, desc="searching", unit=" passages", disable=None) as bar:
+        bar = tqdm(total=store.n, desc="searching", unit=" passages", disable=None)
+        with bar, Computing(threads=threads).limited():
             for block in self.pair.blocks(needed):
                 for languages, members in groups.items():
                     passages = self.fuse(block, languages)
