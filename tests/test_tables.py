@@ -43,3 +43,11 @@ def test_latex_keeps_figures_aligned_and_names_as_they_are():
 
 def test_after_the_letters_come_numbers():
     assert [letter(0), letter(25), letter(26)] == ["a", "z", "(27)"]
+
+
+def test_names_are_escaped_in_each_notation():
+    table = Table(["run", "R"], [[Cell("a\\b^c~{d}", bold=True), 1], ["e\tf\ng|h\x7f", 2]])
+    assert "\\textbf{a\\textbackslash{}b\\textasciicircum{}c\\textasciitilde{}\\{d\\}} &" in table.latex()
+    assert "\ne\\textbackslash{}tf\\textbackslash{}ng|h\\textbackslash{}x7f &" in table.latex()
+    assert str(table).splitlines()[2:] == ["a\\b^c~{d}      1", "e\\tf\\ng|h\\x7f  2"]
+    assert table.markdown().splitlines()[3] == "| e\\tf\\ng\\|h\\x7f | 2   |"

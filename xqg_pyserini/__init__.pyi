@@ -1,15 +1,21 @@
 # The public names, and where each comes from; see __init__.py
 
 from .data import (
+    CorpusFields as CorpusFields,
+    CorpusFile as CorpusFile,
     CorpusLike as CorpusLike,
     GeneratedQueries as GeneratedQueries,
     Passage as Passage,
     Qrels as Qrels,
     QrelsLike as QrelsLike,
     Question as Question,
+    QuestionFields as QuestionFields,
+    QuestionFiles as QuestionFiles,
     QuestionsLike as QuestionsLike,
     Run as Run,
+    RunFile as RunFile,
     RunLike as RunLike,
+    RunSettings as RunSettings,
     as_corpus as as_corpus,
     as_qrels as as_qrels,
     as_questions as as_questions,
@@ -49,7 +55,7 @@ from .evaluation.submission import (
     check_submission as check_submission,
     write_submission as write_submission,
 )
-from .files import Line as Line
+from .files import FilePath as FilePath, Line as Line
 from .fusion.formula import Centers as Centers, Fusion as Fusion, FusionSettings as FusionSettings, augment as augment
 from .fusion.fused import Languages as Languages, Tolerances as Tolerances
 from .fusion.geometry import (
@@ -93,6 +99,7 @@ from .retrieve.accumulate import (
     QuerySource as QuerySource,
     accumulate_queries as accumulate_queries,
 )
+from .retrieve.check import CheckedFile as CheckedFile, check_folder as check_folder
 from .retrieve.encode import EncodeSettings as EncodeSettings, encode_passages as encode_passages
 from .retrieve.fused import Fused as Fused
 from .retrieve.grid import GridSettings as GridSettings, Point as Point, Scope as Scope

@@ -12,6 +12,7 @@ from dataclasses import MISSING, Field, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from xqg_pyserini import metadata
 from xqg_pyserini.errors import UserError
 
 BOUNDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {  # name → its test, and how errors say it
@@ -128,14 +129,7 @@ def check_values(settings: Any) -> None:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a mapping of settings to values, whose keys may have - for _, or raise `UserError`."""
-    import yaml
-
-    try:
-        record = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: broken YAML ({str(error).splitlines()[0]})") from None
+    record: Any = metadata.read_yaml(path, object, "correct it")
     if not isinstance(record, dict):
         raise UserError(f"{path}: expected a mapping of settings to values")
     return {str(key).replace("-", "_"): value for key, value in record.items()}

@@ -53,8 +53,12 @@ class Table:
         """Return the table for a terminal (`simple`), or as Markdown (`github`)."""
         from tabulate import tabulate
 
-        rows = [[cell.text + _letters(cell.raised, RAISED) for cell in row] for row in self.cells()]
-        headers = [_cell(header).text for header in self.headers]
+        bar = "\\|" if style == "github" else "|"
+        rows = [
+            [one_line(cell.text).replace("|", bar) + _letters(cell.raised, RAISED) for cell in row]
+            for row in self.cells()
+        ]
+        headers = [one_line(_cell(header).text).replace("|", bar) for header in self.headers]
         return tabulate(rows, headers, tablefmt=style, disable_numparse=True)
 
     __str__ = text
@@ -99,12 +103,20 @@ def _cell(value: str | int | Cell) -> Cell:
     return value if isinstance(value, Cell) else Cell(str(value))
 
 
+def one_line(text: str) -> str:
+    """Return a text with what would end its line or its column written out, a tab as a backslash and t."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: repr(found[0])[1:-1], text)
+
+
+_LATEX = {"\\": "\\textbackslash{}", "^": "\\textasciicircum{}", "~": "\\textasciitilde{}"}
+
+
 def _latex(text: str) -> str:
-    return re.sub(r"([%&#$_])", r"\\\1", text)
+    return re.sub(r"[%&#$_{}\\^~]", lambda found: _LATEX.get(found[0], "\\" + found[0]), one_line(text))
 
 
 def _latex_cell(cell: Cell) -> str:
-    text = f"\\textbf{{{cell.text}}}" if cell.bold else _latex(cell.text)
+    text = f"\\textbf{{{_latex(cell.text)}}}" if cell.bold else _latex(cell.text)
     if cell.raised:
         text += f"$^{{{_letters(cell.raised)}}}$"
     if cell.blank is not None:

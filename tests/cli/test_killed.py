@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,6 +118,44 @@ def test_a_job_killed_again_and_again_goes_on_from_its_checkpoints(name, farm):
     assert set(os.listdir(farm)) == before | {"resumed"}
     assert contents(farm / "resumed") == contents(farm / f"{name}-steps")
     (farm / "resumed").rename(farm / f"{name}-resumed")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_job_with_a_line_and_the_job_goes_on(number, farm):
+    before = set(os.listdir(farm))
+    command = small_steps("encode", JOBS["encode"], "asked")
+    process = subprocess.Popen(command, cwd=farm, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not progress(farm / ".asked.partial"):
+        time.sleep(0.002)
+    process.send_signal(number)
+    said, error = process.communicate(timeout=60)
+    assert (process.returncode, said) == (128 + number, "")
+    assert error == (
+        f"xqg encode: error: interrupted ({number.name}); long jobs (generate, encode, train, …) go on when run again\n"
+    )
+    done = progress(farm / ".asked.partial")
+    assert done > 0
+    subprocess.run(command, cwd=farm, check=True)
+    assert set(os.listdir(farm)) == before | {"asked"}
+    assert contents(farm / "asked") == contents(farm / "encode-steps")
+    shutil.rmtree(farm / "asked")
+
+
+@pytest.mark.parametrize("module", ["xqg_pyserini.cli.main", "argparse", "xqg_pyserini.cli.flags"])
+def test_an_interruption_while_modules_are_loaded_gives_no_traceback(module):
+    code = f"""
+import builtins, os, signal, sys
+real = builtins.__import__
+def imported(name, *rest):
+    if name == {module!r}:
+        os.kill(os.getpid(), signal.SIGINT)
+    return real(name, *rest)
+from xqg_pyserini.__main__ import main
+builtins.__import__ = imported
+sys.exit(main(["--help"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "xqg: error: interrupted\n")
 
 
 # dies in the n-th rename of a job, forks to die again in the next, and each time runs it to its end

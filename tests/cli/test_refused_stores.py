@@ -1,6 +1,5 @@
 """Stores and indexes, damaged or not fitting: exit 2, one line on stderr, nothing written."""
 
-import hashlib
 import json
 import re
 import shutil
@@ -11,6 +10,8 @@ import numpy as np
 import pytest
 from command_server import COMMANDS
 from spoil import content, cut, edit_json, put, replace_text
+
+from xqg_pyserini.files import file_sha256
 
 STORE_FAULTS = {
     "no passage store": ("P", shutil.rmtree, "P: no such store (expected a folder made by xqg)"),
@@ -126,8 +127,8 @@ def without_passage(store: Path, row: int) -> None:
     del ids[row]
     (store / "ids.txt").write_text("".join(f"{docid}\n" for docid in ids))
     np.save(store / "vectors.npy", np.delete(np.load(store / "vectors.npy"), row, axis=0))
-    checksum = hashlib.sha256((store / "ids.txt").read_bytes()).hexdigest()
-    edit_json(n=len(ids), ids_sha256=checksum)(store / "meta.json")
+    checksums = {f"{name.split('.')[0]}_sha256": file_sha256(store / name) for name in ("ids.txt", "vectors.npy")}
+    edit_json(n=len(ids), **checksums)(store / "meta.json")
 
 
 @pytest.mark.parametrize("command", ["index", "aware"])
@@ -166,10 +167,15 @@ INDEX_FAULTS = {
     "no Faiss file": ("I/index", content(b"hello"), "I/index: Faiss cannot read it ("),
     "empty Faiss file": ("I/index", content(b""), "I/index: Faiss cannot read it ("),
     "truncated vectors": ("I/index", cut(4), "I/index"),
-    "description broken": ("I/xqg.json", cut(5), "I/xqg.json: damaged ("),
+    "description broken": ("I/xqg.json", cut(5), "I/xqg.json: broken JSON ("),
     "description a list": ("I/xqg.json", content(b"[]"), "I/xqg.json: damaged ("),
     "description without an encoder": ("I/xqg.json", edit_json(encoder=...), "I/xqg.json"),
-    "centres gone": ("I/xqg.json", edit_json(centers=["ar", "ru"]), "I/xqg.json: damaged ("),
+    "centres of no fusion": ("I/xqg.json", edit_json(centers=["ar", "ru"]), "I/xqg.json: damaged (centers: "),
+    "centres gone": (
+        "I/xqg.json",
+        edit_json(fusion={"languages": ["ar", "ru"], "center": True}, centers=["ar", "ru"]),
+        "I/centers.npy: No such file",
+    ),
 }
 
 

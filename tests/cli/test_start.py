@@ -18,7 +18,7 @@ HEAVY += ("matplotlib", "scipy", "pandas", "sklearn", "peft")
 NAMES = {
     *("demo", "encode", "accumulate", "index", "search", "evaluate", "submit", "pyserini"),
     *("doctor", "report", "inspect", "sweep", "generate", "filter", "mine", "perturb"),
-    *("train", "reproduce"),
+    *("train", "reproduce", "check"),
 }
 
 
@@ -124,6 +124,13 @@ def test_reproduce_says_where_the_study_is(line, refused):
         "xqg reproduce: error: the study of fine-tuning for unseen languages is no part of the "
         "package: in the repository, run doit -f studies/peft_unseen/dodo.py"
     )
+
+
+def test_a_name_that_is_not_utf8_is_refused():
+    words = [sys.executable, "-m", "xqg_pyserini", "check", b"folder-\xff"]
+    done = subprocess.run(words, capture_output=True)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b"xqg check: error: 'folder-\\udcff' is not UTF-8; give the file another name\n"
 
 
 def test_every_command_of_the_parser_is_known():

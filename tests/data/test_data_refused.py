@@ -16,6 +16,7 @@ READERS = {
 }  # fmt: skip
 
 # reader, what the file holds, the whole message after the file's name
+TABS = "; cells stand between tabs (or commas, below a first line with their names)"
 BAD = [
     ("corpus", "", ": no passage in it; expected at least one"),
     ("corpus", BOM, ": no passage in it; expected at least one"),
@@ -28,13 +29,25 @@ BAD = [
     ("qrels", "\n", ": no judgement in it; expected TREC qrels"),
     ("corpus", OK_P + "\n[1]", ", line 3: expected a JSON object, found list"),
     ("corpus", OK_P + '"id"', ", line 2: expected a JSON object, found str"),
-    ("corpus", OK_P + '{"text": "x"}', ", line 2: a record without id (expected one of id, docid, _id)"),
-    ("questions", '{"question": "x"}', ", line 1: a record without id (expected one of id, qid, _id)"),
-    ("generated", OK_G + '{"generated_queries": {}}', ", line 2: a record without id (expected one of docid, id, _id)"),
-    ("corpus", '{"id": null, "text": "x"}', ", line 1: id is missing or not a string"),
-    ("corpus", '{"docid": 1.5, "text": "x"}', ", line 1: docid is missing or not a string"),
-    ("corpus", '{"id": true, "text": "x"}', ", line 1: id is missing or not a string"),
-    ("corpus", '{"id": ["1"], "text": "x"}', ", line 1: id is missing or not a string"),
+    (
+        "corpus",
+        OK_P + '{"text": "x"}',
+        ", line 2: a record without id (expected one of id, docid, _id, pid); it has the keys text",
+    ),
+    (
+        "questions",
+        '{"question": "x"}',
+        ", line 1: a record without id (expected one of id, qid, _id, query_id); it has the keys question",
+    ),
+    (
+        "generated",
+        OK_G + '{"generated_queries": {}}',
+        ", line 2: a record without id (expected one of docid, id, _id); it has the keys generated_queries",
+    ),
+    ("corpus", '{"id": null, "text": "x"}', ", line 1: id is None, not a string"),
+    ("corpus", '{"docid": 1.5, "text": "x"}', ", line 1: docid is 1.5, not a string"),
+    ("corpus", '{"id": true, "text": "x"}', ", line 1: id is True, not a string"),
+    ("corpus", '{"id": ["1"], "text": "x"}', ", line 1: id is ['1'], not a string"),
     ("corpus", '{"id": "", "text": "x"}', ", line 1: id is empty"),
     ("corpus", "1\tx\tT\n\tx\tT", ", line 2: id is empty"),
     ("corpus", '{"id": "a b", "text": "x"}', ", line 1: id 'a b' holds white space, which run files cannot carry"),
@@ -49,28 +62,49 @@ BAD = [
         '{"id": "1", "text": " \\t"}',
         ", line 1: passage '1' has no text (expected contents, or title and text)",
     ),
-    ("corpus", '{"id": "1"}', ", line 1: passage '1' has no text (expected contents, or title and text)"),
-    ("corpus", '{"id": "1", "contents": ["x"]}', ", line 1: contents is not a string"),
-    ("corpus", '{"id": "1", "title": 3, "text": "x"}', ", line 1: title is not a string"),
-    ("corpus", "1\n", ", line 1: 1 columns; expected id, text, title"),
-    ("corpus", "1\tx\tT\n2\tx\tT\tU", ", line 2: 4 columns; expected id, text, title"),
+    (
+        "corpus",
+        '{"id": "1"}',
+        ", line 1: passage '1' has no text (expected contents, or title and text); it has the keys id",
+    ),
+    ("corpus", '{"id": "1", "contents": ["x"]}', ", line 1: contents is ['x'], not a string"),
+    ("corpus", '{"id": "1", "title": 3, "text": "x"}', ", line 1: title is 3, not a string"),
+    ("corpus", "1\n", f", line 1: 1 columns; expected id, text, title{TABS}"),
+    (
+        "corpus",
+        "1\tx\tT\n2\tx\tT\tU",
+        ", line 2: 4 columns; expected id, text, title; a first line with their names says what others hold",
+    ),
     ("corpus", '{"id": "1", "text": "\\ud83d"}', ", line 1: holds half a surrogate pair (\\ud800-\\udfff), not text"),
     (
         "corpus",
         OK_P.encode() + b'{"id": "2", "text": "caf\xe9"}',
         ", line 2: not UTF-8 (byte 25 of the line); convert it",
     ),
-    ("questions", "q\n", ", line 1: 1 columns; expected an id, a tab and the question"),
-    ("questions", "q\ta\tb", ", line 1: 3 columns; expected an id, a tab and the question"),
+    ("questions", "q\n", f", line 1: 1 columns; expected an id, a tab and the question{TABS}"),
+    (
+        "questions",
+        "q\ta\tb",
+        ", line 1: 3 columns; expected an id, a tab and the question; "
+        "a first line with their names says what others hold",
+    ),
     ("questions", "1\t \u2003", ", line 1: question '1' is empty"),
     ("questions", OK_Q + '{"id": "2", "question": ""}', ", line 2: question '2' is empty"),
-    ("questions", '{"id": "1", "lang": "ar"}', ", line 1: question '1' has no text (expected question or title)"),
+    (
+        "questions",
+        '{"id": "1", "lang": "ar"}',
+        ", line 1: question '1' has no text (expected question or title); it has the keys id, lang",
+    ),
     (
         "questions",
         '{"id": "1", "question": "x", "lang": "Arabic"}',
-        ", line 1: 'Arabic' is not a language code such as ar or ja",
+        ", line 1: unknown language code 'Arabic' (do you mean ar?): expected BCP 47 or ISO 639, e.g. fi hau pt-BR",
     ),
-    ("questions", '{"id": "1", "question": "x", "lang": 5}', ", line 1: 5 is not a language code such as ar or ja"),
+    (
+        "questions",
+        '{"id": "1", "question": "x", "lang": 5}',
+        ", line 1: unknown language code 5: expected BCP 47 or ISO 639, e.g. fi hau pt-BR",
+    ),
     (
         "questions",
         '{"id": "1", "question": "x", "answers": ["a", 5]}',
@@ -81,7 +115,8 @@ BAD = [
         "generated",
         '{"docid": "1", "queries": {}}',
         ", line 1: passage '1' has no generated_queries "
-        '(expected {"docid": …, "generated_queries": {"ar": ["…", …], …}})',
+        '(expected {"docid": …, "generated_queries": {"ar": ["…", …], …}}); '
+        "it has the keys docid, queries",
     ),
     (
         "generated",
@@ -96,19 +131,28 @@ BAD = [
     (
         "generated",
         '{"docid": "1", "generated_queries": {"../x": ["x"]}}',
-        ", line 1: '../x' is not a language code such as ar or ja",
+        ", line 1: unknown language code '../x': expected BCP 47 or ISO 639, e.g. fi hau pt-BR",
     ),
     ("run", "q Q0 d 1 0.5 t\nq Q0 e 2 0.5", ", line 2: 5 columns; expected six: qid Q0 docid rank score tag"),
     ("run", "q Q0 d one 0.5 t", ", line 1: rank 'one' or score '0.5' is not a number"),
     ("run", "q Q0 d 1 high t", ", line 1: rank '1' or score 'high' is not a number"),
     ("run", "q Q0 d 1 nan t", ", line 1: score 'nan' is not a finite number"),
     ("run", "q Q0 d 1 -inf t", ", line 1: score '-inf' is not a finite number"),
-    ("run", "q Q0 d 1 0.5 t\np Q0 d 1 9 t\nq Q0 e 1 0.5 t", ", line 3: rank 1 of question 'q' comes twice"),
-    ("run", "q Q0 d 2 0.6 t\nq Q0 e 1 0.5 t", ", line 1: the score of question 'q' rises at rank 2"),
+    (
+        "run",
+        "q Q0 d 1 0.5 t\np Q0 d 1 9 t\nq Q0 e 1 0.5 t\nq Q0 f 2 0.4 t",
+        ", line 3: rank 1 of question 'q' comes twice",
+    ),
+    (
+        "run",
+        "q Q0 d 2 0.6 t\nq Q0 e 1 0.5 t",
+        ", line 1: the score of question 'q' rises at rank 2; to go by scores, order by 'score' "
+        "(negate distances first)",
+    ),
     ("run", "q Q0 d 1 0.5 t\nq Q0 e 2 0.5 t\nq Q0 d 3 0.4 t", ", line 3: passage 'd' comes twice for question 'q'"),
-    ("qrels", "q 0 d", ", line 1: 3 columns; expected four: qid 0 docid relevance"),
+    ("qrels", "q d", ", line 1: 2 columns; expected four: qid 0 docid relevance"),
     ("qrels", "q 0 d 1\nq 0 e 0.5", ", line 2: relevance '0.5' is not a whole number"),
-    ("qrels", "q 0 d 1\nq 0 d 0", ", line 2: passage 'd' is judged twice for question 'q'"),
+    ("qrels", "q 0 d 1\nq 0 d 0", ", line 2: passage 'd' is judged twice for question 'q': 1, then 0"),
 ]
 
 
@@ -146,8 +190,10 @@ def test_a_missing_file_is_named(tmp_path, reader):
 def test_a_directory_without_a_file_to_read_is_an_error_that_lists_the_endings(tmp_path):
     put(tmp_path / "corpus.txt", OK_P)
     assert message(passages, tmp_path) == (
-        f"{tmp_path}: no file in this directory ends in .jsonl, .json, .tsv, .jsonl.gz, .json.gz, .tsv.gz"
+        f"{tmp_path}: no file in this directory ends in .jsonl, .json, .tsv, .csv, or these with "
+        ".gz, .bz2, .xz, .zst; it holds corpus.txt"
     )
+    assert message(passages, f"{tmp_path}/*.jsonl") == f"{tmp_path}/*.jsonl: no such file or directory"
     assert message(passages, f"{tmp_path}/*.jsonl") == f"{tmp_path}/*.jsonl: no such file or directory"
     assert message(data.read_qrels, tmp_path) == f"{tmp_path}: Is a directory"
 
@@ -172,7 +218,7 @@ def test_a_gzip_stream_that_ends_early_or_is_damaged_is_an_error(tmp_path, reade
 def test_a_question_id_that_comes_twice_is_named_with_both_places(tmp_path):
     first, second = put(tmp_path / "a.jsonl", "\n" + OK_Q), put(tmp_path / "b.tsv", "2\tx\n1\tx\n")
     assert message(data.read_questions, tmp_path) == (
-        f"{second}, line 2: question id '1' again (first in {first}, line 2)"
+        f"{second}, line 2: question id '1' again (first in {first}, line 2); give each file its language"
     )
     put(second, "01\tx\n1.0\tx\n")
     assert [q.id for q in data.read_questions(tmp_path)] == ["1", "01", "1.0"]

@@ -1,6 +1,5 @@
 """Scores of runs: every figure by hand, and what cannot be scored."""
 
-import json
 import math
 import shutil
 
@@ -15,9 +14,10 @@ from made_results import (
     write_run,
 )
 
+from xqg_pyserini.data import run_names
 from xqg_pyserini.errors import UserError, XqgWarning
 from xqg_pyserini.evaluation.results import LanguageScore
-from xqg_pyserini.evaluation.scores import evaluate as score, parse_metric, run_name
+from xqg_pyserini.evaluation.scores import evaluate as score
 from xqg_pyserini.evaluation.tables import explanation, macro_table, results_tables
 
 
@@ -176,7 +176,7 @@ def graded(tmp_path_factory):
 @pytest.mark.parametrize(
     "metric",
     ["ndcg@10", "mrr@10", "map", "recall@3", "precision@5", "hit_rate@3", "f1@3", "r-precision",
-     "rbp.95", "recall@5-l2", "ndcg_burges@5", "bpref"],
+     "recall@5-l2", "ndcg_burges@5", "bpref"],
 )  # fmt: skip
 def test_ranx_values_are_ranxs_own_by_rank_where_scores_tie(graded, metric):
     judged = {q: {d: r for d, r in of.items()} for q, of in QRELS.items()}
@@ -199,26 +199,6 @@ def test_tied_scores_rank_by_rank_whatever_the_order_of_lines(small, tmp_path):
     assert scores["down"]["mrr"].by_question["a1"] == pytest.approx(1 / 3)
     assert scores["up"]["R@0.005kt"].by_question["a1"] == 1
     assert scores["down"]["R@0.005kt"].by_question["a1"] == 0
-
-
-@pytest.mark.parametrize("metric", ["hits@10", "dcg@10", "bpref", "rbp.95@10", "rbp.0", "rbp.05"])
-def test_a_metric_is_a_figure_of_0_to_100_in_every_table_or_is_refused(graded, metric):
-    try:
-        evaluation = evaluate(graded, ["tied"], [metric], corpus=None, qrels=graded / "qrels.txt")
-    except UserError:
-        return
-    assert 0 <= evaluation.scores["tied"][metric].macro <= 100  # NaN is not
-    json.dumps(evaluation.as_json(), allow_nan=False)
-    assert macro_table(evaluation.scores, evaluation).latex()
-
-
-def test_a_metric_that_ranx_cannot_tell_is_refused_not_nan(small):
-    # bpref needs passages judged not relevant, and answers judge none
-    try:
-        values = evaluate(small, ["one"], ["bpref"]).scores["one"]["bpref"].by_question.values()
-    except UserError:
-        return
-    assert all(math.isfinite(value) for value in values)
 
 
 def test_hit_rate_is_a_count_of_hits(small):
@@ -279,7 +259,7 @@ def test_questions_that_the_file_lacks_are_left_out_with_a_warning(small, tmp_pa
     ],
 )
 def test_a_run_is_called_as_its_file_without_the_ending(tmp_path, file, name):
-    assert run_name(tmp_path / "x.y" / file) == name
+    assert run_names([tmp_path / "x.y" / file]) == [name]
 
 
 def test_a_zipped_run_reads_as_the_plain_one(small, tmp_path):
@@ -296,17 +276,13 @@ def test_a_zipped_run_reads_as_the_plain_one(small, tmp_path):
     assert zipped["z"]["R@2kt"].by_question == plain.scores["one"]["R@2kt"].by_question
 
 
-def test_two_runs_of_one_name_are_refused(small, tmp_path):
-    shutil.copy(small / "one.trec", tmp_path / "one.txt")
-    with pytest.raises(UserError) as refusal:
-        score(
-            [small / "one.trec", tmp_path / "one.txt"],
-            small / "questions.jsonl",
-            ["R@2kt"],
-            corpus=small / "corpus.jsonl",
-        )
-    expected = f"{small / 'one.trec'} and {tmp_path / 'one.txt'} are both the run 'one'; rename one"
-    assert str(refusal.value) == expected
+def test_runs_whose_files_have_one_name_are_told_apart(small, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(small / "one.trec", tmp_path / folder)
+    runs = [tmp_path / "a" / "one.trec", tmp_path / "b" / "one.trec"]
+    scores = score(runs, small / "questions.jsonl", ["R@2kt"], corpus=small / "corpus.jsonl")
+    assert scores.runs == ["a-one", "b-one"]
 
 
 @pytest.mark.parametrize(
@@ -335,22 +311,6 @@ def test_what_cannot_be_evaluated_is_refused(small, metrics, options, message):
     assert str(refusal.value) == message
 
 
-@pytest.mark.parametrize(
-    "name", ["R@0kt", "R@kt", "R@-1kt", "R@2", "R@2t", "ndcg@0", "ndcg@", "ndgc@10", "ndcg@10 ", ""]
-)
-def test_an_unknown_metric_is_named_with_those_there_are(name):
-    with pytest.raises(UserError) as refusal:
-        parse_metric(name)
-    if name == "R@0kt":
-        expected = "metric 'R@0kt': a budget of no token; expected e.g. R@2kt or R@0.5kt"
-    else:
-        expected = (
-            f"unknown metric {name!r}: expected R@2kt, R@5kt, R@0.5kt …, or one of ranx's: "
-            "ndcg@10, mrr@10, recall@100, map, precision@5, hit_rate@1, …"
-        )
-    assert str(refusal.value) == expected
-
-
 @pytest.mark.parametrize("metric", ["R@2kt", "mrr"])
 def test_questions_of_which_none_has_an_answer_are_refused(small, tmp_path, metric):
     shutil.copy(small / "corpus.jsonl", tmp_path)
@@ -370,7 +330,10 @@ def test_a_run_of_other_questions_or_passages_is_refused(small, tmp_path):
     write_run(tmp_path / "other.trec", {"zz": ["d1"]})
     with pytest.raises(UserError) as refusal:
         evaluate(tmp_path, ["other"], ["R@2kt"])
-    assert str(refusal.value) == "run other: none of its questions is in the questions file"
+    assert (
+        str(refusal.value)
+        == "none of the 1 question ids of run other are in the questions: 'zz' in run other, '007' in the questions"
+    )
     write_run(tmp_path / "far.trec", {"a1": ["d1", "d99"]})
     with pytest.raises(UserError) as refusal:
         evaluate(tmp_path, ["far"], ["R@0.005kt"])

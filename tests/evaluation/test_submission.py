@@ -15,7 +15,7 @@ CORPUS = [
     {"id": "007", "title": "Nile", "text": "It flows north."},
     {"id": "d2", "title": "", "text": "A cat 🐈 sleeps."},
     {"id": "d3", "contents": "Volga is\nlong."},
-    {"id": "d4", "title": "Moon", "text": "27 days", "contents": "not this"},
+    {"id": "d4", "title": "Moon", "text": "27 days", "body": "not this"},
 ]
 QUESTIONS = [
     {"id": "q2", "question": "؟", "lang": "ar"},
@@ -130,8 +130,13 @@ def test_tokens_are_counted_not_words(folder):
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("run.trec", "q2 Q0 d99 1 1 t\n", "passage 'd99' of the run is not in {}/corpus.jsonl"),
-        ("run.trec", "zz Q0 d2 1 1 t\n", "the run has no hit for any of the questions"),
+        ("run.trec", "q2 Q0 d99 1 1 t\n", "the run: passage 'd99' is not in {}/corpus.jsonl"),
+        (
+            "run.trec",
+            "zz Q0 d2 1 1 t\n",
+            "none of the 1 question ids of the run are in the questions: 'zz' in the run, "
+            "'-9223372036854775807' in the questions",
+        ),
         (
             "questions.jsonl",
             '{"id": "q2", "question": "?"}\n',
@@ -181,9 +186,9 @@ def changed(place, **values):
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ("", ": broken JSON (Expecting value: line 1 column 1 (char 0))"),
-        ("[{]", ": broken JSON (Expecting property name"),
-        ('{"id": "q2"}\n{"id": "007"}\n', ": broken JSON (Extra data: line 2 column 1"),
+        ("", ': expected a list of {"id", "lang", "ctxs"}'),
+        ("[{]", ", line 1: broken JSON (Expecting property name"),
+        ('{"id": "q2"}\n{"id": "007"}\n', ", line 1: broken JSON (Extra data: line 2 column 1"),
         ({}, ': expected a list of {"id", "lang", "ctxs"}'),
         ([], ': expected a list of {"id", "lang", "ctxs"}'),
         ({"q2": ["text"]}, ': expected a list of {"id", "lang", "ctxs"}'),

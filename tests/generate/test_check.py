@@ -5,6 +5,7 @@ import os
 
 from conftest import message, write_jsonl
 from made_queries import CORPUS, RECORDS, corpus, records  # noqa: F401 (fixtures)
+from made_stores import quietly
 
 from xqg_pyserini.cli.generate import check_text
 from xqg_pyserini.generate.check import check_queries
@@ -15,9 +16,9 @@ def test_a_check_counts_by_language_what_a_filter_would_drop(corpus, records):
     assert (report.records, report.passages, report.num_queries) == (4, 3, 2)
     assert list(report.languages) == ["ar", "fi", "ru"]
     ar, fi, ru = report.languages.values()
-    reasons = ("blank", "script", "copies", "length", "duplicates")
-    assert ar == (1, 2, 0, 1.0, 2, dict(zip(reasons, (2, 1, 0, 0, 0), strict=True)), 3)
-    assert fi == (2, 5, 0, 5 / 3, 4, dict(zip(reasons, (0, 0, 2, 1, 1), strict=True)), 3)
+    reasons = ("blank", "script", "copies", "length", "language", "duplicates")
+    assert ar == (1, 2, 0, 1.0, 2, dict(zip(reasons, (2, 1, 0, 0, 0, 0), strict=True)), 3)
+    assert fi == (2, 5, 0, 5 / 3, 4, dict(zip(reasons, (0, 0, 2, 1, 0, 1), strict=True)), 3)
     assert ru == (1, 1, 1, 1.0, 1, dict.fromkeys(reasons, 0), 4)
     assert report.coverage == (4, 3, ("d4",), 0, ())
     assert json.loads(json.dumps(report.as_json()))["languages"]["fi"]["most"] == 4
@@ -27,7 +28,7 @@ def test_a_check_without_a_corpus_looks_for_no_copies_and_no_coverage(records):
     report = check_queries(records, num_queries=4)
     assert report.coverage is None
     assert report.languages["fi"].dropped == {
-        "blank": 0, "script": 0, "length": 1, "duplicates": 1
+        "blank": 0, "script": 0, "length": 1, "language": 1, "duplicates": 1
     }  # fmt: skip
     assert report.languages["fi"].short == 2  # of the three passages that have a record
     assert check_queries(records).languages["fi"].short is None
@@ -54,9 +55,9 @@ def test_a_check_s_report_for_people(corpus, records, tmp_path):
     assert lines[0] == f"{records}: 4 records, 3 passages"
     table = [line.split() for line in lines[2:7]]
     assert " ".join(table[0]) == (
-        "language passages of corpus queries min mean max blank script copies length duplicates under 2"
+        "language passages of corpus queries min mean max blank script copies length other language duplicates under 2"
     )
-    assert " ".join(table[3]) == "fi 2 50.0% 5 0 1.67 4 0 0 2 1 1 3"
+    assert " ".join(table[3]) == "fi 2 50.0% 5 0 1.67 4 0 0 2 1 0 1 3"
     assert lines[8:] == [
         "3 of 4 passages of the corpus have queries (75.00%)", "1 have none: d4",
     ]  # fmt: skip
@@ -105,3 +106,14 @@ def test_published_shards_are_their_own_corpus(tmp_path):
     report = check_queries(tmp_path, tmp_path)
     assert report.coverage is not None and report.coverage.covered == 3
     assert report.languages["fi"].dropped["copies"] == 1
+
+
+def test_two_codes_of_one_language_are_counted_together(tmp_path):
+    records = [("1", {"hau": ["wane gari?"] * 2}), ("2", {"ha": ["ina Kano?", ""], "ha-NE": ["ina Agadez?"]})]
+    path = write_jsonl(tmp_path / "q.jsonl", [{"docid": i, "generated_queries": queries} for i, queries in records])
+    languages = quietly(check_queries, path, num_queries=1).languages
+    assert {code: (of.passages, of.queries, of.short) for code, of in languages.items()} == {
+        "hau": (2, 3, 0),
+        "ha-NE": (1, 1, 1),
+    }
+    assert languages["hau"].dropped["duplicates"] == languages["hau"].dropped["blank"] == 1

@@ -50,21 +50,29 @@ def test_a_filter_writes_the_good_queries_under_the_same_names(corpus, tmp_path)
     assert packed[:10] == b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"  # no name, no time
     assert json.loads(gzip.decompress(packed)) == RECORDS[3]
     assert report.languages == {
-        "ar": dict(queries=3, blank=2, script=1, copies=0, length=0, duplicates=0, kept=0),
-        "fi": dict(queries=5, blank=0, script=0, copies=2, length=0, duplicates=1, kept=2),
-        "ru": dict(queries=1, blank=0, script=0, copies=0, length=0, duplicates=0, kept=1),
+        "ar": dict(queries=3, blank=2, script=1, copies=0, length=0, language=0, duplicates=0, kept=0),
+        "fi": dict(queries=5, blank=0, script=0, copies=2, length=0, language=0, duplicates=1, kept=2),
+        "ru": dict(queries=1, blank=0, script=0, copies=0, length=0, language=0, duplicates=0, kept=1),
     }
     assert (report.records, report.skipped, report.thresholds) == (4, 0, {})
     meta = json.loads(out["meta.json"])
     assert meta == {
         "format": 1, "kind": "filtered-queries",
-        "rules": list(RULES), "min_length": 4, "max_length": 250,
+        "rules": list(RULES), "min_length": 4, "max_length": 250, "identification": TextRules(RULES).identification,
         "min_quantile": None, "within": None, "encoder": None, "passages": None,
         "corpus": describe_sources(corpus), "sources": describe_sources(folder),
         "files": describe_sources(tmp_path / "out"), "report": report.as_json(),
         "generated_from": {"kind": "decoy", "model": "m"},
     }  # fmt: skip
     assert sorted(os.listdir(tmp_path)) == ["Q", "corpus.jsonl", "out"]
+
+
+def test_an_array_of_records_is_filtered_like_lines(tmp_path):
+    record = {"docid": "7", "n": 1.50, "generated_queries": {"fi": ["Missä é?", "MISSÄ é?"]}}
+    (tmp_path / "q.json").write_text(json.dumps([record], indent=1), encoding="utf-8")
+    filtered(tmp_path / "q.json", tmp_path / "out", TextRules(("duplicates",)))
+    kept = json.loads(files(tmp_path / "out")["q.json"])
+    assert kept == {**record, "generated_queries": {"fi": ["Missä é?"]}}
 
 
 def test_what_is_filtered_twice_stays_and_says_where_it_comes_from(records, tmp_path):
@@ -134,8 +142,8 @@ def test_the_report_for_people_has_every_rule_and_their_sum(corpus, records, tmp
     lines = filter_text(report, "out").splitlines()
     assert lines[0] == "out: 3 of 10 queries kept, 4 records"
     table = [" ".join(line.split()) for line in lines[2:]]
-    assert table[0] == "language queries blank script copies length duplicates kept"
-    assert table[2:] == ["ar 4 2 1 0 0 0 1", "fi 5 0 0 2 1 1 1", "ru 1 0 0 0 0 0 1", "all 10 2 1 2 1 1 3"]
+    assert table[0] == "language queries blank script copies length other language duplicates kept"
+    assert table[2:] == ["ar 4 2 1 0 0 0 0 1", "fi 5 0 0 2 1 0 1 1", "ru 1 0 0 0 0 0 0 1", "all 10 2 1 2 1 0 1 3"]
 
 
 # --- filtering by consistency ---------------------------------------------------------------------
@@ -209,7 +217,7 @@ def test_the_size_of_a_step_changes_nothing(axes, scored, tmp_path, monkeypatch,
 
 
 def test_passages_that_are_not_there_are_refused_or_dropped(axes, scored, tmp_path):
-    strange = {"docid": "zz", "generated_queries": {"xyz": ["9 9 9"], "ar": ["1000 0 0"]}}
+    strange = {"docid": "zz", "generated_queries": {"yue": ["9 9 9"], "ar": ["1000 0 0"]}}
     path = write_jsonl(tmp_path / "strange.jsonl", [SCORED[0], strange, *SCORED[1:]])
     options = dict(passages=axes, min_quantile=0.4)
     assert message(filtered, path, tmp_path / "out", **options) == (
@@ -285,7 +293,7 @@ def test_names_that_the_output_cannot_hold_are_refused(tmp_path):
         path = odd.rename(tmp_path / "z" / name)
         assert message(filtered, path, tmp_path / "out", rules) == (
             f"{path}: the output keeps the names of its inputs, and this would not be read there; "
-            "rename it so that it ends in .jsonl, .json, .tsv, .jsonl.gz, .json.gz, .tsv.gz"
+            "rename it so that it ends in .jsonl, .json, .tsv, .csv"
         )
         path.rename(odd)
     (tmp_path / "x" / "meta.json").write_text("{")

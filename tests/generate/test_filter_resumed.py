@@ -51,7 +51,7 @@ def counting(monkeypatch, at, stop):
     before(FakeEncoder, "vector")
     before(filter, "writing")
     before(filter, "write_json")
-    before(filter, "is_gzip")
+    before(filter, "compression")
     before(filter, "own_scores")
     before(filter.ScoreFiles, "append")
     before(filter.ScoreFiles, "flush")
@@ -60,7 +60,7 @@ def counting(monkeypatch, at, stop):
     before(jobs, "write_json")
     before(jobs, "publish")
     before(filter.shutil, "rmtree")
-    before(readers, "_queries_from_json")
+    before(readers, "_queries_from_record")
 
 
 def killed(at, call) -> bool:
@@ -153,7 +153,7 @@ def test_other_settings_or_inputs_start_afresh(axes, sharded, tmp_path, monkeypa
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(filter, "is_gzip", stop)
+        patch.setattr(filter, "compression", stop)
         with pytest.raises(KeyboardInterrupt):
             call(min_quantile=0.4)
     assert (tmp_path / ".out.partial").is_dir()

@@ -1,5 +1,6 @@
 """What a generation job refuses, and what it leaves where it ends in an error."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 from conftest import message, write_jsonl
 from made_jobs import contents, place, refused, run_xqg, shards, small, words  # noqa: F401 - fixtures
 
+from xqg_pyserini.data import CorpusFile
 from xqg_pyserini.generate import workers
 from xqg_pyserini.generate.job import GenerationJob
 from xqg_pyserini.generate.settings import JobSettings
@@ -92,10 +94,12 @@ def test_a_job_with_other_weights_corpus_or_prompt_is_refused(place, tmp_path):
     lines = corpus.read_text("utf-8").splitlines(keepends=True)
     (tmp_path / "corpus.jsonl").write_text("".join(lines[::-1]), encoding="utf-8")
     text = message(GenerationJob, tmp_path / "corpus.jsonl", small(place), tmp_path / "out", job)
-    assert "sources is " in text
+    assert "sources[0].sha256 is " in text
+    text = message(GenerationJob, CorpusFile(corpus, text_field="text"), small(place), tmp_path / "out", job)
+    assert 'sources[0].fields is null there and {"text_field": "text"} here' in text
     (tmp_path / "out" / "meta.json").write_text("{", encoding="utf-8")
     text = message(GenerationJob, corpus, small(place), tmp_path / "out", job)
-    assert text.endswith("; overwriting begins anew") and "meta.json: damaged" in text
+    assert text.endswith("; overwriting begins anew") and "meta.json: broken JSON (" in text
 
 
 def test_a_folder_of_something_else_is_refused(place, refused, tmp_path):
@@ -139,8 +143,11 @@ def test_a_full_disk_keeps_the_finished_shards(place, run_xqg):
     assert len(lines) == 1 and "No space left on device" in lines[0]
     assert "queries-00002-of-00004" in lines[0]
     whole = contents(place / "whole")
-    kept = ("meta.json", "queries-00000-of-00004.jsonl.gz", "queries-00001-of-00004.jsonl.gz")
-    assert contents(place / "full") == {name: whole[name] for name in kept}
+    kept = ("queries-00000-of-00004.jsonl.gz", "queries-00001-of-00004.jsonl.gz")
+    found = contents(place / "full")
+    meta, recorded = (json.loads(files["meta.json"]) for files in (found, whole))
+    assert meta == {**recorded, "files": recorded["files"][:2]}
+    assert {**found, "meta.json": b""} == {name: whole[name] for name in kept} | {"meta.json": b""}
     assert run_xqg(*words("full"), "--num-shards", 4, cwd=place).returncode == 0
     assert contents(place / "full") == whole
 

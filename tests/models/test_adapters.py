@@ -162,7 +162,7 @@ def test_the_registry_has_adapters_too(folders, tmp_path, monkeypatch):
     ("text", "expected"),
     [
         ("{", "broken JSON"),
-        ("[]", "expected a mapping with no more than adapter, backend"),
+        ("[]", "damaged (Expected `object`, got `array`)"),
         ('{"model": ".", "colour": 1}', "expected a mapping with no more than adapter, backend"),
         ('{"model": 1}', "model is 1; expected text"),
         ('{"pooling": "mean"}', "give its base as the encoder"),

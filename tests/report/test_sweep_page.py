@@ -212,7 +212,25 @@ def test_a_sweep_whose_cross_validation_is_not_whole_is_refused(tmp_path, name):
     lacking = list(first)[-1]
     del first[lacking]
     sweep = write_sweep(tmp_path / "S", {**VALIDATION, name: [first]})
-    assert message(write_page, sweep) == (f"{sweep}: damaged (KeyError: {lacking!r}); make the results again")
+    assert message(write_page, sweep) == (
+        f"{sweep / 'sweep.json'}: damaged (cross_validation.{name}[0]: Object missing required field `{lacking}`); "
+        "make the results again"
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"tuned": [{"metric": [], "point": "p", "score": 1}]},
+        {"chosen": [{"fold": 1, "language": None, "point": 1.5}]},
+        {"held_out": [{**VALIDATION["held_out"][0], "p": "x"}]},
+    ],
+)
+def test_a_sweep_with_values_of_another_type_is_refused(tmp_path, wrong):
+    sweep = write_sweep(tmp_path / "S", {**VALIDATION, **wrong})
+    assert message(write_page, sweep).startswith(
+        f"{sweep / 'sweep.json'}: damaged (cross_validation.{next(iter(wrong))}"
+    )
 
 
 def test_a_sweep_without_its_table_is_refused(tmp_path):

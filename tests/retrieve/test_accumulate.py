@@ -126,7 +126,8 @@ def test_an_encoder_with_other_settings_is_refused(encoded, tmp_path):
     [
         (
             [*GENERATED, {"docid": "7", "generated_queries": {"ar": ["1 1 1"]}}],
-            "{queries}, line 6: passage '7' is not in {passages}; skip_unknown leaves such queries out",
+            "{queries}, line 6: passage '7' is not in {passages} ('7' in the queries, '007' in {passages}; perhaps "
+            "numbers are padded with zeros or have a decimal point on one side); skip_unknown leaves such queries out",
         ),
         (
             [*GENERATED, {"docid": "e", "generated_queries": {"ja": ["1 1 1"], "ru": ["1 1 1"]}}],

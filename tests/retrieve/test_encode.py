@@ -116,7 +116,7 @@ def test_weights_that_changed_meanwhile_do_not_mix_in_one_store(fake, corpus, tm
             "encoder fake gives NaN or infinity for 'nan 0 0' (fp32; try fp32)",
         ),
         ([*CORPUS, {"id": "f"}], "{corpus}, line 6: passage 'f' has no text "
-         "(expected contents, or title and text)"),
+         "(expected contents, or title and text); it has the keys id"),
         ([], "{corpus}: no passage in it; expected at least one"),
     ],
 )  # fmt: skip

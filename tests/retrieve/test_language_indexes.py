@@ -88,7 +88,9 @@ def test_a_language_aware_folder_is_no_single_index_and_stands_alone(fused, tmp_
     )
     meta = json.loads((parent / "xqg.json").read_text("utf-8"))
     (parent / "xqg.json").write_text(json.dumps({**meta, "languages": []}), "utf-8")
-    assert message(Index, parent) == (f"{parent / 'xqg.json'}: damaged (it names no languages); build the index again")
+    assert message(Index, parent) == (
+        f"{parent / 'xqg.json'}: damaged (languages: Expected `array` of length >= 1); build the index again"
+    )
 
 
 def test_what_it_takes_is_said_before_anything_is_written(fused, tmp_path):

@@ -17,7 +17,6 @@ from made_stores import engine, quietly  # noqa: F401 - a fixture
 from made_sweeps import assert_same_lists
 
 from xqg_pyserini.data import Question, read_run
-from xqg_pyserini.evaluation import scores as scoring
 from xqg_pyserini.evaluation.scores import evaluate
 from xqg_pyserini.files import file_sha256
 from xqg_pyserini.report import page
@@ -155,25 +154,25 @@ def test_a_forced_sum_is_noted_wherever_figures_are_read(tmp_path, judged):
     assert FORCED not in swept(judged, fusion=("mean",), alpha=()).scores.notes
 
 
-def test_relevance_is_made_ready_once_for_all_runs(judged, monkeypatch):
-    made = []
-    monkeypatch.setattr(scoring._Ranx, "__init__", counted(scoring._Ranx.__init__, made))
-    swept(judged)
-    assert len(made) == 1
-
-
-def counted(function, calls):
-    def call(*arguments):
-        calls.append(arguments)
-        return function(*arguments)
-
-    return call
+def test_all_topics_count_where_a_sweep_is_asked_for_them(judged):
+    judged["qrels"]["q0"] = {IDS[0]: 0}  # nothing is relevant to q0 any more
+    for all_topics, count in ((False, 17), (True, 18)):
+        results = swept(judged, all_topics=all_topics, metrics=("recip_rank",), select_by="RR", cross_validate=2)
+        assert {scores["mrr"].count for scores in results.scores.values()} == {count}
+        assert results.scores["baseline"]["mrr"].by_question.get("q0") == (0.0 if all_topics else None)
+        assert results.cross_validation["held_out"][0]["metric"] == "mrr"
+        assert any("q0" not in note and "mrr: " in note for note in results.scores.notes)
 
 
 def test_too_many_folds_for_the_groups_are_refused_before_anything_is_encoded(judged):
     judged["vectors"] = object()  # would be refused first if it were looked at
     assert message(swept, judged, cross_validate=10, group_by="relevant") == (
         "cross_validate 10, group_by relevant: 10 folds of 9 groups; expected from 2 to that many"
+    )
+    # of the questions that the measure can score
+    judged["qrels"]["q0"] = dict.fromkeys(judged["qrels"]["q0"], 2)
+    assert message(swept, judged, metrics=("P(rel=2)@1",), cross_validate=2, group_by="none") == (
+        "cross_validate 2, group_by none: 2 folds of 1 groups; expected from 2 to that many"
     )
 
 

@@ -113,7 +113,7 @@ DAMAGED = {
         ": not a store, or not a whole one (meta.json is missing)",
     ),
     "meta broken": (write("meta.json", b'{"n": 3'), "meta.json", ": broken JSON ("),
-    "meta not UTF-8": (write("meta.json", b'{"n": "\xff"}'), "meta.json", ": broken JSON ("),
+    "meta not UTF-8": (write("meta.json", b'{"n": "\xff"}'), "meta.json", ": not UTF-8 (byte 8)"),
     "meta a list": (write("meta.json", b"[]"), "meta.json", ": not the description of a store"),
     "meta of others": (
         write("meta.json", b'{"format": 1}'),

@@ -159,7 +159,7 @@ def test_values_give_the_same_bytes_as_files(folder):
     assert mined.run == "the run"
     lost = {"01": {"zz": 1.0}}
     text = message(mine_negatives, QUESTIONS, CORPUS, lost, folder / "x", settings, qrels=qrels)
-    assert text == "passage 'zz' of the run is not in the corpus"
+    assert text == "the run: passage 'zz' is not in the corpus"
 
 
 # ---------------------------------------------------------------- margins and scores
@@ -319,9 +319,9 @@ def test_with_json_the_report_and_the_settings_are_printed(folder, xqg):
          "look deeper or skip fewer"),
         ("--margin -1", "margin is -1.0; expected a number, 0 or more"),
         ("--margin nan", "margin is nan; expected a number, 0 or more"),
-        ("--run lost.trec", "passage 'zz' of lost.trec is not in corpus.jsonl"),
-        ("--qrels lost.qrels", "passage 'zz' of lost.qrels is not in corpus.jsonl"),
-        ("--run other.trec", "other.trec: none of its questions is in the questions file"),
+        ("--run lost.trec", "lost.trec: passage 'zz' is not in corpus.jsonl"),
+        ("--qrels lost.qrels", "lost.qrels: passage 'zz' is not in corpus.jsonl"),
+        ("--run other.trec", "none of the 1 question ids of other.trec are in the questions: '1' in other.trec, "),
         ("--corpus twice.jsonl", "twice.jsonl, line 10: passage id 'p1' again; ids must be unique"),
         (
             "--corpus empty.jsonl",

@@ -426,7 +426,7 @@ def test_questions_that_the_lexicon_was_learnt_from_are_counted(folder, xqg):
         ("--kind code-switch --rate 0.5 --dictionary ar=bad.tsv ar=bad.tsv", "dictionary is given twice for ar"),
         (
             "--kind code-switch --rate 0.5 --dictionary qq=bad.tsv",
-            "unknown language code 'qq': expected ISO 639-1, e.g. ar bn fi",
+            "unknown language code 'qq': expected BCP 47 or ISO 639, e.g. fi hau pt-BR",
         ),
         ("--kind code-switch --rate 0.5 --dictionary ar=none.tsv", "none.tsv: no such file or directory"),
         (

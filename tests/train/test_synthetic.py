@@ -77,9 +77,9 @@ def test_a_retriever_learns_from_generated_queries(tmp_path, corpus, xqg):
     asked = {"007": "a b", "-1234567890123456789": "c d", "قطة": "e f", "d4": "g h", "d5": "i j"}
     source = queries(tmp_path / "q.jsonl", [(d, {"fi": [q]}) for d, q in asked.items()])
     told = ["nile egypt", "river", "cat sleeps", "bread yeast gas", "moon earth"]
-    told = [{"id": d, "title": "", "text": t} for d, t in zip(asked, told, strict=True)]
+    told = [{"id": d, "title": "", "body": t} for d, t in zip(asked, told, strict=True)]
     corpus = str(write_jsonl(tmp_path / "told.jsonl", told))
-    common = ("train", "retriever", "--model", model, "--synthetic", source, "--corpus", corpus)
+    common = ("train", "retriever", "--model", model, "--synthetic", source, "--corpus", corpus, "--text-field", "body")
     common += ("--pooling", "mean", "--max-steps", 60, "--batch-size", 5, "--device", "cpu")
     xqg(*common, "--normalize", "--temperature", 0.1, "--learning-rate", "1e-2", "--output", tmp_path / "out")
     record = json.loads((tmp_path / "out" / "training.json").read_text("utf-8"))

@@ -41,7 +41,7 @@ def test_examples_are_found_by_number(tmp_path):
         ({"query": "q", "positive_passages": [{"title": "t", "text": " "}]}, "has no text"),
         ({"query": "q", "positive_passages": "p"}, "is not a list"),
         ({"query": "q", "positive_passages": [7]}, "a passage of positive_passages is '7'"),
-        (record("q", "p", lang="??"), "'??' is not a language code"),
+        (record("q", "p", lang="??"), "unknown language code '??'"),
         (record("q", "p", answers="x"), "answers is not a list"),
         (record("q", "p", scores=[1, 2]), "expected 1 numbers"),
         (record("q", "p", scores=["x"]), "expected 1 numbers"),

@@ -210,7 +210,7 @@ def test_a_recorded_prompt_gives_way_to_a_flag_and_is_checked(models, data, tmp_
     ("change", "flags", "expected"),
     [
         ({"language": None}, (), "line 2: the question 'mikä joki' has no language"),
-        ({"language": "zz"}, (), "line 2: 'zz': no such language"),
+        ({"language": "zz"}, (), "line 2: unknown language code 'zz'"),
         ({"query": " "}, (), "line 2: the query is empty"),
         ({"positive_passages": [{"text": ""}]}, (), "line 2: a passage of positive_passages has"),
         ({}, ("--prompt", "prompt.txt"), "prompt.txt: holds {passage} 0 times"),

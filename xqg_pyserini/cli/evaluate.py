@@ -2,7 +2,7 @@
 
 import argparse
 
-from xqg_pyserini import files
+from xqg_pyserini import data, files
 from xqg_pyserini.cli import flags, shared
 from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.errors import warn
@@ -15,6 +15,8 @@ from xqg_pyserini.report.tables import results_text
 def add_flags(parser: Parser) -> None:
     shared.add_questions(parser)
     parser.add_argument("--runs", required=True, nargs="+", action="extend", metavar="RUN", help="TREC runs")
+    parser.add_argument("--names", nargs="+", metavar="NAME", help="of the runs (default: their files' names)")
+    flags.add_settings(parser, data.RunSettings)
     add_scoring(parser)
     flags.add_settings(parser, ScoringSettings)
     flags.add_settings(parser, ComparingSettings)
@@ -25,23 +27,27 @@ def add_flags(parser: Parser) -> None:
 
 
 def add_scoring(parser: Parser) -> None:
-    parser.add_argument("--corpus", metavar="PATH", help="texts, for R@kt and relevance from answers")
-    parser.add_argument("--qrels", metavar="FILE", help="TREC qrels for ranx's metrics")
+    shared.add_corpus(parser, help="texts, for R@kt and relevance from answers")
+    shared.add_qrels(parser, "TREC qrels, for all metrics but R@kt")
 
 
 def run(args: argparse.Namespace) -> None:
     scoring = flags.settings_of(args, ScoringSettings)
     comparing = flags.settings_of(args, ComparingSettings)
-    texts = {"corpus": args.corpus, "qrels": args.qrels}
+    questions, corpus = shared.question_files(args), shared.corpus_of(args)
+    runs = shared.run_files(args, args.runs)
+    named = dict(zip(data.run_names(args.runs, args.names), runs, strict=True))
     if args.output is not None:
-        files.check_output(args.output, args.overwrite, [args.questions, *texts.values(), *args.runs])
+        paths = [*args.questions, corpus, *(args.qrels or ()), *args.runs]
+        files.check_output(args.output, args.overwrite, paths)
     comparing.check(scoring.metrics)
     recorded = None
     if args.output is not None:
-        inputs = {"questions": args.questions, "runs": args.runs, **texts, "language": args.language}
-        how = {"official": scoring.official, "with_title": scoring.with_title}
-        recorded = record_inputs(args.output, **inputs, **how)
-    scores = evaluate(args.runs, shared.questions_of(args), **texts, **vars(scoring))
+        inputs = {"questions": questions, "runs": runs, "corpus": corpus, "qrels": args.qrels}
+        how = {name: getattr(scoring, name) for name in ("official", "all_topics", "with_title")}
+        recorded = record_inputs(args.output, **inputs, language=args.language, names=args.names, **how)
+    texts = {"corpus": corpus, "qrels": shared.qrels_of(args)}
+    scores = evaluate(named, data.read_questions(questions), **texts, **vars(scoring))
     results = Results(scores.compare(**vars(comparing)), inputs=recorded)
     if args.output is not None:
         write_results(results, args.output, overwrite=args.overwrite)

@@ -2,6 +2,7 @@
 
 import argparse
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ def add_flags(parser: Parser) -> None:
     shared.add_queries(parser)
     parser.add_argument("--output", required=True, metavar="DIR", help="the folder to write, of the same file names")
     add_rules(parser, "rules")
-    parser.add_argument("--corpus", metavar="PATH", help="the passages' texts, for the rule copies")
+    shared.add_corpus(parser, help="the passages' texts, for the rule copies")
     parser.add_argument("--passages", metavar="STORE", help="the passage store, for --min-quantile and --within")
     flags.add_settings(parser, FilterSettings)
     parser.add_argument("--encoder", metavar="NAME", help="default: the passage store's")
@@ -48,19 +49,19 @@ def run(args: argparse.Namespace) -> None:
         store = VectorStore(args.passages)
         encoder = shared.encoder_for(args, store)
     settings = flags.settings_of(args, FilterSettings)
-    inputs: Any = {"corpus": args.corpus, "passages": store, "encoder": encoder}
+    inputs: Any = {"corpus": shared.corpus_of(args), "passages": store, "encoder": encoder}
     report = filter_queries(args.queries, args.output, rules, settings, **inputs, overwrite=args.overwrite)
     flags.show(args, report.as_json(), filter_text(report, args.output))
 
 
 def filter_text(report: FilterReport, output: str | Path) -> str:
     """Return the report for people: by language, how many queries each rule dropped of how many."""
-    rows: list[dict[str, Any]] = [{"language": l, **n} for l, n in report.languages.items()]
+    rows: list[dict[str, Any]] = [{"language": l, **titled(n)} for l, n in report.languages.items()]
     totals = Counter[str]()
     for counts in report.languages.values():
         totals.update(counts)
     if len(rows) > 1:
-        rows.append({"language": "all", **totals})
+        rows.append({"language": "all", **titled(totals)})
     if report.thresholds:
         for row in rows:
             score = report.thresholds.get(row["language"])
@@ -68,6 +69,11 @@ def filter_text(report: FilterReport, output: str | Path) -> str:
     skipped = f" ({report.skipped} dropped)" if report.skipped else ""
     head = f"{output}: {totals['kept']} of {totals['queries']} queries kept, "
     return f"{head}{report.records} records{skipped}\n\n{table_of(rows)}"
+
+
+def titled(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return counts by reason as columns: that of the rule "language" stands beside the languages' codes."""
+    return {"other language" if reason == "language" else reason: n for reason, n in counts.items()}
 
 
 def table_of(rows: list[dict[str, Any]]) -> str:

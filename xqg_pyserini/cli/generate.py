@@ -1,21 +1,22 @@
 """`xqg generate`."""
 
 import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from xqg_pyserini import files
-from xqg_pyserini.cli import flags
-from xqg_pyserini.cli.filter import add_rules, rules_of, table_of
+from xqg_pyserini.cli import flags, shared
+from xqg_pyserini.cli.filter import add_rules, rules_of, table_of, titled
 from xqg_pyserini.cli.flags import Parser
+from xqg_pyserini.data import check_languages, find_language
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.generate.check import QueryCheck, check_queries
 from xqg_pyserini.generate.cost import estimate
 from xqg_pyserini.generate.job import GenerationJob, JobSettings
 from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.generate.settings import GeneratorSettings
+from xqg_pyserini.metadata import read_json
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.retrieve.through import generate_and_accumulate
 from xqg_pyserini.settings import options
@@ -25,7 +26,7 @@ SAMPLING = ("prompt", "chat", "top_k", "temperature", "max_new_tokens", "max_inp
 
 
 def add_flags(parser: Parser) -> None:
-    parser.add_argument("--corpus", metavar="PATH", help="JSON Lines or TSV, as for encode")
+    shared.add_corpus(parser, help="JSON Lines, TSV or CSV, as for encode")
     flags.add_settings(parser, GeneratorSettings, only=("model", "languages", "num_queries"), optional=True)
     parser.add_argument("--output", metavar="DIR", help="the folder of query shards to write")
     flags.add_overwrite(parser)
@@ -59,8 +60,9 @@ def run(args: argparse.Namespace) -> None:
         files.check_output(args.accumulate, args.overwrite, [args.corpus, args.passages])
     rules = rules_of(args)
     shards = None if args.shards is None else tuple(i for span in args.shards for i in span)
+    corpus = shared.corpus_of(args)
     job = GenerationJob(
-        args.corpus,
+        corpus,
         flags.settings_of(args, GeneratorSettings),
         args.output,
         replace(flags.settings_of(args, JobSettings), shards=shards),
@@ -81,8 +83,8 @@ def _check(args: argparse.Namespace) -> None:
     flags.refuse("is for writing; --check DIR reads", **idle)
     num_queries, asked = _expected(args)
     lengths = [option for option in options(TextRules) if option.name != "rules"]
-    check = check_queries(args.check, args.corpus, num_queries, **flags.typed(args, lengths))
-    absent = [language for language in asked if language not in check.languages]
+    check = check_queries(args.check, shared.corpus_of(args), num_queries, **flags.typed(args, lengths))
+    absent = [language for language in asked if find_language(language, check.languages) is None]
     if absent:
         warn(f"{args.check} has no queries in {' '.join(absent)}, which were asked for")
     flags.show(args, check.as_json(), check_text(check))
@@ -91,12 +93,9 @@ def _check(args: argparse.Namespace) -> None:
 def _expected(args: argparse.Namespace) -> tuple[int | None, list[str]]:
     """Return how many queries in which languages there should be: as given, or as meta.json says, if it is there."""
     path = Path(args.check) / "meta.json"
-    try:
-        meta: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise UserError(f"{path}: broken JSON ({error})") from None
+    meta = read_json(path, dict[str, Any], "mend or remove it") if path.is_file() else {}
     number = meta.get("num_queries") if args.num_queries is None else args.num_queries
-    return number, list(args.languages or meta.get("languages", ()))
+    return number, list(check_languages(args.languages or meta.get("languages", ())))
 
 
 def _estimate(args: argparse.Namespace, job: GenerationJob) -> None:
@@ -151,7 +150,7 @@ def check_text(check: QueryCheck) -> str:
         if coverage is not None:
             row["of corpus"] = f"{counts.passages / coverage.passages:.1%}"
         row |= {"queries": counts.queries, "min": counts.least, "mean": f"{counts.mean:.2f}"}
-        row |= {"max": counts.most, **counts.dropped}
+        row |= {"max": counts.most, **titled(counts.dropped)}
         if check.num_queries is not None:
             row[f"under {check.num_queries}"] = counts.short
         rows.append(row)

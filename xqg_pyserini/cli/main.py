@@ -9,11 +9,15 @@ import argparse
 import importlib
 import logging
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from types import ModuleType
+from typing import Any
 
 from xqg_pyserini import __version__
 from xqg_pyserini.cli.flags import Parser, help_text
@@ -28,11 +32,12 @@ COMMANDS = {
     "index": "write an index for Pyserini, with the queries mixed in",
     "search": "search an index, or the stores language-aware",
     "sweep": "compare many fusions in one pass over the stores",
-    "evaluate": "score runs by R@kt and ranx's metrics, with tests",
+    "evaluate": "score runs by R@kt, nDCG, MRR, … with tests",
     "mine": "write training data with hard negatives out of a run",
     "perturb": "write a perturbed copy of a questions file",
     "report": "make a page and plots of an evaluation or a sweep",
     "submit": "write or check an XOR-Retrieve leaderboard file",
+    "check": "verify a store, an index or a folder of queries in full",
     "inspect": "measure stores: lengths, centres, counts, and what follows",
     "train": "train a retriever or a generator, in full or in part",
     "reproduce": "say where the study of fine-tuning for unseen languages lives",
@@ -67,16 +72,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return the exit code (0, 2 for what the user can mend, 1 for a bug)."""
     if argv is None and sys.argv[1:2] == ["train"]:
         _keep_freed_memory()
+    argv = sys.argv[1:] if argv is None else argv
     args = parser().parse_args(argv)
     _set_up(args)
     with warnings.catch_warnings(record=True) as caught:
         if not args.verbose:
             warnings.simplefilter("ignore")
         warnings.simplefilter("always", XqgWarning)
-        code = _run(args)
+        with _ending():
+            code = _run(args, argv)
     if code == 0 or args.verbose:
-        for warning in caught:
-            print(f"{args.parser.prog}: warning: {warning.message}", file=sys.stderr)
+        for message in dict.fromkeys(str(warning.message) for warning in caught):  # files may be read twice
+            print(f"{args.parser.prog}: warning: {message}", file=sys.stderr)
     return code
 
 
@@ -99,15 +106,57 @@ def _set_up(args: argparse.Namespace) -> None:
         logging.disable(logging.WARNING)
 
 
-def _run(args: argparse.Namespace) -> int:
+class _Ended(KeyboardInterrupt):
+    """A signal asked the process to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+@contextmanager
+def _ending() -> Iterator[None]:
+    """Let signals that ask a process to end do so as Ctrl-C does, where nobody else has a say in them."""
+
+    def end(number: int, frame: Any) -> None:
+        raise _Ended(number)
+
+    taken = []
+    if threading.current_thread() is threading.main_thread():
+        asked = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+        taken = [number for number in asked if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, end)
     try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _check_text(words: Sequence[str]) -> None:
+    """Raise `UserError` for a word that is no text: records, tables and libraries could not take it."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{word!a} is not UTF-8; give the file another name") from None
+
+
+def _run(args: argparse.Namespace, argv: Sequence[str] = ()) -> int:
+    try:
+        _check_text(argv)
         code = _command(args.command).run(args) or 0
         sys.stdout.flush()
         return code
     except UserError as error:
         return _fail(args, error, 2)
-    except KeyboardInterrupt:
-        return _fail(args, UserError("interrupted; long jobs (generate, encode, train, …) go on when run again"), 130)
+    except KeyboardInterrupt as error:
+        number = error.number if isinstance(error, _Ended) else int(signal.SIGINT)
+        what = (
+            f"interrupted ({signal.Signals(number).name}); long jobs (generate, encode, train, …) go on when run again"
+        )
+        return _fail(args, UserError(what), 128 + number)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -2,6 +2,7 @@
 
 import argparse
 
+from xqg_pyserini import data
 from xqg_pyserini.cli import flags, shared
 from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.train.mine import Mined, MiningSettings, mine_negatives
@@ -9,17 +10,19 @@ from xqg_pyserini.train.mine import Mined, MiningSettings, mine_negatives
 
 def add_flags(parser: Parser) -> None:
     shared.add_questions(parser)
-    parser.add_argument("--corpus", required=True, metavar="PATH", help="where the texts come from")
+    shared.add_corpus(parser, True, "where the texts come from")
     parser.add_argument("--run", required=True, metavar="RUN", help="a TREC run for these questions")
-    parser.add_argument("--qrels", metavar="FILE", help="TREC qrels: their relevant passages")
+    flags.add_settings(parser, data.RunSettings)
+    shared.add_qrels(parser, "TREC qrels: their relevant passages")
     parser.add_argument("--output", required=True, metavar="FILE", help="the JSON Lines to write")
     flags.add_settings(parser.add_argument_group("choosing"), MiningSettings)
     flags.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    paths = (args.questions, args.corpus, args.run, args.output)
-    mined = mine_negatives(*paths, flags.settings_of(args, MiningSettings), qrels=args.qrels, language=args.language)
+    corpus, run = shared.corpus_of(args), shared.run_files(args, [args.run])[0]
+    inputs = shared.question_files(args), corpus, run, args.output
+    mined = mine_negatives(*inputs, flags.settings_of(args, MiningSettings), qrels=shared.qrels_of(args))
     flags.show(args, mined.as_json(), mining_text(mined))
 
 

@@ -21,7 +21,7 @@ def add_flags(parser: Parser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     perturbation = flags.settings_of(args, PerturbationSettings)
-    done = perturb_questions(args.questions, args.output, perturbation, language=args.language)
+    done = perturb_questions(shared.question_files(args), args.output, perturbation)
     flags.show(args, done, perturb_text(done))
 
 

@@ -31,7 +31,7 @@ def add_flags(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> None:
     if (args.index is None) == (args.passages is None):
         raise UserError("give --index DIR, or --passages STORE --queries STORE")
-    inputs = [args.questions, *(args.index or ()), args.passages, args.queries]
+    inputs = [*args.questions, *(args.index or ()), args.passages, args.queries]
     files.check_file(args.output, inputs)
     hits = flags.settings_of(args, SearchSettings).hits
     questions = shared.questions_of(args)

@@ -1,11 +1,12 @@
 """Flags that several commands have, and what is made of them: questions, encoders, fusions."""
 
 import argparse
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from xqg_pyserini import data
 from xqg_pyserini.cli.flags import Parser, add_settings, dest_of, help_text, positive, refuse, settings_of, typed
+from xqg_pyserini.errors import UserError
 from xqg_pyserini.fusion.formula import FusionSettings
 from xqg_pyserini.fusion.fused import Tolerances
 from xqg_pyserini.models.encoder import Encoded, Encoder
@@ -16,15 +17,63 @@ from xqg_pyserini.settings import options
 from xqg_pyserini.stores import QueryStore, VectorStore
 
 
+def add_corpus(parser: Parser, required: bool = False, help: str | None = None) -> None:
+    parser.add_argument("--corpus", required=required, metavar="PATH", help=help)
+    add_settings(parser.add_argument_group("corpus"), data.CorpusFields)
+
+
+def corpus_of(args: argparse.Namespace) -> Any:
+    """Return the `CorpusFile` that was typed, None where none was."""
+    fields = typed(args, options(data.CorpusFields))
+    if args.corpus is None:
+        refuse("says how the corpus is read: give --corpus too", **fields)
+        return None
+    return data.CorpusFile(args.corpus, **fields)
+
+
 def add_questions(parser: Parser, flag: str = "--questions") -> None:
-    what = "XOR-TyDi or Pyserini JSON Lines, or TSV (id, tab, question)"
-    parser.add_argument(flag, required=True, dest="questions", metavar="FILE", help=what)
-    parser.add_argument("--language", metavar="xx", help="language of questions that name none (TSV)")
+    what = "JSON Lines (XOR-TyDi's, Pyserini's, …) or TSV (id, tab, question); of several files with a language "
+    what += "each, ids begin with the language"
+    parser.add_argument(flag, required=True, nargs="+", dest="questions", metavar="FILE", help=what)
+    what = "language of questions that name none (TSV); or one for each file"
+    parser.add_argument("--language", nargs="+", metavar="xx", help=what)
+    add_settings(parser.add_argument_group("questions"), data.QuestionFields)
+
+
+def question_files(args: argparse.Namespace) -> data.QuestionFiles:
+    """Return the questions that were typed, in the language or languages that were typed."""
+    paths, languages = args.questions, args.language or []
+    fields = typed(args, options(data.QuestionFields))
+    if len(languages) > 1:
+        return data.QuestionFiles(dict(_by_language(languages, paths, "questions")), **fields)
+    return data.QuestionFiles(paths[0] if len(paths) == 1 else paths, *languages, **fields)
+
+
+def _by_language(languages: list[str], paths: list[str], what: str) -> Iterator[tuple[str, str]]:
+    if len(languages) != len(paths):
+        what = f"{len(languages)} languages and {len(paths)} files of {what}"
+        raise UserError(f"{what}: give one language for each file", "language")
+    return zip(data.check_languages(languages), paths, strict=True)
 
 
 def questions_of(args: argparse.Namespace) -> list[data.Question]:
-    """Read the questions, in the language that was typed where they name none."""
-    return data.read_questions(args.questions, args.language)
+    return data.read_questions(question_files(args))
+
+
+def run_files(args: argparse.Namespace, paths: Iterable[str]) -> list[data.RunFile]:
+    """Return run files, to be read in the order that was typed."""
+    return [data.RunFile(path, **typed(args, options(data.RunSettings))) for path in paths]
+
+
+def add_qrels(parser: Parser, help: str) -> None:
+    parser.add_argument("--qrels", nargs="+", metavar="FILE", help=f"{help}; several as --questions takes them")
+
+
+def qrels_of(args: argparse.Namespace) -> Any:
+    """Return the qrels that were typed: None, a file, or those of several files."""
+    if args.qrels is None or len(args.qrels) == 1:
+        return args.qrels and args.qrels[0]
+    return data.read_qrels(dict(_by_language(args.language or [], args.qrels, "qrels")))
 
 
 def add_queries(parser: Parser) -> None:

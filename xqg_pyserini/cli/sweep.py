@@ -15,7 +15,7 @@ from xqg_pyserini.retrieve.sweep import SweepSettings, run_sweep
 from xqg_pyserini.settings import options
 from xqg_pyserini.stores import VectorStore
 
-SCORING = ("metrics", "test", "correction", "level", "with_title", "hits")
+SCORING = ("metrics", "all_topics", "test", "correction", "level", "with_title", "hits")
 
 
 def add_flags(parser: Parser) -> None:
@@ -46,18 +46,22 @@ def _add_grid(group: flags.Flags) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    inputs = {name: vars(args)[name] for name in ("passages", "queries", "questions", "corpus", "qrels")}
-    files.check_output(args.output, args.overwrite, inputs.values())
+    questions, corpus = shared.question_files(args), shared.corpus_of(args)
+    inputs = {"passages": args.passages, "queries": args.queries}
+    inputs |= {"questions": questions, "corpus": corpus, "qrels": args.qrels}
+    files.check_output(args.output, args.overwrite, data.paths_of(*inputs.values(), *(args.qrels or ())))
     settings = replace(flags.settings_of(args, SweepSettings), threads=args.threads)
     for name in settings.languages:
         if name not in ("all", "own", "others", "each"):
             data.check_languages(name.split("+"))
-    how = {name: getattr(settings, name) for name in ("with_title", "hits", "allow_unequal", "skip_unknown")}
+    how = {
+        name: getattr(settings, name) for name in ("all_topics", "with_title", "hits", "allow_unequal", "skip_unknown")
+    }
     recorded = record_inputs(args.output, **inputs, language=args.language, **how)
     store = VectorStore(args.passages)
-    questions, encoder = shared.questions_of(args), shared.encoder_for(args, store)
-    texts = {"corpus": args.corpus, "qrels": args.qrels}
-    results = run_sweep(store, args.queries, questions, settings, encoder=encoder, **texts)
+    asked, encoder = data.read_questions(questions), shared.encoder_for(args, store)
+    texts = {"corpus": corpus, "qrels": shared.qrels_of(args)}
+    results = run_sweep(store, args.queries, asked, settings, encoder=encoder, **texts)
     results.inputs = recorded
     write_results(results, args.output, overwrite=args.overwrite, keep_runs=args.runs)
     show_results(args, results, f"{results_text(results)}\n\nAll figures are in {args.output}")

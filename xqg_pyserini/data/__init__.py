@@ -4,16 +4,48 @@ Knows no vectors and no models.
 """
 
 from xqg_pyserini.data.answers import answer_finder, span_answers
-from xqg_pyserini.data.languages import LANGUAGE_CODE, NO_LANGUAGE, check_languages, languages
+from xqg_pyserini.data.ids import check_overlap, check_run, overlap_note, run_names
+from xqg_pyserini.data.languages import (
+    LANGUAGE_CODE,
+    NO_LANGUAGE,
+    are_variants,
+    base_language,
+    check_languages,
+    find_language,
+    language_fault,
+    language_name,
+    language_script,
+    nearest_language,
+    same_language,
+)
 from xqg_pyserini.data.readers import (
     SHARD,
+    CorpusFields,
+    CorpusFile,
     CorpusLike,
+    QuestionFields,
+    QuestionFiles,
     QuestionsLike,
     as_corpus,
     as_questions,
+    fields_of,
+    not_in_corpus,
+    paths_of,
+    question_key,
+    question_records,
     read_corpus,
     read_generated,
     read_questions,
 )
 from xqg_pyserini.data.records import GeneratedQueries, Passage, Qrels, Question, Run
-from xqg_pyserini.data.runs import QrelsLike, RunLike, as_qrels, as_run, read_qrels, read_run, write_run
+from xqg_pyserini.data.runs import (
+    QrelsLike,
+    RunFile,
+    RunLike,
+    RunSettings,
+    as_qrels,
+    as_run,
+    read_qrels,
+    read_run,
+    write_run,
+)

@@ -12,12 +12,19 @@ class Passage(NamedTuple):
 
     @property
     def full(self) -> str:
-        """Return what is encoded: title, a space, text (the text alone where there is no title)."""
-        return f"{self.title} {self.text}" if self.title else self.text
+        """Return what is encoded: title, a space, text, without white space around either.
+
+        The text alone where there is no title.  R@kt and submissions take `text` as it is.
+        """
+        title = self.title.strip()
+        return f"{title} {self.text.strip()}".rstrip() if title else self.text.strip()
 
 
 class Question(NamedTuple):
-    """A topic; `language` is None and `answers` is empty where the file has none."""
+    """A topic; `language` is None and `answers` is empty where the file has none.
+
+    Readers drop white space around `text`.
+    """
 
     id: str
     text: str

@@ -1,57 +1,328 @@
-"""Runs and qrels: TREC files, read strictly, and the Python values that stand for them."""
+"""Runs and qrels: the files that trec_eval and others read, and Python values that stand for them.
 
-from collections.abc import Iterable, Iterator, Mapping
+What is decided about a file by itself is said in an `XqgWarning`.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from ctypes import c_float
+from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from xqg_pyserini.data.ids import check_id, shown
+from xqg_pyserini.data.languages import check_languages
 from xqg_pyserini.data.records import Qrels, Run
+from xqg_pyserini.data.rows import Notes, csv_cells, parse_json
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import Line, read_lines, writing
+from xqg_pyserini.files import FilePath, Line, check_name, read_lines, shown_name, writing
+from xqg_pyserini.settings import check_values, option
 
-RunLike = str | Path | Mapping[str, Mapping[str, float]] | Iterable[Any]
-QrelsLike = str | Path | Mapping[str, Mapping[str, int]] | Iterable[Any]
+RunLike = FilePath | Mapping[str, Mapping[str, float]] | Iterable[Any]
+QrelsLike = FilePath | Mapping[str, Mapping[str, int]] | Iterable[Any]
 
 
-def read_run(source: str | Path) -> Run:
-    """Read a TREC run: hits by rank for each question, questions in the order they appear.
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """How runs are read."""
 
-    Lines may stand in any order and ranks may start anywhere.  Raises `UserError` for a line without six columns, a
-    docid or rank that comes twice, a score that is not a finite number or that rises with the rank.
+    order: str = option(
+        "rank",
+        "what orders a run's hits: their ranks, or their scores (equal ones by docid from z to a, as trec_eval has it)",
+        "rank",
+        "score",
+    )
+
+    def __post_init__(self) -> None:
+        check_values(self)
+
+
+@dataclass(frozen=True)
+class RunFile(RunSettings, os.PathLike[str]):
+    """A run's file, wherever one is taken, that is read otherwise than usual: RunFile("a.trec", order="score")."""
+
+    path: FilePath
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+class Form(NamedTuple):
+    """What columns mean by their number: where docid, rank and value stand (-1: nowhere), and what is said of it."""
+
+    expected: str
+    columns: dict[int, tuple[int, int, int, str]]
+
+
+RUN_FORM = Form(
+    "six: qid Q0 docid rank score tag",
+    {
+        6: (2, 3, 4, ""),
+        5: (2, 3, 4, "5 columns, read as qid Q0 docid rank score"),
+        4: (1, 2, 3, "4 columns, read as qid docid rank score"),
+        3: (1, -1, 2, ""),  # ranks or scores: see `_are_ranks`
+    },
+)
+QRELS_FORM = Form(
+    "four: qid 0 docid relevance", {4: (2, -1, 3, ""), 3: (1, -1, 2, "three columns, read as qid docid relevance")}
+)
+INFINITE = float("inf")
+HEADERS = {
+    "qid": ("qid", "query-id", "query_id", "queryid", "query", "topic", "topic_id", "q_id"),
+    "docid": (
+        "docno",
+        "docid",
+        "corpus-id",
+        "corpus_id",
+        "doc_id",  # PyTerrier's docid is a number of its own
+        "pid",
+        "passage_id",
+        "iter_id",
+    ),
+    "rank": ("rank",),
+    "value": ("score", "relevance", "rel", "label", "similarity"),
+}
+UNUSED = ("q0", "0", "iter", "iteration", "tag")  # columns of TREC's that say nothing
+
+
+class _Row(NamedTuple):
+    """A line of a run; `rank` is None where the file has none."""
+
+    docid: str
+    rank: int | None
+    score: float | None
+    number: int
+
+
+def read_run(source: FilePath | Mapping[str, FilePath], order: str = "rank") -> Run:
+    """Read a run: hits by rank for each question, questions in the order they appear.
+
+    Takes TREC's six columns (a tag may hold spaces, or be left out), `qid docid rank score`,
+    `qid docid score` (Tevatron), `qid docid rank` (MS MARCO; the score is 1/rank), these with a
+    header, and ranx's JSON ({qid: {docid: score}}).  Lines may stand in any order and ranks may
+    start anywhere.  Where all ranks are equal, or there are none, the order is that of scores,
+    which a warning says.  Lines that begin with `#` are comments.
+
+    Args:
+        source: a file (a `RunFile` has its own order), or language → file: the question ids then begin with the
+            language.
+        order: "rank", or "score": by score whatever the ranks say, equal scores (in 32 bits) by docid
+            from z to a, as trec_eval does.
+
+    Raises:
+        UserError: for a line that is none of these, a docid or rank that comes twice, a score that
+            is not a finite number or (by rank) rises with the rank.
     """
+    order = RunSettings(order=source.order if isinstance(source, RunFile) else order).order
+    if isinstance(source, Mapping):
+        return _prefixed(source, lambda path: read_run(path, order))
     path = Path(source)
-    if not path.is_file():
-        raise UserError(f"{path}: no such run file")
-    rows: dict[str, list[tuple[int, str, float, int]]] = {}
-    for line in read_lines(path):
-        cells = line.text.split()
-        if len(cells) != 6:
-            raise line.error(f"{len(cells)} columns; expected six: qid Q0 docid rank score tag")
-        qid, _, docid, rank, score, _ = cells
-        try:
-            row = int(rank), docid, float(score), line.number
-        except ValueError:
-            raise line.error(f"rank {rank!r} or score {score!r} is not a number") from None
-        if not abs(row[2]) < float("inf"):
-            raise line.error(f"score {score!r} is not a finite number")
+    check_name(path)
+    if not os.path.exists(path) or os.path.isdir(path):
+        raise UserError(f"{shown_name(path)}: no such run file")
+    notes = Notes(path)
+    rows: dict[str, list[_Row]] = {}
+    for line, qid, docid, rank, value in _table(path, RUN_FORM, notes):
+        row = _row(line, docid, rank, value)
+        if row.score is not None and not abs(row.score) < INFINITE:
+            raise line.error(f"score {str(value)[:60]!r} is not a finite number")
         rows.setdefault(qid, []).append(row)
     if not rows:
-        raise UserError(f"{path}: no hit in it; expected a TREC run")
-    return {qid: _ranked(path, qid, hits) for qid, hits in rows.items()}
+        raise UserError(f"{shown_name(path)}: no hit in it; expected a TREC run")
+    if all(row.score is None for hits in rows.values() for row in hits) and order == "score":
+        raise UserError(f"{shown_name(path)}: has ranks alone, no scores", "order")
+    several = [hits for hits in rows.values() if len({row.docid for row in hits}) > 1]
+    if order == "rank" and all(row.rank is None for hits in rows.values() for row in hits):
+        order = "score"
+    elif order == "rank" and several and all(len({r.rank for r in hits}) == 1 for hits in several):
+        notes.say("all ranks are equal; ordered by score, equal scores by docid from z to a")
+        order = "score"
+    run = {qid: _ordered(path, qid, hits, order, notes) for qid, hits in rows.items()}
+    notes.close()
+    return run
 
 
-def _ranked(path: Path, qid: str, rows: list[tuple[int, str, float, int]]) -> dict[str, float]:
-    rows.sort(key=lambda row: row[0])
+def _prefixed(sources: Mapping[str, FilePath], read: Callable[[FilePath], Any]) -> Any:
+    check_languages(sources)
+    return {f"{code}-{qid}": value for code, path in sources.items() for qid, value in read(path).items()}
+
+
+def _ordered(path: Path, qid: str, rows: list[_Row], order: str, notes: Notes) -> dict[str, float]:
+    """Return the hits of a question, best first."""
+    if order == "score":
+        rows.sort(key=lambda row: (c_float(row.score).value, row.docid), reverse=True)  # type: ignore[arg-type]
+    else:
+        rows.sort(key=lambda row: row.rank)  # type: ignore[arg-type, return-value]
     hits: dict[str, float] = {}
-    for i, (rank, docid, score, number) in enumerate(rows):
-        line = Line(path, number, "")
-        if i and rank == rows[i - 1][0]:
-            raise line.error(f"rank {rank} of question {qid!r} comes twice")
-        if i and score > rows[i - 1][2]:
-            raise line.error(f"the score of question {qid!r} rises at rank {rank}")
-        if docid in hits:
-            raise line.error(f"passage {docid!r} comes twice for question {qid!r}")
-        hits[docid] = score
+    last: _Row | None = None
+    for row in rows:
+        line = Line(path, row.number, "")
+        if last is not None and row[:3] == last[:3]:
+            notes.say("lines that come twice, of which one is read", f"line {row.number}")
+            continue
+        if row.docid in hits:
+            raise line.error(f"passage {row.docid!r} comes twice for question {qid!r}")
+        if last is not None and order == "rank":
+            if row.rank == last.rank:
+                raise line.error(f"rank {row.rank} of question {qid!r} comes twice", "order")
+            if row.score is not None and row.score > last.score:  # type: ignore[operator]
+                rises = f"the score of question {qid!r} rises at rank {row.rank}"
+                raise line.error(f"{rises}; to go by scores, order by 'score' (negate distances first)", "order")
+        hits[row.docid] = 1 / (len(hits) + 1) if row.score is None else row.score
+        last = row
     return hits
+
+
+# ---------------------------------------------------------------- tables of either
+
+
+def _table(path: Path, form: Form, notes: Notes) -> Iterator[tuple[Line, str, str, str | None, Any]]:
+    """Yield line, qid, docid, rank and value (score or relevance; None where there is none)."""
+    lines = _without_comments(read_lines(path), notes)
+    first = next(lines, None)
+    if first is None:
+        return
+    if first.text.lstrip()[0] in "{[":
+        by_score = "; a run is ordered by its scores" if form is RUN_FORM else ""
+        notes.say(f"read as ranx's JSON, {{qid: {{docid: value}}}}{by_score}")
+        yield from _nested(first, lines)
+        return
+    by_comma = first.text.count(",") >= 2 and all(cell.endswith(",") for cell in first.text.split()[:-1])
+    cells = _cells(first.text, by_comma)
+    header, width, unsure, tag = _header(cells), len(cells), False, []
+    layout = header or ()
+    if header is None:
+        tag = cells[5:] if form is RUN_FORM and width > 6 else []
+        number = 6 if tag else width
+        if number not in form.columns or (width == 3 and cells[1] in ("0", "Q0")):
+            raise first.error(f"{width} columns; expected {form.expected}")
+        *where, said = form.columns[number]
+        layout, unsure, lines = (0, *where), form is RUN_FORM and width == 3, chain([first], lines)
+        if said:
+            notes.say(said)
+    elif unused := [c for i, c in enumerate(cells) if i not in header and c.lower() not in UNUSED]:
+        notes.say(f"columns that are left out: {', '.join(unused)[:200]}")
+    pick: Callable[[list[Any]], Any] = itemgetter(*layout)
+    waiting: list[tuple[Line, str, str, Any, Any]] = []
+    for line in lines:
+        cells = _cells(line.text, by_comma)
+        if len(cells) != width or (tag and cells[5:] != tag):  # else a docid holds white space
+            raise line.error(f"{len(cells)} columns; expected {form.expected}")
+        qid, docid, rank, value = pick([*cells, None])  # -1: what nothing holds
+        row = (line, qid, docid, rank, value)
+        if unsure:
+            waiting.append(row)
+        else:
+            yield row
+    if waiting and _are_ranks(waiting):
+        notes.say("three columns; the third is read as the rank (MS MARCO's), the score is 1/rank")
+        yield from ((line, qid, docid, number, None) for line, qid, docid, _, number in waiting)
+    elif waiting:
+        by_score = "ordered by it, equal scores by docid from z to a"
+        notes.say(f"no ranks; the third column is read as the score (Tevatron's), {by_score}")
+        yield from waiting
+
+
+def _cells(text: str, by_comma: bool) -> list[str]:
+    return [cell.strip() for cell in csv_cells(text, ",") or text.split(",")] if by_comma else text.split()
+
+
+def _without_comments(lines: Iterator[Line], notes: Notes) -> Iterator[Line]:
+    """Leave out lines that begin with `#`, but a header that does."""
+    for line in lines:
+        if not line.text.startswith("#"):
+            yield line
+            continue
+        bare = line.text.lstrip("# ")
+        if line.number == 1 and _header(re.split(r"[\s,]+", bare)) is not None:
+            yield line._replace(text=bare)
+        else:
+            notes.say("lines that begin with #, left out as comments", f"line {line.number}")
+
+
+def _header(cells: list[str]) -> tuple[int, ...] | None:
+    """Return where qid, docid, rank and value stand where a line is a header, else None."""
+    names = [cell.strip("\"'").lower() for cell in cells]
+    where = {
+        what: next((names.index(name) for name in several if name in names), -1) for what, several in HEADERS.items()
+    }
+    if where["qid"] < 0 or where["docid"] < 0 or max(where["rank"], where["value"]) < 0:
+        return None
+    return where["qid"], where["docid"], where["rank"], where["value"]
+
+
+def _are_ranks(rows: Sequence[tuple[Line, str, str, Any, Any]]) -> bool:
+    """Tell whether a third column holds ranks (whole, from 1 up) or scores.
+
+    Raises:
+        UserError: where it may be either: 3, 2, 1.
+    """
+    if not all(value.isdecimal() and len(value) < 10 for *_, value in rows):
+        return False
+    by_question: dict[str, list[int]] = {}
+    for _, qid, _, _, value in rows:
+        by_question.setdefault(qid, []).append(int(value))
+    if any(sorted(values) != list(range(1, len(values) + 1)) for values in by_question.values()):
+        return False
+    if any(len(v) > 1 and v == sorted(v, reverse=True) for v in by_question.values()):
+        raise rows[0][0].error("three columns, and the third may be ranks or scores; write qid Q0 docid rank score tag")
+    return True
+
+
+def _nested(first: Line, lines: Iterator[Line]) -> Iterator[tuple[Line, str, str, None, Any]]:
+    """Yield what ranx's JSON holds: {qid: {docid: value}}."""
+    text = "\n".join(line.text for line in chain([first], lines))
+    record = parse_json(first, text, form="one object over the whole file, {qid: {docid: value}}")
+    for qid, hits in record.items():
+        if not isinstance(hits, dict):
+            raise first.error(f"{shown(qid)}: expected {{docid: value}}, not {shown(hits)}")
+        for docid, value in hits.items():
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise first.error(f"{shown(qid)}, {shown(docid)}: {shown(value)} is not a number")
+            yield first, check_id(first, qid, "qid"), check_id(first, docid, "docid"), None, value
+
+
+def _whole(value: Any) -> int | None:
+    """Return a whole number, which 1.0 is; None for what is none."""
+    if isinstance(value, str) and "_" in value:  # a number in Python alone
+        return None
+    try:
+        return int(value) if isinstance(value, str | int) else _whole(str(value))
+    except ValueError:
+        pass
+    try:
+        return int(value) if (value := float(value)) == int(value) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _row(line: Line, docid: str, rank: Any, value: Any) -> _Row:
+    """Return the row of a line of a run."""
+    try:
+        if "_" not in rank + value:
+            return _Row(docid, int(rank), float(value), line.number)
+        whole = _whole(rank)
+    except (TypeError, ValueError, OverflowError):  # not written plainly, or not there
+        whole = None if rank is None else _whole(rank)
+    try:
+        score = None if value is None or "_" in str(value) else float(value)
+    except OverflowError:
+        score = INFINITE
+    except ValueError:
+        score = None
+    if (whole is None) != (rank is None) or (score is None) != (value is None):
+        named = "" if rank is None else f"rank {rank[:40]!r} or "
+        raise line.error(f"{named}score {str(value)[:40]!r} is not a number")
+    return _Row(docid, whole, score, line.number)
+
+
+# ---------------------------------------------------------------- values
 
 
 def as_run(source: RunLike) -> Run:
@@ -64,33 +335,38 @@ def as_run(source: RunLike) -> Run:
     Raises:
         UserError: as `read_run`; for a score that is no finite number, an id that is no text or holds white space.
     """
-    if isinstance(source, str | Path):
+    if isinstance(source, str | os.PathLike):
         return read_run(source)
     run: Run = {}
     for qid, docid, score in _rows(source, "score"):
-        if not isinstance(score, int | float) and not hasattr(score, "__float__"):
-            raise UserError(f"run: the score of {docid!r} for question {qid!r} is {score!r}")
-        if not abs(float(score)) < float("inf"):
+        try:
+            number = score.__float__()
+        except OverflowError:
+            number = float("inf")
+        except (AttributeError, TypeError):
+            raise UserError(f"run: the score of {docid!r} for question {qid!r} is {shown(score)}") from None
+        if not abs(number) < float("inf"):
             raise UserError(f"run: the score of {docid!r} for {qid!r} is not a finite number")
         hits = run.setdefault(qid, {})
         if docid in hits:
             raise UserError(f"run: passage {docid!r} comes twice for question {qid!r}")
-        hits[docid] = float(score)
+        hits[docid] = number
     if isinstance(source, Mapping):  # a question without hits is in the run all the same
         run = {qid: run.get(qid, {}) for qid in source}
     return {qid: dict(sorted(hits.items(), key=lambda h: -h[1])) for qid, hits in run.items()}
 
 
-def as_qrels(source: QrelsLike) -> Qrels:
+def as_qrels(source: QrelsLike, negative: bool = False) -> Qrels:
     """Return qrels: a TREC file's, or those of Python values.
 
-    Values are as for `as_run`, with whole numbers (`relevance`) for scores; below 0 counts as 0.
+    Values are as for `as_run`, with whole numbers (`relevance`) for scores; `negative` is as for
+    `read_qrels`.
 
     Raises:
         UserError: as `read_qrels`; for a relevance that is no whole number.
     """
-    if isinstance(source, str | Path):
-        return read_qrels(source)
+    if isinstance(source, str | os.PathLike):
+        return read_qrels(source, negative)
     qrels: Qrels = {}
     for qid, docid, relevance in _rows(source, "relevance"):
         try:
@@ -98,14 +374,14 @@ def as_qrels(source: QrelsLike) -> Qrels:
         except (TypeError, ValueError, OverflowError):
             whole = False
         if not whole:
-            raise UserError(f"qrels: relevance {relevance!r} of {docid!r} is not a whole number")
+            raise UserError(f"qrels: relevance {shown(relevance)} of {docid!r} is not a whole number")
         judged = qrels.setdefault(qid, {})
         if docid in judged:
             raise UserError(f"qrels: passage {docid!r} is judged twice for question {qid!r}")
-        judged[docid] = max(0, int(relevance))
+        judged[docid] = int(relevance)
     if not qrels:
         raise UserError("qrels: no judgement; expected {qid: {docid: relevance}} or such rows")
-    return qrels
+    return qrels if negative else _not_below_0(qrels)
 
 
 def _rows(source: Any, value: str) -> Iterator[tuple[str, str, Any]]:
@@ -113,27 +389,27 @@ def _rows(source: Any, value: str) -> Iterator[tuple[str, str, Any]]:
     if isinstance(source, Mapping):
         for qid, hits in source.items():
             if not isinstance(hits, Mapping):
-                raise UserError(f"{qid!r}: expected {{docid: {value}}}, not {hits!r:.60}")
+                raise UserError(f"{qid!r}: expected {{docid: {value}}}, not {shown(hits)}")
             for docid, number in hits.items():
                 yield _id(qid), _id(docid), number
         return
     if hasattr(source, "itertuples"):
         source = source.itertuples(index=False)
     if not isinstance(source, Iterable):
-        raise UserError(f"expected a file, {{qid: {{docid: {value}}}}} or rows, not {source!r:.60}")
+        raise UserError(f"expected a file, {{qid: {{docid: {value}}}}} or rows, not {shown(source)}")
     for row in source:
         if hasattr(row, "query_id") and hasattr(row, "doc_id"):
             yield _id(row.query_id), _id(row.doc_id), getattr(row, value, None)
         elif isinstance(row, tuple | list) and len(row) == 3:
             yield _id(row[0]), _id(row[1]), row[2]
         else:
-            raise UserError(f"expected rows of question id, docid and {value}, not {row!r:.60}")
+            raise UserError(f"expected rows of question id, docid and {value}, not {shown(row)}")
 
 
 def _id(value: Any) -> str:
     if not isinstance(value, str) or value.split() != [value]:
         kind = " without white space, which run files cannot carry" if isinstance(value, str) else ""
-        raise UserError(f"id {value!r}: expected text{kind}")
+        raise UserError(f"id {shown(value)}: expected text{kind}")
     return value
 
 
@@ -145,20 +421,45 @@ def write_run(path: str | Path, run: Run, tag: str) -> None:
                 file.write(f"{_id(qid)} Q0 {_id(docid)} {rank} {score:.6f} {tag}\n")
 
 
-def read_qrels(source: str | Path) -> Qrels:
-    """Read TREC qrels (`qid 0 docid relevance`; below 0 counts as 0); `UserError` for another line, a docid twice."""
+def read_qrels(source: FilePath | Mapping[str, FilePath], negative: bool = False) -> Qrels:
+    """Read qrels: TREC's (`qid 0 docid relevance`), BEIR's, or ranx's JSON.
+
+    Three columns are `qid docid relevance`; a header names its columns in any order; cells stand
+    between white space or commas.  Lines that begin with `#` are comments.
+
+    Args:
+        source: a file, or language → file: the question ids then begin with the language.
+        negative: keep relevance below 0 as it is: trec_eval counts such a passage as not
+            relevant, and for bpref as not judged.  Otherwise it is 0, judged and not relevant,
+            which is what all other measures make of it.
+
+    Raises:
+        UserError: for any other line, a relevance that is not whole, a passage that is judged
+            twice for a question, and not alike.
+    """
+    if isinstance(source, Mapping):
+        return _prefixed(source, lambda path: read_qrels(path, negative))
+    path = Path(source)
+    notes = Notes(path)
     qrels: Qrels = {}
-    for line in read_lines(Path(source)):
-        cells = line.text.split()
-        if len(cells) != 4:
-            raise line.error(f"{len(cells)} columns; expected four: qid 0 docid relevance")
-        try:
-            relevance = int(cells[3])
-        except ValueError:
-            raise line.error(f"relevance {cells[3]!r} is not a whole number") from None
-        if cells[2] in qrels.setdefault(cells[0], {}):
-            raise line.error(f"passage {cells[2]!r} is judged twice for question {cells[0]!r}")
-        qrels[cells[0]][cells[2]] = max(0, relevance)
+    for line, qid, docid, _, value in _table(path, QRELS_FORM, notes):
+        if value is None:
+            raise line.error("a header without a column for the relevance")
+        relevance = _whole(value)
+        if relevance is None:
+            raise line.error(f"relevance {shown(value)} is not a whole number")
+        judged = qrels.setdefault(qid, {})
+        if docid in judged:
+            if judged[docid] != relevance:
+                twice = f"passage {docid!r} is judged twice for question {qid!r}"
+                raise line.error(f"{twice}: {judged[docid]}, then {relevance}")
+            notes.say("judgements that come twice, alike", f"line {line.number}")
+        judged[docid] = relevance
     if not qrels:
-        raise UserError(f"{source}: no judgement in it; expected TREC qrels")
-    return qrels
+        raise UserError(f"{shown_name(path)}: no judgement in it; expected TREC qrels")
+    notes.close()
+    return qrels if negative else _not_below_0(qrels)
+
+
+def _not_below_0(qrels: Qrels) -> Qrels:
+    return {qid: {d: max(0, rel) for d, rel in judged.items()} for qid, judged in qrels.items()}

@@ -11,6 +11,7 @@ from typing import Any
 
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation import selection
+from xqg_pyserini.evaluation.measures import find_metric
 from xqg_pyserini.evaluation.power import POWER, macro_difference, questions_needed, smallest_difference
 from xqg_pyserini.evaluation.results import Comparisons, Scores, p_value
 from xqg_pyserini.evaluation.significance import Interval, macro_interval
@@ -49,7 +50,7 @@ class ChoosingSettings:
                     needs = f"{name} says how a point is chosen: give cross_validate, the number of folds"
                     raise UserError(needs, about=(name, "cross_validate"))
             return
-        if self.select_by is not None and self.select_by not in metrics:
+        if self.select_by is not None and find_metric(self.select_by, metrics) is None:
             expected = f"select_by {self.select_by!r}: expected one of the metrics {' '.join(metrics)}"
             raise UserError(expected, about=("select_by", "metrics"))
         if not 2 <= self.cross_validate <= questions:
@@ -91,7 +92,8 @@ def cross_validate(compared: Comparisons, settings: ChoosingSettings, group_by: 
     """
     scores, baseline = compared.scores, compared.baseline
     assert baseline is not None
-    select_by = settings.select_by or scores.metrics[0]
+    select_by = find_metric(settings.select_by or scores.metrics[0], scores.metrics)
+    assert select_by is not None
     chooser = scores[baseline][select_by]
     languages = {qid: chooser.languages[qid] for qid in chooser.by_question}
     folds, sizes = fold_questions(settings, group_by, languages, scores.relevant)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from xqg_pyserini.data import Run
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation import significance
+from xqg_pyserini.evaluation.measures import find_metric, parse_metric
 from xqg_pyserini.evaluation.significance import Interval
 from xqg_pyserini.settings import option
 
@@ -23,12 +24,6 @@ MACRO = "macro"  # where a language's code would stand: the unweighted mean over
 TESTS = ("student", "fisher", "mcnemar")
 CORRECTIONS = ("holm", "bonferroni", "bh", "none")
 ByLanguage = dict[str, Interval]  # `macro` and languages → score or difference, 0-100
-
-
-def is_binary(metric: str) -> bool:
-    """Tell whether a measure's values are 0 or 1: R@kt and hit_rate."""
-    name = metric.lower()
-    return name.endswith("kt") or name.startswith("hit_rate")
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,7 @@ class ComparingSettings:
     def check(self, metrics: Iterable[str]) -> None:
         """Raise `UserError` for a measure that the test is not for."""
         for metric in metrics:
-            if self.test == "mcnemar" and not is_binary(metric):
+            if self.test == "mcnemar" and not parse_metric(metric).binary:
                 raise UserError(
                     f"mcnemar takes measures of hit or miss (R@kt, hit_rate@k), not {metric}; choose student or fisher",
                     about="test",
@@ -77,13 +72,15 @@ class RunScores:
         by_language: language → `LanguageScore`.
         macro: the unweighted mean over languages, 0-100.
         intervals: `macro` and languages → mean and its 95% confidence interval, 0-100.
-        languages: question → language; empty where it was read from a folder.
+        languages: question → language, of all that were asked; empty where it was read from a folder.
+        asked: how many questions were asked; more than `count` where some are left out.
     """
 
     by_question: Mapping[str, float]
     by_language: Mapping[str, LanguageScore]
     macro: float
     languages: Mapping[str, str] = field(default_factory=dict, repr=False)
+    asked: int = 0
     stored: ByLanguage | None = field(default=None, repr=False)
 
     @classmethod
@@ -94,12 +91,17 @@ class RunScores:
             for language, values in _grouped(by_question, languages).items()
         }
         macro = sum(entry.score for entry in by_language.values()) / len(by_language)
-        return cls(by_question, by_language, macro, languages)
+        return cls(by_question, by_language, macro, languages, len(languages))
 
     @property
     def count(self) -> int:
         """Return how many questions are scored."""
         return sum(entry.count for entry in self.by_language.values())
+
+    @property
+    def questions(self) -> str:
+        """Say how many questions are scored: `7`, or `5 of 7`."""
+        return f"{self.count} of {self.asked}" if self.count < self.asked else str(self.count)
 
     @property
     def intervals(self) -> ByLanguage:
@@ -130,6 +132,16 @@ def _intervals(values: Mapping[str, float], languages: Mapping[str, str]) -> ByL
     names = [language for language, group in groups.items() for _ in group]
     intervals = {MACRO: significance.macro_interval(pooled, names)}
     return intervals | {l: significance.mean_interval(group) for l, group in groups.items()}
+
+
+class ByMetric(dict[str, RunScores]):
+    """Measure → scores; a measure is found under all of its names."""
+
+    def __missing__(self, name: str) -> RunScores:
+        known = find_metric(name, self)
+        if known is None:
+            raise KeyError(name)
+        return self[known]
 
 
 @dataclass

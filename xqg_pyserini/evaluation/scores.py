@@ -1,34 +1,30 @@
-"""Runs → scores by question: R@kt and ranx's measures, side by side.
+"""Runs → scores by question: R@kt and measures of relevance, side by side.
 
 A question that a run lacks counts as a miss; one that cannot be scored (no answer, no relevant passage) is left out and
 reported.  Values come in, `results.Scores` come out; nothing is written.
 """
 
-import re
+import os
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tqdm import tqdm
 
 from xqg_pyserini.data.answers import answer_finder, span_answers
-from xqg_pyserini.data.languages import NO_LANGUAGE
-from xqg_pyserini.data.readers import CorpusLike, QuestionsLike, as_corpus, as_questions
-from xqg_pyserini.data.records import Passage, Question, Run
+from xqg_pyserini.data.ids import check_overlap, check_run, overlap_note, run_names
+from xqg_pyserini.data.languages import NO_LANGUAGE, are_variants
+from xqg_pyserini.data.readers import CorpusLike, QuestionsLike, as_corpus, as_questions, not_in_corpus
+from xqg_pyserini.data.records import Passage, Qrels, Question, Run
 from xqg_pyserini.data.runs import QrelsLike, RunLike, as_qrels, as_run
 from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.evaluation.measures import Judged, Metric, parse_metrics
 from xqg_pyserini.evaluation.r_at_kt import RecallAtTokens
-from xqg_pyserini.evaluation.results import RunScores, Scores, is_binary
+from xqg_pyserini.evaluation.results import ByMetric, RunScores, Scores
 from xqg_pyserini.settings import option
-
-_TOKENS = re.compile(r"R@(\d+(?:\.\d+)?)kt", re.IGNORECASE)
-_RANX = re.compile(
-    r"((hit_rate|precision|recall|f1|r-precision|mrr|map|ndcg|ndcg_burges|bpref)(@[1-9]\d*)?"
-    r"|rbp\.[1-9]\d?)(-l[1-9]\d*)?",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True)
@@ -36,32 +32,13 @@ class ScoringSettings:
     """What runs are scored by."""
 
     metrics: tuple[str, ...] = option(
-        ("R@2kt", "R@5kt"), "R@kt for any budget, and ranx's: ndcg@10, mrr@10, …", metavar="M"
+        ("R@2kt", "R@5kt"), "R@kt for any budget, and ranx's: ndcg@10, mrr@10, … (or trec_eval's names)", metavar="M"
     )
     official: bool = option(False, "leave out questions that a run lacks, as the official script does")
-    with_title: bool = option(False, "look for answers in titles as well")
-
-
-class Metric(NamedTuple):
-    """A measure: R@kt with its budget in tokens, or one of ranx's (budget None)."""
-
-    name: str
-    budget: int | None
-
-
-def parse_metric(name: str) -> Metric:
-    """Return the metric that a name stands for: `R@2kt`, `R@0.5kt`, or ranx's (`ndcg@10`)."""
-    if tokens := _TOKENS.fullmatch(name):
-        budget = round(float(tokens[1]) * 1000)
-        if budget < 1:
-            raise UserError(f"metric {name!r}: a budget of no token; expected e.g. R@2kt or R@0.5kt")
-        return Metric(name, budget)
-    if _RANX.fullmatch(name):
-        return Metric(name, None)
-    raise UserError(
-        f"unknown metric {name!r}: expected R@2kt, R@5kt, R@0.5kt …, or one of ranx's: ndcg@10, "
-        "mrr@10, recall@100, map, precision@5, hit_rate@1, …"
+    all_topics: bool = option(
+        False, "count questions that are judged and have no relevant passage, as 0 (trec_eval with -c)"
     )
+    with_title: bool = option(False, "look for answers in titles as well")
 
 
 def evaluate(
@@ -72,19 +49,23 @@ def evaluate(
     corpus: CorpusLike | None = None,
     qrels: QrelsLike | None = None,
     official: bool = ScoringSettings.official,
+    all_topics: bool = ScoringSettings.all_topics,
     with_title: bool = ScoringSettings.with_title,
 ) -> Scores:
-    """Score runs by R@kt and ranx's measures.
+    """Score runs by R@kt and measures of relevance.
 
     Args:
         runs: name → run, run files (called as their files without the ending), or one run.  A run is {question: {docid:
             score}}, a TREC file, rows, or a DataFrame (`data.as_run`).
         questions: a file, or values (`data.as_questions`); R@kt and relevance derived from answers need their answers.
-        metrics: `R@2kt`, `R@0.5kt`, … and ranx's names: `ndcg@10`, `mrr@10`, `recall@100`, …
+        metrics: `R@2kt`, `R@0.5kt`, … and ranx's: `ndcg@10`, `mrr@10`, `recall@100`, …; trec_eval's and ir_measures'
+            names (`ndcg_cut_10`, `RR@10`) stand for these.
         corpus: a path, docid → text, or passages (`data.as_corpus`).  Needed for R@kt and, without `qrels`, for
             relevance: then a passage is relevant if its text holds an answer string as it stands.
         qrels: a TREC file, or {question: {docid: relevance}} (`data.as_qrels`).
         official: leave questions that a run lacks out of its count, as the official script does.
+        all_topics: count a question that is judged and has no relevant passage as 0; else it is left out, and noted.
+            So trec_eval's averages with -c are those of all topics, and without -c those of `official` besides.
         with_title: look for answers in title and text, not the text alone.
 
     Returns:
@@ -95,9 +76,14 @@ def evaluate(
             none can be scored, a passage that the corpus lacks.
     """
     metrics = (metrics,) if isinstance(metrics, str) else tuple(metrics)
-    settings = ScoringSettings(metrics, official, with_title)
+    settings = ScoringSettings(metrics, official, all_topics, with_title)
     parse_metrics(metrics)  # before anything is read
-    return score_runs(_named_runs(runs), as_questions(questions), settings, corpus, qrels)
+    named = _named_runs(runs)
+    for name, run in named.items():
+        if tied := sum(map(_tied, run.values())):
+            stay = "stay as they are ranked; by score they would stand by docid, z to a, as trec_eval has them"
+            warn(f"run {name}: equal scores of {tied} questions {stay}")
+    return score_runs(named, as_questions(questions), settings, corpus, qrels)
 
 
 def score_runs(
@@ -115,38 +101,50 @@ def score_runs(
     """
     parsed = parse_metrics(settings.metrics)
     budgets = [metric.budget for metric in parsed if metric.budget is not None]
-    others = [metric.name for metric in parsed if metric.budget is None]
-    scores = Scores({run: {} for run in runs})
-    wanted = _look_through(scores.notes, questions, runs, settings.official)
+    others = [metric for metric in parsed if metric.budget is None]
+    scores = Scores({run: ByMetric() for run in runs})
     derive = qrels is None and (bool(others) or relate)
+    reading = corpus is not None and bool(budgets or derive)
+    wanted = _look_through(scores.notes, questions, runs, settings.official, reading)
     answerable = _answerable(questions, bool(budgets) or derive, scores.notes)
-    relevant = {} if qrels is None else as_qrels(qrels)
+    relevant = {} if qrels is None else _judged(as_qrels(qrels, negative=True), qrels, questions, runs)
     check_inputs(questions, parsed, corpus, qrels, relate)
     texts: dict[str, str] = {}
-    if corpus is not None and (budgets or derive):
+    if corpus is not None and reading:
         texts, derived = _read_texts(corpus, wanted, answerable if derive else {}, settings.with_title, _enough(parsed))
-        relevant = derived if derive else relevant
+        relevant = {qid: derived.get(qid, {}) for qid in answerable} if derive else relevant
     scores.relevant = relevant
     languages = {q.id: q.language or NO_LANGUAGE for q in questions}
     scorer = RecallAtTokens(texts)
-    ranx = _Ranx(questions, relevant) if others else None
+    levels = {metric.level for metric in others}
+    judged = {level: counted(questions, relevant, settings.all_topics, level) for level in sorted(levels)}
+    if others:
+        if not any(judged.values()):
+            raise UserError("no question has a relevant passage; nothing to score", about="all_topics")
+        for level in judged:
+            named = ", ".join(metric.name for metric in others if metric.level == level)
+            notes = _left_out(questions, relevant, level, settings.all_topics, derive)
+            scores.notes += [f"{named}: {note}" for note in notes]
+        source = "derived from the answers in the corpus" if derive else called(qrels, "qrels", "qrels ")
+        scored = len(counted(questions, relevant))
+        scores.relevance = f"{source} ({scored} of {len(questions)} questions have a relevant passage)"
+    any_judged = set().union(*judged.values())
+    _look_at_languages(scores.notes, [q for q in questions if q.id in any_judged or (budgets and q.id in answerable)])
     for name, run in runs.items():
         by_name: dict[Any, dict[str, float]] = {}
         if budgets:
             by_name |= _r_at_kt(run, answerable, scorer, budgets)
-        if ranx is not None:
-            by_name |= ranx.scores(run, others)
+        rankings = {qid: Judged.of(run.get(qid, ()), relevant[qid]) for qid in any_judged}
+        for metric in others:
+            by_name[metric.name] = {qid: metric.value(rankings[qid]) for qid in judged[metric.level]}
         for metric in parsed:
             values = by_name[metric.budget or metric.name]
             if settings.official:
                 values = {q: v for q, v in values.items() if q in run}
             if not values:
                 raise UserError(f"run {name}: no question can be scored by {metric.name}")
-            scores.by_run[name][metric.name] = RunScores.of(values, languages, is_binary(metric.name))
-    if others:
-        source = "derived from the answers in the corpus" if qrels is None else called(qrels, "qrels", "qrels ")
-        scored = sum(1 for q in questions if any(relevant.get(q.id, {}).values()))
-        scores.relevance = f"{source} ({scored} of {len(questions)} questions have a relevant passage)"
+            scores.by_run[name][metric.name] = RunScores.of(values, languages, metric.binary)
+    scores.notes += _languages_left_out(scores, settings.official)
     return scores
 
 
@@ -180,14 +178,6 @@ def r_at_kt(
     return {budget: scores["run"][name] for budget, name in names.items()}
 
 
-def parse_metrics(names: Sequence[str]) -> list[Metric]:
-    """Return the metrics, or raise `UserError` where one is unknown or comes twice."""
-    metrics = [parse_metric(name) for name in names]
-    if not metrics or len({metric.name.lower() for metric in metrics}) < len(metrics):
-        raise UserError("give each metric once, and at least one", about="metrics")
-    return metrics
-
-
 def check_inputs(
     questions: Sequence[Question],
     metrics: Sequence[Metric],
@@ -207,26 +197,73 @@ def check_inputs(
             raise UserError(needs, about=("corpus", "qrels"))
 
 
-def run_name(path: str | Path) -> str:
-    """Return a run's name: its file's name without its ending."""
-    return Path(Path(path).name.removesuffix(".gz")).stem
+def counted(questions: Sequence[Question], relevant: Qrels, all_topics: bool = False, level: int = 1) -> list[str]:
+    """Return the ids of the questions with a passage of relevance `level`; with `all_topics`, of those judged."""
+    judged = (question.id for question in questions if question.id in relevant)
+    return [qid for qid in judged if all_topics or any(relevance >= level for relevance in relevant[qid].values())]
 
 
-def named_paths(paths: Iterable[str | Path]) -> dict[str, str | Path]:
-    """Return run files by their runs' names; raise `UserError` where two have one name."""
-    named: dict[str, str | Path] = {}
-    for path in paths:
-        name = run_name(path)
-        if name in named:
-            raise UserError(f"{named[name]} and {path} are both the run {name!r}; rename one")
-        named[name] = path
-    return named
+def _left_out(
+    questions: Sequence[Question], relevant: Qrels, level: int, all_topics: bool, derived: bool
+) -> Iterator[str]:
+    """Yield how many questions measures of relevance rest on, where it is not all, or some can only be 0."""
+    total = len(questions)
+    judged = len(counted(questions, relevant, all_topics=True))
+    empty = judged - len(counted(questions, relevant, level=level))
+    lack = "that have no answer to look for" if derived else "that nobody judged"
+    nothing = "no relevant passage" if level == 1 else f"no passage of relevance {level} or more"
+    left_out = [f"{total - judged} {lack}"] if judged < total else []
+    if all_topics and empty:
+        yield f"{empty} of {judged} questions have {nothing} and count as 0"
+    elif empty:
+        left_out.append(f"{empty} with {nothing} (all_topics counts them as 0)")
+    if left_out and (empty or not derived):  # those without answers have a note already
+        rest = judged if all_topics else judged - empty
+        yield f"{rest} of {total} questions are counted, without {' and '.join(left_out)}"
+    if all_topics and (foreign := len(relevant.keys() - {question.id for question in questions})):
+        yield f"{foreign} topics of the qrels are not among the questions and not counted"
+
+
+def _languages_left_out(scores: Scores, official: bool) -> Iterator[str]:
+    """Yield which languages have no part in an average, as none of their questions is scored."""
+    absent: dict[str, dict[str, None]] = {}
+    for run, by_metric in scores.by_run.items():
+        for metric, of_run in by_metric.items():
+            codes = [code for code in dict.fromkeys(of_run.languages.values()) if code not in of_run.by_language]
+            if codes:
+                absent.setdefault(" ".join(codes), {})[f"run {run}" if official else metric] = None
+    for languages, names in absent.items():
+        yield f"{', '.join(names)}: no question in {languages} is counted; the average is over the other languages"
+
+
+def _look_at_languages(notes: list[str], questions: Sequence[Question]) -> None:
+    """Note and warn where what counts as a language in the average is not what one would call one."""
+    counts = Counter(question.language or NO_LANGUAGE for question in questions)
+    if len(counts) == 1:
+        return
+    found = []
+    if unknown := counts.pop(NO_LANGUAGE, 0):
+        together = "together they weigh as much in the average as any language"
+        found.append(f"{unknown} of {len(questions)} questions have no language: {together}")
+    alike: list[list[str]] = []
+    for code in counts:
+        group = next((codes for codes in alike if are_variants(codes[0], code)), None)
+        if group is None:
+            alike.append([code])
+        else:
+            group.append(code)
+    for codes in alike:
+        if len(codes) > 1:
+            found.append(f"{' and '.join(codes)} look like one language, and count as {len(codes)} in the average")
+    for note in found:
+        warn(note)
+    notes += found
 
 
 def _named_runs(runs: Any) -> dict[str, Run]:
     """Return name → run of all that `evaluate` takes for runs."""
-    if isinstance(runs, str | Path):
-        return {run_name(runs): as_run(runs)}
+    if isinstance(runs, str | os.PathLike):
+        runs = [runs]
     if isinstance(runs, Mapping) and runs:
         # a run's values are {docid: score}; what names runs has anything else
         hits: Any = next((hits for hits in runs.values() if not isinstance(hits, Mapping) or hits), {})
@@ -238,9 +275,14 @@ def _named_runs(runs: Any) -> dict[str, Run]:
     values = list(runs)
     if not values:
         raise UserError("no run to evaluate", about="runs")
-    if not all(isinstance(value, str | Path) for value in values):
+    if not all(isinstance(value, str | os.PathLike) for value in values):
         return {"run": as_run(values)}
-    return {name: as_run(path) for name, path in named_paths(values).items()}
+    return {name: as_run(path) for name, path in zip(run_names(values), values, strict=True)}
+
+
+def _tied(hits: Mapping[str, float]) -> bool:
+    """Tell whether equal scores stand in another order than trec_eval's."""
+    return any(a[1] == b[1] and a[0] < b[0] for a, b in pairwise(hits.items()))
 
 
 def _is_number(value: Any) -> bool:
@@ -249,26 +291,36 @@ def _is_number(value: Any) -> bool:
 
 def called(source: Any, otherwise: str = "the corpus", before: str = "") -> str:
     """Return what to call an input: its path, or what it is."""
-    return f"{before}{source}" if isinstance(source, str | Path) else otherwise
+    return f"{before}{source}" if isinstance(source, str | os.PathLike) else otherwise
 
 
 def _look_through(
-    notes: list[str], questions: Sequence[Question], runs: Mapping[str, Run], official: bool
+    notes: list[str], questions: Sequence[Question], runs: Mapping[str, Run], official: bool, reading: bool
 ) -> dict[str, str]:
-    """Note which questions runs lack; return the passages that are retrieved, each with a run."""
+    """Note which questions runs lack; for `reading`, return the passages that are retrieved, each with a run."""
     ids = {question.id for question in questions}
     wanted: dict[str, str] = {}
     for name, run in runs.items():
-        wanted |= {docid: name for hits in run.values() for docid in hits}
-        missing, foreign = len(ids - run.keys()), len(run.keys() - ids)
-        if foreign == len(run):
-            raise UserError(f"run {name}: none of its questions is in the questions file")
+        if reading:
+            wanted |= {docid: name for hits in run.values() for docid in hits}
+        missing = len(ids - run.keys())
+        check_run(run, ids, f"run {name}")
         if missing:
             what = "left out" if official else "counted as misses"
             notes.append(f"run {name} lacks {missing} of {len(ids)} questions, {what}")
-        if foreign:
-            warn(f"run {name} has {foreign} questions that the questions file does not; left out")
     return wanted
+
+
+def _judged(judged: Qrels, source: QrelsLike, questions: Sequence[Question], runs: Mapping[str, Run]) -> Qrels:
+    """Return qrels that share ids with the questions and the runs; warn where they share few or no passages."""
+    name = called(source, "the qrels")
+    check_overlap({question.id for question in questions}, judged, "the questions", name, "question ids")
+    docids = {docid for qid in judged for docid in judged[qid]}
+    for run in runs:
+        hits = {docid for qid in judged for docid in runs[run].get(qid, ())}
+        if hits and hits.isdisjoint(docids):
+            warn(str(overlap_note(docids, hits, name, f"run {run}", "docids")))
+    return judged
 
 
 def _answerable(questions: Sequence[Question], needed: bool, notes: list[str]) -> dict[str, list[str]]:
@@ -320,9 +372,8 @@ def _read_texts(
             counts[qid] += 1
             if is_wanted:
                 relevant.setdefault(qid, {})[passage.id] = 1
-    for docid, run in wanted.items():
-        if docid not in texts:
-            raise UserError(f"run {run}: passage {docid!r} is not in {called(corpus)}")
+    if missing := [docid for docid in wanted if docid not in texts]:
+        raise not_in_corpus(missing, f"run {wanted[missing[0]]}", corpus)
     for qid, count in counts.items():
         # those that no run retrieved count, but by their number alone: it bounds the ideal ranking
         known = relevant.setdefault(qid, {})
@@ -333,13 +384,10 @@ def _read_texts(
 
 def _enough(metrics: Sequence[Metric]) -> int | None:
     """Return how many relevant passages can matter to all the metrics; None where all can."""
-    enough = 1
-    for name in (metric.name.lower() for metric in metrics if metric.budget is None):
-        shallow = re.fullmatch(r"(?:ndcg|ndcg_burges|precision|hit_rate)@(\d+)", name)
-        if not shallow and not name.startswith("mrr"):
-            return None
-        enough = max(enough, int(shallow[1]) if shallow else 1)
-    return enough
+    others = [metric for metric in metrics if metric.budget is None and metric.kind != "mrr"]
+    if not all(metric.cut and metric.kind in ("ndcg", "ndcg_burges", "precision", "hit_rate") for metric in others):
+        return None
+    return max([1, *(metric.cut or 1 for metric in others)])
 
 
 def _r_at_kt(
@@ -351,37 +399,3 @@ def _r_at_kt(
         for budget, hit in zip(budgets, hits, strict=True):
             values[budget][qid] = int(hit)
     return values
-
-
-class _Ranx:
-    """ranx without its `Qrels` and `Run`, which sort typed dictionaries: that takes longer than all scoring."""
-
-    def __init__(self, questions: Sequence[Question], relevant: Mapping[str, dict[str, int]]) -> None:
-        judged = {q.id: relevant[q.id] for q in questions if any(relevant.get(q.id, {}).values())}
-        if not judged:
-            raise UserError("no question has a relevant passage; nothing for ranx to score")
-        from ranx.utils import python_dict_to_typed_list
-
-        self._judged = list(judged)
-        self._arrays = python_dict_to_typed_list
-        best_first = {qid: dict(sorted(docids.items(), key=lambda item: -item[1])) for qid, docids in judged.items()}
-        self._relevant = self._arrays(best_first, sort=False)
-
-    def scores(self, run: Run, metrics: Sequence[str]) -> dict[Any, dict[str, float]]:
-        """Score a run: by the run's ranks, over all questions with a relevant passage."""
-        import ranx
-
-        # by rank, since scores may tie; no docid holds white space, so " " is never relevant
-        ranked = {
-            qid: {docid: -float(i) for i, docid in enumerate(run.get(qid, ()))} or {" ": 0.0} for qid in self._judged
-        }
-        hits = self._arrays(ranked, sort=False)
-        names = [metric.lower() for metric in metrics]  # nDCG@10 is ranx's ndcg@10
-        # a metric alone, of arrays, ranx looks up by a wrong name: one is given twice
-        by_name = ranx.evaluate(self._relevant, hits, [*names, names[0]], return_mean=False)
-        values = {}
-        for metric, name in zip(metrics, names, strict=True):
-            values[metric] = dict(zip(self._judged, map(float, by_name[name]), strict=True))
-            if any(value != value for value in values[metric].values()):
-                raise UserError(f"{metric} is not defined here: it needs passages judged not relevant")
-        return values

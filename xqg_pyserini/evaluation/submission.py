@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from xqg_pyserini.data.languages import LANGUAGE_CODE
-from xqg_pyserini.data.readers import CorpusLike, QuestionsLike, as_corpus, as_questions
+from xqg_pyserini.data.ids import check_overlap, check_run
+from xqg_pyserini.data.languages import language_fault, same_language
+from xqg_pyserini.data.readers import CorpusLike, QuestionsLike, as_corpus, as_questions, not_in_corpus
 from xqg_pyserini.data.records import Question
+from xqg_pyserini.data.rows import parse_json
 from xqg_pyserini.data.runs import RunLike, as_run
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.evaluation.r_at_kt import RecallAtTokens
@@ -60,19 +62,18 @@ def write_submission(
             raise UserError(f"{lacks}: give one for all, or questions with lang", about="language")
     rankings = {q.id: list(run.get(q.id, ())) for q in questions}
     wanted = {docid for ranking in rankings.values() for docid in ranking}
+    check_run(run, rankings, "the run")
     if not wanted:
         raise UserError("the run has no hit for any of the questions")
     passages = (passage for passage, is_wanted in read_passages(corpus, wanted) if is_wanted)
     texts = {passage.id: passage.full if with_title else passage.text for passage in passages}
     if missing := sorted(wanted - texts.keys()):
-        raise UserError(f"passage {missing[0]!r} of the run is not in {called(corpus)}")
+        raise not_in_corpus(missing, "the run", corpus)
     with writing(output) as file:
         for i, q in enumerate(questions):
             entry = {"id": q.id, "lang": q.language, "ctxs": [texts[docid] for docid in rankings[q.id]]}
             file.write(("[\n" if i == 0 else ",\n") + json.dumps(entry, ensure_ascii=False))
         file.write("\n]\n")
-    if foreign := len(run.keys() - rankings.keys()):
-        warn(f"the run has {foreign} questions that the questions file does not; left out")
     if absent := sum(1 for question in questions if question.id not in run):
         warn(f"the run lacks {absent} of {len(questions)} questions: they are written without texts")
     return _summary([(str(q.language), rankings[q.id]) for q in questions], RecallAtTokens(texts))
@@ -97,6 +98,8 @@ def check_submission(path: str | Path, questions: QuestionsLike, corpus: CorpusL
     """
     entries = _read_entries(Path(path))
     known = {question.id: question for question in as_questions(questions)}
+    ids = {entry["id"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("id"), str)}
+    check_overlap(ids, known, str(path), "the questions", "question ids")
     seen: set[str] = set()
     for i, entry in enumerate(entries):
         _check_entry(f"{path}, entry {i + 1}", entry, known, seen)
@@ -109,12 +112,11 @@ def check_submission(path: str | Path, questions: QuestionsLike, corpus: CorpusL
 
 
 def _read_entries(path: Path) -> list[Any]:
-    try:
-        entries = json.loads("\n".join(line.text for line in read_lines(path)))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: broken JSON ({error})") from None
+    lines, form = list(read_lines(path)), 'a list of {"id", "lang", "ctxs"}'
+    text = "\n".join(line.text for line in lines)
+    entries = parse_json(lines[0], text, object, form) if lines else None
     if not isinstance(entries, list) or not entries:
-        raise UserError(f'{path}: expected a list of {{"id", "lang", "ctxs"}}')
+        raise UserError(f"{path}: expected {form}")
     return entries
 
 
@@ -123,17 +125,19 @@ def _check_entry(where: str, entry: Any, known: dict[str, Question], seen: set[s
         raise UserError(f"{where}: expected an object with id, lang and ctxs")
     qid, texts = entry["id"], entry["ctxs"]
     if not isinstance(qid, str) or qid not in known:
-        raise UserError(f"{where}: {qid!r} is not an id of the questions file")
+        hint = "; ids are strings, in quotes" if str(qid) in known else ""
+        raise UserError(f"{where}: {qid!r} is not an id of the questions file{hint}")
     if qid in seen:
         raise UserError(f"{where}: question {qid!r} again")
     seen.add(qid)
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise UserError(f"{where}: the ctxs of {qid!r} are not a list of strings")
     expected, language = known[qid].language, entry["lang"]
-    if expected is not None and language != expected:
+    fault = language_fault(language)
+    if expected is not None and (fault or not same_language(language, expected)):
         raise UserError(f"{where}: question {qid!r} is {expected!r}, not {language!r}")
-    if not isinstance(language, str) or not LANGUAGE_CODE.fullmatch(language):
-        raise UserError(f"{where}: {language!r} is not a language code such as ar or ja")
+    if fault:
+        raise UserError(f"{where}: {fault}")
 
 
 def _check_texts(path: Path, entries: Iterable[Any], corpus: CorpusLike) -> None:

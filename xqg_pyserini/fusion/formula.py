@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from xqg_pyserini.data import check_languages, find_language
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.settings import option
 
@@ -35,8 +36,7 @@ class Fusion:
         if self.languages is not None:
             if isinstance(self.languages, str) or not self.languages:
                 raise UserError(f"languages {self.languages!r}: expected codes such as ('ar', 'bn')")
-            if len(set(self.languages)) < len(self.languages):
-                raise UserError(f"languages {self.languages!r}: one is given twice")
+            check_languages(self.languages)
             object.__setattr__(self, "languages", tuple(self.languages))
         if self.form not in ("sum", "mean"):
             raise UserError(f"fusion {self.form!r}: expected sum or mean")
@@ -112,7 +112,8 @@ class Centers(NamedTuple):
 
     def of(self, language: str) -> Array:
         """Return the mean of a language's queries; of all queries where it has none."""
-        return self.queries.get(language, self.pooled)
+        found = find_language(language, self.queries)
+        return self.pooled if found is None else self.queries[found]
 
 
 def unit(vectors: Array) -> Array:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from xqg_pyserini.data import find_language
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.fusion.formula import Centers, Fusion, augment
 from xqg_pyserini.settings import option
@@ -69,19 +70,26 @@ class FusedStores:
 
     def mix_for(self, language: str | None) -> Languages:
         """Return what a question in `language` meets: with `own` its own alone if that has queries, else all."""
-        return (language,) if self.own and language in self.languages else self.languages
+        own = find_language(language, self.languages) if self.own else None
+        return self.languages if own is None else (own,)
 
     def choose_languages(self, languages: Languages | None) -> Languages:
-        """Return the languages, or for None all that have queries; raise `UserError` for one without."""
+        """Return the languages as the store writes them, or for None all that have queries.
+
+        Raises `UserError` for one without queries.
+        """
         held = self.pair.totals()
         if not held:
             raise UserError(f"{self.queries.path} has no query for a passage of {self.passages.path}")
         if languages is None:
             return tuple(held)
+        chosen = []
         for language in languages:
-            if language not in held:
+            found = find_language(language, held)
+            if found is None:
                 raise UserError(f"{self.queries.path} has no queries in {language!r}; it has {' '.join(held)}")
-        return languages
+            chosen.append(found)
+        return tuple(chosen)
 
     def _count(self, languages: Languages) -> tuple[int, int, int]:
         """Return the lowest and the highest number of queries a passage, and how many have none."""
@@ -132,10 +140,11 @@ class FusedStores:
         means = {l: (sums[l] / counts[l]).astype(np.float32) for l in languages if counts[l]}
         return Centers((passages / self.passages.n).astype(np.float32), means, pooled.astype(np.float32))
 
-    def fuse(self, block: Block, languages: Languages) -> np.ndarray:
-        """Return the augmented vectors (b, d) float32 of a block that has these languages."""
+    def fuse(self, block: Block, languages: Languages, fusion: Fusion | None = None) -> np.ndarray:
+        """Return the augmented vectors (b, d) float32 of a block that has these languages (`fusion`: if another)."""
+        fusion = fusion or self.fusion
         sums, counts = ({l: part[l] for l in languages} for part in (block.sums, block.counts))
-        return augment(self.fusion, block.passages, sums, counts, self.centers if self.fusion.center else None)
+        return augment(fusion, block.passages, sums, counts, self.centers if fusion.center else None)
 
     def blocks(self, languages: Languages | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (first row, augmented vectors (b, d) float32) with the queries of these languages (default: all)."""

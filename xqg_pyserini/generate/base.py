@@ -48,7 +48,7 @@ class QueryGenerator:
     def __init__(self, settings: GeneratorSettings, device: str, batch_size: int, threads: int | None) -> None:
         self.settings, self.batch_size, self.threads = settings, batch_size, threads
         self.device, self.cut = torch_device(device), 0
-        self.tokenizer = load_tokenizer(settings.model)
+        self.tokenizer = load_tokenizer(settings.model, settings.trust_remote_code)
         if settings.chat and not getattr(self.tokenizer, "chat_template", None):
             raise UserError(f"the tokenizer of {settings.model!r} has no chat template", "chat")
         self._maker = PromptMaker(self.tokenizer, settings.template, settings.longest_input, bool(settings.chat))

@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from xqg_pyserini.data import GeneratedQueries, read_generated
-from xqg_pyserini.errors import UserError
+from xqg_pyserini.data import GeneratedQueries, find_language, read_generated
+from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.files import FilePath
+from xqg_pyserini.generate.identify import identification
 from xqg_pyserini.generate.rules import RULES, TextRules
 from xqg_pyserini.generate.texts import PassageTexts
 from xqg_pyserini.stores import IDS, GivenOnce, IdIndex, ids_at, placed, write_distinct_ids
@@ -65,7 +67,7 @@ class QueryCheck(NamedTuple):
 
 def check_queries(
     queries: str | Path,
-    corpus: str | Path | None = None,
+    corpus: FilePath | None = None,
     num_queries: int | None = None,
     *,
     min_length: int = TextRules.min_length,
@@ -74,8 +76,9 @@ def check_queries(
     """Look through generated queries: a file, a directory of shards or a pattern.
 
     Every query is put to all of `TextRules` ("copies" only with a corpus) and counted under the first that it breaks,
-    as `xqg filter` would do.  With `num_queries`, passages with fewer queries in a language are counted: of the corpus,
-    or without one of those that have a record.
+    as `xqg filter` would do; a warning says where "language" is left out, since its package is not installed.  With
+    `num_queries`, passages with fewer queries in a language are counted: of the corpus, or without one of those that
+    have a record.
 
     What is held is some 32 bytes a passage and a bit for each language; the corpus's texts are copied to the folder for
     temporary files (`TMPDIR`) while this runs.
@@ -86,8 +89,13 @@ def check_queries(
     """
     if num_queries is not None and num_queries < 1:
         raise UserError(f"{num_queries} queries a passage; expected 1 or more", "num_queries")
-    names = RULES if corpus is not None else tuple(rule for rule in RULES if rule != "copies")
-    rules = TextRules(names, min_length, max_length)
+    names = [rule for rule in RULES if rule != "copies" or corpus is not None]
+    try:
+        identification()
+    except UserError as error:
+        warn(f"languages of queries are not identified: {error}")
+        names.remove("language")
+    rules = TextRules(tuple(names), min_length, max_length)
     with tempfile.TemporaryDirectory(prefix="xqg-check-") as scratch:
         folder = Path(scratch)
         if corpus is None:
@@ -130,16 +138,19 @@ class _Check:
             ids = tuple(ids_at(texts.ids_path, bare).values())
             coverage = Coverage(self.n, int(self.covered.sum()), ids, unknown, tuple(unknown_ids))
         languages = {language: self._language(language) for language in sorted(self.sizes)}
+        self.rules.warn_unknown(languages)
         passages = int(self.with_record.sum())
         return QueryCheck(str(source), records, passages, self.num_queries, languages, coverage)
 
     def _add(self, row: int, record: GeneratedQueries, text: str | None) -> None:
         self.with_record[row] = True
-        for language, texts in record.queries.items():
+        # ha and hau are one language, called as it was first
+        queries = {find_language(code, self.sizes) or code: texts for code, texts in record.queries.items()}
+        for language, texts in queries.items():
             full = sum(1 for query in texts if query.strip())
             self.sizes.setdefault(language, Counter())[full] += 1
             self.covered[row] |= full > 0
-        self.dropped.update(self.rules.apply(text, record.queries).dropped)
+        self.dropped.update(self.rules.apply(text, queries).dropped)
 
     def _language(self, language: str) -> LanguageCheck:
         sizes, asked = self.sizes[language], self.num_queries

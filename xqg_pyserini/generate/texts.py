@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from xqg_pyserini.data import read_corpus
-from xqg_pyserini.files import writing
+from xqg_pyserini.files import FilePath, writing
 from xqg_pyserini.stores import IDS, IdIndex, index_ids
 
 TEXTS, ENDS = "texts.bin", "ends.npy"
@@ -31,7 +31,7 @@ class PassageTexts:
         self.n = len(self._ends) - 1
 
     @classmethod
-    def write(cls, corpus: str | Path, folder: Path) -> "PassageTexts":
+    def write(cls, corpus: FilePath, folder: Path) -> "PassageTexts":
         """Copy the texts of a corpus into a folder: a file as large as the corpus unpacked.
 
         Raises:

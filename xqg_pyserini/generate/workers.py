@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from xqg_pyserini.data import Passage, read_corpus
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import aside_of, chunks, writing
+from xqg_pyserini.files import FilePath, chunks, discard, writing
 from xqg_pyserini.generate.base import QueryGenerator, load_generator, prepare_generator
 from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.generate.settings import GeneratorSettings
@@ -57,7 +57,7 @@ class Shards:
 class Task(NamedTuple):
     """What a worker gets: which shards of what, how, and where they go."""
 
-    corpus: str
+    corpus: FilePath
     settings: GeneratorSettings
     path: Path
     plan: Shards
@@ -119,7 +119,7 @@ def _write_parallel(task: Task, devices: Sequence[str], progress: Callable[[int]
                 worker.terminate()
                 worker.join()
         for shard in task.shards:  # a process that is ended clears nothing away
-            aside_of(task.path / task.plan.name(shard)).unlink(missing_ok=True)
+            discard(task.path / task.plan.name(shard))
 
 
 def _write(task: Task, device: str, progress: Callable[[int], Any]) -> Iterator[FinishedShard]:

@@ -9,7 +9,15 @@ import numpy as np
 
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.models.engines import ENGINES, Computing, Engine, Wrapped, same_probes
-from xqg_pyserini.models.registry import EncoderOptions, EncoderSettings, Role, agree, resolve, settings_beside
+from xqg_pyserini.models.registry import (
+    EncoderOptions,
+    EncoderSettings,
+    Role,
+    agree,
+    recorded_settings,
+    resolve,
+    settings_beside,
+)
 
 OPTIONS = tuple(f.name for f in fields(EncoderOptions))
 Progress = Callable[[int], Any]
@@ -45,6 +53,7 @@ class Encoder:
         precision: "fp32", or "fp16" / "bf16" for Hugging Face models.
         batch_size: longest texts a batch; shorter texts go in larger batches.
         threads: CPU threads; None for what the libraries choose.
+        trust_remote_code: run Python code that comes with a Hugging Face model.
         settings: what decides the vectors, where the source does not say it or is to be overruled:
             `pooling`, `normalize`, `query_prefix`, `passage_prefix`, `query_length`,
             `passage_length`, `adapter` (a folder); None stands for not given.  A wrapped object
@@ -62,9 +71,10 @@ class Encoder:
         precision: str = Computing.precision,
         batch_size: int = Computing.batch_size,
         threads: int | None = Computing.threads,
+        trust_remote_code: bool = Computing.trust_remote_code,
         **settings: Any,
     ) -> None:
-        self.computing = Computing(device, precision, batch_size, threads)
+        self.computing = Computing(device, precision, batch_size, threads, trust_remote_code)
         self._engines: dict[Any, Engine] = {}
         self._origin: Encoded | None = None  # whose weights the model must have
         known = {name: settings.pop(name) for name in OPTIONS if name in settings}
@@ -123,8 +133,9 @@ class Encoder:
                 raise UserError(f"{store.path} does not say its encoder (no xqg.json): name it", "encoder")
             settings = resolve(name, known)
         else:
-            if store.encoder.get("backend") == "object" and name is None:
-                what = f"{store.path} was made with {store.encoder.get('name')}, an object that was wrapped"
+            before = recorded_settings(store.encoder, store.path)
+            if before.backend == "object" and name is None:
+                what = f"{store.path} was made with {before.name}, an object that was wrapped"
                 raise UserError(f"{what}: give Encoder(that object)", "encoder")
             settings = settings_beside(name, known, store.encoder, store.path)
         encoder = cls(settings, **options)
@@ -190,7 +201,7 @@ class Encoder:
     # ---------------------------------------------------------------- encoding
 
     def encode_queries(self, texts: Sequence[str], progress: Progress | None = None) -> np.ndarray:
-        """Encode n queries; `progress` is called with the number of texts of each finished batch.
+        """Encode n queries, without white space around them; `progress` gets the number of each batch.
 
         Returns:
             (n, d) float32, in the order of the texts, of length 1 where the settings normalise.
@@ -208,7 +219,7 @@ class Encoder:
         engine, prefix = self._engine(role), self.settings.prefix_for(role)
         vectors = np.empty((len(texts), engine.dimension), dtype=np.float32)
         with self.computing.limited():
-            for part, batch in engine.embed([prefix + text for text in texts], role):
+            for part, batch in engine.embed([prefix + text.strip() for text in texts], role):
                 vectors[part] = batch
                 if progress is not None:
                     progress(len(part))

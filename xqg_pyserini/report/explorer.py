@@ -14,8 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from xqg_pyserini.data.answers import span_answers
-from xqg_pyserini.data.languages import NO_LANGUAGE, languages
-from xqg_pyserini.data.readers import read_generated
+from xqg_pyserini.data.languages import NO_LANGUAGE, language_name, same_language
+from xqg_pyserini.data.readers import CorpusLike, read_generated
 from xqg_pyserini.data.records import Passage, Question, Run
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation.scores import read_passages
@@ -34,7 +34,7 @@ class Material:
 
     questions: Sequence[Question]
     runs: Mapping[str, Run]
-    corpus: str | Path
+    corpus: CorpusLike
     values: RunValues = field(default_factory=dict)
     metrics: Sequence[str] = ()
     relevant: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
@@ -97,7 +97,7 @@ def explore(
         "runs": list(material.runs),
         "pair": list(pair),
         "metrics": list(material.metrics),
-        "languages": {l: languages().get(l, {}).get("name", l) for l in codes},
+        "languages": {l: l if l == NO_LANGUAGE else language_name(l) for l in codes},
         "passages": [[p.id, "", p.full] if material.with_title else [p.id, p.title, p.text] for p in passages.values()],
         "questions": [_question(material, question, places, passages, shown[question.id], near) for question in chosen],
     }
@@ -231,7 +231,7 @@ def _compare(
             tallies[i, docid] = _Tally(float(vectors[i] @ vector))
     for docid, language, texts, embedded in _encoded_queries(set(asked_by), using):
         for i in asked_by[docid]:
-            own = language == chosen[i].language
+            own = same_language(language, chosen[i].language or NO_LANGUAGE)
             tallies[i, docid].take(embedded @ vectors[i], language, texts, own)
     return {(chosen[i].id, docid): tally.as_json() for (i, docid), tally in tallies.items()}
 

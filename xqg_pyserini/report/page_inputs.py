@@ -10,14 +10,24 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from xqg_pyserini.data import Question, Run, read_qrels, read_questions, read_run
+from xqg_pyserini.data import (
+    CorpusFile,
+    Qrels,
+    Question,
+    QuestionFiles,
+    Run,
+    RunFile,
+    read_qrels,
+    read_questions,
+    read_run,
+    run_names,
+)
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation.results import Results
-from xqg_pyserini.evaluation.scores import named_paths, run_name
 from xqg_pyserini.files import file_sha256, find_input
 from xqg_pyserini.report import plots
 from xqg_pyserini.report.explorer import Material, Similarities, explore
-from xqg_pyserini.report.results import RUNS, input_paths
+from xqg_pyserini.report.results import RUNS, input_paths, several
 from xqg_pyserini.settings import check_values, option
 
 MOST_RUNS = 4  # in the explorer
@@ -66,13 +76,12 @@ def explored_data(
     try:
         questions = _questions(results, asked)
         runs = _runs(results, asked)
-        corpus = _given_or_recorded(results, asked.corpus, "corpus")
+        (path,) = _given_or_recorded(results, asked.corpus, "corpus")
+        corpus = CorpusFile(path, **(_recorded(results, "corpus_fields") or {}))
     except NoExplorer as why:
         return {}, str(why)
-    qrels = _find(results, _recorded(results, "qrels"))
-    relevant = read_qrels(qrels) if qrels is not None and qrels.is_file() else {}
     names, with_title = list(runs), bool(_recorded(results, "with_title"))
-    material = Material(questions, runs, corpus, relevant=relevant, with_title=with_title)
+    material = Material(questions, runs, corpus, relevant=_qrels(results), with_title=with_title)
     if not results.points:
         values = {run: {m: s.by_question for m, s in each.items()} for run, each in results.scores.items()}
         material = replace(material, values=values, metrics=results.scores.metrics)
@@ -102,31 +111,54 @@ def _unchanged(results: Results, path: str, file: Path, flag: str = "--runs") ->
 
 
 def _questions(results: Results, asked: ExploreSettings) -> list[Question]:
-    path = _given_or_recorded(results, asked.questions, "questions")
-    questions = read_questions(path, asked.language or _recorded(results, "language"))
+    paths = _given_or_recorded(results, asked.questions, "questions")
+    fields = _recorded(results, "question_fields") or {}
+    questions = read_questions(QuestionFiles(*_by_language(results, asked.language, paths), **fields))
     ids = {question.id for question in questions}
     scored = (qid for run in results.scores.values() for scores in run.values() for qid in scores.by_question)
     if (lacking := next((qid for qid in scored if qid not in ids), None)) is not None:
-        lacks = f"{path}: lacks question {lacking!r}, which {results.folder} has a score of"
+        lacks = f"{' '.join(map(str, paths))}: lacks question {lacking!r}, which {results.folder} has a score of"
         raise UserError(f"{lacks}; give the questions that were scored", about="questions")
     return questions
 
 
-def _given_or_recorded(results: Results, given: str | None, name: str) -> Path:
-    return _recorded_file(results, _recorded(results, name), f"--{name}") if given is None else Path(given)
+def _given_or_recorded(results: Results, given: str | None, name: str) -> list[Path]:
+    recorded: list[Any] = several(_recorded(results, name)) or [None]
+    return [_recorded_file(results, path, f"--{name}") for path in recorded] if given is None else [Path(given)]
+
+
+def _by_language(results: Results, given: str | None, paths: Sequence[Path]) -> tuple[Any, str | None]:
+    """Return language → file and None, where there was a language a file; else the files and the language of all."""
+    languages = several(given or _recorded(results, "language"))
+    if len(languages) > 1:
+        if len(languages) != len(paths):
+            raise NoExplorer(f"the results are of {len(languages)} files of questions: put these back")
+        return dict(zip(languages, paths, strict=True)), None
+    return list(paths), languages[0] if languages else None
+
+
+def _qrels(results: Results) -> Qrels:
+    """Return the qrels, where all of them are still there."""
+    recorded = several(_recorded(results, "qrels"))
+    files = [path for path in (_find(results, name) for name in recorded) if path is not None and path.is_file()]
+    if not files or len(files) < len(recorded):
+        return {}
+    return read_qrels(files[0] if len(files) == 1 else _by_language(results, None, files)[0])
 
 
 def _runs(results: Results, asked: ExploreSettings) -> dict[str, Run]:
     if asked.runs is not None:
-        paths = {name: Path(path) for name, path in named_paths(asked.runs).items()}
+        paths = dict(zip(run_names(asked.runs), map(Path, asked.runs), strict=True))
     elif results.points:
         paths = _sweep_runs(results)
     else:
-        recorded = {run_name(path): path for path in _recorded(results, "runs") or ()}
+        files = _recorded(results, "runs") or ()
+        recorded = dict(zip(run_names(files, _recorded(results, "names")), files, strict=True)) if files else {}
         names = _few(results, results.scores.runs)
         paths = {name: _recorded_file(results, recorded.get(name), "--runs") for name in names}
+    order = _recorded(results, "order") or "rank"
     return {
-        name: {qid: dict(islice(hits.items(), asked.hits)) for qid, hits in read_run(path).items()}
+        name: {qid: dict(islice(h.items(), asked.hits)) for qid, h in read_run(RunFile(path, order=order)).items()}
         for name, path in paths.items()
     }
 

@@ -130,8 +130,8 @@ def _evaluation_headline(results: Results) -> tuple[str, str, str]:
     scores, settings = results.scores, results.compared.settings
     metric = scores.metrics[0]
     baseline, *others = scores.runs
-    counts = [group.count for group in scores[baseline][metric].by_language.values()]
-    size = f"{sum(counts)} questions, {len(counts)} language{'s' if len(counts) > 1 else ''}; "
+    languages = len(scores[baseline][metric].by_language)
+    size = f"{scores[baseline][metric].questions} questions, {languages} language{'s' if languages > 1 else ''}; "
     size += "scores are 0-100, averaged over languages without weights."
     if not others:
         score = scores.macro(baseline, metric)
@@ -162,7 +162,7 @@ def _score_table(results: Results, metric: str) -> Table:
     rows: list[Row] = []
     for run, scores in by_run.items():
         cells = [_score(scores.intervals[l]) if l in scores.intervals else "-" for l in languages]
-        rows.append([Cell(run, name=True), *cells, scores.count])
+        rows.append([Cell(run, name=True), *cells, scores.questions])
     head = ["run", *("average" if l == MACRO else l for l in languages), "questions"]
     return Table(head, rows, f"{metric}, with 95% confidence intervals")
 

@@ -4,15 +4,17 @@ Knows the two layouts (docs/evaluation.md, docs/formats.md) and refuses what doe
 """
 
 import csv
-import json
 import math
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from xqg_pyserini.data import write_run
+from msgspec import Meta, Struct
+
+from xqg_pyserini.data import CorpusFields, QuestionFields, QuestionFiles, RunFile, fields_of, write_run
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation.choosing import interval_json
 from xqg_pyserini.evaluation.results import (
@@ -30,11 +32,13 @@ from xqg_pyserini.evaluation.results import (
 from xqg_pyserini.evaluation.significance import CONFIDENCE, Interval
 from xqg_pyserini.evaluation.tables import macro_table
 from xqg_pyserini.files import file_sha256, write_json, writing, writing_folder
+from xqg_pyserini.metadata import checked, read_json
 from xqg_pyserini.report.tables import results_text
-from xqg_pyserini.tables import LETTERS
+from xqg_pyserini.tables import LETTERS, one_line
 
 Differences = dict[tuple[str, str, str], ByLanguage]  # as `Scores.stored`
 FORMAT = 1
+AGAIN = "make the results again"
 EVALUATION, SWEEP = "evaluation.json", "sweep.json"
 SCORES, POINTS, RUNS = "scores.json", "sweep.csv", "runs"
 ALL = "all"
@@ -54,20 +58,37 @@ def record_inputs(output: str | Path, **inputs: Any) -> dict[str, Any]:
 
     Args:
         output: the folder that the results will be written to.
-        inputs: paths (`questions`, `corpus`, `qrels`, `passages`, `queries`, a list of `runs`) and how they are read
-            (`language`, `with_title`, …), in the order in which they are written.
+        inputs: paths (`questions`, `corpus`, `qrels`, `passages`, `queries`, a list of `runs`), which may be
+            `QuestionFiles`, `CorpusFile` and `RunFile`s, and how they are read (`language`, `names`, `with_title`, …),
+            in the order in which they are written.
     """
-    recorded = {
-        name: list(map(str, value)) if name == "runs" else str(value)
-        if name in PATHS and value is not None else value
-        for name, value in inputs.items()
-    }  # fmt: skip
+    recorded = {name: _plain(value) if name in (*PATHS, "language") else value for name, value in inputs.items()}
+    questions, runs = inputs.get("questions"), inputs.get("runs") or ()
+    how = {"question_fields": fields_of(questions, QuestionFields), "names": inputs.get("names")}
+    how |= {"corpus_fields": fields_of(inputs.get("corpus"), CorpusFields)}
+    how["order"] = next((run.order for run in runs if isinstance(run, RunFile) and run.order != "rank"), None)
+    recorded |= {"runs": list(map(str, runs))} if "runs" in inputs else {}
+    recorded = {name: value for name, value in recorded.items() if name not in how}
+    recorded |= {name: value for name, value in how.items() if value}
     sums = {}
-    for path in filter(None, [recorded.get("questions"), *recorded.get("runs", ())]):
+    for path in [*several(recorded.get("questions")), *recorded.get("runs", ())]:
         for file in (path, os.path.normpath(os.path.join(output, path))):
             if path not in sums and os.path.isfile(file):
                 sums[path] = file_sha256(file)
     return {**recorded, "sha256": sums}
+
+
+def _plain(value: Any) -> Any:
+    """Return paths or codes as JSON has them: one alone, None, or a list of several."""
+    values = value.files if isinstance(value, QuestionFiles) else value
+    if isinstance(values, str | os.PathLike) or not values:
+        return None if values is None else str(values)
+    return str(values[0]) if len(values) == 1 else list(map(str, values))
+
+
+def several(value: Any) -> list[str]:
+    """Return what was recorded as one, several or None, as a list."""
+    return [] if value is None else [value] if isinstance(value, str) else list(value)
 
 
 # ---------------------------------------------------------------- writing
@@ -97,8 +118,7 @@ def write_results(results: Results, output: str | Path, *, overwrite: bool = Fal
 def input_paths(results: Results) -> list[str]:
     """Return the paths that the results were made from, as they were given."""
     inputs = results.inputs or {}
-    paths = [inputs.get(name) for name in PATHS[:-1]] + list(inputs.get("runs") or ())
-    return [path for path in paths if path is not None]
+    return [path for name in PATHS for path in several(inputs.get(name))]
 
 
 def results_json(results: Results) -> dict[str, Any]:
@@ -114,11 +134,12 @@ def _write_evaluation(results: Results, folder: Path) -> None:
         with writing(folder / "table.tex") as file:
             file.write("% Needs in the preamble: \\usepackage{booktabs} \\usepackage{graphicx}\n")
             file.write(f"% p-values corrected over all pairs of runs: {results.compared.settings.correction}\n")
+            file.writelines(f"% {' '.join(note.split())}\n" for note in scores.notes)
             file.write(macro_table(scores, results.compared).latex() + "\n")
     tables = {f"{run} {metric}": scores[run][metric] for run in scores.runs for metric in scores.metrics}
     languages = {qid: table.languages[qid] for table in tables.values() for qid in table.by_question}
     with writing(folder / "per-question.tsv") as file:
-        file.write("\t".join(["id", "language", *tables]) + "\n")
+        file.write("\t".join(["id", "language", *map(one_line, tables)]) + "\n")
         for qid, language in languages.items():
             values = [table.by_question.get(qid) for table in tables.values()]
             cells = ["" if value is None else format(value, "g") for value in values]
@@ -157,10 +178,12 @@ def _evaluation_json(results: Results) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for run in scores:
         for metric, of_run in scores[run].items():
-            counts = {l: group.count for l, group in of_run.by_language.items()}
-            counts[MACRO] = of_run.count
+            counts = {l: group.count for l, group in of_run.by_language.items()} | {MACRO: of_run.count}
+            asked = Counter(of_run.languages.values()) | {MACRO: of_run.asked}
             for language, interval in of_run.intervals.items():
                 row = {"run": run, "metric": metric, "language": language, "questions": counts[language]}
+                if counts[language] < asked[language]:
+                    row["asked"] = asked[language]
                 rows.append(row | interval_json("score", interval))
     differences = [
         {"a": a, "b": b, "metric": metric, "language": language, **interval_json("difference", interval)}
@@ -225,6 +248,97 @@ def _csv_cell(value: Any) -> Any:
 # ---------------------------------------------------------------- reading
 
 
+_Files = str | list[str] | None
+
+
+class _Inputs(Struct):
+    """What results say that they were made from, as far as it is read."""
+
+    questions: _Files = None
+    corpus: _Files = None
+    qrels: _Files = None
+    passages: _Files = None
+    queries: _Files = None
+    runs: list[str] | None = None
+    language: _Files = None
+    names: list[str] | None = None
+    order: str | None = None
+    question_fields: dict[str, str | bool] | None = None
+    corpus_fields: dict[str, str | bool] | None = None
+    sha256: dict[str, str] | None = None
+
+
+class _Row(Struct):
+    questions: int
+    asked: int | None = None
+
+
+class _HeldOut(Struct):
+    metric: str
+    score: float
+    difference: float | None
+    ci_low: float | None
+    ci_high: float | None
+    p: float
+
+
+class _Tuned(Struct):
+    metric: str
+    point: str
+    score: float
+
+
+class _Choice(Struct):
+    fold: int
+    language: str | None
+    point: str
+
+
+class _Validation(Struct):
+    folds: int
+    select_by: str
+    held_out: list[_HeldOut]
+    tuned: list[_Tuned]
+    chosen: list[_Choice]
+
+
+class _Seen(Struct):
+    metric: str
+    point: str
+    questions: int
+    difference: float
+    smallest: float | None
+    needed: float | None
+
+
+class _Power(Struct):
+    power: float
+    level: float
+    tests: int
+    rows: list[_Seen]
+
+
+class _Scored(Struct):
+    """What `scores.json` says of a run by a measure."""
+
+    questions: dict[str, float]
+    languages: dict[str, LanguageScore]
+
+
+class _About(Struct):
+    """What `evaluation.json` and `sweep.json` say, as far as both have it."""
+
+    metrics: Annotated[list[str], Meta(min_length=1)]
+    notes: list[str]
+    runs: Annotated[list[str], Meta(min_length=1)] | None = None
+    relevance: str | None = None
+    baseline: str | None = None
+    inputs: _Inputs | None = None
+    scores: list[_Row] = []
+    cross_validation: _Validation | None = None
+    power: _Power | None = None
+
+
 def read_results(folder: str | Path) -> Results:
     """Read a folder of results of either kind; raise `UserError` for another, or a damaged one."""
     folder = Path(folder)
@@ -232,8 +346,10 @@ def read_results(folder: str | Path) -> Results:
         raise UserError(f"{folder}: no such folder (expected one that xqg evaluate or xqg sweep wrote)")
     for name, read in ((EVALUATION, _read_evaluation), (SWEEP, _read_sweep)):
         if (folder / name).is_file():
+            about = _json(folder / name)
+            checked(about, _About, folder / name, AGAIN)
             try:
-                return read(folder, _json(folder / name))
+                return read(folder, about)
             except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
                 why = f"{type(error).__name__}: {error}"
                 raise UserError(f"{folder}: damaged ({why}); make the results again") from None
@@ -242,14 +358,7 @@ def read_results(folder: str | Path) -> Results:
 
 
 def _json(file: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{file}: missing; make the results again") from None
-    except ValueError as error:
-        raise UserError(f"{file}: broken JSON ({error}); make the results again") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{file}: expected a JSON object; make the results again")
+    value = read_json(file, dict[str, Any], AGAIN)
     if value.get("format", FORMAT) != FORMAT:
         raise UserError(f"{file}: format {value['format']}, this version reads {FORMAT}")
     return value
@@ -270,6 +379,9 @@ def _results(
 ) -> Results:
     """Return what both kinds have in common."""
     scores = Scores(by_run, about.get("relevance"), list(about["notes"]), stored=differences)
+    tests = list(tests)
+    for test in tests:  # is of runs and measures that are there
+        differences[test.a, test.b, test.metric], by_run[test.a][test.metric], by_run[test.b][test.metric]
     settings = ComparingSettings(about["test"], about["correction"], about["level"])
     compared = Comparisons(scores, tuple(tests), settings, about.get("baseline"))
     return Results(compared, about.get("inputs"), folder=folder)
@@ -277,7 +389,10 @@ def _results(
 
 def _read_evaluation(folder: Path, about: dict[str, Any]) -> Results:
     intervals: dict[tuple[str, str], ByLanguage] = {}
+    asked: dict[tuple[str, str], int] = {}
     for row in about["scores"]:
+        if row["language"] == MACRO:
+            asked[row["run"], row["metric"]] = row.get("asked", row["questions"])
         intervals.setdefault((row["run"], row["metric"]), {})[row["language"]] = interval_of(row, "score")
     differences: Differences = {}
     for row in about["differences"]:
@@ -290,28 +405,15 @@ def _read_evaluation(folder: Path, about: dict[str, Any]) -> Results:
             stored = intervals[run, metric]
             if MACRO not in stored:
                 raise KeyError(f"{run} {metric}")
-            entry = saved["runs"][run][metric]
-            groups = {l: LanguageScore(**group) for l, group in entry["languages"].items()}
-            by_metric[metric] = RunScores(entry["questions"], groups, stored[MACRO].mean, stored=stored)
-    return _results(folder, about, by_run, differences, [Comparison(**test) for test in saved["tests"]])
-
-
-def _need(rows: Iterable[Mapping[str, Any]], *names: str) -> None:
-    """Raise `KeyError` where a row lacks a name: a page is made of all of them, or not at all."""
-    for row in rows:
-        for name in names:
-            row[name]
+            entry = checked(saved["runs"][run][metric], _Scored, folder / SCORES, AGAIN)
+            macro, all_asked = stored[MACRO].mean, asked[run, metric]
+            by_metric[metric] = RunScores(entry.questions, entry.languages, macro, asked=all_asked, stored=stored)
+    tests = checked(saved["tests"], list[Comparison], folder / SCORES, AGAIN)
+    return _results(folder, about, by_run, differences, tests)
 
 
 def _read_sweep(folder: Path, about: dict[str, Any]) -> Results:
-    if validation := about.get("cross_validation"):
-        _need([validation], "folds", "select_by")
-        _need(validation["held_out"], "metric", "score", "difference", "ci_low", "ci_high", "p")
-        _need(validation["tuned"], "metric", "point", "score")
-        _need(validation["chosen"], "fold", "language", "point")
-    if power := about.get("power"):
-        _need([power], "power", "level", "tests")
-        _need(power["rows"], "metric", "point", "questions", "difference", "smallest", "needed")
+    validation, power = about.get("cross_validation"), about.get("power")
     file = folder / POINTS
     if not file.is_file():
         raise UserError(f"{file}: missing; make the results again")

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from xqg_pyserini import stores
-from xqg_pyserini.data import GeneratedQueries, read_generated
+from xqg_pyserini.data import GeneratedQueries, find_language, read_generated
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import Line, chunks, describe_sources, file_sha256, write_json
 from xqg_pyserini.models.encoder import Encoder
@@ -34,6 +34,7 @@ class QuerySource:
 
     def __init__(self, queries: str | Path) -> None:
         self._queries, self._sources = queries, describe_sources(queries)
+        stores.check_recorded(queries, self._sources)
         self.inputs: list[Any] = [queries]
 
     def identity(self) -> Any:
@@ -52,7 +53,7 @@ class QuerySource:
         for row, line, record in stores.placed(bar, index):
             if row < 0:
                 if not skip_unknown:
-                    raise stores.unknown_passage(line, record, store.path)
+                    raise stores.unknown_passage(line, record, store.path, stores.iterate_ids(store.ids_path))
                 skipped += 1
                 continue
             given.add(row, line, record)
@@ -60,7 +61,11 @@ class QuerySource:
                 total += sum(1 for text in texts if text.strip())
         if not total:
             raise UserError(f"{self._queries}: no query for a passage of {store.path}")
-        return {"languages": sorted(given.languages), "queries": total, "skipped": skipped}
+        languages: list[str] = []  # one code a language, the first of several that are written
+        for code in sorted(given.languages):
+            if find_language(code, languages) is None:
+                languages.append(code)
+        return {"languages": languages, "queries": total, "skipped": skipped}
 
     def records(self) -> Iterator[tuple[Line, GeneratedQueries]]:
         """Yield the records, the same and in the same order every time."""
@@ -154,6 +159,7 @@ class _Summing:
 
     def assign(self, row: int, language: str, vectors: np.ndarray) -> None:
         """Set the sum and number of one passage's queries in one language."""
+        language = str(find_language(language, self.languages))
         for (of, first), matrix in self.sums.items():
             if of == language:
                 total = vectors[:first].sum(axis=0, dtype=np.float64)

@@ -10,7 +10,7 @@ from tqdm import tqdm
 from xqg_pyserini import stores
 from xqg_pyserini.data import read_corpus
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import chunks, describe_sources, file_sha256, write_json
+from xqg_pyserini.files import FilePath, chunks, describe_sources, file_sha256, write_json
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.settings import option
 from xqg_pyserini.stores import Job, VectorStore
@@ -26,7 +26,7 @@ class EncodeSettings:
 
 
 def encode_passages(
-    corpus: str | Path,
+    corpus: FilePath,
     encoder: Encoder | str,
     output: str | Path,
     *,
@@ -60,7 +60,7 @@ def encode_passages(
     return VectorStore(output)
 
 
-def _encode(corpus: str | Path, encoder: Encoder, part: Job, dtype: str, sources: list[dict[str, Any]]) -> None:
+def _encode(corpus: FilePath, encoder: Encoder, part: Job, dtype: str, sources: list[dict[str, Any]]) -> None:
     n, path, description = part.state["n"], part.path / stores.VECTORS, encoder.describe("passage")
     fresh = part.begin(description)
     matrix = stores.create_matrix(path, (n, encoder.dimension), dtype) if fresh else stores.reopen_matrix(path)

@@ -5,6 +5,7 @@ Searching the stores mixes the queries in block by block; no augmented vector is
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from xqg_pyserini.models.engines import Computing
 from xqg_pyserini.retrieve import search as searching
 from xqg_pyserini.retrieve.index import IndexSettings, write_fused
 from xqg_pyserini.retrieve.search import Index, SearchSettings
-from xqg_pyserini.retrieve.topk import Best
+from xqg_pyserini.retrieve.topk import Best, Group, gathered, settled
 from xqg_pyserini.stores import ids_at
+from xqg_pyserini.stores.pair import Rows
 
 
 class Fused(FusedStores):
@@ -95,20 +97,27 @@ class Fused(FusedStores):
         vectors = searching.question_vectors(store, questions, encoder, vectors)
         if self.fusion.center:
             vectors = searching.centered(vectors, questions, self.centers)
-        groups: dict[Languages, list[int]] = {}
+        asked: dict[Languages, list[int]] = {}
         for i, question in enumerate(questions):
-            groups.setdefault(self.mix_for(question.language), []).append(i)
+            asked.setdefault(self.mix_for(question.language), []).append(i)
+        groups = {languages: np.array(members) for languages, members in asked.items()}
         if self.own:
             searching.warn_fallback(questions, self.languages, f"{' '.join(self.languages)} are mixed in")
         self.warn_without(list(groups))
         needed = tuple(l for l in self.languages if any(l in languages for languages in groups))
-        best = Best(len(questions), min(k, store.n))
+        k = min(k, store.n)
+        best, longest = Best(len(questions), gathered(k, store.n)), dict.fromkeys(groups, 0.0)
         bar = tqdm(total=store.n, desc="searching", unit=" passages", disable=None)
         with bar, Computing(threads=threads).limited():
             for block in self.pair.blocks(needed):
                 for languages, members in groups.items():
                     passages = self.fuse(block, languages)
+                    longest[languages] = max(longest[languages], float(np.linalg.norm(passages, axis=1).max()))
                     best.offer(members, vectors[members] @ passages.T, block.start)
                 bar.update(len(block.passages))
-        scores, rows = best.ranked()
+            asking = [Group(m, vectors[m], partial(self._rows, l), longest[l]) for l, m in groups.items()]
+            scores, rows = settled(best.ranked(), asking, k, store.n)
         return searching.make_run(questions, scores, rows, ids_at(store.ids_path, np.unique(rows).tolist()))
+
+    def _rows(self, languages: Languages, rows: Rows) -> np.ndarray:
+        return self.fuse(self.pair.take(rows, languages), languages)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
 
-from xqg_pyserini.data import check_languages
+from xqg_pyserini.data import check_languages, find_language
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation.results import PointSettings
 from xqg_pyserini.fusion.formula import Fusion, FusionSettings
@@ -125,10 +125,10 @@ class Point:
 
     def meets(self, language: str | None, chosen: Languages) -> Languages:
         """Return which of the chosen languages a question in `language` meets."""
-        if self.scope == "all" or language not in chosen:
+        own = find_language(language, chosen)
+        if self.scope == "all" or own is None:
             return chosen
-        own = (str(language),)
-        return own if self.scope == "own" else tuple(l for l in chosen if l != language)
+        return (own,) if self.scope == "own" else tuple(l for l in chosen if l != own)
 
 
 def grid(

@@ -9,6 +9,7 @@ import shutil
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ import numpy as np
 from tqdm import tqdm
 
 from xqg_pyserini.errors import UserError, warn
-from xqg_pyserini.files import write_json, writing_folder
+from xqg_pyserini.files import RunningSha256, file_sha256, write_json, writing_folder
 from xqg_pyserini.fusion.formula import unit
 from xqg_pyserini.fusion.fused import FusedStores, Languages
-from xqg_pyserini.retrieve.layout import ALL_LANGUAGES, DOCID, INDEX, LANGUAGE_AWARE, META, write_centers
+from xqg_pyserini.retrieve.layout import ALL_LANGUAGES, CENTERS, DOCID, INDEX, LANGUAGE_AWARE, META, write_centers
 from xqg_pyserini.retrieve.search import Index
 from xqg_pyserini.settings import option
 from xqg_pyserini.stores import StorePair, VectorStore
@@ -65,9 +66,10 @@ def write_index(
             yield block.start, unit(block.passages) if normalize else block.passages
 
     with writing_folder(output, overwrite, [store.path]) as folder:
-        _write_faiss(folder / INDEX, kind, store, blocks)
+        sha256 = {INDEX: _write_faiss(folder / INDEX, kind, store, blocks)}
         shutil.copyfile(store.ids_path, folder / DOCID)
-        write_json(folder / META, _describe(store, None, kind, normalize))
+        sha256[DOCID] = file_sha256(folder / DOCID)
+        write_json(folder / META, {**_describe(store, None, kind, normalize), "sha256": sha256})
     return Index(output)
 
 
@@ -130,11 +132,15 @@ def _size(count: int) -> str:
 
 def _fill(folder: Path, kind: str, fused: FusedStores, languages: Languages) -> None:
     """Write the index with the queries of some of the chosen languages."""
-    _write_faiss(folder / INDEX, kind, fused.passages, lambda: fused.blocks(languages))
+    blocks = partial(fused.blocks, languages)
+    sha256 = {INDEX: _write_faiss(folder / INDEX, kind, fused.passages, blocks)}
     shutil.copyfile(fused.passages.ids_path, folder / DOCID)
+    sha256[DOCID] = file_sha256(folder / DOCID)
     if fused.fusion.center:
         write_centers(folder, fused.centers)
-    write_json(folder / META, _describe(fused.passages, fused, kind, False, languages))
+        sha256[CENTERS] = file_sha256(folder / CENTERS)
+    meta = _describe(fused.passages, fused, kind, False, languages)
+    write_json(folder / META, {**meta, "sha256": sha256})
 
 
 def _describe(
@@ -147,14 +153,16 @@ def _describe(
     if fused:
         meta["normalized"] = fused.fusion.normalize
         meta["fusion"] = {**asdict(fused.fusion), "languages": list(languages)}
-        meta["queries"] = fused.queries.checksums
+        read = dict.fromkeys([*languages, *(fused.centers.queries if fused.fusion.center else ())])
+        meta["queries"] = fused.queries.checksums(list(read))
         meta["without_queries"] = fused.without_queries(languages)
         if fused.fusion.center:
             meta["centers"] = list(fused.centers.queries)
     return meta
 
 
-def _write_faiss(path: Path, kind: str, store: VectorStore, blocks: Blocks) -> None:
+def _write_faiss(path: Path, kind: str, store: VectorStore, blocks: Blocks) -> str:
+    """Write an index file; return its checksum."""
     import faiss
 
     bar = tqdm(total=store.n, desc=f"indexing ({kind})", unit=" passages", disable=None)
@@ -166,16 +174,21 @@ def _write_faiss(path: Path, kind: str, store: VectorStore, blocks: Blocks) -> N
                 index.add(np.ascontiguousarray(block))
                 bar.update(len(block))
         faiss.write_index(index, str(path))
-        return
+        return file_sha256(path)
     header, index = _header(kind, store, blocks)
+    digest = RunningSha256()
     with bar, open(path, "wb") as file:
         file.write(header)
+        digest.update(header)
         for _, block in blocks():
-            file.write(index.sa_encode(np.ascontiguousarray(block)).tobytes())
+            data = index.sa_encode(np.ascontiguousarray(block))
+            file.write(data)
+            digest.update(data)
             bar.update(len(block))
     written = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     if (written.ntotal, written.d) != (store.n, store.d):
         raise RuntimeError("this version of Faiss writes another format than the one known here")
+    return digest.hexdigest()
 
 
 def _header(kind: str, store: VectorStore, blocks: Blocks) -> tuple[bytes, Any]:

@@ -1,24 +1,55 @@
 """What an index is on disk: a directory that Pyserini's search commands read, and what is added.
 
     index, docid     Faiss's own file, and an id a line
-    xqg.json         ours: encoder, fusion, checksums of the stores
+    xqg.json         ours: encoder, fusion, checksums of the stores and of these files
     centers.npy      ours, where the index is centred
 
 A language-aware index is a folder of such directories, one a language, and one for all languages.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta, Struct
 
+from xqg_pyserini.data import check_languages, find_language
 from xqg_pyserini.errors import UserError
+from xqg_pyserini.files import file_sha256
 from xqg_pyserini.fusion.formula import Centers
+from xqg_pyserini.metadata import checked, open_matrix, read_json
+from xqg_pyserini.stores.store import changed
 
 INDEX, DOCID, META, CENTERS = "index", "docid", "xqg.json", "centers.npy"
 ALL_LANGUAGES, LANGUAGE_AWARE = "all-languages", "language-aware"  # no language's code is like the former
+
+
+_AGAIN = "build the index again"
+
+
+class _Mixed(Struct):
+    languages: list[str]
+    center: bool = False
+
+
+class Described(Struct):
+    """What `xqg.json` says of an index, as far as it is read."""
+
+    n: Annotated[int, Meta(ge=0)]
+    d: Annotated[int, Meta(ge=1)]
+    encoder: dict[str, Any]
+    fusion: _Mixed | None = None
+    centers: list[str] | None = None
+    without_queries: int = 0
+    sha256: dict[str, str] = {}
+
+
+class DescribedFolder(Struct):
+    """What `xqg.json` says of a language-aware folder."""
+
+    languages: Annotated[list[str], Meta(min_length=1)]
+    encoder: dict[str, Any]
 
 
 def write_centers(folder: Path, centers: Centers) -> None:
@@ -27,26 +58,49 @@ def write_centers(folder: Path, centers: Centers) -> None:
     np.save(folder / CENTERS, np.stack(rows), allow_pickle=False)
 
 
+def described(folder: Path) -> Described:
+    """Return what `xqg.json` says of an index; raises `UserError` where it contradicts itself."""
+    said = read_json(folder / META, Described, _AGAIN)
+    centers = said.centers or []
+    centered = said.fusion is not None and said.fusion.center
+    if centered != bool(centers) or len(set(centers)) < len(centers):
+        raise UserError(f"{folder / META}: damaged (centers: not those of its fusion); {_AGAIN}")
+    return said
+
+
 def read_centers(folder: Path) -> tuple[dict[str, Any] | None, Centers | None]:
     """Return what `xqg.json` says of an index, and its centres where it is centred."""
     file = folder / META
     if not file.is_file():
         return None, None
-    try:
-        meta = json.loads(file.read_text("utf-8"))
-        if not {"n", "d", "encoder"} <= set(meta):
-            raise ValueError("n, d or encoder is missing")
-        languages = meta.get("centers")
-        if languages is None:
-            return meta, None
-        rows = np.load(folder / CENTERS, allow_pickle=False)
-        if rows.shape != (len(languages) + 2, meta["d"]):
-            raise ValueError(f"{CENTERS} has the shape {rows.shape}")
-        if not np.isfinite(rows).all():
-            raise ValueError(f"{CENTERS} holds NaN or infinity")
-    except (ValueError, OSError, KeyError, AttributeError, TypeError, EOFError) as error:
-        raise UserError(f"{file}: damaged ({error}); build the index again") from None
-    return meta, Centers(rows[0], dict(zip(languages, rows[2:], strict=True)), rows[1])
+    meta = read_json(file, dict[str, Any], _AGAIN)
+    if meta.get("kind") == LANGUAGE_AWARE:
+        checked(meta, DescribedFolder, file, _AGAIN)
+        return meta, None
+    said = described(folder)
+    if said.centers is None:
+        return meta, None
+    check_sum(folder, CENTERS, meta)
+    rows = np.array(open_matrix(folder / CENTERS, _AGAIN))
+    shape = (len(said.centers) + 2, said.d)
+    if rows.shape != shape or rows.dtype.kind != "f" or not np.isfinite(rows).all():
+        raise UserError(
+            f"{folder / CENTERS}: holds {rows.shape} of {rows.dtype}, or NaN or infinity; expected "
+            f"{shape} of float32; {_AGAIN}"
+        )
+    queries = dict(zip(said.centers, rows[2:], strict=True))
+    return meta, Centers(rows[0], queries, rows[1])
+
+
+def check_sum(folder: Path, name: str, meta: dict[str, Any] | None) -> None:
+    """Raise `UserError` for a file of an index that has not the checksum that `meta` records."""
+    expected = ((meta or {}).get("sha256") or {}).get(name)
+    if expected is None:
+        return
+    if not (folder / name).is_file():
+        raise UserError(f"{folder / name}: missing; {_AGAIN}")
+    if file_sha256(folder / name) != expected:
+        raise changed(folder / name, f"copy it again, or {_AGAIN}")
 
 
 def refuse_language_aware(folder: str | Path) -> None:
@@ -59,17 +113,17 @@ def refuse_language_aware(folder: str | Path) -> None:
 
 def language_aware(folder: str | Path) -> list[str] | None:
     """Return the languages of a language-aware folder; None for any other."""
-    try:
-        meta = json.loads((Path(folder) / META).read_text("utf-8"))
-        if meta.get("kind") != LANGUAGE_AWARE:
-            return None
-        if not meta["languages"]:
-            raise TypeError("it names no languages")
-        return [str(language) for language in meta["languages"]]
-    except (OSError, ValueError, AttributeError):
+    file = Path(folder) / META
+    if not file.is_file():
         return None
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{Path(folder) / META}: damaged ({error}); build the index again") from None
+    meta = read_json(file, dict[str, Any], _AGAIN)
+    if meta.get("kind") != LANGUAGE_AWARE:
+        return None
+    languages = checked(meta, DescribedFolder, file, _AGAIN).languages
+    try:
+        return list(check_languages(languages))
+    except UserError as error:
+        raise UserError(f"{file}: {error}; {_AGAIN}") from None
 
 
 class LanguageIndexes:
@@ -87,25 +141,43 @@ class LanguageIndexes:
             inner = language_aware(folder)
             if inner is not None and len(self.folders) == 1:
                 self.paths = {**{l: folder / l for l in inner}, None: folder / ALL_LANGUAGES}
+                self._check_inner(inner)
                 break
             if inner is not None:
                 raise UserError(f"{folder}: give the language-aware folder alone, or some of the folders in it")
-            fusion = (read_centers(folder)[0] or {}).get("fusion")
-            if not fusion:
-                what = "does not say the languages mixed into it; several indexes are those of one language-aware index"
-                raise UserError(f"{folder}: {what}")
-            languages = fusion["languages"]
+            languages = self._languages(folder)
             one = languages[0] if len(languages) == 1 and folder.name != ALL_LANGUAGES else None
-            if one in self.paths:
-                both = f"{self.paths[one]} and {folder} are both for {one or 'all languages'}"
+            same = find_language(one, self.languages)
+            if same is not None or one in self.paths:
+                both = f"{self.paths[same]} and {folder} are both for {one or 'all languages'}"
                 raise UserError(f"{both}; give one index a language")
             self.paths[one] = folder
 
+    @property
+    def languages(self) -> list[str]:
+        """Return the languages that have an index of their own."""
+        return [language for language in self.paths if language is not None]
+
+    def _check_inner(self, inner: list[str]) -> None:
+        for language, path in self.paths.items():
+            expected = inner if language is None else [language]
+            if path.is_dir() and self._languages(path) != expected:
+                held = " ".join(self._languages(path))
+                raise UserError(f"{path}: holds the queries of {held}, not of {' '.join(expected)}; {_AGAIN}")
+
+    @staticmethod
+    def _languages(folder: Path) -> list[str]:
+        fusion = (read_centers(folder)[0] or {}).get("fusion")
+        if not fusion:
+            what = "does not say the languages mixed into it; several indexes are those of one language-aware index"
+            raise UserError(f"{folder}: {what}")
+        return list(fusion["languages"])
+
     def of(self, language: str | None) -> Path:
         """Return the index for questions in a language."""
-        path = self.paths.get(language, self.paths.get(None))
+        path = self.paths.get(find_language(language, self.languages), self.paths.get(None))
         if path is None:
-            held = " ".join(sorted(filter(None, self.paths)))
+            held = " ".join(sorted(self.languages))
             what = f"there are {held}; give that of all languages as well ({ALL_LANGUAGES})"
             raise UserError(f"no index for questions in {language!r}: {what}")
         return path

@@ -2,24 +2,28 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from xqg_pyserini.data import Question, QuestionsLike, Run, as_questions
+from xqg_pyserini.data import Question, QuestionsLike, Run, as_questions, find_language
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.fusion.formula import Centers
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.models.engines import Computing
 from xqg_pyserini.retrieve import layout
 from xqg_pyserini.retrieve.layout import DOCID, INDEX, META
+from xqg_pyserini.retrieve.topk import Group, Hits, gathered, settle_scores, settled
 from xqg_pyserini.settings import option
 from xqg_pyserini.stores import ids_at
+from xqg_pyserini.stores.pair import Rows
 
-BATCH = 256  # questions searched together
+BATCH = 512  # questions searched together: below 128,000 numbers Faiss multiplies one by one, and is slower
 
 
 @dataclass(frozen=True)
@@ -55,10 +59,11 @@ class Index:
             raise UserError("no index to search", "index")
         self.path = paths[0]
         self._languages: layout.LanguageIndexes | None = None
+        self._opened: dict[Path, FaissDirectory] = {}
         if len(paths) > 1 or layout.language_aware(paths[0]) is not None:
             self._languages = layout.LanguageIndexes(paths)
             self.path = self._languages.folders[0]
-            self._first = FaissDirectory(next(iter(self._languages.paths.values())))
+            self._first = self._open(next(iter(self._languages.paths.values())))
             self.meta = layout.read_centers(self.path)[0]
         else:
             self._first = FaissDirectory(self.path)
@@ -118,9 +123,13 @@ class Index:
         by_path: dict[Path, list[int]] = {}
         for i, question in enumerate(questions):
             by_path.setdefault(self._languages.of(question.language), []).append(i)
-        known = [language for language in self._languages.paths if language is not None]
-        warn_fallback(questions, known, "they are searched in the index of all languages")
-        return {FaissDirectory(path): members for path, members in by_path.items()}
+        warn_fallback(questions, self._languages.languages, "they are searched in the index of all languages")
+        return {self._open(path): members for path, members in by_path.items()}
+
+    def _open(self, path: Path) -> "FaissDirectory":
+        if path not in self._opened:
+            self._opened[path] = FaissDirectory(path)
+        return self._opened[path]
 
 
 class FaissDirectory:
@@ -144,37 +153,77 @@ class FaissDirectory:
         self.n, self.d = int(self._index.ntotal), int(self._index.d)
         with open(self.path / DOCID, "rb") as file:
             lines = sum(1 for _ in file)
+        self._right: Future[None] | None = None  # whether the file of vectors is as it was written
         if lines != self.n:
             raise UserError(f"{self.path / DOCID}: {lines} ids for {self.n} vectors; build it again")
         if self._index.metric_type != faiss.METRIC_INNER_PRODUCT:
             raise UserError(f"{self.path / INDEX}: not an inner-product index")
         self.meta, self.centers = layout.read_centers(self.path)
+        layout.check_sum(self.path, DOCID, self.meta)
         if self.meta is not None and (self.meta["n"], self.meta["d"]) != (self.n, self.d):
             what = f"{META} says {self.meta['n']} x {self.meta['d']}; build the index again"
             raise UserError(f"{self.path}: {INDEX} has {self.n} x {self.d} vectors, {what}")
         self.encoder: dict[str, Any] | None = self.meta and self.meta["encoder"]
 
     def search(self, questions: Sequence[Question], vectors: np.ndarray, k: int) -> Run:
-        """Return the run of some questions, by their embeddings (q, d), before centring."""
+        """Return the run of some questions, by their embeddings (q, d), before centring; raises as `best`."""
         if self.centers is not None:
             vectors = centered(vectors, questions, self.centers)
-        batches = []
-        with tqdm(total=len(questions), desc="searching", unit=" questions", disable=None) as bar:
-            for start in range(0, len(questions), BATCH):
-                batches.append(self.best(vectors[start : start + BATCH], k))
-                bar.update(len(batches[-1][0]))
-        scores, rows = map(np.concatenate, zip(*batches, strict=True))
+        scores, rows = self.best(vectors, k)
         return make_run(questions, scores, rows, ids_at(self.path / DOCID, np.unique(rows).tolist()))
 
-    def best(self, vectors: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return scores (q, m) float32 and rows (q, m) int64 of the best m = min(k, n)."""
+    def best(self, vectors: np.ndarray, k: int) -> Hits:
+        """Return scores (q, m) float32 and rows (q, m) int64 of the best m = min(k, n).
+
+        Equal scores are in the order of the rows, whatever k and the batch (`topk`).  A graph is searched as wide as
+        its efSearch, and all that it finds is gathered; for more hits than that it is searched wider.
+
+        Raises:
+            UserError: for a file of vectors that was changed, where it is searched whole, or holds NaN.
+        """
+        exhaustive = self._exhaustive
+        if self._right is None:
+            self._right = ThreadPoolExecutor(1).submit(self._check_vectors)
+        width = self._index.hnsw.efSearch if hasattr(self._index, "hnsw") else 0
+        wanted = min(self.n, max(gathered(k, self.n), width))  # a graph cuts equal scores anyhow
+        batches = []
+        with tqdm(total=len(vectors), desc="searching", unit=" questions", disable=None) as bar:
+            for start in range(0, len(vectors), BATCH):
+                batch = np.ascontiguousarray(vectors[start : start + BATCH])
+                batches.append(self._index.search(batch, wanted))
+                bar.update(len(batch))
+        near, rows = map(np.concatenate, zip(*batches, strict=True))
+        self._right.result()
+        if exhaustive and (rows < 0).any():  # what has no score is not found
+            raise UserError(f"{self.path / INDEX}: holds vectors with NaN; build it again")
+        if not self._stored:
+            return settle_scores(near, rows, k)
+        # of a graph no more can be had than it finds
+        longest = 2 * float(np.linalg.norm(self._vectors(np.unique(rows[:, 0])), axis=1).max()) if exhaustive else 0.0
+        groups = [Group(np.arange(len(vectors)), vectors, self._vectors, longest)]
+        return settled((near, rows), groups, min(k, self.n), self.n)
+
+    def _check_vectors(self) -> None:
+        if self._exhaustive:  # of a graph a small part is read
+            layout.check_sum(self.path, INDEX, self.meta)
+
+    @property
+    def _exhaustive(self) -> bool:
         import faiss
 
-        scores, rows = self._index.search(np.ascontiguousarray(vectors), min(k, self.n))
-        exhaustive = isinstance(self._index, faiss.IndexFlat | faiss.IndexScalarQuantizer)
-        if exhaustive and (rows < 0).any():  # Faiss gives row -1 for what has no score
-            raise UserError(f"{self.path / INDEX}: holds vectors with NaN; build it again")
-        return scores, rows
+        return isinstance(self._index, faiss.IndexFlat | faiss.IndexScalarQuantizer)
+
+    @cached_property
+    def _stored(self) -> bool:
+        """Tell whether the index gives back its vectors, as decoded."""
+        try:
+            self._index.reconstruct_batch(np.zeros(1, dtype=np.int64))
+        except RuntimeError:
+            return False
+        return True
+
+    def _vectors(self, rows: Rows) -> np.ndarray:
+        return self._index.reconstruct_batch(np.ascontiguousarray(rows, dtype=np.int64))
 
 
 # ---------------------------------------------------------------- shared with searching stores
@@ -186,12 +235,18 @@ def question_vectors(
     """Return the questions' embeddings (q, d) float32, by a store's or an index's own encoder.
 
     `vectors` are returned where they are at hand.  Raises `UserError` for an encoder that is not
-    the store's, or vectors of another shape.
+    the store's, or vectors of another shape or with NaN, naming the question.
     """
     if vectors is not None:
+        vectors = np.asarray(vectors)
         if vectors.shape != (len(questions), store.d):
             stored = f"{store.path} with {store.d} dimensions"
             raise UserError(f"vectors of shape {vectors.shape} for {len(questions)} questions and {stored}")
+        vectors = vectors.astype(np.float32, copy=False)
+        finite = np.isfinite(vectors).all(axis=1)
+        if not finite.all():
+            question = questions[int(np.argmin(finite))]
+            raise UserError(f"the vector of question {question.id!r} holds NaN or infinity")
         return vectors
     encoder = Encoder.for_store(store, encoder)
     with tqdm(total=len(questions), desc="encoding", unit=" questions", disable=None) as bar:
@@ -220,7 +275,7 @@ def centered(vectors: np.ndarray, questions: Sequence[Question], centers: Center
 
 def warn_fallback(questions: Sequence[Question], known: Any, what: str) -> None:
     """Warn of questions in languages that are not known, and say what becomes of them."""
-    missing = Counter(str(q.language) for q in questions if q.language not in known)
+    missing = Counter(str(q.language) for q in questions if find_language(q.language, known) is None)
     if missing:
         languages = ", ".join(f"{language} ({n})" for language, n in sorted(missing.items()))
         asked = f"{sum(missing.values())} questions are in a language without generated queries to use ({languages})"

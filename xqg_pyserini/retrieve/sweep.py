@@ -3,6 +3,7 @@
 What it returns is a value; `report` writes and shows it.  docs/sweep.md says how to read it.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ import numpy as np
 from xqg_pyserini.data import NO_LANGUAGE, CorpusLike, QrelsLike, Question, QuestionsLike, as_qrels, as_questions
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation.choosing import ChoosingSettings, cross_validate, fold_questions, power_of
+from xqg_pyserini.evaluation.measures import parse_metric, parse_metrics
 from xqg_pyserini.evaluation.results import ComparingSettings, Results
-from xqg_pyserini.evaluation.scores import ScoringSettings, check_inputs, parse_metrics, score_runs
+from xqg_pyserini.evaluation.scores import ScoringSettings, check_inputs, counted, score_runs
 from xqg_pyserini.files import expand
 from xqg_pyserini.fusion.formula import Fusion
 from xqg_pyserini.fusion.fused import FusedStores, Tolerances
@@ -85,7 +87,7 @@ def run_sweep(
     sweep = Sweep(store, queries, points, asked, tolerances)
     vectors = question_vectors(store, asked, encoder, vectors)
     runs = sweep.search(vectors, settings.hits, settings.threads)
-    scoring = ScoringSettings(settings.metrics, with_title=settings.with_title)
+    scoring = ScoringSettings(settings.metrics, all_topics=settings.all_topics, with_title=settings.with_title)
     scores = score_runs(runs, asked, scoring, corpus, qrels, relate=relate)
     if sweep.unequal:
         scores.notes.append(FORCED)
@@ -120,14 +122,12 @@ def _check(
     settings.check_choosing(settings.metrics, len(questions))
     folds = settings.cross_validate is not None
     check_inputs(questions, metrics, corpus, qrels, folds and group_by == "relevant")
-    if isinstance(corpus, str | Path):
+    if isinstance(corpus, str | os.PathLike):
         expand(corpus)
     if folds and qrels is not None:  # relevance that is derived from answers is known after it
         relevant = as_qrels(qrels)
-        chooser = metrics[settings.metrics.index(settings.select_by or settings.metrics[0])]
-        languages = {
-            q.id: q.language or NO_LANGUAGE
-            for q in questions
-            if (q.answers if chooser.budget else any(relevant.get(q.id, {}).values()))
-        }
+        chooser = parse_metric(settings.select_by or settings.metrics[0])
+        judged = set(counted(questions, relevant, settings.all_topics, chooser.level))
+        scored = (q for q in questions if (q.answers if chooser.budget else q.id in judged))
+        languages = {q.id: q.language or NO_LANGUAGE for q in scored}
         fold_questions(settings, group_by, languages, relevant)

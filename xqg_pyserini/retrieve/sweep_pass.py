@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,12 +23,14 @@ from xqg_pyserini.fusion.formula import Fusion, Gram, gram, mixing_weights, pool
 from xqg_pyserini.fusion.fused import FusedStores, Languages, Tolerances
 from xqg_pyserini.retrieve import search as searching
 from xqg_pyserini.retrieve.grid import Point, check_points
-from xqg_pyserini.retrieve.topk import Best
-from xqg_pyserini.stores import Block, QueryStore, VectorStore, block_rows, ids_at
+from xqg_pyserini.retrieve.topk import Best, Group, Hits, decide, gathered, settle
+from xqg_pyserini.stores import Block, QueryStore, StorePair, VectorStore, block_rows, ids_at
+from xqg_pyserini.stores.pair import Rows
 
 BATCH = 512  # questions scored together
 ROWS = 1024  # passages scored together, at most: what a batch makes of them stays near the cores
 PIECE = 128  # questions that one thread multiplies at a time
+SETTLED = 8  # questions whose hits are settled together: their passages stay near a core
 
 
 class _Mix(NamedTuple):
@@ -146,15 +149,11 @@ class SweepRuns(Mapping[str, Run]):
     """The runs of a sweep, point by point; each is made when it is asked for."""
 
     def __init__(
-        self, questions: Sequence[Question], places: np.ndarray, best: Mapping[str, Best], ids_path: Path
+        self, questions: Sequence[Question], places: np.ndarray, hits: Mapping[str, Hits], ids_path: Path
     ) -> None:
         self._questions = questions
-        self._hits: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        named: set[int] = set()
-        for name, one in best.items():
-            scores, rows = one.ranked()
-            self._hits[name] = scores[places], rows[places]
-            named |= set(np.unique(rows).tolist())
+        self._hits = {name: (scores[places], rows[places]) for name, (scores, rows) in hits.items()}
+        named: set[int] = set().union(*(np.unique(rows).tolist() for _, rows in hits.values()))
         self._names = ids_at(ids_path, named)
 
     def __getitem__(self, point: str) -> Run:
@@ -199,6 +198,8 @@ class Sweep:
             for first in dict.fromkeys(point.first for point in points if point.fusion)
         }
         allow_unequal = tolerances is not None and tolerances.allow_unequal
+        # of a·P and b·T together: scores are off by rounding in proportion to it
+        self._longest: dict[tuple[Point, _Mix | None], float] = {}
         self.unequal = False  # whether some sum is over unequal numbers of queries
         self._chosen = {point: self._choose(point, allow_unequal) for point in self.points}
         check_points(self.points, self._chosen)
@@ -232,8 +233,8 @@ class Sweep:
         """Search all points in one pass; `vectors` (q, d) float32 are the questions' embeddings.
 
         `threads` share the work; as many as there are cores by default.  A point's run is that of the index or
-        language-aware search with its fusion, up to the order of hits whose scores differ by rounding.  Memory: the
-        hits (36 bytes for each of points × questions × `hits`) and a block.
+        language-aware search with its fusion.  Memory: the hits (40 bytes for each of points × questions × `hits`) and
+        a block.
         """
         from threadpoolctl import threadpool_limits
 
@@ -245,7 +246,7 @@ class Sweep:
             searching.warn_fallback(self.questions, languages, where)
         order = sorted(range(len(vectors)), key=lambda i: str(self.questions[i].language))
         k = min(hits, self.passages.n)
-        best = {point: Best(len(order), k) for point in self.points}
+        best = {point: Best(len(order), gathered(k, self.passages.n)) for point in self.points}
         batches = [
             _Batch(start, [self.questions[i] for i in order[start : start + BATCH]], self._chosen)
             for start in range(0, len(order), BATCH)
@@ -265,8 +266,75 @@ class Sweep:
                 for batch in batches:
                     batch.offer(tile, spaces, best, work)
                 bar.update(tile.stop - tile.start)
-        ranked = {point.name: best[point] for point in self.points}
+            near = {point: best[point].ranked() for point in self.points}
+            settled = {
+                point: (np.empty((len(order), k), np.float32), np.empty((len(order), k), np.int64)) for point in near
+            }
+            parts = [(batch, start) for batch in batches for start in range(0, len(batch.members), SETTLED)]
+            list(pool.map(lambda part: self._settle(part[0], part[1], spaces, near, settled), parts))
+            list(pool.map(lambda point: self._decide(point, batches, spaces, near[point][0], settled[point]), near))
+        ranked = {point.name: settled[point] for point in self.points}
         return SweepRuns(self.questions, np.argsort(order), ranked, self.passages.ids_path)
+
+    def _settle(
+        self,
+        batch: _Batch,
+        begin: int,
+        spaces: Mapping[_Space, np.ndarray],
+        near: Mapping[Point, Hits],
+        settled: Mapping[Point, Hits],
+    ) -> None:
+        """Settle the hits of some questions of a batch at all points; their passages are read once."""
+        met: dict[Any, list[tuple[Point, _Mix | None, np.ndarray]]] = {}
+        for point, parts in batch.parts.items():
+            for start, stop, mix in parts:
+                members = batch.members[max(start, begin) : min(stop, begin + SETTLED)]
+                if len(members):
+                    read = None if mix is None else (mix.first, mix.languages)
+                    met.setdefault(read, []).append((point, mix, members))
+        for asking in met.values():
+            rows = np.unique(np.concatenate([near[point][1][members].reshape(-1) for point, _, members in asking]))
+            rows = rows[rows >= 0]
+            block = self._take(asking[0][1], rows)
+            for point, mix, members in asking:
+                scores, hits = settled[point]
+                vectors_of = partial(self._some, block, rows, point.fusion, mix)
+                queries = spaces[_space(mix)][members]
+                scores[members], hits[members] = settle(queries, near[point][1][members], scores.shape[1], vectors_of)
+
+    def _decide(
+        self, point: Point, batches: Sequence[_Batch], spaces: Mapping[_Space, np.ndarray], near: np.ndarray, hits: Hits
+    ) -> None:
+        """Put right what was settled of questions that are undecided at a point."""
+        met: dict[_Mix | None, list[np.ndarray]] = {}
+        for batch in batches:
+            for start, stop, mix in batch.parts[point]:
+                met.setdefault(mix, []).append(batch.members[start:stop])
+        for mix, parts in met.items():
+            members = np.concatenate(parts)
+            vectors_of = partial(self._rows, point.fusion, mix)
+            group = Group(members, spaces[_space(mix)][members], vectors_of, self._longest[point, mix])
+            decide(hits, near, [group], self.passages.n)
+
+    def _take(self, mix: _Mix | None, rows: Rows) -> Block:
+        if mix is None:
+            return StorePair(self.passages, None).take(rows)
+        return self.fused[mix.first].pair.take(rows, mix.languages)
+
+    def _fuse(self, block: Block, fusion: Fusion | None, mix: _Mix | None) -> np.ndarray:
+        return block.passages if mix is None else self.fused[mix.first].fuse(block, mix.languages, fusion)
+
+    def _rows(self, fusion: Fusion | None, mix: _Mix | None, rows: Rows) -> np.ndarray:
+        """Return the augmented vectors (r, d) float32 of some passages."""
+        return self._fuse(self._take(mix, rows), fusion, mix)
+
+    def _some(
+        self, block: Block, held: np.ndarray, fusion: Fusion | None, mix: _Mix | None, rows: np.ndarray
+    ) -> np.ndarray:
+        """Return the augmented vectors (r, d) float32 of some of the passages that a block holds."""
+        at = np.searchsorted(held, rows)
+        sums, counts = ({l: part[at] for l, part in parts.items()} for parts in (block.sums, block.counts))
+        return self._fuse(Block(0, block.passages[at], sums, counts), fusion, mix)
 
     def _warn_without(self) -> None:
         """Count the passages that keep their own embedding, for each set of languages met."""
@@ -332,6 +400,12 @@ class Sweep:
                 tile.sums[mix] = np.subtract(tile.sums[mix], shift, out=shift)
             products[mix] = total, gram(passages[mix.center], tile.sums[mix])
         for point, met in wanted:
-            if point.fusion and met is not None:
-                tile.weights[point, met] = mixing_weights(point.fusion, *products[met])
+            if met is None:
+                longest = np.linalg.norm(block.passages, axis=1)
+            else:
+                assert point.fusion is not None
+                a, b = tile.weights[point, met] = mixing_weights(point.fusion, *products[met])
+                longest = a * np.sqrt(products[met][1].passages) + b * np.sqrt(products[met][1].queries)
+                longest += longest**2 / 2 if point.fusion.normalize else 0  # the norm is off by rounding too
+            self._longest[point, met] = max(self._longest.get((point, met), 0.0), float(longest.max()))
         return tile

@@ -1,11 +1,129 @@
-"""The best passages of each question so far, while scores come in block by block.
+"""The best passages of each question: gathered while scores come in, then put in their order.
 
-This module knows numbers of questions and rows; it knows no vectors, no ids and no fusion.
+A product in float32 depends on where in a matrix it is computed: two passages with one vector may seem to differ, and
+their order would depend on the batch.  So a search gathers a few more passages than it was asked for (`Best`, or an
+index), and `settle` orders them by products that are computed one way: higher scores first, equal scores in the order
+of the rows.  The first k of k + n hits are therefore the k hits.  Where what was gathered may miss one (`undecided`:
+more passages than those few are as close as rounding), the question is searched once more, by products in float64.
+
+This module knows numbers of questions and rows, and vectors; it knows no ids and no fusion.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
+
+from xqg_pyserini.stores import block_rows
+from xqg_pyserini.stores.pair import Rows
+
+Hits = tuple[np.ndarray, np.ndarray]  # scores (q, k) float32 and rows (q, k) int64, best first; -inf and -1 for none
+
+
+def gathered(k: int, n: int) -> int:
+    """Return how many of n passages are gathered for k hits: so many more that rounding seldom leaves the cut open."""
+    return min(n, k + 16 + k // 8)
+
+
+def rounding(queries: np.ndarray, longest: float) -> np.ndarray:
+    """Return (q,) float64: how far a product of d numbers in float32 is from the true one, at most.
+
+    6·√d·2⁻²³·‖q‖·‖p‖, `longest` being the length of the longest passage: more with a probability below 10⁻⁷ (Higham
+    and Mary, A new approach to probabilistic rounding error analysis, SIAM J. Sci. Comput. 41(5), 2019; their bound
+    with λ = 6, doubled for the roundings of the vectors themselves).
+    """
+    norms = np.linalg.norm(queries.astype(np.float64), axis=1)
+    return 6 * queries.shape[1] ** 0.5 * 2.0**-23 * norms * longest
+
+
+def undecided(scores: np.ndarray, k: int, error: np.ndarray) -> np.ndarray:
+    """Return (q,) bool: questions of which a passage that was not gathered may be among the best k.
+
+    Args:
+        scores: (q, m) float32, best first, of the m passages gathered; -inf where there is none.
+        k: hits wanted, below m.
+        error: (q,), by `rounding`.
+    """
+    last = scores[:, -1].astype(np.float64)
+    return (last > -np.inf) & (last >= scores[:, k - 1] - 2 * error)
+
+
+class Group(NamedTuple):
+    """Questions that meet the same passages."""
+
+    members: np.ndarray  # (m,) int64, which questions of all
+    queries: np.ndarray  # (m, d) float32
+    passages: Callable[[Rows], np.ndarray]  # gives the vectors (r, d) float32 of a range, or of ascending rows (r,)
+    longest: float  # the length of the longest passage; 0 where no others than were gathered can be had
+
+
+def settled(hits: Hits, groups: Iterable[Group], k: int, n: int) -> Hits:
+    """Return scores (q, k) float32 and rows (q, k) int64 of the best k of n passages, by `settle`.
+
+    `hits` are the scores and rows that were `gathered`, (q, m) each, best first; all questions are in the `groups`.
+    """
+    groups = list(groups)
+    scores = np.empty((len(hits[0]), k), dtype=np.float32)
+    rows = np.empty((len(hits[0]), k), dtype=np.int64)
+    for members, queries, passages, _ in groups:
+        scores[members], rows[members] = settle(queries, hits[1][members], k, passages)
+    decide((scores, rows), hits[0], groups, n)
+    return scores, rows
+
+
+def decide(best: Hits, near: np.ndarray, groups: Iterable[Group], n: int) -> None:
+    """Put right what was settled of questions that are `undecided`, `near` being the scores that were gathered."""
+    scores, rows = best
+    k = scores.shape[1]
+    for members, queries, passages, longest in groups:
+        open_ = undecided(near[members], k, rounding(queries, longest)) & (near.shape[1] < n and longest > 0)
+        if open_.any():
+            again, asked = Best(int(open_.sum()), gathered(k, n)), queries[open_].astype(np.float64)
+            size = block_rows(queries.shape[1], 8)
+            for start in range(0, n, size):
+                products = asked @ passages(range(start, min(start + size, n))).T.astype(np.float64)
+                again.offer(range(len(asked)), products.astype(np.float32), start)
+            closest = again.ranked()[1]
+            scores[members[open_]], rows[members[open_]] = settle(queries[open_], closest, k, passages)
+
+
+def settle(queries: np.ndarray, rows: np.ndarray, k: int, vectors_of: Callable[[np.ndarray], np.ndarray]) -> Hits:
+    """Return scores (q, m) float32 and rows (q, m) int64 of the best m ≤ k of some candidates.
+
+    Scores are products in float64, rounded to float32; equal ones are in the order of the rows.
+
+    Args:
+        queries: (q, d) float32.
+        rows: (q, c) int64, the candidates; -1 for none.
+        k: hits wanted.
+        vectors_of: gives the passages' vectors (r, d) float32 for ascending rows (r,).
+    """
+    m = min(k, rows.shape[1])
+    best_scores = np.full((len(rows), m), -np.inf, dtype=np.float32)
+    best_rows = np.full((len(rows), m), -1, dtype=np.int64)
+    step = max(1, block_rows(queries.shape[1], 32) // max(1, rows.shape[1]))
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        wanted = np.unique(part[part >= 0])
+        vectors = vectors_of(wanted).astype(np.float64)
+        for i, candidates in enumerate(part, start):
+            at = np.searchsorted(wanted, np.sort(candidates[candidates >= 0]))  # ascending, as a stable sort needs it
+            # each row's sum by itself: the kernels of BLAS add up a row's numbers by where it stands
+            exact = np.einsum("ij,j->i", vectors[at], queries[i].astype(np.float64))
+            scores = exact.astype(np.float32)
+            order = np.argsort(-scores, kind="stable")[:m]
+            best_scores[i, : len(order)] = scores[order]
+            best_rows[i, : len(order)] = wanted[at[order]]
+    return best_scores, best_rows
+
+
+def settle_scores(scores: np.ndarray, rows: np.ndarray, k: int) -> Hits:
+    """Return the best k of candidates by their scores as they are, equal ones in row order.
+
+    Both are (q, c); for indexes that do not give back the vectors that they compare.
+    """
+    order = np.lexsort((rows, -scores), axis=1)[:, :k]
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
 
 class Best:
@@ -75,7 +193,7 @@ class Best:
         self._floor[members] = floor
         self._grown[members] = False
 
-    def ranked(self) -> tuple[np.ndarray, np.ndarray]:
+    def ranked(self) -> Hits:
         """Return scores (questions, k) float32 and rows (questions, k) int64, best first.
 
         Where there are fewer passages, scores are -inf and rows -1.

@@ -8,6 +8,7 @@ from xqg_pyserini.stores.ids import DuplicateId, IdIndex, ids_at, index_ids, ite
 from xqg_pyserini.stores.jobs import Job, resumable
 from xqg_pyserini.stores.pair import Block, StorePair
 from xqg_pyserini.stores.placing import GivenOnce, placed, unknown_passage
+from xqg_pyserini.stores.recorded import check_recorded, is_whole, record_files, recorded_files
 from xqg_pyserini.stores.store import (
     COUNTS,
     DTYPES,

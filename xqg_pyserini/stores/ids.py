@@ -9,7 +9,8 @@ import numpy as np
 from tqdm import tqdm
 
 from xqg_pyserini.data import read_corpus
-from xqg_pyserini.files import writing
+from xqg_pyserini.errors import UserError
+from xqg_pyserini.files import FilePath, writing
 
 
 class DuplicateId(Exception):
@@ -27,8 +28,11 @@ def _hash(docid: str) -> int:
 def iterate_ids(path: Path) -> Iterator[str]:
     """Yield the ids of an ids file (`ids.txt`, Pyserini's `docid`) in order."""
     with open(path, encoding="utf-8", newline="\n") as file:
-        for line in file:
-            yield line.rstrip("\n")
+        try:
+            for line in file:
+                yield line.rstrip("\n")
+        except UnicodeDecodeError:
+            raise UserError(f"{path}: not UTF-8; make it again") from None
 
 
 def ids_at(path: Path, rows: Iterable[int]) -> dict[int, str]:
@@ -98,7 +102,7 @@ class IdIndex:
         return rows
 
 
-def write_ids(corpus: str | Path, path: Path) -> int:
+def write_ids(corpus: FilePath, path: Path) -> int:
     """Check the whole corpus and write its ids, one a line; return their number.
 
     Raises `UserError` for a record that cannot be read, and for an id that comes twice.
@@ -112,7 +116,7 @@ def write_ids(corpus: str | Path, path: Path) -> int:
     return n
 
 
-def index_ids(path: Path, corpus: str | Path) -> IdIndex:
+def index_ids(path: Path, corpus: FilePath) -> IdIndex:
     """Return the index of a corpus's ids file; `UserError` names the lines of an id given twice."""
     try:
         return IdIndex(path)

@@ -1,7 +1,6 @@
 """Jobs that can be killed at any moment, and go on where they were."""
 
 import json
-import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import aside_of, check_output, parents, publish, write_json
+from xqg_pyserini.files import clear, held_folder, publish, write_json
 
 CHECKPOINT_SECONDS = 20.0
 
@@ -42,8 +41,8 @@ class Job:
         for matrix in matrices:
             matrix.flush()
         progress = {"job": self._description, "done": done, "state": self.state}
+        self.done, self._saved = done, time.monotonic()  # first: an interruption after the writing keeps the folder
         write_json(self.path / "progress.json", progress)
-        self.done, self._saved = done, time.monotonic()
 
 
 @contextmanager
@@ -52,26 +51,26 @@ def resumable(path: str | Path, description: dict[str, Any], overwrite: bool, in
 
     A job that was killed finds its folder again if its `description` (settings, checksums of the
     inputs) is the same: then `done` and `state` are as last saved.  Otherwise it starts afresh.
-    A `UserError` leaves nothing behind; any other end leaves what was saved.
+    A `UserError` leaves nothing behind; any other end leaves what was saved.  Raises as
+    `held_folder` does: one process at a time writes to `path`.
     """
-    check_output(path, overwrite, inputs)
-    with parents(path):
-        aside = aside_of(path)
+    with held_folder(path, overwrite, inputs) as aside:
         job = Job(aside, description)
         try:
             progress = json.loads((aside / "progress.json").read_text("utf-8"))
             if progress["job"] == json.loads(json.dumps(description)):
-                job.done, job.state = progress["done"], progress["state"]
-        except (OSError, ValueError, KeyError, TypeError):
+                done, state = progress["done"], progress["state"]
+                if isinstance(done, int) and isinstance(state, dict):
+                    job.done, job.state = done, state
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             pass
         if not job.done and not job.state:
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir()
+            clear(aside)
         try:
             yield job
         except BaseException as error:
             if isinstance(error, UserError) or not job.done:
-                shutil.rmtree(aside, ignore_errors=True)
+                clear(aside)
             raise
         (aside / "progress.json").unlink(missing_ok=True)
         for stray in aside.glob(".*.partial"):  # of a write that was killed

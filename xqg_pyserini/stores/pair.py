@@ -7,7 +7,8 @@ import numpy as np
 
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import chunks
-from xqg_pyserini.stores.ids import IdIndex
+from xqg_pyserini.stores.ids import IdIndex, iterate_ids
+from xqg_pyserini.stores.placing import alike
 from xqg_pyserini.stores.store import VECTORS, QueryStore, VectorStore, block_rows, sum_file
 
 Rows = range | np.ndarray  # of passages: from start to stop, or ascending int64 numbers
@@ -52,6 +53,7 @@ class StorePair:
             if unknown.any() and not skip_unknown:
                 docid = ids[int(np.argmax(unknown))]
                 what = f"queries for passage {docid!r}, which {passages.path} does not hold"
+                what += alike(docid, passages.path, iterate_ids(passages.ids_path))
                 raise UserError(f"{queries.path}: {what}; skip_unknown leaves such queries out", "skip_unknown")
             self.skipped += int(unknown.sum())
             known = rows >= 0
@@ -79,6 +81,8 @@ class StorePair:
         places, unknown = self._places(rows)
         numbers = range(places.start, places.stop) if isinstance(places, slice) else places
         name = sum_file(language, self.queries.first)
+        if self._rows is not None and isinstance(rows, range) and rows.start == 0:
+            self.queries.verify(name)  # in the order of the passages it is not read in its own
         block = self.queries.checked(self.queries.sums[language][places], name, numbers)
         if isinstance(unknown, np.ndarray):  # a slice of the store itself cannot be written to
             block[unknown] = 0

@@ -13,12 +13,15 @@ presence means that the rest is whole.
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from msgspec import Meta, Struct
 
+from xqg_pyserini.data import check_languages
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import file_sha256, read_json
+from xqg_pyserini.files import RunningSha256, file_sha256
+from xqg_pyserini.metadata import checked, open_matrix, read_json
 from xqg_pyserini.stores.ids import ids_at, iterate_ids
 
 FORMAT = 1
@@ -26,6 +29,7 @@ VECTORS, IDS, COUNTS, META = "vectors.npy", "ids.txt", "counts.npy", "meta.json"
 PASSAGES, QUERY_SUMS = "passages", "query-sums"
 DTYPES = ("float32", "float16")
 BLOCK_BYTES = 64 << 20
+_AGAIN = "make the store again"
 
 
 def sum_file(language: str, first: int | None = None) -> str:
@@ -50,16 +54,16 @@ def reopen_matrix(path: Path) -> np.memmap:
     return np.lib.format.open_memmap(path, mode="r+")
 
 
-def _open_matrix(path: Path, shape: tuple[int, int], dtypes: Sequence[str]) -> np.ndarray:
+def _open_matrix(path: Path, shape: tuple[int, int], dtypes: Sequence[str]) -> np.memmap:
     if not path.is_file():
-        raise UserError(f"{path}: missing; make the store again")
-    try:
-        matrix = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise UserError(f"{path}: truncated or no NumPy matrix ({error}); make the store again") from None
-    if matrix.shape != shape or matrix.dtype.name not in dtypes:
-        what = f"holds {matrix.shape} of {matrix.dtype}, expected {shape} of {' or '.join(dtypes)}"
-        raise UserError(f"{path}: {what}; make the store again")
+        raise UserError(f"{path}: missing; {_AGAIN}")
+    matrix = open_matrix(path, _AGAIN)
+    if matrix.shape != shape or matrix.dtype.name not in dtypes or not matrix.flags.c_contiguous:
+        raise UserError(
+            f"{path}: holds {matrix.shape} of {matrix.dtype}, expected {shape} of {' or '.join(dtypes)}; {_AGAIN}"
+        )
+    if path.stat().st_size != matrix.offset + matrix.nbytes:
+        raise UserError(f"{path}: holds more than its matrix; {_AGAIN}")
     return matrix
 
 
@@ -68,41 +72,95 @@ def block_rows(d: int, matrices: int = 1) -> int:
     return max(1, BLOCK_BYTES // (4 * d * max(1, matrices)))
 
 
+def changed(path: Path, remedy: str) -> UserError:
+    """Return the error for a file that does not have its recorded checksum."""
+    return UserError(f"{path}: changed since it was written (its SHA-256 differs); {remedy}")
+
+
+class _Checksum:
+    """The checksum of a matrix, taken the first time that all its rows are read in order."""
+
+    def __init__(self, path: Path, matrix: np.memmap, expected: str) -> None:
+        self._path, self._matrix, self._expected = path, matrix, expected
+        self._next, self._right = 0, False
+        self._running = RunningSha256()
+
+    def pass_by(self, rows: range) -> None:
+        """Take rows that are being read; raises `UserError` after the last if the sum is wrong."""
+        if self._right or rows.start not in (0, self._next):
+            return
+        if rows.start == 0:
+            self._running = RunningSha256()
+            with open(self._path, "rb") as file:
+                self._running.update(file.read(self._matrix.offset))
+        self._running.update(self._matrix[rows.start : rows.stop])
+        self._next = rows.stop
+        if self._next == len(self._matrix):
+            if self._running.hexdigest() != self._expected:
+                raise changed(self._path, f"copy it again, or {_AGAIN}")
+            self._right = True
+
+    def verify(self) -> None:
+        """Read all rows, if they have not been; raises `UserError` if the sum is wrong."""
+        step = block_rows(self._matrix.shape[1])
+        for start in range(0, len(self._matrix), step):
+            self.pass_by(range(start, min(start + step, len(self._matrix))))
+
+
+class _Described(Struct):
+    """What `meta.json` says of both kinds of store, as far as it is read."""
+
+    n: Annotated[int, Meta(ge=0)]
+    d: Annotated[int, Meta(ge=1)]
+    encoder: dict[str, Any]
+    normalized: bool
+    ids_sha256: str
+
+
+class _DescribedVectors(_Described):
+    vectors_sha256: str
+
+
+_Number = Annotated[str, Meta(pattern="^[1-9][0-9]{0,8}$")]
+
+
+class _DescribedSums(_Described):
+    languages: list[str]
+    sums_sha256: dict[str, str]
+    counts_sha256: str
+    kept: dict[_Number, dict[str, str]] = {}
+
+
 class _Store:
-    """What both kinds of store share: a folder with `meta.json` and `ids.txt`."""
+    """What both kinds of store share: a folder with `meta.json`, `ids.txt` and `matrices`."""
 
     kind = ""
+    _Description: Any = _Described  # what `meta.json` must have
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.meta = self._read_meta()
-        try:
-            self.n, self.d = int(self.meta["n"]), int(self.meta["d"])
-            self.encoder: dict[str, Any] = dict(self.meta["encoder"])
-            self.normalized = bool(self.meta["normalized"])
-            ids_sha256 = self.meta["ids_sha256"]
-            self._read_more()
-        except (KeyError, TypeError, ValueError) as error:
-            what = f"damaged ({error} is missing or wrong); make the store again"
-            raise UserError(f"{self.path / META}: {what}") from None
+        self._described: Any = checked(self.meta, self._Description, self.path / META, _AGAIN)
+        self.n: int = self._described.n
+        self.d: int = self._described.d
+        self.encoder: dict[str, Any] = self._described.encoder
+        self.normalized: bool = self._described.normalized
+        self.matrices: dict[str, np.memmap] = {}
+        self._checksums: dict[str, _Checksum] = {}
         self.ids_path = self.path / IDS
-        if not self.ids_path.is_file() or file_sha256(self.ids_path) != ids_sha256:
+        if not self.ids_path.is_file() or file_sha256(self.ids_path) != self._described.ids_sha256:
             raise UserError(f"{self.ids_path}: missing or changed since the store was written")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
 
-    def _read_more(self) -> None:
-        """Read what a kind of store has in `meta.json` besides."""
-
     def _read_meta(self) -> dict[str, Any]:
         file = self.path / META
         if not self.path.is_dir():
             raise UserError(f"{self.path}: no such store (expected a folder made by xqg)")
-        try:
-            meta = read_json(file, "make the store again")
-        except FileNotFoundError:
-            raise UserError(f"{self.path}: not a store, or not a whole one ({META} is missing)") from None
+        if not file.exists():
+            raise UserError(f"{self.path}: not a store, or not a whole one ({META} is missing)")
+        meta: Any = read_json(file, object, _AGAIN)
         if not isinstance(meta, dict) or meta.get("kind") not in (PASSAGES, QUERY_SUMS):
             raise UserError(f"{file}: not the description of a store")
         if meta.get("format") != FORMAT:
@@ -111,33 +169,53 @@ class _Store:
             raise UserError(f"{self.path}: a store of {meta['kind']}, expected one of {self.kind}")
         return meta
 
+    def _open(self, file: str, width: int, dtypes: Sequence[str], sha256: str) -> np.memmap:
+        matrix = _open_matrix(self.path / file, (self.n, width), dtypes)
+        self.matrices[file] = matrix
+        self._checksums[file] = _Checksum(self.path / file, matrix, sha256)
+        return matrix
+
     def ids(self) -> Iterator[str]:
         """Yield the ids in the order of the rows."""
         return iterate_ids(self.ids_path)
 
     def checked(self, block: np.ndarray, file: str, rows: np.ndarray | range) -> np.ndarray:
-        """Return a block as float32, or raise `UserError` for a value that is not finite."""
+        """Return a block of a matrix as float32.
+
+        Raises:
+            UserError: for a value that is not finite; with the last of all rows, which were read
+                in ranges one after the other, for a file that was changed since it was written.
+        """
         block = np.asarray(block, dtype=np.float32)
         finite = np.isfinite(block).all(axis=1)
         if not finite.all():
             row = int(rows[int(np.argmin(finite))])
             docid = ids_at(self.ids_path, [row])[row]
             raise UserError(f"{self.path / file}: row {row} (passage {docid!r}) holds NaN or infinity; encode it again")
+        if isinstance(rows, range):
+            self._checksums[file].pass_by(rows)
         return block
+
+    def verify(self, file: str | None = None) -> None:
+        """Read a matrix in full, or all; raises `UserError` for one that has changed."""
+        for name in self._checksums if file is None else [file]:
+            self._checksums[name].verify()
 
 
 class VectorStore(_Store):
     """A store of passage embeddings, opened for reading and checked.
 
     Attributes: `n`, `d`; `vectors` (n, d) float32 or float16, memory-mapped; `encoder`, the settings it was encoded
-    with; `normalized`; `meta`. Raises `UserError` where a file is missing, truncated or changed.
+    with; `normalized`; `meta`. Raises `UserError` where a file is missing, truncated or changed; that the vectors have
+    not changed is checked when all of them are read in order, and by `verify`.
     """
 
     kind = PASSAGES
+    _Description = _DescribedVectors
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
-        self.vectors = _open_matrix(self.path / VECTORS, (self.n, self.d), DTYPES)
+        self.vectors = self._open(VECTORS, self.d, DTYPES, self._described.vectors_sha256)
 
     def block(self, start: int, stop: int) -> np.ndarray:
         """Return rows start … stop-1 as float32 (stop - start, d), checked for NaN."""
@@ -153,17 +231,20 @@ class QueryStore(_Store):
 
     With `first=k` the store is read as if each passage had no more than its first k queries in
     each language: `sums` are those, and `limited` cuts what is read of `counts`.
-    Raises `UserError` where a file is missing, truncated or changed, or k was not kept.
+    Raises `UserError` where a file is missing, truncated or changed, or k was not kept; that sums
+    have not changed is checked when all of them are read in order, and by `verify`.
     """
 
     kind = QUERY_SUMS
-
-    def _read_more(self) -> None:
-        self.languages: tuple[str, ...] = tuple(self.meta["languages"])
-        self.kept: tuple[int, ...] = tuple(sorted(map(int, self.meta.get("kept", ()))))
+    _Description = _DescribedSums
 
     def __init__(self, path: str | Path, first: int | None = None) -> None:
         super().__init__(path)
+        try:
+            self.languages: tuple[str, ...] = check_languages(self._described.languages)
+        except UserError as error:
+            raise UserError(f"{self.path / META}: {error}; {_AGAIN}") from None
+        self.kept: tuple[int, ...] = tuple(sorted(map(int, self._described.kept)))
         self.first = first
         if first is not None and first not in self.kept:
             held = " ".join(map(str, self.kept))
@@ -171,19 +252,31 @@ class QueryStore(_Store):
             what = f"has no sums of the first {first} queries a language (it has those {those})"
             about = ("num_queries", "keep_counts")
             raise UserError(f"{self.path} {what}; accumulate again and keep {first} too", about)
-        self.counts = _open_matrix(self.path / COUNTS, (self.n, len(self.languages)), ("int32",))
+        sha256 = self._described.sums_sha256 if first is None else self._described.kept[str(first)]
+        if set(sha256) != set(self.languages):
+            raise UserError(f"{self.path / META}: has not a checksum for each language; {_AGAIN}")
+        self.counts = self._open(COUNTS, len(self.languages), ("int32",), self._described.counts_sha256)
+        self._check_counts()
         self.sums = {
-            language: _open_matrix(self.path / sum_file(language, first), (self.n, self.d), DTYPES)
+            language: self._open(sum_file(language, first), self.d, DTYPES, sha256[language])
             for language in self.languages
         }
 
-    @property
-    def checksums(self) -> dict[str, Any]:
-        """Return what `xqg.json` records of the store: the checksums of what is read of it."""
-        if self.first is None:
-            return {key: self.meta[key] for key in ("sums_sha256", "counts_sha256")}
-        sums, counts = self.meta["kept"][str(self.first)], self.meta["counts_sha256"]
-        return {"first": self.first, "sums_sha256": sums, "counts_sha256": counts}
+    def _check_counts(self) -> None:
+        """Raise `UserError` for counts that were changed, or that are no counts."""
+        self._checksums[COUNTS].verify()
+        if self.counts.size and self.counts.min() < 0:
+            raise UserError(f"{self.path / COUNTS}: holds numbers below 0; {_AGAIN}")
+
+    def checksums(self, languages: Sequence[str]) -> dict[str, Any]:
+        """Return what `xqg.json` records of the store: the checksums of what was read of it."""
+        described = self._described
+        sums = described.sums_sha256 if self.first is None else described.kept[str(self.first)]
+        return {
+            **({} if self.first is None else {"first": self.first}),
+            "sums_sha256": {language: sums[language] for language in languages},
+            "counts_sha256": described.counts_sha256,
+        }
 
     def limited(self, counts: np.ndarray) -> np.ndarray:
         """Return some of `counts` as they are for the queries that are read."""

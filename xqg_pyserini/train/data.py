@@ -4,7 +4,6 @@ A file is looked through once before anything else, so that what is wrong is sai
 the lines' places are held (8 bytes each), never their texts.  This module knows no models.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,9 +12,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from tqdm import tqdm
 
-from xqg_pyserini.data import LANGUAGE_CODE, Passage
+from xqg_pyserini.data import Passage, language_fault
+from xqg_pyserini.data.rows import parse_json
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import Line, expand, is_gzip, read_lines
+from xqg_pyserini.files import Line, compression, expand, read_lines
 
 FORM = (
     '{"query": TEXT, "positive_passages": [{"title": …, "text": …}], "negative_passages": […]} or question<TAB>passage'
@@ -86,7 +86,7 @@ class Examples:
         if key not in self._open:
             self._open[key] = open(self.files[which], "rb")  # noqa: SIM115
         self._open[key].seek(int(self._starts[which][within]))
-        text = self._open[key].readline().decode("utf-8").rstrip("\r\n")
+        text = self._open[key].readline().decode("utf-8").rstrip("\r\n").removeprefix("\ufeff")
         return parse(Line(self.files[which], within + 1, text))
 
     def draw(self, number: int, negatives: int, seed: int, epoch: int) -> Drawn:
@@ -144,8 +144,8 @@ class Draws:
 
 
 def _look_through(path: Path, check: Callable[[Line, Example], None] | None) -> tuple[np.ndarray, np.ndarray]:
-    if is_gzip(path):
-        raise UserError(f"{path}: training data is read at random; unpack it first (gunzip)")
+    if compression(path) is not None:
+        raise UserError(f"{path}: training data is read at random; unpack it first")
     starts = _line_starts(path)
     numbers, lengths = [], []
     for line in tqdm(read_lines(path), f"checking {path.name}", unit=" examples", disable=None):
@@ -183,20 +183,20 @@ def parse(line: Line) -> Example:
     Raises:
         UserError: for any other line, an empty text, a question without a positive passage.
     """
+    if line.text.lstrip()[:1] == "[" and "\t" not in line.text:
+        raise line.error("a JSON array; expected one object a line (jq -c '.[]' makes them of it)")
     if line.text.lstrip()[:1] != "{":
         cells = line.text.split("\t")
         if len(cells) not in (2, 3):
             raise line.error(f"{len(cells)} columns; expected {FORM}")
         query, passage = _filled(line, cells[0], "question"), _filled(line, cells[1], "passage")
         return Example(query, (Passage("", "", passage),), language=_language(line, *cells[2:]))
-    try:
-        record = json.loads(line.text)
-    except ValueError as error:
-        raise line.error(f"broken JSON ({error})") from None
+    record = parse_json(line)
     query = _filled(line, record.get("query", record.get("question")), "query")
     positives = _passages(line, record, "positive_passages")
     if not positives:
-        raise line.error(f"the question {query[:40]!r} has no positive_passages; expected {FORM}")
+        keys = ", ".join(map(str, record))
+        raise line.error(f"the question {query[:40]!r} has no positive_passages, but {keys}; expected {FORM}")
     negatives = _passages(line, record, "negative_passages")
     return Example(
         query,
@@ -212,7 +212,7 @@ def _filled(line: Line, value: Any, what: str) -> str:
     if not isinstance(value, str) or not value.strip():
         state = "missing" if value is None else "empty" if isinstance(value, str) else "not text"
         raise line.error(f"the {what} is {state}; expected {FORM}")
-    return value
+    return value.strip()
 
 
 def _passages(line: Line, record: dict[str, Any], name: str) -> tuple[Passage, ...]:
@@ -236,8 +236,8 @@ def _passage(line: Line, item: Any, name: str) -> Passage:
 
 
 def _language(line: Line, code: Any = None) -> str | None:
-    if code is not None and not (isinstance(code, str) and LANGUAGE_CODE.fullmatch(code)):
-        raise line.error(f"{code!r} is not a language code such as ar or ja")
+    if code is not None and (fault := language_fault(code)):
+        raise line.error(fault)
     return code
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xqg_pyserini import __version__
+from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import describe_sources, write_json
+from xqg_pyserini.metadata import read_json
 from xqg_pyserini.models import tuning
 from xqg_pyserini.stores import Job, resumable
 from xqg_pyserini.train.settings import TrainingSettings
@@ -43,8 +45,8 @@ def run_training(
         **parts,
         "sources": {source: describe_sources(source) for source in read},
     }
-    with contextlib.suppress(OSError, ValueError):
-        record = json.loads((Path(settings.output) / RECORD).read_text("utf-8"))
+    with contextlib.suppress(UserError):
+        record = read_json(Path(settings.output) / RECORD, dict[str, Any], "")
         if {key: record.get(key) for key in description} == json.loads(json.dumps(description)):
             return record  # of this very training, which is done
     with resumable(settings.output, description, overwrite, [*read, *protected]) as job:

@@ -7,6 +7,7 @@ ends, however it ends.
 
 import hashlib
 import json
+import os
 import random
 import tempfile
 from collections import Counter
@@ -19,7 +20,7 @@ from typing import IO, Any, NamedTuple
 from tqdm import tqdm
 
 from xqg_pyserini import data
-from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import check_file, writing
 from xqg_pyserini.settings import check_values, option
 
@@ -102,9 +103,8 @@ class _Texts:
                 self._places[passage.id] = end
                 record = json.dumps([passage.title, passage.text], ensure_ascii=False)
                 end += file.write(record.encode() + b"\n")
-        for docid, source in wanted.items():
-            if docid not in self._places:
-                raise UserError(f"passage {docid!r} of {source} is not in {_name(corpus, 'the corpus')}")
+        if missing := [docid for docid in wanted if docid not in self._places]:
+            raise data.not_in_corpus(missing, wanted[missing[0]], corpus)
 
     def __getitem__(self, docid: str) -> tuple[str, str]:
         """Return title and text."""
@@ -143,7 +143,7 @@ def mine_negatives(
             written, any bad file.
     """
     settings = settings or MiningSettings()
-    inputs = [name for name in (questions, corpus, run, qrels) if isinstance(name, str | Path)]
+    inputs = data.paths_of(questions, corpus, run, qrels)
     check_file(output, inputs)
     asked = data.as_questions(questions, language)
     relevant = None if qrels is None else data.as_qrels(qrels)
@@ -186,18 +186,14 @@ def _spool(output: str | Path) -> Any:
 
 def _name(source: Any, otherwise: str) -> str:
     """Return how errors call an input: by its path, where it has one."""
-    return str(source) if isinstance(source, str | Path) else otherwise
+    return str(source) if isinstance(source, str | os.PathLike) else otherwise
 
 
 def _of_questions(run: data.Run, asked: Sequence[data.Question], name: str) -> data.Run:
     """Return the part of a run that belongs to the questions; warn about the rest."""
     ids = {question.id for question in asked}
     hits = {qid: ranking for qid, ranking in run.items() if qid in ids}
-    if not hits:
-        raise UserError(f"{name}: none of its questions is in the questions file")
-    if len(hits) < len(run):
-        foreign = len(run) - len(hits)
-        warn(f"{name} has {foreign} questions that the questions file does not; left out")
+    data.check_run(run, ids, name)
     return hits
 
 

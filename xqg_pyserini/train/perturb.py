@@ -9,6 +9,7 @@ import hashlib
 import importlib.resources
 import json
 import math
+import os
 import random
 import unicodedata
 from collections import Counter
@@ -21,7 +22,19 @@ from typing import Any, NamedTuple
 import regex
 from tqdm import tqdm
 
-from xqg_pyserini.data import LANGUAGE_CODE, Question, QuestionsLike, as_questions, check_languages
+from xqg_pyserini.data import (
+    LANGUAGE_CODE,
+    Question,
+    QuestionFiles,
+    QuestionsLike,
+    as_questions,
+    base_language,
+    check_languages,
+    find_language,
+    paths_of,
+    question_key,
+    question_records,
+)
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import check_file, expand, read_lines, writing
 from xqg_pyserini.settings import check_values, option
@@ -29,7 +42,7 @@ from xqg_pyserini.settings import check_values, option
 KINDS = ("typos", "script", "code-switch")
 MIN_LINKS = 3  # how often two words must have been linked to make an entry of a lexicon
 MIN_SHARE = 0.4  # of a word's occurrences, so many must have been linked with its translation
-WITHOUT_SPACES = ("zh", "th", "lo", "km", "my", "bo", "dz")  # words cannot be found by a pattern
+WITHOUT_SPACES = ("zh", "yue", "th", "lo", "km", "my", "bo", "dz")  # words cannot be found by a pattern
 
 Lexicon = Mapping[str, str]  # a word (as `fold_word` has it) → an English word
 
@@ -106,7 +119,7 @@ def perturb(
 
 def _perturbed(question: Question, kind: str, rate: float, seed: int, lexicon: Lexicon) -> str:
     draws = random.Random(_digest(str(seed), kind, question.id))
-    base = str(question.language).split("-")[0]
+    base = base_language(str(question.language))
     rules = [_capitals, *_habits(base), _accents, _question_marks]
     if kind == "typos":
         rules = [lambda text: _typos(text, base, draws)]
@@ -320,7 +333,7 @@ def learn_lexicon(pairs: Iterable[tuple[str, str]], language: str) -> dict[str, 
     Counts are of pairs, not of occurrences.  Numbers and words of English grammar are left out.  Ties are broken by the
     words themselves, so that the order of pairs does not matter.  A language whose words cannot be found has no entry.
     """
-    base = language.split("-")[0]
+    base = base_language(language)
     grammar = set(_tables()["grammar_words"])
     sentences = [
         (_vocabulary(text, base), [w for w in _vocabulary(to, "en") if w not in grammar]) for text, to in pairs
@@ -410,6 +423,7 @@ def lexicon_files(given: Sequence[str], languages: Sequence[str], setting: str) 
             language, path = languages[0], text
         else:
             check_languages([language])
+            language = find_language(language, languages) or language
         if language in files:
             raise UserError(f"{setting} is given twice for {language}", setting)
         files[language] = path
@@ -427,17 +441,21 @@ def perturb_questions(
     Raises:
         UserError: for a question without language, a kind without its lexicon, any bad file.
     """
-    from_file = isinstance(questions, str | Path)
-    source = questions if from_file or isinstance(questions, Mapping) else list(questions)  # type: ignore[arg-type]
+    source: Any = questions
+    if isinstance(questions, str | os.PathLike):
+        source = QuestionFiles(questions, language)
+    elif not isinstance(questions, QuestionFiles | Mapping):
+        source = list(questions)
     how = perturbation
     lexica = [text.partition("=")[2] or text for text in (*how.parallel, *how.dictionary)]
-    check_file(output, [*([source] if from_file else []), *lexica])
+    check_file(output, [*paths_of(source), *lexica])
     asked = as_questions(source, language)
     for question in asked:
         if question.language is None:
             raise UserError(f"question {question.id!r} has no language: give it", "language")
     languages = sorted({str(question.language) for question in asked})
     lexicons = _lexicons(how, languages, asked)
+    named = source.question_field if isinstance(source, QuestionFiles) else None
     changed: Counter[str] = Counter()
     with writing(output) as file:
         bar = tqdm(asked, "perturbing", unit=" questions", disable=None)
@@ -445,7 +463,7 @@ def perturb_questions(
             lexicon = lexicons.get(str(question.language), {})
             text = _perturbed(question, how.kind, how.rate, how.seed, lexicon)
             changed[str(question.language)] += text != question.text
-            file.write(json.dumps(_with(record, text, question), ensure_ascii=False) + "\n")
+            file.write(json.dumps(_with(record, text, question, named), ensure_ascii=False) + "\n")
     counts = Counter(str(question.language) for question in asked)
     report = {"output": str(output), "kind": how.kind, "rate": how.rate, "seed": how.seed}
     report |= {"questions": len(asked), "changed": changed.total()}
@@ -455,25 +473,24 @@ def perturb_questions(
     return report
 
 
-def _records(source: Any) -> Iterator[dict[str, Any]]:
+def _records(source: Any) -> Iterator[Mapping[str, Any]]:
     """Yield the records of questions that have been read before; empty for those that are none."""
-    if isinstance(source, str | Path):
-        for path in expand(source):
-            texts = [line.text for line in read_lines(path)]
-            as_json = bool(texts) and texts[0].lstrip()[0] in "{["
-            yield from (json.loads(text) if as_json else {} for text in texts)
+    if isinstance(source, QuestionFiles):
+        yield from (record for _, _, record in question_records(source))
         return
     for value in source:
         answers = {"answers": list(value.answers)} if isinstance(value, Question) else {}
         yield value if isinstance(value, dict) else answers
 
 
-def _with(record: dict[str, Any], text: str, question: Question) -> dict[str, Any]:
-    """Return a record with another text, and with the question's language."""
-    name = next((name for name in ("question", "title", "text") if name in record), None)
-    if name is None:
+def _with(record: Mapping[str, Any], text: str, question: Question, named: str | None) -> dict[str, Any]:
+    """Return a record with another text, and with the question's id and language."""
+    name = named or question_key(record)
+    if name is None or not record:
         return {"id": question.id, "question": text, "lang": question.language, **record}
     new = {**record, name: text}
+    if question.id not in map(str, record.values()):  # it begins with the file's language, or is its number
+        new = {**new, "id": question.id}
     if record.get("lang", record.get("language")) is None:
         new["lang"] = question.language
     return new
@@ -505,7 +522,7 @@ def _lexicons(
         # a dictionary takes precedence over what was learnt
         lexicons[language] = lexicons.get(language, {}) | read_dictionary(path)
     for language in languages:
-        if language.split("-")[0] in WITHOUT_SPACES:
+        if base_language(language) in WITHOUT_SPACES:
             warn(f"{language} is written without spaces: its questions are left as they are")
         elif not lexicons.get(language):
             warn(f"no word of {language} is in a lexicon: its questions are left as they are")

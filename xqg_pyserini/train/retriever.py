@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from xqg_pyserini.data import CorpusFields, CorpusFile, fields_of
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import chunks, write_json
 from xqg_pyserini.models import pretrained, registry as encoders, tuning
@@ -231,7 +232,8 @@ def train_retriever(settings: RetrieverSettings, overwrite: bool = False) -> dic
         parts: list[Drawable] = [] if examples is None else [examples]
         copies = folder.path / "synthetic"
         if settings.corpus is not None:
-            parts.append(Synthetic(settings.synthetic, settings.corpus, copies))
+            corpus = CorpusFile(settings.corpus, **fields_of(settings, CorpusFields))
+            parts.append(Synthetic(settings.synthetic, corpus, copies))
         draws = Draws(parts, settings.negatives, settings.seed)
         report = _RetrieverTraining(settings, encoder, draws, base).run(folder, validation)
         draws.close()

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from xqg_pyserini.data import CorpusFields
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.models.tuning.methods import UNMERGED, WHOLE, TuningSettings
 from xqg_pyserini.settings import Option, check_values, option, options, read_yaml
@@ -78,7 +79,7 @@ class TrainingSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RetrieverSettings(TrainingSettings):
+class RetrieverSettings(CorpusFields, TrainingSettings):
     """What the training of a bi-encoder has besides."""
 
     synthetic: tuple[str, ...] = option(
@@ -106,7 +107,7 @@ class RetrieverSettings(TrainingSettings):
     metric: str = option("mrr@10", "what validation measures: mrr@10, or R@2kt (by answers)")
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        TrainingSettings.__post_init__(self)
         if bool(self.synthetic) != (self.corpus is not None):
             raise UserError("generated queries and their corpus go together: give both", ("synthetic", "corpus"))
         if self.distill and not self.data:

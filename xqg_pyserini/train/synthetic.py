@@ -20,6 +20,7 @@ import numpy as np
 
 from xqg_pyserini.data import read_generated
 from xqg_pyserini.errors import UserError
+from xqg_pyserini.files import FilePath
 from xqg_pyserini.generate.texts import PassageTexts
 from xqg_pyserini.train.data import Drawn
 
@@ -37,7 +38,7 @@ class Synthetic:
     Raises `UserError` for queries of a passage that the corpus does not hold, and where there is none.
     """
 
-    def __init__(self, sources: Sequence[str], corpus: str, folder: Path) -> None:
+    def __init__(self, sources: Sequence[str], corpus: FilePath, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._texts = PassageTexts.write(corpus, folder)
         rows, starts, firsts, lengths = array("q"), array("q"), array("q"), array("i")

@@ -3,19 +3,17 @@
 Knows rankings and metrics; what encodes is handed in.
 """
 
-import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from xqg_pyserini.data import span_answers
 from xqg_pyserini.errors import UserError
+from xqg_pyserini.evaluation.measures import parse_metric
 from xqg_pyserini.evaluation.r_at_kt import RecallAtTokens
-from xqg_pyserini.evaluation.scores import parse_metric
 from xqg_pyserini.train.data import Example
 
 Encode = Callable[[Sequence[str], str], np.ndarray]  # texts, "query" or "passage" → (n, d)
-_MRR = re.compile(r"mrr(?:@(\d+))?")
 _BLOCK = 256
 
 
@@ -32,13 +30,11 @@ class Validation:
         self.passages = list(texts)
         place = {text: i for i, text in enumerate(self.passages)}
         self.relevant = [[place[p.full] for p in e.positives] for e in examples]
-        mrr = _MRR.fullmatch(metric.lower())
-        self._cutoff = int(mrr[1]) if mrr and mrr[1] else None
-        self._budget = None
-        if not mrr:
-            self._budget = parse_metric(metric).budget
-            if self._budget is None:
-                raise UserError(f"metric {metric!r}: expected mrr@10, or R@2kt, R@5kt, …")
+        parsed = parse_metric(metric)
+        self._cutoff, self._budget = parsed.cut, parsed.budget
+        if parsed.kind not in ("mrr", "R@kt") or parsed.level > 1:
+            raise UserError(f"metric {metric!r}: expected mrr@10, or R@2kt, R@5kt, …")
+        if self._budget is not None:
             answerable = [i for i, e in enumerate(self.examples) if span_answers(e.answers)]
             if not answerable:
                 raise UserError(f"metric {metric}: no example of the validation data has answers")

@@ -11,7 +11,6 @@ An untied encoder has such a folder for each role, in `query/` and `passage/`.
 """
 
 import hashlib
-import json
 from copy import copy
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import write_json
+from xqg_pyserini.metadata import read_json
 from xqg_pyserini.models.pretrained import first_line
 from xqg_pyserini.models.registry import ADAPTER_FILE, SETTINGS_FILE
 from xqg_pyserini.models.tuning.methods import WHOLE, TuningSettings, attach, is_peft, tuned
@@ -83,14 +83,14 @@ def save_adapter(module: Any, folder: Path, base: str, base_fingerprint: str, en
 def read_meta(folder: Path) -> dict[str, Any]:
     """Return what xqg_adapter.json says; raises `UserError` where it is not there, or damaged."""
     path = Path(folder) / ADAPTER_FILE
+    if not path.is_file():
+        raise UserError(f"{folder}: not an adapter folder (it has no {ADAPTER_FILE})")
+    meta = read_json(path, dict[str, Any], "train or copy it again")
     try:
-        meta = json.loads(path.read_text("utf-8"))
         settings = TuningSettings(**meta["settings"])
         for name in ("base", "base_fingerprint"):
             if not isinstance(meta[name], str):
                 raise TypeError(f"{name} is no text")
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{folder}: not an adapter folder (it has no {ADAPTER_FILE})") from None
     except (UserError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path}: damaged ({first_line(error)})") from None
     if meta.get("format") != FORMAT:
