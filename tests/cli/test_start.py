@@ -117,28 +117,6 @@ def test_nothing_is_imported_to_start(code):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ("encode --threads 3 --corpus c", "3"),
-        ("encode --threads=3", "3"),
-        ("encode --thr 3", "3"),
-        ("encode --corpus c", None),
-        ("encode --threads", None),
-        ("encode --threads 0", None),
-        ("encode --threads x", None),
-        ("pyserini encode --threads 3", None),  # Pyserini's own flag
-    ],
-)
-def test_threads_are_set_before_a_command_loads_numpy(arguments, expected, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "")  # is put back afterwards
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        monkeypatch.setenv(name, "")
-    main._limit_threads(arguments.split())
-    assert os.environ.get("OMP_NUM_THREADS") == expected
-
-
-@pytest.mark.parametrize(
     "line", ["", "peft-unseen --data d --model m --output o", "--list", "x --only a/* --workers 2"]
 )
 def test_reproduce_says_where_the_study_is(line, refused):

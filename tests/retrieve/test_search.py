@@ -26,6 +26,7 @@ from made_search import (  # noqa: F401 - some are fixtures, some for test_sweep
     told,
 )
 from made_stores import CORPUS, FAKE, GENERATED, FakeEncoder, engine, f32, fake, quietly  # noqa: F401 - some are fixtures
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from xqg_pyserini import data
 from xqg_pyserini.data import Question
@@ -82,6 +83,29 @@ def test_more_hits_than_passages_give_all_of_them(passages, tmp_path):
         index = write_index(passages, tmp_path / kind, kind)
         run = index.search(QUESTIONS, 1000, vectors=VECTORS)
         assert all(set(hits) == set(IDS) for hits in run.values())
+
+
+def most_threads() -> int:
+    return max(pool["num_threads"] for pool in threadpool_info())
+
+
+@pytest.mark.parametrize(("where", "name"), [(search.FaissDirectory, "search"), (Fused, "fuse")])
+def test_threads_are_limited_while_it_searches_and_not_after(passages, queries, tmp_path, monkeypatch, where, name):
+    fused = Fused(passages, queries, Fusion("mean", beta=0.25))
+    searched = fused if where is Fused else fused.write_index(tmp_path / "I")
+    step, seen = getattr(where, name), []
+
+    def watched(*arguments):
+        seen.append(most_threads())
+        return step(*arguments)
+
+    monkeypatch.setattr(where, name, watched)
+    with threadpool_limits(2):
+        for threads in (1, None):
+            searched.search(QUESTIONS, 3, vectors=VECTORS, threads=threads)
+            assert most_threads() == 2
+    assert set(seen[: len(seen) // 2]) == {1}
+    assert set(seen[len(seen) // 2 :]) == {2}
 
 
 def test_a_centred_index_centres_each_question_by_its_language(passages, queries, tmp_path):

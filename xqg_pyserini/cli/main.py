@@ -73,7 +73,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None and sys.argv[1:2] == ["train"]:
         _keep_freed_memory()
     argv = sys.argv[1:] if argv is None else argv
-    _limit_threads(argv)
     args = parser().parse_args(argv)
     _set_up(args)
     with warnings.catch_warnings(record=True) as caught:
@@ -88,23 +87,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _limit_threads(argv: Sequence[str]) -> None:
-    """Tell OpenMP and BLAS what --threads says: they read it when NumPy is loaded, with a command."""
-    early = argparse.ArgumentParser(add_help=False)
-    early.add_argument("--threads", nargs="?")
-    threads = early.parse_known_args(argv)[0].threads
-    if threads and threads.isdecimal() and int(threads) and argv[0] != "pyserini":
-        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-            os.environ[name] = threads
-
-
 def _keep_freed_memory() -> None:
     """Start this process anew with variables that glibc reads at its start, unless the user has set one.
 
     A step of full tuning frees gradients of hundreds of MB; handed back to the system, they return page by page.
     """
     keep = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
-    if sys.platform == "linux" and not keep.keys() & os.environ.keys():
+    if sys.platform == "linux" and sys.executable and not keep.keys() & os.environ.keys():
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | keep)
 
 

@@ -40,12 +40,12 @@ def run(args: argparse.Namespace) -> None:
         shared.refuse_fusion(args, why)
         flags.refuse(why, queries=args.queries)
         index = Index(args.index)
-        run = index.search(questions, hits, encoder=shared.encoder_for(args, index))
+        run = index.search(questions, hits, encoder=shared.encoder_for(args, index), threads=args.threads)
     else:
         if args.queries is None:
             raise UserError("searching the stores takes --queries STORE beside --passages")
         fused = shared.fused_of(args)
-        run = fused.search(questions, hits, encoder=shared.encoder_for(args, fused.passages))
+        run = fused.search(questions, hits, encoder=shared.encoder_for(args, fused.passages), threads=args.threads)
     tag = "xqg-" + re.sub(r"\s+", "-", Path(args.output).stem)
     data.write_run(args.output, run, tag)
     total = sum(map(len, run.values()))

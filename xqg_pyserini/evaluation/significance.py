@@ -34,7 +34,8 @@ _SIGNS_AT_A_TIME = 1_000_000
 def student(a: ArrayLike, b: ArrayLike) -> float:
     """Compute the p-value of the paired t-test (Student, 1908), by ranx.
 
-    It is 1.0 where t is undefined (equal runs, or a single question), for which ranx gives NaN.
+    t = mean(d) / (sd(d) / sqrt(n)) with d = a - b, against n - 1 degrees of freedom.  It is 1.0 where
+    t is undefined (equal runs, or a single question), for which ranx gives NaN.
     """
     first, second = aligned(a, b)
     # ranx takes a second to import, and is only needed here.

@@ -34,7 +34,6 @@ from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.generate.texts import PassageTexts
 from xqg_pyserini.metadata import read_json
 from xqg_pyserini.models.encoder import Encoder
-from xqg_pyserini.models.registry import agree
 from xqg_pyserini.settings import check_values, option
 
 KIND = "filtered-queries"
@@ -126,10 +125,7 @@ def filter_queries(
     consistency = judge = None
     if passages is not None:
         store = passages if isinstance(passages, stores.VectorStore) else stores.VectorStore(passages)
-        if isinstance(encoder, Encoder):
-            agree(encoder.settings, store.encoder, store.path)
-        else:
-            encoder = Encoder.for_store(store, encoder)
+        encoder = Encoder.for_store(store, encoder)
         consistency = Consistency(store, encoder)
         judge = [repr(encoder.settings), encoder.how, store.meta["vectors_sha256"], store.meta["ids_sha256"]]
     files = _output_names(queries)
@@ -324,14 +320,14 @@ class _Filtering:
     def _score(self, consistency: Consistency, scores: ScoreFiles) -> None:
         """Score every query that the text rules keep."""
         part, state = self.part, self.part.state
-        Encoder.for_store(consistency.store, consistency.encoder)  # compares the weights
         if part.begin(consistency.encoder.describe("query")):
             state["sizes"] = {}
         scores.resume(state["sizes"])
         done = part.done
         with tqdm(total=self._scored(), initial=done, desc="scoring", unit=" passages", disable=None) as bar:
             for items in _steps(self._items(done)):
-                self._score_step(items, consistency, scores)
+                with consistency.encoder.computing.limited():
+                    self._score_step(items, consistency, scores)
                 done += len(items)
                 bar.update(len(items))
                 if part.due:

@@ -19,7 +19,6 @@ from xqg_pyserini.data import GeneratedQueries, find_language, read_generated
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import Line, chunks, describe_sources, file_sha256, write_json
 from xqg_pyserini.models.encoder import Encoder
-from xqg_pyserini.models.registry import agree
 from xqg_pyserini.settings import option
 from xqg_pyserini.stores import IdIndex, Job, QueryStore, VectorStore
 
@@ -118,10 +117,7 @@ def accumulate_queries(
     """
     settings = settings or AccumulateSettings()
     store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
-    if isinstance(encoder, Encoder):
-        agree(encoder.settings, store.encoder, store.path)
-    else:
-        encoder = Encoder.for_store(store, encoder)
+    encoder = Encoder.for_store(store, encoder)
     source = queries if isinstance(queries, QuerySource) else QuerySource(queries)
     kept = list(settings.keep_counts)
     job = {"stage": "accumulate", "encoder": repr(encoder.settings), "passages": store.meta["ids_sha256"]}
@@ -132,7 +128,6 @@ def accumulate_queries(
         if not part.state:
             part.state = source.check(store, index, settings.skip_unknown)
             part.save(0)
-        encoder = Encoder.for_store(store, encoder)
         description = encoder.describe("query")
         summing = _Summing(part, store, settings.dtype, kept, part.begin(description))
         _accumulate(source, index, encoder, part, summing)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from xqg_pyserini.data import QuestionsLike, Run, as_questions
 from xqg_pyserini.fusion.fused import FusedStores, Languages
 from xqg_pyserini.models.encoder import Encoder
+from xqg_pyserini.models.engines import Computing
 from xqg_pyserini.retrieve import search as searching
 from xqg_pyserini.retrieve.index import IndexSettings, write_fused
 from xqg_pyserini.retrieve.search import Index, SearchSettings
@@ -68,6 +69,7 @@ class Fused(FusedStores):
         *,
         encoder: Encoder | str | None = None,
         vectors: np.ndarray | None = None,
+        threads: int | None = None,
     ) -> Run:
         """Search the stores themselves; the run is that of the index with the same fusion.
 
@@ -79,6 +81,7 @@ class Fused(FusedStores):
             k: hits a question.
             encoder: of the stores, where it is at hand; another is refused.
             vectors: the questions' embeddings (q, d) float32, where they are at hand.
+            threads: CPU threads of the search; None for what NumPy chooses.
 
         Raises:
             UserError: for a question without language where the search depends on it, or an
@@ -104,15 +107,16 @@ class Fused(FusedStores):
         needed = tuple(l for l in self.languages if any(l in languages for languages in groups))
         k = min(k, store.n)
         best, longest = Best(len(questions), gathered(k, store.n)), dict.fromkeys(groups, 0.0)
-        with tqdm(total=store.n, desc="searching", unit=" passages", disable=None) as bar:
+        bar = tqdm(total=store.n, desc="searching", unit=" passages", disable=None)
+        with bar, Computing(threads=threads).limited():
             for block in self.pair.blocks(needed):
                 for languages, members in groups.items():
                     passages = self.fuse(block, languages)
                     longest[languages] = max(longest[languages], float(np.linalg.norm(passages, axis=1).max()))
                     best.offer(members, vectors[members] @ passages.T, block.start)
                 bar.update(len(block.passages))
-        asking = [Group(m, vectors[m], partial(self._rows, l), longest[l]) for l, m in groups.items()]
-        scores, rows = settled(best.ranked(), asking, k, store.n)
+            asking = [Group(m, vectors[m], partial(self._rows, l), longest[l]) for l, m in groups.items()]
+            scores, rows = settled(best.ranked(), asking, k, store.n)
         return searching.make_run(questions, scores, rows, ids_at(store.ids_path, np.unique(rows).tolist()))
 
     def _rows(self, languages: Languages, rows: Rows) -> np.ndarray:

@@ -15,6 +15,7 @@ from xqg_pyserini.data import Question, QuestionsLike, Run, as_questions, find_l
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.fusion.formula import Centers
 from xqg_pyserini.models.encoder import Encoder
+from xqg_pyserini.models.engines import Computing
 from xqg_pyserini.retrieve import layout
 from xqg_pyserini.retrieve.layout import DOCID, INDEX, META
 from xqg_pyserini.retrieve.topk import Group, Hits, gathered, settle_scores, settled
@@ -81,6 +82,7 @@ class Index:
         *,
         encoder: Encoder | str | None = None,
         vectors: np.ndarray | None = None,
+        threads: int | None = None,
     ) -> Run:
         """Search; a centred index centres each question by its language.
 
@@ -89,6 +91,7 @@ class Index:
             k: hits a question.
             encoder: may be left out where the index says what it was made with.
             vectors: the questions' embeddings (q, d) float32, where they are at hand.
+            threads: CPU threads of the search; None for what Faiss chooses.
 
         Raises:
             UserError: for an encoder that does not fit the index, a question without language
@@ -109,7 +112,8 @@ class Index:
             if (directory.d, directory.encoder) != (self.d, self._first.encoder):
                 raise UserError(f"{directory.path} was made with another encoder than {self._first.path}; use one")
             asking = [questions[i] for i in members]
-            run |= directory.search(asking, vectors[members], k)
+            with Computing(threads=threads).limited():
+                run |= directory.search(asking, vectors[members], k)
         return {question.id: run[question.id] for question in questions}
 
     def _groups(self, questions: Sequence[Question]) -> "dict[FaissDirectory, list[int]]":
