@@ -5,13 +5,15 @@ import glob
 import importlib
 import importlib.util
 import json
-import os
 import runpy
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
+
+from tqdm import tqdm
 
 from xqg_pyserini.bridge.java import prepare
 from xqg_pyserini.errors import UserError
@@ -34,8 +36,6 @@ def run_module(module: str, arguments: Sequence[str], verbose: bool = False) -> 
         UserError: for a module that Pyserini does not have, or a wrong dimension.
     """
     name = module if module.startswith("pyserini.") else f"pyserini.{module}"
-    if not sys.stderr.isatty():
-        os.environ.setdefault("TQDM_DISABLE", "1")  # read when Pyserini imports its bars
     prepare(verbose)
     if not all(part.isidentifier() for part in name.split(".")) or not _runnable(name):
         known = "encode, search.faiss, search.lucene, search.hybrid, index.lucene, fusion, eval.trec_eval"
@@ -120,7 +120,7 @@ def _runnable(name: str) -> bool:
 
 @contextmanager
 def _our_encoders(name: str, arguments: Sequence[str]) -> Iterator[None]:
-    """While it lasts, argparse takes `--encoder-class xqg`; the maps and the writer are ours."""
+    """While it lasts, argparse takes `--encoder-class xqg`; the maps and the writer are ours; bars need a terminal."""
     if _value(arguments, "--encoder-class") == KEY:
         encoder, index = _value(arguments, "--encoder"), _value(arguments, "--index")
         if encoder is None:
@@ -139,11 +139,14 @@ def _our_encoders(name: str, arguments: Sequence[str]) -> Iterator[None]:
             options["choices"] = [*options["choices"], KEY]
         return original(container, *names, **options)
 
+    bar = tqdm.__init__
     argparse._ActionsContainer.add_argument = add_argument  # type: ignore
+    tqdm.__init__ = partialmethod(bar, disable=None)  # type: ignore  # None: shown where stderr is a terminal
     try:
         yield
     finally:
         argparse._ActionsContainer.add_argument = original  # type: ignore
+        tqdm.__init__ = bar  # type: ignore
 
 
 def _value(arguments: Sequence[str], flag: str) -> str | None:
