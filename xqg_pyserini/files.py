@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -388,10 +389,11 @@ def check_output(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()) 
     working directory, the home directory or one of the `inputs` (paths or patterns).
     """
     path = Path(path)
-    if _status(path) and not path.is_dir():
+    status = _status(path)  # asked once: another process may put its own in this place meanwhile
+    if status and not stat.S_ISDIR(status.st_mode):
         raise UserError(f"{path}: is a file; give the name of a folder")
-    if path.is_dir():
-        if any(path.iterdir()) and not overwrite:
+    if status:
+        if not overwrite and _holds_something(path):
             what = "the folder already holds something; give another name, or overwrite it"
             raise UserError(f"{path}: {what}", "overwrite")
         for other in [Path.cwd(), Path.home(), *_existing(inputs)]:
@@ -402,24 +404,30 @@ def check_output(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()) 
 def check_file(path: str | Path, inputs: Iterable[Any] = ()) -> None:
     """Raise `UserError` if writing a file at `path` would destroy a folder or an input."""
     path = Path(path)
-    exists = _status(path)
-    if path.is_dir():
+    status = _status(path)
+    if status and stat.S_ISDIR(status.st_mode):
         raise UserError(f"{path}: is a directory; give the name of a file")
     for other in _existing(inputs):
         inside = other.is_dir() and real_path(path).is_relative_to(real_path(other))
-        if inside or (exists and other.samefile(path)):
+        if inside or (status and os.path.samestat(status, other.stat())):
             raise UserError(f"{path}: is one of the inputs; give the output another name")
 
 
-def _status(path: Path) -> bool:
-    """Tell whether a path exists; raises `UserError` where links lead in a circle, or the like."""
+def _holds_something(folder: Path) -> bool:
     try:
-        path.stat()
+        return any(folder.iterdir())
     except FileNotFoundError:
         return False
+
+
+def _status(path: Path) -> os.stat_result | None:
+    """Return what a path is, None where it is not; raises `UserError` where links lead in a circle, or the like."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    return True
 
 
 def _existing(inputs: Iterable[Any]) -> Iterator[Path]:

@@ -4,6 +4,7 @@ The kernel lets go of a lock when its process ends, however that ends: there are
 """
 
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -55,7 +56,12 @@ def held(aside: Path, path: str | Path) -> Iterator[None]:
 
 def _hold(aside: Path, path: str | Path) -> int:
     while True:
-        aside.mkdir(exist_ok=True)
+        try:
+            aside.mkdir()
+        except FileExistsError:
+            with suppress(FileNotFoundError):  # gone since; the opening below says so too
+                if not stat.S_ISDIR(aside.lstat().st_mode):
+                    raise
         try:
             descriptor = os.open(aside / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:  # its holder has just taken it away

@@ -167,8 +167,30 @@ def test_a_file_system_without_locks_is_said(tmp_path, monkeypatch):
     assert tree(tmp_path) == {"out/a": b"a"}
 
 
+def test_a_folder_that_its_holder_takes_away_just_now_is_made_again(tmp_path, monkeypatch):
+    calls = []
+
+    def mkdir(path, *options, make=os.mkdir):
+        calls.append(Path(path))
+        if calls.count(aside_of(tmp_path / "out")) == 1:  # it was there a moment ago
+            raise FileExistsError(17, "File exists", str(path))
+        make(path, *options)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    with writing_folder(tmp_path / "out", False) as folder:
+        (folder / "a").write_text("a")
+    assert calls.count(aside_of(tmp_path / "out")) == 2
+    assert tree(tmp_path) == {"out/a": b"a"}
+
+
+def test_a_file_in_the_place_of_the_hidden_folder_is_an_error(tmp_path):
+    aside_of(tmp_path / "out").write_text("")
+    with pytest.raises(FileExistsError), writing_folder(tmp_path / "out", False):
+        pass
+
+
 def test_two_that_finish_at_once_leave_one_whole(tmp_path):
-    """Twenty processes write one output over and over: each ends whole or refused."""
+    """Four processes write one output over and over: each ends whole or refused."""
     code = """
 import sys
 from xqg_pyserini.errors import UserError
