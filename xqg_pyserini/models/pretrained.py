@@ -59,7 +59,7 @@ def not_loaded(name: str, error: Exception) -> UserError:
     path = Path(name)
     reason = first_line(error)
     if "trust_remote_code" in str(error):
-        what = "needs Python code that comes with it, which is not run unless that is allowed"
+        what = "needs Python code that comes with it, which is not run unless that is allowed, and never in training"
         return UserError(f"the model {name!r} {what}", "trust_remote_code")
     if any(word in str(error) for word in ("weights_only", "pickle", "torch.load")):
         reason = "its weights are in a pickle that holds more than tensors, which is not opened; save it as safetensors"

@@ -195,7 +195,8 @@ def parse(line: Line) -> Example:
     query = _filled(line, record.get("query", record.get("question")), "query")
     positives = _passages(line, record, "positive_passages")
     if not positives:
-        raise line.error(f"the question {query[:40]!r} has no positive_passages; expected {FORM}")
+        keys = ", ".join(map(str, record))
+        raise line.error(f"the question {query[:40]!r} has no positive_passages, but {keys}; expected {FORM}")
     negatives = _passages(line, record, "negative_passages")
     return Example(
         query,
