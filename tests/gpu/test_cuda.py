@@ -101,21 +101,21 @@ def test_encode_accumulate_index_and_search_by_command(bert, tmp_path):
     write_jsonl(tmp_path / "queries.jsonl", records)
     write_jsonl(tmp_path / "questions.jsonl", QUESTIONS)
     runs = {}
-    for device in (DEVICE, "cpu"):
+    for name, device in (("gpu", DEVICE), ("cpu", "cpu")):
         how = ("--encoder", bert, "--pooling", "mean", "--device", device)
         on = ("--device", device)
         for command in (
-            ("encode", "--corpus", "corpus.jsonl", *how, "--output", f"P-{device}"),
-            ("accumulate", "--queries", "queries.jsonl", "--passages", f"P-{device}", *on, "--output", f"Q-{device}"),
-            ("index", "--passages", f"P-{device}", "--queries", f"Q-{device}", "--output", f"I-{device}"),
-            ("search", "--index", f"I-{device}", "--topics", "questions.jsonl", *on, "--output", f"{device}.trec"),
+            ("encode", "--corpus", "corpus.jsonl", *how, "--output", f"P-{name}"),
+            ("accumulate", "--queries", "queries.jsonl", "--passages", f"P-{name}", *on, "--output", f"Q-{name}"),
+            ("index", "--passages", f"P-{name}", "--queries", f"Q-{name}", "--output", f"I-{name}"),
+            ("search", "--index", f"I-{name}", "--topics", "questions.jsonl", *on, "--output", f"{name}.trec"),
         ):
             done = run_xqg(*command, cwd=tmp_path)
             assert done.returncode == 0, done.stderr
-        runs[device] = read_run(tmp_path / f"{device}.trec")
-    assert runs[DEVICE].keys() == runs["cpu"].keys()
+        runs[name] = read_run(tmp_path / f"{name}.trec")
+    assert runs["gpu"].keys() == runs["cpu"].keys()
     for qid, hits in runs["cpu"].items():
-        assert runs[DEVICE][qid] == pytest.approx(hits, abs=1e-3)
+        assert runs["gpu"][qid] == pytest.approx(hits, abs=1e-3)
 
 
 # ---------------------------------------------------------------- generating
