@@ -65,13 +65,12 @@ def make_model(folder: Path, shape: str) -> None:
 
 
 def passages(number: int) -> list:
-    from dataclasses import replace
     from itertools import cycle, islice
 
     from xqg_pyserini.data import read_corpus
 
     told = cycle([passage for _, passage in read_corpus(DEMO / "corpus.jsonl")])
-    return [replace(passage, id=str(i)) for i, passage in enumerate(islice(told, number))]
+    return [passage._replace(id=str(i)) for i, passage in enumerate(islice(told, number))]
 
 
 def is_causal(folder: str) -> bool:
