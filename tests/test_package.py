@@ -276,5 +276,6 @@ for name in {names!r}:
         os._exit(0)
     os.waitpid(child, 0)
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    quiet = ["-W", "ignore::DeprecationWarning:__main__"]  # of forking beside the libraries' threads, from Python 3.12
+    done = subprocess.run([sys.executable, *quiet, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
