@@ -67,15 +67,15 @@ class QuerySource:
             given.add(row, line, record)
             for texts in record.queries.values():
                 total += sum(1 for text in texts if text.strip())
+        for wanted in self._languages or ():
+            if find_language(wanted, given.languages) is None:
+                raise UserError(f"{self._queries} has no queries in {wanted!r}", "languages")
         if not total:
             raise UserError(f"{self._queries}: no query for a passage of {store.path}")
         languages: list[str] = []  # one code a language, the first of several that are written
         for code in sorted(given.languages):
             if find_language(code, languages) is None:
                 languages.append(code)
-        for wanted in self._languages or ():
-            if find_language(wanted, languages) is None:
-                raise UserError(f"{self._queries} has no queries in {wanted!r}", "languages")
         return {"languages": languages, "queries": total, "skipped": skipped}
 
     def records(self) -> Iterator[tuple[Line, GeneratedQueries]]:
