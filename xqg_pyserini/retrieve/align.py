@@ -345,5 +345,5 @@ def _words(meta: dict[str, Any], columns: Sequence[dict[str, float]]) -> Iterato
     yield "passages (two folds; what is learnt from one is tried on the other). A larger corpus is harder."
     if len(columns) > 2 and meta["chosen"] == "by the estimate":
         yield f"The ridge is the best of {len(estimate['aligned'])} by this estimate."
-    if columns[1]["mean"] < columns[0]["mean"]:
-        yield "Centring finds fewer than the queries as they are: search without this alignment."
+    if columns[-1]["mean"] <= columns[0]["mean"]:
+        yield "That is no more than as they are: compare both on questions before you use it."
