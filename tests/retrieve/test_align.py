@@ -325,6 +325,9 @@ def test_the_estimate_finds_what_pays(lying_apart):
     assert before < centred < max(means.values())
     assert made.ridge == max(map(float, means), key=lambda r: (means[f"{r:g}"], r))
     assert made.meta["chosen"] == "by the estimate"
+    gain = estimate["centred"]["gain"]
+    assert gain["mean"] == pytest.approx(centred - before)
+    assert gain["interval"][0] < gain["mean"] < gain["interval"][1]
     assert sum(estimate["passages"]) == 200
     assert estimate["queries"] == {"ar": 200, "ru": 200}  # the first of each passage
 
@@ -359,9 +362,9 @@ def test_the_estimate_by_hand(lying_apart):
                 ("aligned", matrices[0] @ (q - centers[0])),
             ):
                 hits[name] += among[np.argmax(passages[among] @ turned)] == row
-    assert estimate["before"]["ar"] == hits["before"] / 200
-    assert estimate["centred"]["ar"] == hits["centred"] / 200
-    assert estimate["aligned"]["5"]["ar"] == hits["aligned"] / 200
+    assert estimate["before"]["languages"]["ar"] == hits["before"] / 200
+    assert estimate["centred"]["languages"]["ar"] == hits["centred"] / 200
+    assert estimate["aligned"]["5"]["languages"]["ar"] == hits["aligned"] / 200
 
 
 def test_a_sample_of_the_smallest_hashes_whatever_the_order(lying_apart):

@@ -253,47 +253,60 @@ def estimated(moments: Moments, settings: AlignSettings) -> dict[str, Any] | Non
     What is learnt from all pairs of one fold is tried on the sample's passages of the other: its queries, one a passage
     and language, against its passages alone.  Passages whose pairs were learnt from would be easier to tell from the
     right one than they are, and the alignment look better than it is.  Both directions are counted together; `mean` is
-    that of the languages.  None where a fold has fewer than `FEWEST` passages.
+    that of the languages; intervals are of 95%, and know nothing of the ridge's choice.  None where a fold has fewer
+    than `FEWEST` passages.
     """
     folds = [moments.sampled(fold) for fold in (0, 1)]
     if min(len(fold.passages) for fold in folds) < FEWEST or not moments.pairs.any(axis=0).all():
         return None
     ridges = () if settings.center_only else RIDGES if settings.ridge is None else (settings.ridge,)
 
-    def tried(ridge: float | None, center: bool = True) -> dict[str, float]:
-        hits = dict.fromkeys(moments.languages, 0)
-        asked = dict.fromkeys(moments.languages, 0)
+    def tried(ridge: float | None, center: bool = True) -> dict[str, np.ndarray]:
+        found: dict[str, list[np.ndarray]] = {}
         for fold, held_out in enumerate(folds):
             centers, matrices = align_moments(moments.sums(1 - fold), settings.shrink, ridge)
-            for i, language in enumerate(moments.languages):
-                if language not in held_out.queries:
-                    continue
-                queries, rows = held_out.queries[language]
+            for language, (queries, rows) in held_out.queries.items():
+                i = moments.languages.index(language)
                 queries = queries - centers[i].astype(np.float32) if center else queries
                 if matrices is not None:
                     queries = queries @ matrices[i].astype(np.float32)
-                hits[language] += _found(queries @ held_out.passages.T, rows)
-                asked[language] += len(rows)
-        shares = {language: hits[language] / n for language, n in asked.items() if n}
-        return {**shares, "mean": sum(shares.values()) / len(shares)}
+                found.setdefault(language, []).append(_found(queries @ held_out.passages.T, rows))
+        return {language: np.concatenate(found[language]) for language in sorted(found)}
 
-    counted = {l: sum(len(f.queries[l][1]) for f in folds if l in f.queries) for l in moments.languages}
+    before, centred = tried(None, center=False), tried(None)
+    aligned = {f"{ridge:g}": tried(ridge) for ridge in ridges}
     return {
         "measure": "hit_rate@1",
         "passages": [len(fold.passages) for fold in folds],
-        "queries": counted,
-        "before": tried(None, center=False),
-        "centred": tried(None),
-        "aligned": {f"{ridge:g}": tried(ridge) for ridge in ridges},
+        "queries": {language: len(hits) for language, hits in before.items()},
+        "before": _scores(before),
+        "centred": _scores(centred) | {"gain": _gain(centred, before)},
+        "aligned": {
+            ridge: _scores(hits) | {"gain": _gain(hits, before), "beyond_centring": _gain(hits, centred)}
+            for ridge, hits in aligned.items()
+        },
     }
 
 
-def _found(scores: np.ndarray, rows: np.ndarray) -> int:
-    """Return for how many rows of (m, p) scores the right passage stands above all others."""
+def _found(scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return for which rows of (m, p) scores the right passage stands above all others."""
     each = np.arange(len(rows))
     own = scores[each, rows]
     scores[each, rows] = -np.inf
-    return int((own > scores.max(axis=1)).sum())
+    return own > scores.max(axis=1)
+
+
+def _scores(hits: dict[str, np.ndarray]) -> dict[str, Any]:
+    shares = {language: float(each.mean()) for language, each in hits.items()}
+    return {"languages": shares, "mean": sum(shares.values()) / len(shares)}
+
+
+def _gain(hits: dict[str, np.ndarray], less: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Return the mean difference over languages, and its 95% interval (normal, of paired queries)."""
+    differences = [each.astype(np.float64) - less[language] for language, each in hits.items()]
+    mean = float(np.mean([each.mean() for each in differences]))
+    error = 1.96 * float(np.sqrt(sum(each.var() / len(each) for each in differences))) / len(differences)
+    return {"mean": mean, "interval": [mean - error, mean + error]}
 
 
 # ---------------------------------------------------------------- for people
@@ -305,14 +318,14 @@ def report(alignment: Alignment) -> str:
 
     meta = alignment.meta
     geometry, estimate, ridge = meta["geometry"], meta["estimate"], meta["ridge"]
-    aligned = {} if estimate is None or ridge is None else estimate["aligned"].get(f"{ridge:g}", {})
+    aligned = {} if estimate is None or ridge is None else estimate["aligned"][f"{ridge:g}"]
     columns = [] if estimate is None else [estimate["before"], estimate["centred"], *([aligned] if aligned else [])]
     headers = ["", "pairs", "distance", "left", *(f"in {k}" for k in LEADING), "before", "centred", "aligned"]
     rows = []
     for language, of in geometry["languages"].items():
         figures = [f"{of['distance']:.3f}", f"{of['left']:.3f}", *(f"{share:.0%}" for share in of["leading"])]
         rows.append([language, meta["pairs"][language], *figures, *_shares(columns, language)])
-    rows.append(["all", sum(meta["pairs"].values()), *[""] * (2 + len(LEADING)), *_shares(columns, "mean")])
+    rows.append(["all", sum(meta["pairs"].values()), *[""] * (2 + len(LEADING)), *_shares(columns, None)])
     how = "centring alone" if ridge is None else f"ridge {ridge:g}, shrinkage {meta['shrink']:g}"
     name = meta["encoder"].get("name")
     lines = [
@@ -326,8 +339,9 @@ def report(alignment: Alignment) -> str:
     return "\n".join([*lines, *_words(meta, columns)])
 
 
-def _shares(columns: Sequence[dict[str, float]], of: str) -> list[str]:
-    return [f"{100 * column[of]:.1f}" if of in column else "-" for column in columns]
+def _shares(columns: Sequence[dict[str, Any]], language: str | None) -> list[str]:
+    shares = [column["mean"] if language is None else column["languages"].get(language) for column in columns]
+    return ["-" if share is None else f"{100 * share:.1f}" for share in shares]
 
 
 _LEGEND = """\
@@ -335,7 +349,7 @@ distance: of the mean query from the mean of its passages; left: mean squared di
 from its passage, both centred, and the share of it in the first direction and the first ten."""
 
 
-def _words(meta: dict[str, Any], columns: Sequence[dict[str, float]]) -> Iterator[str]:
+def _words(meta: dict[str, Any], columns: Sequence[dict[str, Any]]) -> Iterator[str]:
     estimate = meta["estimate"]
     if estimate is None:
         yield f"No estimate: fewer than {FEWEST} sampled passages in a fold."
@@ -345,5 +359,13 @@ def _words(meta: dict[str, Any], columns: Sequence[dict[str, float]]) -> Iterato
     yield "passages (two folds; what is learnt from one is tried on the other). A larger corpus is harder."
     if len(columns) > 2 and meta["chosen"] == "by the estimate":
         yield f"The ridge is the best of {len(estimate['aligned'])} by this estimate."
-    if columns[-1]["mean"] <= columns[0]["mean"]:
-        yield "That is no more than as they are: compare both on questions before you use it."
+    yield f"centred - before: {_points(columns[1]['gain'])}"
+    if len(columns) > 2:
+        yield f"aligned - centred: {_points(columns[2]['beyond_centring'])}"
+    if columns[-1]["gain"]["interval"][0] <= 0:
+        yield "So few queries do not say that it helps: compare both on questions."
+
+
+def _points(gain: dict[str, Any]) -> str:
+    low, high = gain["interval"]
+    return f"{100 * gain['mean']:+.1f} points (95%: {100 * low:+.1f} to {100 * high:+.1f})"
