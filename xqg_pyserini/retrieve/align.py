@@ -57,11 +57,8 @@ class AlignSettings:
             raise UserError("a ridge serves what is turned, and centring alone turns nothing", ("ridge", "center_only"))
 
 
-Learnt = str | Path | QueryStore | Alignment
-
-
 def align(
-    queries: Learnt | Sequence[Learnt],
+    queries: str | Path | QueryStore | Alignment | Sequence[str | Path | QueryStore | Alignment],
     passages: str | Path | VectorStore | None = None,
     output: str | Path | None = None,
     settings: AlignSettings | None = None,
@@ -94,7 +91,7 @@ def align(
         made.folder = folder
         return made
     store = VectorStore(passages) if isinstance(passages, str | Path) else passages
-    parts, texts = _opened([queries] if isinstance(queries, Learnt) else queries)
+    parts, texts = _opened([queries] if isinstance(queries, str | Path | QueryStore | Alignment) else queries)
     source = QuerySource(texts, settings.languages) if texts is not None else None
     if source is not None and store is None:
         raise UserError(f"{texts}: queries are encoded beside their passages; give the passage store", "passages")
@@ -135,7 +132,9 @@ class _Kind(Struct):
     kind: str | None = None
 
 
-def _opened(given: Iterable[Learnt]) -> tuple[list[QueryStore | Alignment], str | Path | None]:
+def _opened(
+    given: Iterable[str | Path | QueryStore | Alignment],
+) -> tuple[list[QueryStore | Alignment], str | Path | None]:
     """Return the stores and alignments among what is given, and the generated queries."""
     parts: list[QueryStore | Alignment] = []
     texts: list[str | Path] = []
