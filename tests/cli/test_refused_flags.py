@@ -167,6 +167,33 @@ def test_a_sum_over_unequal_counts_says_why_and_what_to_use(command, chosen, for
     accept(command, *form.split(), "--allow-unequal")
 
 
+UNEVEN = (
+    "mixed in uncentred, queries favour the passages that have some over those that have none ({}); centre, or put the "
+    "questions right with an alignment, which takes no coverage, or make queries for all, or force it with "
+    "allow_uneven (--center, --allow-uneven)"
+)
+
+
+def test_uncentred_mixing_where_many_passages_have_no_query_says_why_and_what_to_use(scene, refuse, accept):
+    counts = np.load(scene / "Q" / "counts.npy")
+    counts[4, 0] = 0  # in ar; in ru the passage has one: together, none is without
+    np.save(scene / "Q" / "counts.npy", counts)
+    record_counts(scene / "Q")
+    assert refuse("aware", "--no-center") == UNEVEN.format("ar 20%")
+    assert refuse("index", "--languages", "ar") == UNEVEN.format("ar 20%")
+    accept("index", swap={"out": "together"})
+    accept("index", "--languages", "ar", "--center", swap={"out": "centred"})
+    accept("index", "--languages", "ar", "--beta", "0", swap={"out": "nothing"})
+    accept("index", "--languages", "ar", "--allow-uneven", swap={"out": "forced"})
+    accept("aware", swap={"out": "centred.trec"})
+    accept("aware", "--no-center", "--allow-uneven", swap={"out": "forced.trec"})
+    counts[[3, 4], [1, 1]] = 0
+    np.save(scene / "Q" / "counts.npy", counts)
+    record_counts(scene / "Q")
+    assert refuse("aware", "--no-center") == UNEVEN.format("ar 20%, ru 40%")
+    assert refuse("index") == UNEVEN.format("ar ru 20%")
+
+
 def test_a_sum_over_the_languages_whose_counts_are_equal_is_taken(scene, accept):
     put(0, 0, 3)(scene / "Q" / "counts.npy")  # unequal in ar, equal in ru
     record_counts(scene / "Q")

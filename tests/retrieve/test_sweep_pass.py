@@ -42,7 +42,7 @@ from xqg_pyserini.retrieve.search import Index
 from xqg_pyserini.retrieve.sweep_pass import Sweep
 from xqg_pyserini.stores import QueryStore, store
 
-UNEQUAL = Tolerances(allow_unequal=True)
+UNEQUAL = Tolerances(allow_unequal=True, allow_uneven=True)
 
 # --- the arithmetic -------------------------------------------------------------------------------
 
@@ -331,9 +331,18 @@ def test_a_sweep_that_cannot_be_fair_or_whole_is_refused(tmp_path, points):
     assert refusal(Point(A1)).startswith("a sum over unequal numbers of queries (1 to 4 a passage")
     assert "a passage in ar)" in refusal(Point(A1, "own"))
     Sweep(tmp_path / "P", tmp_path / "Q", [Point(replace(A1, languages=("ru",)))], QUESTIONS)
+    assert refusal(Point(B3, "own")) == (
+        "mixed in uncentred, queries favour the passages that have some over those that have none (ar 31%, te 31%); "
+        "centre, or put the questions right with an alignment, which takes no coverage, or make queries for all, or force it with "
+        "allow_uneven"
+    )
+    Sweep(tmp_path / "P", tmp_path / "Q", [Point(replace(B3, center=True), "own")], QUESTIONS)
     nameless = [*QUESTIONS, Question("x", "?", None, ())]
     assert refusal(Point(B3, "own"), questions=nameless).startswith("question 'x' has no language")
     Sweep(tmp_path / "P", tmp_path / "Q", [Point(B3)], nameless)
+    assert Sweep(tmp_path / "P", tmp_path / "Q", [Point(B3)], QUESTIONS, UNEQUAL).forced == set()
+    assert Sweep(tmp_path / "P", tmp_path / "Q", [Point(A1)], QUESTIONS, UNEQUAL).forced == {"allow_unequal"}
+    assert Sweep(tmp_path / "P", tmp_path / "Q", [Point(B3, "own")], QUESTIONS, UNEQUAL).forced == {"allow_uneven"}
 
 
 def test_others_of_a_single_language_are_refused_and_others_fall_back_with_a_warning(tmp_path):

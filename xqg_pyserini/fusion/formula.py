@@ -61,6 +61,11 @@ class Fusion:
         weight = self.alpha if self.form == "sum" else self.beta
         return float("nan") if weight is None else weight
 
+    @property
+    def depends_on_coverage(self) -> bool:
+        """Return whether passages with queries and those without end up in different places: uncentred mixing."""
+        return self.weight > 0 and not self.center
+
 
 @dataclass(frozen=True)
 class FusionSettings:

@@ -177,7 +177,8 @@ class Sweep:
 
     Raises:
         UserError: for a grid that is empty or holds a point twice, a language without queries, more queries than were
-            kept, a sum over unequal numbers of queries, a question without language where a point depends on it.
+            kept, a sum over unequal numbers of queries, uncentred mixing where many passages have none, a question
+            without language where a point depends on it.
     """
 
     def __init__(
@@ -197,17 +198,16 @@ class Sweep:
             first: FusedStores(self.passages, QueryStore(queries, first), anything, tolerances)
             for first in dict.fromkeys(point.first for point in points if point.fusion)
         }
-        allow_unequal = tolerances is not None and tolerances.allow_unequal
         # of a·P and b·T together: scores are off by rounding in proportion to it
         self._longest: dict[tuple[Point, _Mix | None], float] = {}
-        self.unequal = False  # whether some sum is over unequal numbers of queries
-        self._chosen = {point: self._choose(point, allow_unequal) for point in self.points}
+        self.forced: set[str] = set()  # the tolerances without which a point would be refused
+        self._chosen = {point: self._choose(point, tolerances or Tolerances()) for point in self.points}
         check_points(self.points, self._chosen)
         for point in self.points:
             if point.fusion and (point.scope != "all" or point.fusion.center):
                 searching.check_question_languages(questions, f"{point.name} depends on the language")
 
-    def _choose(self, point: Point, allow_unequal: bool) -> Languages:
+    def _choose(self, point: Point, tolerances: Tolerances) -> Languages:
         if point.fusion is None:
             return ()
         fused = self.fused[point.first]
@@ -216,15 +216,17 @@ class Sweep:
         if () in met:
             held = f"{fused.queries.path} has queries in {' '.join(chosen)} alone"
             raise UserError(f"{point.name}: {held}, so that there are no others")
-        if point.fusion.form == "sum":
-            every = [(one,) for one in chosen] if point.scope == "own" else [chosen]
-            for languages in dict.fromkeys([*every, *sorted(met)]):
-                try:
-                    fused.refuse_unequal(languages)
-                except UserError:
-                    if not allow_unequal:
-                        raise
-                    self.unequal = True
+        every = [(one,) for one in chosen] if point.scope == "own" else [chosen]
+        mixes = dict.fromkeys([*every, *sorted(met)])
+        guards = [("allow_unequal", fused.refuse_unequal)] if point.fusion.form == "sum" else []
+        guards += [("allow_uneven", fused.refuse_uneven)] if point.fusion.depends_on_coverage else []
+        for tolerance, refuse in guards:
+            try:
+                refuse(mixes)
+            except UserError:
+                if not getattr(tolerances, tolerance):
+                    raise
+                self.forced.add(tolerance)
         return chosen
 
     def search(
