@@ -1,5 +1,6 @@
 """Flags that make no sense, alone or with the inputs: exit 2 and one line on stderr."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -168,9 +169,9 @@ def test_a_sum_over_unequal_counts_says_why_and_what_to_use(command, chosen, for
 
 
 UNEVEN = (
-    "mixed in uncentred, queries favour the passages that have some over those that have none ({}); centre, or put the "
-    "questions right with an alignment, which takes no coverage, or make queries for all, or force it with "
-    "allow_uneven (--center, --allow-uneven)"
+    "mixed in uncentred, queries favour the passages that have some over those that have none ({}); centre, shrink the "
+    "queries (shrink_queries), align the questions instead, which takes no coverage, make queries for all, or force it "
+    "with allow_uneven (--center, --shrink-queries, --allow-uneven)"
 )
 
 
@@ -185,6 +186,12 @@ def test_uncentred_mixing_where_many_passages_have_no_query_says_why_and_what_to
     accept("index", "--languages", "ar", "--center", swap={"out": "centred"})
     accept("index", "--languages", "ar", "--beta", "0", swap={"out": "nothing"})
     accept("index", "--languages", "ar", "--allow-uneven", swap={"out": "forced"})
+    accept("index", "--languages", "ar", "--shrink-queries", "1", swap={"out": "shrunk"})
+    shrunk, forced = (
+        json.loads((scene / name / "xqg.json").read_text("utf-8"))["fusion"] for name in ("shrunk", "forced")
+    )
+    assert shrunk["shrink_queries"] == 1 and "shrink_queries" not in forced
+    accept("aware", "--no-center", "--shrink-queries", "1", swap={"out": "shrunk.trec"})
     accept("aware", swap={"out": "centred.trec"})
     accept("aware", "--no-center", "--allow-uneven", swap={"out": "forced.trec"})
     counts[[3, 4], [1, 1]] = 0

@@ -188,7 +188,8 @@ def test_passages_without_queries_are_counted(tmp_path):
 
 REFUSED = (
     "passages without queries: {}: mixing such in without centring is refused, since passages that have queries are "
-    "favoured: use --center, xqg align (which takes no coverage) or queries for all; --allow-uneven forces it"
+    "favoured: use --center, --shrink-queries, xqg align (which takes no coverage) or queries for all; "
+    "--allow-uneven forces it"
 )
 
 

@@ -287,11 +287,20 @@ def test_uncentred_mixing_is_refused_above_a_share_of_passages_without_queries(p
         text, about = refusal(build, passages, tmp_path / "out", fusion=fusion, **options)
         assert text.startswith("mixed in uncentred, queries favour the passages that have some over those that ")
         assert "have none (ar ru 8%); centre" in text
-        assert about == ("center", "align", "allow_uneven")
+        assert about == ("center", "shrink_queries", "align", "allow_uneven")
         assert not (tmp_path / "out").exists()
-        with pytest.warns(XqgWarning, match="3 of 40 passages have no queries in ar ru"):
+        with pytest.warns(XqgWarning, match=r"many passages have no queries \(ar ru 8%\): those that have some"):
             build(passages, tmp_path / "centred", fusion=replace(fusion, center=True), **options)
+        with pytest.warns(XqgWarning, match="3 of 40 passages have no queries in ar ru"):
             build(passages, tmp_path / "forced", queries=queries, fusion=fusion, tolerances=FORCED)
+
+
+def test_shrunk_queries_need_no_coverage_and_move_the_passages_without(tmp_path):
+    passages = write_passages(tmp_path / "P", ["a", "b"], f32([[2, 2], [0, 6]]))
+    queries = write_sums(tmp_path / "Q", ["a", "b"], {"ar": f32([[6, 3], [0, 0]])}, {"ar": [3, 0]})
+    quiet(passages, tmp_path / "out", queries=queries, fusion=Fusion("mean", beta=0.5, shrink_queries=1.0))
+    # μ = (2, 1): ½ (2, 2) + ½ ((6, 3) + (2, 1)) / 4 and ½ (0, 6) + ½ (2, 1)
+    assert stored(tmp_path / "out").tolist() == [[2, 1.5], [1, 3.5]]
 
 
 def test_a_passage_that_the_query_store_lacks_makes_a_sum_unequal(passages, tmp_path):

@@ -114,6 +114,8 @@ class FusedStores:
 
     def warn_without(self, mixes: list[Languages]) -> None:
         """Warn of the passages that keep their own embedding in each of these mixes."""
+        if self.fusion.shrink_queries:
+            return  # none does
         without = {languages: self.without_queries(languages) for languages in mixes}
         counted = [f"{' '.join(languages)} {n}" for languages, n in without.items() if n]
         if counted:
@@ -122,8 +124,13 @@ class FusedStores:
     def _check_counts(self) -> None:
         if self.fusion.form == "sum" and not self.tolerances.allow_unequal:
             self.refuse_unequal(self.mixes)
-        if self.fusion.depends_on_coverage and not self.tolerances.allow_uneven:
+        if self.tolerances.allow_uneven or not self.fusion.depends_on_coverage:
+            return
+        if not self.fusion.center:
             self.refuse_uneven(self.mixes)
+        elif shares := self._uneven(self.mixes):
+            what = f"many passages have no queries ({shares}): those that have some are favoured, if less than"
+            warn(f"{what} without centring; shrinking the queries (shrink_queries) puts that right")
 
     def refuse_unequal(self, mixes: Iterable[Languages]) -> None:
         """Raise `UserError` unless all passages have one number of queries in each of these mixes."""
@@ -135,16 +142,22 @@ class FusedStores:
                 use = "use the mean (beta), or force it with allow_unequal"
                 raise UserError(f"{what}; {use}", ("beta", "allow_unequal"))
 
-    def refuse_uneven(self, mixes: Iterable[Languages]) -> None:
-        """Raise `UserError` if in one of these mixes more than `UNEVEN` of the passages have no query."""
+    def _uneven(self, mixes: Iterable[Languages]) -> str:
+        """Return the share of passages without queries in those of these mixes where it is above `UNEVEN`."""
         n = self.passages.n
         without = {languages: self.without_queries(languages) for languages in mixes}
-        shares = [f"{' '.join(languages)} {percent(lack, n)}" for languages, lack in without.items() if uneven(lack, n)]
-        if shares:
+        return ", ".join(f"{' '.join(mix)} {percent(lack, n)}" for mix, lack in without.items() if uneven(lack, n))
+
+    def refuse_uneven(self, mixes: Iterable[Languages]) -> None:
+        """Raise `UserError` if in one of these mixes more than `UNEVEN` of the passages have no query."""
+        if shares := self._uneven(mixes):
             what = "mixed in uncentred, queries favour the passages that have some over those that have none"
-            instead = "centre, or put the questions right with an alignment, which takes no coverage, or make queries"
-            instead += " for all, or force it with allow_uneven"
-            raise UserError(f"{what} ({', '.join(shares)}); {instead}", ("center", "align", "allow_uneven"))
+            instead = (
+                "centre, shrink the queries (shrink_queries), align the questions instead, which takes no coverage"
+            )
+            instead += ", make queries for all, or force it with allow_uneven"
+            about = ("center", "shrink_queries", "align", "allow_uneven")
+            raise UserError(f"{what} ({shares}); {instead}", about)
 
     @cached_property
     def centers(self) -> Centers:
@@ -166,7 +179,9 @@ class FusedStores:
         """Return the augmented vectors (b, d) float32 of a block that has these languages (`fusion`: if another)."""
         fusion = fusion or self.fusion
         sums, counts = ({l: part[l] for l in languages} for part in (block.sums, block.counts))
-        return augment(fusion, block.passages, sums, counts, self.centers if fusion.center else None)
+        return augment(
+            fusion, block.passages, sums, counts, self.centers if fusion.center or fusion.shrink_queries else None
+        )
 
     def blocks(self, languages: Languages | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (first row, augmented vectors (b, d) float32) with the queries of these languages (default: all)."""

@@ -275,8 +275,8 @@ def _of_coverage(measured: Geometry) -> Iterator[str]:
     if together or alone:
         what = f"passages without queries: {', '.join(filter(None, (together, alone)))}"
         refused = "mixing such in without centring is refused, since passages that have queries are favoured"
-        instead = "use --center, xqg align (which takes no coverage) or queries for all; --allow-uneven forces it"
-        yield f"{what}: {refused}: {instead}"
+        instead = "use --center, --shrink-queries, xqg align (which takes no coverage) or queries for all"
+        yield f"{what}: {refused}: {instead}; --allow-uneven forces it"
 
 
 def _moves(languages: Mapping[str, LanguageGeometry]) -> tuple[list[str], ...]:
