@@ -18,13 +18,16 @@ import numpy as np
 
 import xqg_pyserini as xqg
 
+Questions = list[tuple[str, str, int, bool]]
+LANGUAGES = ("ar", "de", "el", "es", "ro", "ru")
 BETAS, SHARES = (0.1, 0.2, 0.3), (1.0, 0.99, 0.98, 0.95, 0.9, 0.8, 0.58, 0.3, 0.1)
 
 
-def read_xquad(folder: Path):
+def read_xquad(folder: Path) -> tuple[list[str], Questions]:
     """Return passages, and questions as (language, text, passage, whether it stands for a generated query)."""
     files = {
-        l: json.loads((folder / f"xquad.{l}.json").read_text("utf-8"))["data"] for l in "ar de el es ro ru".split()
+        l: json.loads((folder / f"xquad.{l}.json").read_text("utf-8"))["data"]
+        for l in ["ar", "de", "el", "es", "ro", "ru"]
     }
     passages, questions = [], []
     for article in json.loads((folder / "xquad.en.json").read_text("utf-8"))["data"]:
@@ -40,7 +43,7 @@ def read_xquad(folder: Path):
     return [passages[i] for i in new], [(l, q, new[i], g) for l, q, i, g in questions if i in new]
 
 
-def read_afriqa(folder: Path):
+def read_afriqa(folder: Path) -> tuple[list[str], Questions]:
     """Return the same of AfriQA."""
     places: dict[str, int] = {}
     questions = []
@@ -54,7 +57,14 @@ def read_afriqa(folder: Path):
     return list(places), questions
 
 
-def measure(fusion, passages, vectors, questions, keep, own=False):
+def measure(
+    fusion: xqg.Fusion,
+    passages: np.ndarray,
+    vectors: np.ndarray,
+    questions: Questions,
+    keep: np.ndarray,
+    own: bool = False,
+) -> float:
     """Return R@1, averaged over the languages, with the queries of the passages that `keep` names."""
     language, row, generated = (np.array(part) for part in zip(*((l, i, g) for l, _, i, g in questions), strict=True))
     mixed = generated & keep[row]
@@ -76,6 +86,7 @@ def measure(fusion, passages, vectors, questions, keep, own=False):
 
 
 def main() -> None:
+    """Print a table of R@1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("collection", choices=("xquad", "afriqa"))
     parser.add_argument("folder", type=Path)
