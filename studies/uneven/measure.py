@@ -1,7 +1,7 @@
 """What passages without queries cost: R@1 by the share of passages that have some, with human questions as queries.
 
-    python studies/coverage/measure.py xquad ../shared/data/xquad --encoder ENCODER
-    python studies/coverage/measure.py afriqa ../shared/data/afriqa --encoder ENCODER
+    python studies/uneven/measure.py xquad ../shared/data/xquad --encoder ENCODER
+    python studies/uneven/measure.py afriqa ../shared/data/afriqa --encoder ENCODER
 
 XQuAD: of the questions, one half by a hash of their id (the same in all languages) stands for generated queries and
 the other half is searched for; passages without any of the first half are left out, so that coverage is full to begin
@@ -25,10 +25,7 @@ BETAS, SHARES = (0.1, 0.2, 0.3), (1.0, 0.99, 0.98, 0.95, 0.9, 0.8, 0.58, 0.3, 0.
 
 def read_xquad(folder: Path) -> tuple[list[str], Questions]:
     """Return passages, and questions as (language, text, passage, whether it stands for a generated query)."""
-    files = {
-        l: json.loads((folder / f"xquad.{l}.json").read_text("utf-8"))["data"]
-        for l in ["ar", "de", "el", "es", "ro", "ru"]
-    }
+    files = {l: json.loads((folder / f"xquad.{l}.json").read_text("utf-8"))["data"] for l in LANGUAGES}
     passages, questions = [], []
     for article in json.loads((folder / "xquad.en.json").read_text("utf-8"))["data"]:
         passages += [f"{article['title'].replace('_', ' ')} {part['context']}" for part in article["paragraphs"]]
