@@ -119,7 +119,7 @@ def queries(tmp_path):
 @pytest.fixture
 def fused(passages, queries):
     def make(fusion, **options):
-        return Fused(passages, queries, fusion, Tolerances(allow_unequal=True), **options)
+        return Fused(passages, queries, fusion, Tolerances(allow_unequal=True, allow_uneven=True), **options)
 
     return make
 

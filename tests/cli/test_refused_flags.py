@@ -1,5 +1,6 @@
 """Flags that make no sense, alone or with the inputs: exit 2 and one line on stderr."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +166,39 @@ def test_a_sum_over_unequal_counts_says_why_and_what_to_use(command, chosen, for
         "(--beta, --allow-unequal)"
     )
     accept(command, *form.split(), "--allow-unequal")
+
+
+UNEVEN = (
+    "mixed in uncentred, queries favour the passages that have some over those that have none ({}); centre, shrink the "
+    "queries (shrink_queries), align the questions instead, which takes no coverage, make queries for all, or force it "
+    "with allow_uneven (--center, --shrink-queries, --allow-uneven)"
+)
+
+
+def test_uncentred_mixing_where_many_passages_have_no_query_says_why_and_what_to_use(scene, refuse, accept):
+    counts = np.load(scene / "Q" / "counts.npy")
+    counts[4, 0] = 0  # in ar; in ru the passage has one: together, none is without
+    np.save(scene / "Q" / "counts.npy", counts)
+    record_counts(scene / "Q")
+    assert refuse("aware", "--no-center") == UNEVEN.format("ar 20%")
+    assert refuse("index", "--languages", "ar") == UNEVEN.format("ar 20%")
+    accept("index", swap={"out": "together"})
+    accept("index", "--languages", "ar", "--center", swap={"out": "centred"})
+    accept("index", "--languages", "ar", "--beta", "0", swap={"out": "nothing"})
+    accept("index", "--languages", "ar", "--allow-uneven", swap={"out": "forced"})
+    accept("index", "--languages", "ar", "--shrink-queries", "1", swap={"out": "shrunk"})
+    shrunk, forced = (
+        json.loads((scene / name / "xqg.json").read_text("utf-8"))["fusion"] for name in ("shrunk", "forced")
+    )
+    assert shrunk["shrink_queries"] == 1 and "shrink_queries" not in forced
+    accept("aware", "--no-center", "--shrink-queries", "1", swap={"out": "shrunk.trec"})
+    accept("aware", swap={"out": "centred.trec"})
+    accept("aware", "--no-center", "--allow-uneven", swap={"out": "forced.trec"})
+    counts[[3, 4], [1, 1]] = 0
+    np.save(scene / "Q" / "counts.npy", counts)
+    record_counts(scene / "Q")
+    assert refuse("aware", "--no-center") == UNEVEN.format("ar 20%, ru 40%")
+    assert refuse("index") == UNEVEN.format("ar ru 20%")
 
 
 def test_a_sum_over_the_languages_whose_counts_are_equal_is_taken(scene, accept):

@@ -330,3 +330,57 @@ def test_contradictions_are_refused(form, alpha, beta, expected, aware):
     text, about = refusal(lambda: FusionSettings(form, alpha, beta).complete(True, aware))
     assert text == expected
     assert about == (("alpha", "beta") if "alpha" in text and "beta" in text else ())
+
+
+# --- shrinking ------------------------------------------------------------------------------------
+
+SHRUNK_CENTERS = Centers(f32([1, 1]), {"ar": f32([2, 0]), "ru": f32([0, 4])}, f32([50, 50]))
+
+
+def shrunk(kappa=1.0, languages=("ar",), **options):
+    """Passages with three, one and no queries in ar (which is far from ru's and from all queries' mean)."""
+    sums = {"ar": f32([[6, 3], [0, 4], [0, 0]]), "ru": f32([[0, 0], [0, 2], [0, 0]])}
+    counts = {"ar": i32([3, 1, 0]), "ru": i32([0, 1, 0])}
+    fusion = Fusion("mean", beta=0.5, shrink_queries=kappa, **options)
+    chosen = {l: sums[l] for l in languages}, {l: counts[l] for l in languages}
+    return augment(fusion, f32([[2, 2], [4, 0], [0, 6]]), *chosen, SHRUNK_CENTERS)
+
+
+def test_shrinking_adds_queries_at_the_language_s_mean_to_every_passage():
+    # ar: (6, 3) + (2, 0) over 4; (0, 4) + (2, 0) over 2; (2, 0) over 1
+    np.testing.assert_allclose(shrunk(), [[2, 1.375], [2.5, 1], [1, 3]])
+    # κ = 3: (6, 3) + (6, 0) over 6; (0, 4) + (6, 0) over 4; (2, 0)
+    np.testing.assert_allclose(shrunk(3.0), [[2, 1.25], [2.75, 0.5], [1, 3]])
+    # two languages: towards ((2, 0) + (0, 4)) / 2 = (1, 2): (7, 5) over 4; (1, 8) over 3; (1, 2)
+    expected = [[1.875, 1.625], [4 / 2 + 1 / 6, 8 / 6], [0.5, 4]]
+    np.testing.assert_allclose(shrunk(languages=("ar", "ru")), expected, rtol=1e-6)
+
+
+def test_shrinking_with_centring_draws_towards_nothing():
+    # E - μ_P: (1, 1), (3, -1), (-1, 5); S - n·μ: (0, 3) over 4; (-2, 4) over 2; nothing
+    np.testing.assert_allclose(shrunk(center=True), [[0.5, 0.875], [1, 0.5], [-0.5, 2.5]])
+    unit_sum = np.array([1, 1]) / 2**0.5 + [0, 0.75]  # the mean of queries keeps its length, 3/4
+    np.testing.assert_allclose(shrunk(center=True, normalize=True)[0], unit_sum / np.linalg.norm(unit_sum), rtol=1e-6)
+    np.testing.assert_allclose(shrunk(center=True, normalize=True)[2], np.array([-1, 5]) / 26**0.5, rtol=1e-6)
+
+
+def test_no_shrinking_is_as_ever_and_needs_no_centres():
+    passages, sums, counts = f32([[2, 2], [0, 6]]), {"ar": f32([[6, 3], [0, 0]])}, {"ar": i32([3, 0])}
+    same = augment(Fusion("mean", beta=0.5, shrink_queries=0), passages, sums, counts)
+    assert same.tolist() == augment(Fusion("mean", beta=0.5), passages, sums, counts).tolist() == [[2, 1.5], [0, 6]]
+    assert repr(Fusion("mean", beta=0.5, shrink_queries=2.0)) == "Fusion('mean', beta=0.5, shrink_queries=2.0)"
+
+
+@pytest.mark.parametrize("kappa", [-1.0, float("nan"), float("inf")])
+def test_what_is_no_number_of_queries_to_shrink_by_is_refused(kappa):
+    assert refusal(Fusion, "mean", beta=0.3, shrink_queries=kappa) == (
+        f"shrink_queries is {kappa}; expected a number of queries from 0, such as 1",
+        ("shrink_queries",),
+    )
+
+
+def test_the_sum_is_not_shrunk():
+    assert refusal(Fusion, "sum", alpha=0.01, shrink_queries=1.0) == (
+        "shrink_queries shrinks the mean of a passage's queries; the sum has none",
+        ("shrink_queries",),
+    )

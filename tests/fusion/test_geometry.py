@@ -186,6 +186,25 @@ def test_passages_without_queries_are_counted(tmp_path):
     assert any(sentence.startswith("ar: fewer than two passages") for sentence in said)
 
 
+REFUSED = (
+    "passages without queries: {}: mixing such in without centring is refused, since passages that have queries are "
+    "favoured: use --center, --shrink-queries, xqg align (which takes no coverage) or queries for all; "
+    "--allow-uneven forces it"
+)
+
+
+def test_what_mixing_would_refuse_is_said_beforehand(tmp_path):
+    vectors = [[1.0, 0], [0, 1]] * 20
+    assert REFUSED.format("all together 8%, ar 8%") in words(tmp_path / "3", vectors, [1] * 37 + [0] * 3)
+    for without in (0, 2):
+        said = words(tmp_path / str(without), vectors, [1] * (40 - without) + [0] * without)
+        assert not any("--allow-uneven" in sentence for sentence in said)
+
+
+def test_a_language_is_named_whose_queries_many_passages_lack(passages, queries):
+    assert REFUSED.format("ar 33%") in advice(examine_stores(passages, queries))
+
+
 def test_normalised_embeddings_are_to_be_renormalised(tmp_path):
     said = words(tmp_path, [[1.0, 0], [0, -1]], normalized=True)
     assert said[0].startswith("embeddings are normalised: renormalise after mixing")

@@ -94,7 +94,7 @@ def test_each_question_sees_its_own_languages_queries_and_no_other(tmp_path):
     passages = write_passages(tmp_path / "P", ["p0", "p1", "p2"], f32([[1, 0]] * 3))
     sums = {"ar": f32([[0, 0], [0, 2], [0, -100]]), "ru": f32([[0, 0], [0, -100], [0, 2]])}
     queries = write_sums(tmp_path / "Q", ["p0", "p1", "p2"], sums, {l: [0, 1, 1] for l in sums})
-    pair = Fused(passages, queries, Fusion("mean", beta=0.5))
+    pair = Fused(passages, queries, Fusion("mean", beta=0.5), Tolerances(allow_uneven=True))
     questions = [Question("a", "?", "ar", ()), Question("r", "?", "ru", ())]
     run = search_stores(pair, questions, vectors=f32([[1, 1], [1, 1]]), hits=3)
     # p0 has no queries in either: 1 unscaled; the best has ½ · 1 + ½ · 2, the decoy ½ - 50

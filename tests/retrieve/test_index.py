@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import faiss
@@ -46,6 +47,9 @@ def passages(tmp_path):
 @pytest.fixture
 def queries(tmp_path):
     return write_sums(tmp_path / "Q", IDS, SUMS, COUNTS)
+
+
+FORCED = Tolerances(allow_unequal=True, allow_uneven=True)
 
 
 def build(passages, output, queries=None, fusion=None, tolerances=None, **options) -> dict:
@@ -196,7 +200,7 @@ def test_passages_without_queries_keep_their_embedding_and_are_counted(passages,
     )  # fmt: skip
     for fusion, without in [(MEAN, 37), (Fusion("mean", beta=0.3, languages=("ru",)), 38)]:
         with pytest.warns(XqgWarning) as caught:
-            meta = build(passages, tmp_path / "out", queries=few, fusion=fusion, overwrite=True)
+            meta = build(passages, tmp_path / "out", queries=few, fusion=fusion, tolerances=FORCED, overwrite=True)
         languages = "ar ru" if fusion.languages is None else "ru"
         assert [str(w.message) for w in caught if w.category is XqgWarning] == [
             f"{without} of 40 passages have no queries in {languages} and keep their own embedding"
@@ -259,13 +263,44 @@ def test_a_sum_over_unequal_counts_is_refused_unless_forced(passages, tmp_path, 
     assert sorted(os.listdir(tmp_path)) == ["P", "Q"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", XqgWarning)
-        build(passages, tmp_path / "out", tolerances=Tolerances(allow_unequal=True), **options)
+        build(passages, tmp_path / "out", tolerances=FORCED, **options)
     assert faiss.read_index(str(tmp_path / "out" / "index")).ntotal == N
 
 
 def test_a_mean_over_unequal_counts_is_taken(passages, tmp_path):
     queries = write_sums(tmp_path / "Q", IDS, SUMS, AR_FEW)
     assert quiet(passages, tmp_path / "out", queries=queries, fusion=MEAN)["without_queries"] == 0
+
+
+@pytest.mark.parametrize("fusion", [MEAN, Fusion("mean", beta=0.3, normalize=True), Fusion("sum", alpha=0.01)])
+def test_uncentred_mixing_is_refused_above_a_share_of_passages_without_queries(passages, tmp_path, fusion):
+    unequal = Tolerances(allow_unequal=True)  # which does not let uneven coverage pass
+    for without in (0, 2, 3):  # of 40: 5 % are taken, 7.5 % are not
+        counts = {"ar": [1] * (N - without) + [0] * without, "ru": [1] * (N - without) + [0] * without}
+        queries = write_sums(tmp_path / f"Q{without}", IDS, SUMS, counts)
+        options = {"queries": queries, "tolerances": unequal}
+        if without < 3:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", XqgWarning)
+                build(passages, tmp_path / f"out{without}", fusion=fusion, **options)
+            continue
+        text, about = refusal(build, passages, tmp_path / "out", fusion=fusion, **options)
+        assert text.startswith("mixed in uncentred, queries favour the passages that have some over those that ")
+        assert "have none (ar ru 8%); centre" in text
+        assert about == ("center", "shrink_queries", "align", "allow_uneven")
+        assert not (tmp_path / "out").exists()
+        with pytest.warns(XqgWarning, match=r"many passages have no queries \(ar ru 8%\): those that have some"):
+            build(passages, tmp_path / "centred", fusion=replace(fusion, center=True), **options)
+        with pytest.warns(XqgWarning, match="3 of 40 passages have no queries in ar ru"):
+            build(passages, tmp_path / "forced", queries=queries, fusion=fusion, tolerances=FORCED)
+
+
+def test_shrunk_queries_need_no_coverage_and_move_the_passages_without(tmp_path):
+    passages = write_passages(tmp_path / "P", ["a", "b"], f32([[2, 2], [0, 6]]))
+    queries = write_sums(tmp_path / "Q", ["a", "b"], {"ar": f32([[6, 3], [0, 0]])}, {"ar": [3, 0]})
+    quiet(passages, tmp_path / "out", queries=queries, fusion=Fusion("mean", beta=0.5, shrink_queries=1.0))
+    # μ = (2, 1): ½ (2, 2) + ½ ((6, 3) + (2, 1)) / 4 and ½ (0, 6) + ½ (2, 1)
+    assert stored(tmp_path / "out").tolist() == [[2, 1.5], [1, 3.5]]
 
 
 def test_a_passage_that_the_query_store_lacks_makes_a_sum_unequal(passages, tmp_path):

@@ -33,7 +33,10 @@ def test_questions_find_their_languages_queries(fused, passages, queries, tmp_pa
     points = [point for point in grid([fusion], ["own", "others"], [None], ()) if fusion.languages is None]
     if points:
         one, other = (
-            quietly(Sweep(passages, queries, points, asked, Tolerances(allow_unequal=True)).search, VECTORS)
+            quietly(
+                Sweep(passages, queries, points, asked, Tolerances(allow_unequal=True, allow_uneven=True)).search,
+                VECTORS,
+            )
             for asked in (QUESTIONS, ASKED)
         )
         for point in points:
@@ -42,7 +45,7 @@ def test_questions_find_their_languages_queries(fused, passages, queries, tmp_pa
 
 def test_languages_are_chosen_by_any_of_their_codes_and_written_as_the_store_has_them(passages, queries, tmp_path):
     beta = Fusion("mean", beta=0.25, languages=("rus", "ar"))
-    stores = Fused(passages, queries, beta, Tolerances(allow_unequal=True))
+    stores = Fused(passages, queries, beta, Tolerances(allow_unequal=True, allow_uneven=True))
     assert stores.languages == ("ru", "ar")
     assert message(Fusion, "mean", beta=0.25, languages=("ar", "ara")).endswith("'ar' and 'ara' are one")
     quietly(stores.own_language().write_index, tmp_path / "L")

@@ -45,7 +45,7 @@ from xqg_pyserini.retrieve.search import Index
 
 
 def built(passages, queries, tmp_path, fusion, kind="flat") -> Index:
-    fused = Fused(passages, queries, fusion, Tolerances(allow_unequal=True))
+    fused = Fused(passages, queries, fusion, Tolerances(allow_unequal=True, allow_uneven=True))
     return quietly(fused.write_index, tmp_path / "I", kind, overwrite=True)
 
 
@@ -151,7 +151,7 @@ ASKED = [Question("007", "1 0 2", "ar", ()), Question("-9", "0 -1 0.5", "ru", ()
 
 
 def test_questions_are_encoded_as_queries_by_the_encoder_of_the_stores(encoded):
-    pair = Fused(encoded / "passages", encoded / "sums", Fusion("mean", beta=0.5))
+    pair = Fused(encoded / "passages", encoded / "sums", Fusion("mean", beta=0.5), Tolerances(allow_uneven=True))
     run = in_order(search_stores(pair, ASKED, hits=2))
     assert FakeEncoder.seen == ["q: 0 -1 0.5", "q: 1 0 2"]
     # ar, q = (1, 0, 2, -1): 007 has ½ (1, 2, 3, 1) + ½ (12, 24, 36, -3) / 3 = (2.5, 5, 7.5, 0),
@@ -173,7 +173,7 @@ def test_an_index_is_searched_by_the_encoder_that_it_names(encoded):
 
 
 def test_an_encoder_that_is_not_the_stores_is_refused(encoded):
-    pair = Fused(encoded / "passages", encoded / "sums", Fusion("mean", beta=0.5))
+    pair = Fused(encoded / "passages", encoded / "sums", Fusion("mean", beta=0.5), Tolerances(allow_uneven=True))
     index = write_index(encoded / "passages", encoded / "I")
     places = [
         (encoded / "passages", lambda **options: search_stores(pair, ASKED, **options)),
@@ -228,7 +228,7 @@ def test_passages_encoded_in_another_order_give_the_same_run(encoded):
     encode_passages(encoded / "reversed.jsonl", FAKE, encoded / "backwards")
     for fusion in (Fusion("mean", beta=0.5), Fusion("mean", beta=0.5, normalize=True, center=True)):
         runs = [
-            search_stores(Fused(encoded / name, encoded / "sums", fusion), ASKED, hits=5)
+            search_stores(Fused(encoded / name, encoded / "sums", fusion, Tolerances(allow_uneven=True)), ASKED, hits=5)
             for name in ("passages", "backwards")
         ]
         for qid in runs[0]:

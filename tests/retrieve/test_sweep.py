@@ -27,7 +27,7 @@ from xqg_pyserini.stores import QueryStore, VectorStore
 HELD = ("ar", "ru", "te")
 GRID = {  # four fusions, two sets of languages
     "fusion": ("mean", "sum"), "alpha": (0.125,), "beta": (0.25,), "normalize": (False, True),
-    "languages": ("all", "own"), "allow_unequal": True, "metrics": ("mrr@10", "hit_rate@5"),
+    "languages": ("all", "own"), "allow_unequal": True, "allow_uneven": True, "metrics": ("mrr@10", "hit_rate@5"),
 }  # fmt: skip
 
 
@@ -145,13 +145,19 @@ def test_the_text_says_which_figures_were_tuned(tmp_path, judged):
 
 
 FORCED = "sums over unequal numbers of queries were forced (--allow-unequal): passages with more queries are favoured"
+UNEVEN = "uncentred mixing where many passages have no query was forced (--allow-uneven): passages that have queries "
+UNEVEN += "are favoured"
 
 
 def test_a_forced_sum_is_noted_wherever_figures_are_read(tmp_path, judged):
     results = swept(judged)
     assert FORCED in results_json(results)["notes"]
     assert f"Note: {FORCED}." in written(results, tmp_path / "out")
+    assert UNEVEN in results_json(results)["notes"]
+    assert f"Note: {UNEVEN}." in written(results, tmp_path / "again")
     assert FORCED not in swept(judged, fusion=("mean",), alpha=()).scores.notes
+    assert UNEVEN not in swept(judged, languages=("all",), num_queries=("all",)).scores.notes
+    assert UNEVEN not in swept(judged, center=(True,)).scores.notes
 
 
 def test_all_topics_count_where_a_sweep_is_asked_for_them(judged):

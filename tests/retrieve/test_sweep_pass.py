@@ -42,7 +42,7 @@ from xqg_pyserini.retrieve.search import Index
 from xqg_pyserini.retrieve.sweep_pass import Sweep
 from xqg_pyserini.stores import QueryStore, store
 
-UNEQUAL = Tolerances(allow_unequal=True)
+UNEQUAL = Tolerances(allow_unequal=True, allow_uneven=True)
 
 # --- the arithmetic -------------------------------------------------------------------------------
 
@@ -95,6 +95,9 @@ FUSIONS = [
     Fusion("mean", beta=0.25, normalize=True),
     Fusion("mean", beta=0.5, center=True),
     Fusion("mean", beta=0.2, normalize=True, center=True),
+    Fusion("mean", beta=0.25, shrink_queries=1.5),
+    Fusion("mean", beta=0.25, normalize=True, shrink_queries=1.0),
+    Fusion("mean", beta=0.2, normalize=True, center=True, shrink_queries=2.0),
     Fusion("sum", alpha=0.05, normalize=True, center=True),
 ]
 SETS = ["all", "own", "others", "each", "te+ru"]
@@ -113,8 +116,9 @@ def points(passages, queries):
 
 def test_a_grid_holds_every_combination_under_a_name_of_its_own(points):
     names = [point.name for point in points]
-    assert len(names) == len(set(names)) == 6 * (4 + 3)
+    assert len(names) == len(set(names)) == 9 * (4 + 3)
     assert names[:7] == [f"mean-b0.25-{s}" for s in ("all", "own", "others", "ar", "ru", "te", "te+ru")]
+    assert "mean-b0.25-own-k1.5" in names and "mean-b0.2-all-norm-cent-k2" in names
     assert "mean-b0.2-own-norm-cent" in names and "sum-a0.05-ar-norm-cent" in names
     assert Point(Fusion("mean", beta=0.3, normalize=True), first=5).name == "mean-b0.3-all-n5-norm"
     assert Point().name == "baseline"
@@ -331,9 +335,19 @@ def test_a_sweep_that_cannot_be_fair_or_whole_is_refused(tmp_path, points):
     assert refusal(Point(A1)).startswith("a sum over unequal numbers of queries (1 to 4 a passage")
     assert "a passage in ar)" in refusal(Point(A1, "own"))
     Sweep(tmp_path / "P", tmp_path / "Q", [Point(replace(A1, languages=("ru",)))], QUESTIONS)
+    assert refusal(Point(B3, "own")) == (
+        "mixed in uncentred, queries favour the passages that have some over those that have none (ar 31%, te 31%); "
+        "centre, shrink the queries (shrink_queries), align the questions instead, which takes no coverage, make "
+        "queries for all, or force it with allow_uneven"
+    )
+    Sweep(tmp_path / "P", tmp_path / "Q", [Point(replace(B3, center=True), "own")], QUESTIONS)
     nameless = [*QUESTIONS, Question("x", "?", None, ())]
-    assert refusal(Point(B3, "own"), questions=nameless).startswith("question 'x' has no language")
+    centred = Point(replace(B3, center=True), "own")
+    assert refusal(centred, questions=nameless).startswith("question 'x' has no language")
     Sweep(tmp_path / "P", tmp_path / "Q", [Point(B3)], nameless)
+    assert Sweep(tmp_path / "P", tmp_path / "Q", [Point(B3)], QUESTIONS, UNEQUAL).forced == set()
+    assert Sweep(tmp_path / "P", tmp_path / "Q", [Point(A1)], QUESTIONS, UNEQUAL).forced == {"allow_unequal"}
+    assert Sweep(tmp_path / "P", tmp_path / "Q", [Point(B3, "own")], QUESTIONS, UNEQUAL).forced == {"allow_uneven"}
 
 
 def test_others_of_a_single_language_are_refused_and_others_fall_back_with_a_warning(tmp_path):

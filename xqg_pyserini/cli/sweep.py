@@ -8,6 +8,7 @@ from xqg_pyserini.cli import flags, shared
 from xqg_pyserini.cli.evaluate import add_scoring, show_results
 from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.evaluation.choosing import ChoosingSettings
+from xqg_pyserini.fusion.fused import Tolerances
 from xqg_pyserini.report.results import record_inputs, write_results
 from xqg_pyserini.report.tables import results_text
 from xqg_pyserini.retrieve.grid import GridSettings
@@ -16,6 +17,7 @@ from xqg_pyserini.settings import options
 from xqg_pyserini.stores import VectorStore
 
 SCORING = ("metrics", "all_topics", "test", "correction", "level", "with_title", "hits")
+TOLERANCES = tuple(option.name for option in options(Tolerances))
 
 
 def add_flags(parser: Parser) -> None:
@@ -42,7 +44,7 @@ def _add_grid(group: flags.Flags) -> None:
     for name, what in (("normalize", "scale to length 1"), ("center", "centre")):
         group.add_argument(f"--{name}", action="append_const", const=True, help=what)
         group.add_argument(f"--no-{name}", action="append_const", const=False, dest=name, help="do not; or try both")
-    flags.add_settings(group, SweepSettings, only=("allow_unequal", "skip_unknown"))
+    flags.add_settings(group, SweepSettings, only=TOLERANCES)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -54,9 +56,7 @@ def run(args: argparse.Namespace) -> None:
     for name in settings.languages:
         if name not in ("all", "own", "others", "each"):
             data.check_languages(name.split("+"))
-    how = {
-        name: getattr(settings, name) for name in ("all_topics", "with_title", "hits", "allow_unequal", "skip_unknown")
-    }
+    how = {name: getattr(settings, name) for name in ("all_topics", "with_title", "hits", *TOLERANCES)}
     recorded = record_inputs(args.output, **inputs, language=args.language, **how)
     store = VectorStore(args.passages)
     asked, encoder = data.read_questions(questions), shared.encoder_for(args, store)

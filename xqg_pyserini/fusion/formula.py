@@ -4,7 +4,7 @@ Pure functions of arrays, and the settings they take.  Sources: the sum is the p
 the mean, renormalisation and centring are this project's (docs/method.md has the derivation and what was measured).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -31,6 +31,7 @@ class Fusion:
     languages: tuple[str, ...] | None = None
     normalize: bool = False
     center: bool = False
+    shrink_queries: float = 0.0
 
     def __post_init__(self) -> None:
         if self.languages is not None:
@@ -46,6 +47,13 @@ class Fusion:
             raise UserError(what, ("alpha", "beta"))
         if getattr(self, name) is None or not 0 <= self.weight <= 1:
             raise UserError(f"{name} is {getattr(self, name)}; expected a number from 0 to 1")
+        if not 0 <= self.shrink_queries < float("inf"):
+            what = f"shrink_queries is {self.shrink_queries}; expected a number of queries from 0, such as 1"
+            raise UserError(what, "shrink_queries")
+        if self.shrink_queries and self.form == "sum":
+            raise UserError(
+                "shrink_queries shrinks the mean of a passage's queries; the sum has none", "shrink_queries"
+            )
 
     def __repr__(self) -> str:
         given = [repr(self.form)]
@@ -53,6 +61,7 @@ class Fusion:
             value = getattr(self, name)
             if value is not None and value is not False:
                 given.append(f"{name}={value!r}")
+        given += [f"shrink_queries={self.shrink_queries!r}"] if self.shrink_queries else []
         return f"Fusion({', '.join(given)})"
 
     @property
@@ -60,6 +69,11 @@ class Fusion:
         """Return α or β, whichever this form has."""
         weight = self.alpha if self.form == "sum" else self.beta
         return float("nan") if weight is None else weight
+
+    @property
+    def depends_on_coverage(self) -> bool:
+        """Return whether passages with queries are favoured over those without: centred, a little, else much."""
+        return self.weight > 0 and not self.shrink_queries
 
 
 @dataclass(frozen=True)
@@ -76,6 +90,9 @@ class FusionSettings:
     languages: tuple[str, ...] | None = option(None, "languages to mix in (default: all)", metavar="xx")
     normalize: bool | None = option(None, "scale the result to length 1")
     center: bool | None = option(None, "centre by the generated queries")
+    shrink_queries: float | None = option(
+        None, "add so many queries at their language's mean to each passage's (default: 0)", metavar="K"
+    )
 
     def __post_init__(self) -> None:
         if self.alpha is not None and self.beta is not None:
@@ -100,7 +117,8 @@ class FusionSettings:
             alpha = 0.01
         elif alpha is None and beta is None:
             beta = 0.2 if center else 0.4 if own_language else 0.3
-        return Fusion(form, alpha, beta, self.languages, normalize, center)  # type: ignore[arg-type]
+        shrink = self.shrink_queries or 0.0
+        return Fusion(form, alpha, beta, self.languages, normalize, center, shrink)  # type: ignore[arg-type]
 
 
 class Centers(NamedTuple):
@@ -139,6 +157,13 @@ def pooled(
     return queries, total
 
 
+def added(fusion: Fusion, languages: Iterable[str], centers: Centers | None) -> Array:
+    """Return what `shrink_queries` adds to the sum of any passage's queries in these languages, (d,) float32."""
+    assert centers is not None, "shrinking takes centers"
+    mean = np.mean([centers.of(language) for language in languages], axis=0)
+    return np.asarray(0 * mean if fusion.center else fusion.shrink_queries * mean, dtype=np.float32)
+
+
 def augment(
     fusion: Fusion,
     passages: Array,
@@ -157,18 +182,27 @@ def augment(
     E - μ_P stands for E and S_l - n_l·μ_l for S_l, where the μ are `centers`; where it is also normalised, the two
     parts of the mean are scaled to length 1 before they are mixed: E' = N((1 - β) · N(E - μ_P) + β · N(S / m)), and in
     the sum E alone is.
+
+    With `shrink_queries` = κ > 0 the mean is drawn towards that of its L languages, with weight m / (m + κ), also where
+    m = 0, and is not scaled by itself:
+
+        S / m   becomes   (S + κ · Σ_l μ_l / L) / (m + κ)        (centred, μ_l stands for 0)
     """
     if fusion.center:
         assert centers is not None, "centring takes centers"
         passages = passages - centers.passages
         passages = unit(passages) if fusion.normalize else passages
     queries, total = pooled(passages, sums, counts, centers if fusion.center else None)
-    if fusion.form == "mean":
+    if fusion.shrink_queries:
+        queries += added(fusion, sums, centers)
+        queries /= (total + fusion.shrink_queries).astype(np.float32)[:, None]
+    elif fusion.form == "mean":
         queries /= np.maximum(total, 1).astype(np.float32)[:, None]
         queries = unit(queries) if fusion.center and fusion.normalize else queries
     weight = np.float32(fusion.weight)
     mixed = (1 - weight) * passages + weight * queries
-    mixed = np.where((total > 0)[:, None], mixed, passages)
+    if not fusion.shrink_queries:
+        mixed = np.where((total > 0)[:, None], mixed, passages)
     return (unit(mixed) if fusion.normalize else mixed).astype(np.float32, copy=False)
 
 
@@ -189,21 +223,23 @@ def gram(passages: Array, queries: Array) -> Gram:
 def mixing_weights(fusion: Fusion, total: Array, products: Gram) -> tuple[Array, Array]:
     """Return a and b, (n,) float32 each, with which E' = a·P + b·T is what `augment` returns.
 
-    P and T are the passages and the sums of their queries, (n, d), centred where the fusion centres; `total` (n,) are
-    the numbers of queries.  So ⟨q, P⟩ and ⟨q, T⟩ serve all weights, forms and norms, by the Gram terms:
+    P and T are the passages and the sums of their queries, (n, d), centred where the fusion centres, and with what
+    `added` returns where it shrinks; `total` (n,) are the numbers of queries.  So ⟨q, P⟩ and ⟨q, T⟩ serve all
+    weights, forms and norms, by the Gram terms:
 
         ‖E'‖² = a²·⟨P, P⟩ + 2·a·b·⟨P, T⟩ + b²·⟨T, T⟩
 
     Where a·P and b·T cancel to a share r of their length, scores are off by about 10⁻⁷ / r.
     """
-    mixed = total > 0
+    mixed = total + fusion.shrink_queries > 0
     a = np.where(mixed, 1 - fusion.weight, 1.0)
     b = np.where(mixed, fusion.weight, 0.0)
     both = fusion.center and fusion.normalize
     if both:
         a *= _inverse(np.sqrt(products.passages))
     if fusion.form == "mean":
-        b *= _inverse(np.sqrt(products.queries)) if both else _inverse(total)
+        scaled = both and not fusion.shrink_queries
+        b *= _inverse(np.sqrt(products.queries)) if scaled else _inverse(total + fusion.shrink_queries)
     if fusion.normalize:
         parts = a * a * products.passages, b * b * products.queries
         square = parts[0] + 2 * a * b * products.mixed + parts[1]

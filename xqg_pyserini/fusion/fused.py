@@ -1,6 +1,6 @@
 """Two stores and a fusion → augmented vectors, block by block, for building an index and searching alike."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,12 +16,15 @@ from xqg_pyserini.stores import Block, QueryStore, StorePair, VectorStore
 
 Languages = tuple[str, ...]
 
+UNEVEN = 0.05  # share of passages without queries above which uncentred mixing is refused (docs/method.md, "Coverage")
+
 
 @dataclass(frozen=True)
 class Tolerances:
     """What is tolerated where two stores do not quite fit."""
 
     allow_unequal: bool = option(False, "let a sum pass over unequal numbers of queries")
+    allow_uneven: bool = option(False, "mix in without centring though many passages have no query")
     skip_unknown: bool = option(False, "leave out queries for passages that are not there")
 
 
@@ -37,8 +40,9 @@ class FusedStores:
     Attributes: `passages`, `queries`, `pair` (both, aligned), `fusion`, `own`; `languages`, those that are mixed in.
 
     Raises:
-        UserError: where the stores do not fit, a language has no query, or a sum is over unequal
-            numbers of queries: in all languages together, or with `own` in one of them.
+        UserError: where the stores do not fit, a language has no query, a sum is over unequal numbers of queries, or
+            queries are mixed in uncentred though more than `UNEVEN` of the passages have none: in all languages
+            together, or with `own` in one of them.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class FusedStores:
         self.passages = passages if isinstance(passages, VectorStore) else VectorStore(passages)
         self.queries = queries if isinstance(queries, QueryStore) else QueryStore(queries)
         self.fusion, self.own, self.tolerances = fusion, own, tolerances or Tolerances()
+        self._counted: dict[Languages, tuple[int, int, int]] = {}
         if self.queries.d == self.passages.d:  # else StorePair says so, and better
             same_encoder(self.passages, self.queries)
         self.pair = StorePair(self.passages, self.queries, self.tolerances.skip_unknown)
@@ -94,13 +99,16 @@ class FusedStores:
         return tuple(chosen)
 
     def _count(self, languages: Languages) -> tuple[int, int, int]:
-        """Return the lowest and the highest number of queries a passage, and how many have none."""
+        """Return the lowest and the highest number of queries a passage, and how many have none; counted once."""
+        if languages in self._counted:
+            return self._counted[languages]
         low, high, without = 1 << 62, 0, 0
         for rows in self.pair.count_blocks():
             totals = self.pair.counts(rows, languages).sum(axis=1, dtype=np.int64)
             low, high = min(low, int(totals.min())), max(high, int(totals.max()))
             without += int((totals == 0).sum())
-        return low, high, without
+        self._counted[languages] = low, high, without
+        return self._counted[languages]
 
     def without_queries(self, languages: Languages) -> int:
         """Return how many passages have no query in these languages, and keep their embedding."""
@@ -108,6 +116,8 @@ class FusedStores:
 
     def warn_without(self, mixes: list[Languages]) -> None:
         """Warn of the passages that keep their own embedding in each of these mixes."""
+        if self.fusion.shrink_queries:
+            return  # none does
         without = {languages: self.without_queries(languages) for languages in mixes}
         counted = [f"{' '.join(languages)} {n}" for languages, n in without.items() if n]
         if counted:
@@ -115,16 +125,41 @@ class FusedStores:
 
     def _check_counts(self) -> None:
         if self.fusion.form == "sum" and not self.tolerances.allow_unequal:
-            for mixed in self.mixes:
-                self.refuse_unequal(mixed)
+            self.refuse_unequal(self.mixes)
+        if self.tolerances.allow_uneven or not self.fusion.depends_on_coverage:
+            return
+        if not self.fusion.center:
+            self.refuse_uneven(self.mixes)
+        elif shares := self._uneven(self.mixes):
+            what = f"many passages have no queries ({shares}): those that have some are favoured, if less than"
+            warn(f"{what} without centring; shrinking the queries (shrink_queries) puts that right")
 
-    def refuse_unequal(self, languages: Languages) -> None:
-        """Raise `UserError` unless all passages have one number of queries in these languages."""
-        low, high, _ = self._count(languages)
-        if low != high:
-            numbers = f"{low} to {high} a passage in {' '.join(languages)}"
-            what = f"a sum over unequal numbers of queries ({numbers}) favours the passages that have more"
-            raise UserError(f"{what}; use the mean (beta), or force it with allow_unequal", ("beta", "allow_unequal"))
+    def refuse_unequal(self, mixes: Iterable[Languages]) -> None:
+        """Raise `UserError` unless all passages have one number of queries in each of these mixes."""
+        for languages in mixes:
+            low, high, _ = self._count(languages)
+            if low != high:
+                numbers = f"{low} to {high} a passage in {' '.join(languages)}"
+                what = f"a sum over unequal numbers of queries ({numbers}) favours the passages that have more"
+                use = "use the mean (beta), or force it with allow_unequal"
+                raise UserError(f"{what}; {use}", ("beta", "allow_unequal"))
+
+    def _uneven(self, mixes: Iterable[Languages]) -> str:
+        """Return the share of passages without queries in those of these mixes where it is above `UNEVEN`."""
+        n = self.passages.n
+        without = {languages: self.without_queries(languages) for languages in mixes}
+        return ", ".join(f"{' '.join(mix)} {percent(lack, n)}" for mix, lack in without.items() if uneven(lack, n))
+
+    def refuse_uneven(self, mixes: Iterable[Languages]) -> None:
+        """Raise `UserError` if in one of these mixes more than `UNEVEN` of the passages have no query."""
+        if shares := self._uneven(mixes):
+            what = "mixed in uncentred, queries favour the passages that have some over those that have none"
+            instead = (
+                "centre, shrink the queries (shrink_queries), align the questions instead, which takes no coverage"
+            )
+            instead += ", make queries for all, or force it with allow_uneven"
+            about = ("center", "shrink_queries", "align", "allow_uneven")
+            raise UserError(f"{what} ({shares}); {instead}", about)
 
     @cached_property
     def centers(self) -> Centers:
@@ -146,10 +181,26 @@ class FusedStores:
         """Return the augmented vectors (b, d) float32 of a block that has these languages (`fusion`: if another)."""
         fusion = fusion or self.fusion
         sums, counts = ({l: part[l] for l in languages} for part in (block.sums, block.counts))
-        return augment(fusion, block.passages, sums, counts, self.centers if fusion.center else None)
+        return augment(
+            fusion, block.passages, sums, counts, self.centers if fusion.center or fusion.shrink_queries else None
+        )
 
     def blocks(self, languages: Languages | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (first row, augmented vectors (b, d) float32) with the queries of these languages (default: all)."""
         languages = self.languages if languages is None else languages
         for block in self.pair.blocks(languages):
             yield block.start, self.fuse(block, languages)
+
+
+def uneven(without: int, passages: int) -> bool:
+    """Return whether so many passages without queries, of all, are too many to mix queries in uncentred."""
+    return without > UNEVEN * passages
+
+
+def percent(part: int, whole: int) -> str:
+    """Return a share in percent, with as many decimals as show that it is neither nothing nor all."""
+    for decimals in (0, 1, 2):
+        text = f"{part / whole:.{decimals}%}"
+        if part in (0, whole) or float(text[:-1]) not in (0, 100):
+            break
+    return text

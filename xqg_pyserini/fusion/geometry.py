@@ -13,7 +13,7 @@ import numpy as np
 
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.fusion.formula import Centers, Fusion, unit
-from xqg_pyserini.fusion.fused import FusedStores, Tolerances
+from xqg_pyserini.fusion.fused import FusedStores, Tolerances, percent, uneven
 from xqg_pyserini.settings import check_values, option
 from xqg_pyserini.stores import Block, QueryStore, StorePair, VectorStore
 
@@ -223,7 +223,7 @@ def separation(passages: np.ndarray, queries: np.ndarray) -> Separation:
 def advice(measured: Geometry) -> list[str]:
     """Say in words what follows from the numbers; each a sentence without its full stop."""
     counted = _of_counts(measured.queries) if measured.queries else []
-    return [*_of_lengths(measured), *_of_center(measured), *counted, *_of_centering(measured)]
+    return [*_of_lengths(measured), *_of_center(measured), *counted, *_of_coverage(measured), *_of_centering(measured)]
 
 
 def _of_lengths(measured: Geometry) -> Iterator[str]:
@@ -261,6 +261,22 @@ def _of_counts(counts: QueryCounts) -> Iterator[str]:
         yield f"every passage has {m} queries: a sum is fair, and α = 0.01 weighs them as β = {same:.2f} does"
     if counts.without:
         yield f"{counts.without} passages have no query and keep their own embedding"
+
+
+def _of_coverage(measured: Geometry) -> Iterator[str]:
+    """Say what fusion would refuse (`FusedStores.refuse_uneven`), and what else there is."""
+
+    def shares(counted: Mapping[str, QueryCounts]) -> str:
+        lack = {name: c.without for name, c in counted.items() if c.total and uneven(c.without, measured.passages)}
+        return ", ".join(f"{name} {percent(n, measured.passages)}" for name, n in lack.items())
+
+    together = shares({"all together": measured.queries} if measured.queries else {})
+    alone = shares({name: language.queries for name, language in measured.languages.items()})
+    if together or alone:
+        what = f"passages without queries: {', '.join(filter(None, (together, alone)))}"
+        refused = "mixing such in without centring is refused, since passages that have queries are favoured"
+        instead = "use --center, --shrink-queries, xqg align (which takes no coverage) or queries for all"
+        yield f"{what}: {refused}: {instead}; --allow-uneven forces it"
 
 
 def _moves(languages: Mapping[str, LanguageGeometry]) -> tuple[list[str], ...]:

@@ -40,6 +40,9 @@ class GridSettings:
     )
     normalize: tuple[bool, ...] = option((), "scale to length 1")
     center: tuple[bool, ...] = option((), "centre")
+    shrink_queries: tuple[float, ...] = option(
+        (), "add so many queries at their language's mean to each passage's (the mean form; default: 0)", metavar="K"
+    )
 
     def fusions(self, normalized_encoder: bool) -> list[Fusion]:
         """Return the forms, weights, norms and centrings, in the order given.
@@ -52,14 +55,22 @@ class GridSettings:
         for form, name in (("sum", "alpha"), ("mean", "beta")):
             if weights[form] and form not in forms:
                 raise UserError(f"{name} is the weight of the {form}, which fusion leaves out", about=(name, "fusion"))
+        if self.shrink_queries and "mean" not in forms:
+            raise UserError("shrink_queries shrinks the mean, which fusion leaves out", ("shrink_queries", "fusion"))
         return [
             FusionSettings(
-                form, weight if form == "sum" else None, weight if form == "mean" else None, None, normalize, center
+                form,
+                alpha=weight if form == "sum" else None,
+                beta=weight if form == "mean" else None,
+                normalize=normalize,
+                center=center,
+                shrink_queries=shrink,
             ).complete(normalized_encoder)
             for form in dict.fromkeys(forms)
             for weight in weights[form] or WEIGHTS[form]
             for normalize in dict.fromkeys(self.normalize or (None,))
             for center in dict.fromkeys(self.center or (False,))
+            for shrink in dict.fromkeys((form == "mean" and self.shrink_queries) or (0.0,))
         ]
 
     def numbers(self) -> list[int | None]:
@@ -113,6 +124,7 @@ class Point:
         parts += [f"n{self.first}"] if self.first is not None else []
         parts += ["norm"] if self.fusion.normalize else []
         parts += ["cent"] if self.fusion.center else []
+        parts += [f"k{self.fusion.shrink_queries:g}"] if self.fusion.shrink_queries else []
         return "-".join(parts)
 
     def settings(self) -> PointSettings:

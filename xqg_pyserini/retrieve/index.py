@@ -89,7 +89,7 @@ def write_fused(
     index = Index(output)
     if fused.own:
         fused.warn_without(fused.mixes)
-    elif index.meta and (without := index.meta["without_queries"]):
+    elif index.meta and not fused.fusion.shrink_queries and (without := index.meta["without_queries"]):
         languages = " ".join(fused.languages)
         warn(f"{without} of {store.n} passages have no queries in {languages} and keep their own embedding")
     return index
@@ -152,7 +152,10 @@ def _describe(
     meta |= {"fusion": None, "queries": None}
     if fused:
         meta["normalized"] = fused.fusion.normalize
-        meta["fusion"] = {**asdict(fused.fusion), "languages": list(languages)}
+        how = asdict(fused.fusion)
+        if not fused.fusion.shrink_queries:  # as indexes were described before there was any
+            del how["shrink_queries"]
+        meta["fusion"] = {**how, "languages": list(languages)}
         read = dict.fromkeys([*languages, *(fused.centers.queries if fused.fusion.center else ())])
         meta["queries"] = fused.queries.checksums(list(read))
         meta["without_queries"] = fused.without_queries(languages)

@@ -5,7 +5,7 @@ What it returns is a value; `report` writes and shows it.  docs/sweep.md says ho
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,12 @@ from xqg_pyserini.retrieve.search import SearchSettings, check_hits, question_ve
 from xqg_pyserini.retrieve.sweep_pass import Sweep
 from xqg_pyserini.stores import QueryStore, VectorStore
 
-FORCED = "sums over unequal numbers of queries were forced (--allow-unequal): passages with more queries are favoured"
+FORCED = {
+    "allow_unequal": "sums over unequal numbers of queries were forced (--allow-unequal): passages with more queries "
+    "are favoured",
+    "allow_uneven": "uncentred mixing where many passages have no query was forced (--allow-uneven): passages that "
+    "have queries are favoured",
+}
 
 
 @dataclass(frozen=True)
@@ -82,15 +87,14 @@ def run_sweep(
     relate = settings.cross_validate is not None and group_by == "relevant"
     _check(settings, asked, corpus, judged, group_by)
     store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
-    tolerances = Tolerances(settings.allow_unequal, settings.skip_unknown)
+    tolerances = Tolerances(*(getattr(settings, field.name) for field in fields(Tolerances)))
     points = _points(settings, store, queries, tolerances)
     sweep = Sweep(store, queries, points, asked, tolerances)
     vectors = question_vectors(store, asked, encoder, vectors)
     runs = sweep.search(vectors, settings.hits, settings.threads)
     scoring = ScoringSettings(settings.metrics, all_topics=settings.all_topics, with_title=settings.with_title)
     scores = score_runs(runs, asked, scoring, corpus, qrels, relate=relate)
-    if sweep.unequal:
-        scores.notes.append(FORCED)
+    scores.notes += [note for tolerance, note in FORCED.items() if tolerance in sweep.forced]
     compared = scores.compare(settings.test, settings.correction, settings.level, BASELINE)
     results = Results(compared, points={p.name: p.settings() for p in sweep.points}, runs=runs)
     if settings.cross_validate is not None:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from xqg_pyserini.data import Question, Run
 from xqg_pyserini.errors import UserError, warn
-from xqg_pyserini.fusion.formula import Fusion, Gram, gram, mixing_weights, pooled
+from xqg_pyserini.fusion.formula import Fusion, Gram, added, gram, mixing_weights, pooled
 from xqg_pyserini.fusion.fused import FusedStores, Languages, Tolerances
 from xqg_pyserini.retrieve import search as searching
 from xqg_pyserini.retrieve.grid import Point, check_points
@@ -39,6 +39,7 @@ class _Mix(NamedTuple):
     first: int | None
     languages: Languages
     center: bool
+    shrink: float
 
 
 class _Part(NamedTuple):
@@ -79,7 +80,7 @@ class _Batch:
                 mix = None
                 if point.fusion:
                     met = point.meets(question.language, languages)
-                    mix = _Mix(point.first, met, point.fusion.center)
+                    mix = _Mix(point.first, met, point.fusion.center, point.fusion.shrink_queries)
                     low, high = self.spans.get(mix, (i, i))
                     self.spans[mix] = min(low, i), max(high, i + 1)
                 if parts and parts[-1].mix == mix:
@@ -177,7 +178,8 @@ class Sweep:
 
     Raises:
         UserError: for a grid that is empty or holds a point twice, a language without queries, more queries than were
-            kept, a sum over unequal numbers of queries, a question without language where a point depends on it.
+            kept, a sum over unequal numbers of queries, uncentred mixing where many passages have none, a question
+            without language where a point depends on it.
     """
 
     def __init__(
@@ -197,17 +199,16 @@ class Sweep:
             first: FusedStores(self.passages, QueryStore(queries, first), anything, tolerances)
             for first in dict.fromkeys(point.first for point in points if point.fusion)
         }
-        allow_unequal = tolerances is not None and tolerances.allow_unequal
         # of a·P and b·T together: scores are off by rounding in proportion to it
         self._longest: dict[tuple[Point, _Mix | None], float] = {}
-        self.unequal = False  # whether some sum is over unequal numbers of queries
-        self._chosen = {point: self._choose(point, allow_unequal) for point in self.points}
+        self.forced: set[str] = set()  # the tolerances without which a point would be refused
+        self._chosen = {point: self._choose(point, tolerances or Tolerances()) for point in self.points}
         check_points(self.points, self._chosen)
         for point in self.points:
             if point.fusion and (point.scope != "all" or point.fusion.center):
                 searching.check_question_languages(questions, f"{point.name} depends on the language")
 
-    def _choose(self, point: Point, allow_unequal: bool) -> Languages:
+    def _choose(self, point: Point, tolerances: Tolerances) -> Languages:
         if point.fusion is None:
             return ()
         fused = self.fused[point.first]
@@ -216,15 +217,18 @@ class Sweep:
         if () in met:
             held = f"{fused.queries.path} has queries in {' '.join(chosen)} alone"
             raise UserError(f"{point.name}: {held}, so that there are no others")
-        if point.fusion.form == "sum":
-            every = [(one,) for one in chosen] if point.scope == "own" else [chosen]
-            for languages in dict.fromkeys([*every, *sorted(met)]):
-                try:
-                    fused.refuse_unequal(languages)
-                except UserError:
-                    if not allow_unequal:
-                        raise
-                    self.unequal = True
+        every = [(one,) for one in chosen] if point.scope == "own" else [chosen]
+        mixes = dict.fromkeys([*every, *sorted(met)])
+        guards = [("allow_unequal", fused.refuse_unequal)] if point.fusion.form == "sum" else []
+        uncentred = point.fusion.depends_on_coverage and not point.fusion.center
+        guards += [("allow_uneven", fused.refuse_uneven)] if uncentred else []
+        for tolerance, refuse in guards:
+            try:
+                refuse(mixes)
+            except UserError:
+                if not getattr(tolerances, tolerance):
+                    raise
+                self.forced.add(tolerance)
         return chosen
 
     def search(
@@ -341,7 +345,7 @@ class Sweep:
         without: dict[Languages, int] = {}
         asked = {question.language for question in self.questions}
         for point, chosen in self._chosen.items():
-            if point.fusion:
+            if point.fusion and not point.fusion.shrink_queries:
                 for met in dict.fromkeys(point.meets(l, chosen) for l in sorted(asked, key=str)):
                     if met not in without:  # the first k queries are none where all are none
                         without[met] = self.fused[point.first].without_queries(met)
@@ -388,7 +392,7 @@ class Sweep:
         products: dict[_Mix, tuple[np.ndarray, Gram]] = {}
         for mix in mixes:
             counts = {l: blocks[mix.first].counts[l] for l in mix.languages}
-            uncentred = mix._replace(center=False)
+            uncentred = mix._replace(center=False, shrink=0.0)
             if uncentred not in plain:
                 sums = {l: blocks[mix.first].sums[l] for l in mix.languages}
                 plain[uncentred] = pooled(block.passages, sums, counts)
@@ -398,6 +402,9 @@ class Sweep:
                 means = np.stack([centers.of(l) for l in mix.languages])
                 shift = np.stack(list(counts.values()), axis=1).astype(np.float32) @ means
                 tile.sums[mix] = np.subtract(tile.sums[mix], shift, out=shift)
+            elif mix.shrink:
+                one = Fusion("mean", beta=0.0, shrink_queries=mix.shrink)
+                tile.sums[mix] = tile.sums[mix] + added(one, mix.languages, self.fused[mix.first].centers)
             products[mix] = total, gram(passages[mix.center], tile.sums[mix])
         for point, met in wanted:
             if met is None:
