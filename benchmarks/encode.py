@@ -1,21 +1,27 @@
-"""Encode the demo's texts: our torch engine, and the plain loop that pads every batch.
+"""Encode the demo's texts: our torch engine, the plain loop that pads every batch, and sentence-transformers.
 
-    python benchmarks/encode.py [--passages 48] [--queries 400]
+    python benchmarks/encode.py [--passages 48] [--queries 400] [--batch 32] [--device cpu] [--precision fp32]
 
 The model has multilingual-e5-small's shape (12 layers of 384) with random weights, which cost the
-same as trained ones.  Plain: batches in the order of the texts, padded to the role's maximum
-length (as the original scripts do), or to the longest text of the batch (as Pyserini does).
+same as trained ones; or is --model, a folder.  Plain: batches in the order of the texts, padded to the
+role's maximum length (as the original scripts do), or to the longest text of the batch (as Pyserini
+does).  sentence-transformers is left out where it is not installed.  More texts than the demo has are
+its own again, in the same order.  Tokens are those of the texts, without padding; memory is the GPU's.
 """
 
 import argparse
+import importlib.util
 import json
+import subprocess
 import tempfile
 import time
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 from transformers.utils import logging
@@ -25,14 +31,25 @@ from xqg_pyserini.models.registry import EncoderSettings
 
 DEMO = Path(__file__).resolve().parent.parent / "resources" / "demo"
 LENGTHS = {"query": 32, "passage": 256}
-BATCH = 32
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def machine(device: str) -> str:
+    """What the figures below were measured on."""
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    if not device.startswith("cuda"):
+        return f"{device}, {torch.get_num_threads()} threads; {versions}"
+    query = ("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader")
+    driver = subprocess.run(query, capture_output=True, text=True).stdout.split()
+    return f"{torch.cuda.get_device_name(device)}, driver {' '.join(driver[:1])}; {versions}"
 
 
 def demo_texts(passages: int, queries: int) -> dict[str, list[str]]:
     records = [json.loads(line) for line in (DEMO / "corpus.jsonl").open(encoding="utf-8")]
     generated = [json.loads(line) for line in (DEMO / "queries.jsonl").open(encoding="utf-8")]
     flat = [q for r in generated for chosen in r["generated_queries"].values() for q in chosen]
-    return {"passage": [r["text"] for r in records][:passages], "query": flat[:queries]}
+    of = {"passage": ([r["text"] for r in records], passages), "query": (flat, queries)}
+    return {role: list(islice(cycle(texts), number)) for role, (texts, number) in of.items()}
 
 
 def make_model(folder: str, texts: list[str], words: int | None = None) -> None:
@@ -56,63 +73,94 @@ def make_model(folder: str, texts: list[str], words: int | None = None) -> None:
     BertModel(shape).save_pretrained(folder)
 
 
-def plain(model, tokenizer, texts: list[str], length: int, padding: str) -> np.ndarray:
+def plain(model, tokenizer, texts: list[str], size: int, length: int, padding: str) -> np.ndarray:
     rows = []
-    for start in range(0, len(texts), BATCH):
+    for start in range(0, len(texts), size):
         batch = tokenizer(
-            texts[start : start + BATCH], padding=padding, truncation=True, max_length=length,
+            texts[start : start + size], padding=padding, truncation=True, max_length=length,
             return_tensors="pt",
-        )  # fmt: skip
+        ).to(model.device)  # fmt: skip
         with torch.no_grad():
             hidden = model(**batch).last_hidden_state
         mask = batch["attention_mask"].unsqueeze(-1)
-        rows.append(((hidden * mask).sum(1) / mask.sum(1)).numpy())
+        rows.append(((hidden * mask).sum(1) / mask.sum(1)).float().cpu().numpy())
     return np.concatenate(rows)
+
+
+def sentence_transformer(folder: str, args: argparse.Namespace):
+    """How sentence-transformers encodes texts up to a length; None where it is not installed."""
+    if importlib.util.find_spec("sentence_transformers") is None:
+        return None
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(folder, device=args.device, model_kwargs={"dtype": DTYPES[args.precision]})
+
+    def encode(texts: list[str], length: int) -> np.ndarray:
+        model.max_seq_length = length
+        return model.encode(texts, batch_size=args.batch, show_progress_bar=False).astype(np.float32)
+
+    return encode
+
+
+def measure(ways: dict, gpu: bool, rounds: int = 2) -> tuple[dict, dict, dict]:
+    """Take turns; return each way's vectors, its better time in seconds, and the GPU's peak memory in MB."""
+    vectors, seconds, peak = {}, {}, {}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            if gpu:
+                torch.cuda.reset_peak_memory_stats()
+            start = time.perf_counter()
+            vectors[name] = way()
+            seconds[name] = min(seconds.get(name, 1e9), time.perf_counter() - start)
+            peak[name] = f"{torch.cuda.max_memory_allocated() / 2**20:,.0f}" if gpu else "-"
+    return vectors, seconds, peak
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--passages", type=int, default=48)
     arguments.add_argument("--queries", type=int, default=400)
+    arguments.add_argument("--batch", type=int, default=32)
+    arguments.add_argument("--device", default="cpu")
+    arguments.add_argument("--precision", default="fp32", choices=DTYPES)
+    arguments.add_argument("--model", help="a Hugging Face encoder with mean pooling (default: a random one)")
     args = arguments.parse_args()
     logging.disable_progress_bar()
     texts = demo_texts(args.passages, args.queries)
-    with tempfile.TemporaryDirectory() as folder:
-        make_model(folder, texts["passage"] + texts["query"])
+    print(f"{machine(args.device)}; {args.precision}, batches of {args.batch}\n")
+    print("| role | way | texts/s | tokens/s | x ours | peak memory, MB |\n|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as made:
+        folder = args.model or made
+        if args.model is None:
+            make_model(folder, texts["passage"] + texts["query"])
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModel.from_pretrained(folder).eval()
-        encoder = Encoder(
-            EncoderSettings(
-                "random",
-                "torch",
-                folder,
-                pooling="mean",
-                query_length=LENGTHS["query"],
-                passage_length=LENGTHS["passage"],
-            ),
-            device="cpu",
-            batch_size=BATCH,
-        )
+        model = AutoModel.from_pretrained(folder, dtype=DTYPES[args.precision]).eval().to(args.device)
+        lengths = {"query_length": LENGTHS["query"], "passage_length": LENGTHS["passage"]}
+        settings = EncoderSettings("measured", "torch", folder, pooling="mean", **lengths)
+        encoder = Encoder(settings, device=args.device, precision=args.precision, batch_size=args.batch)
         encode = {"query": encoder.encode_queries, "passage": encoder.encode_passages}
+        other = sentence_transformer(folder, args)
         for role, chosen in texts.items():
-            by_batch = partial(plain, model, tokenizer, chosen, LENGTHS[role])
+            by_batch = partial(plain, model, tokenizer, chosen, args.batch, LENGTHS[role])
             ways = {
                 "ours": partial(encode[role], chosen),
                 "plain, longest of the batch": partial(by_batch, "longest"),
                 "plain, maximum length": partial(by_batch, "max_length"),
             }
-            encode[role](chosen[:1])  # loads the model before the clock starts
-            seconds, vectors = {}, {}
-            for _ in range(2):
-                for name, way in ways.items():
-                    start = time.perf_counter()
-                    vectors[name] = way()
-                    seconds[name] = min(seconds.get(name, 1e9), time.perf_counter() - start)
+            if other is not None:
+                ways["sentence-transformers"] = partial(other, chosen, LENGTHS[role])
+            encode[role](chosen[: args.batch])  # loads the model before the clock starts
+            vectors, seconds, peak = measure(ways, args.device.startswith("cuda"))
+            tokens = sum(map(len, tokenizer(chosen, truncation=True, max_length=LENGTHS[role])["input_ids"]))
             for name, value in vectors.items():
-                assert np.abs(value - vectors["ours"]).max() < 1e-4, name
-                rate = len(chosen) / seconds[name]
-                ratio = seconds[name] / seconds["ours"]
-                print(f"{role:8} {name:28} {rate:7.1f} texts/s   {ratio:.2f} x ours")
+                assert cosines(value, vectors["ours"]).min() > (1 - 1e-4 if args.precision == "fp32" else 0.99), name
+                rate, ratio = 1 / seconds[name], seconds[name] / seconds["ours"]
+                said = f"{len(chosen) * rate:,.1f} | {tokens * rate:,.0f} | {ratio:.2f} | {peak[name]}"
+                print(f"| {role} | {name} | {said} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
 """Generate queries: the published loop, ours on transformers, ours on CTranslate2 in 8 bits.
 
-    python benchmarks/generate.py [--passages 8] [--batch 8] [--device cpu] [--shape base]
+    python benchmarks/generate.py [--passages 8] [--batch 8] [--device cpu] [--precision fp32] [--shape base]
 
 The model has mT5-base's shape (582 million weights) with random weights, which cost the same as
 trained ones; every query has exactly 16 tokens, since random weights (almost) never end a text.
-Passages are the demo's, their tokens from a SentencePiece model of 4,000 pieces trained on them.
+Passages are the demo's, their tokens from a SentencePiece model of 4,000 pieces trained on them; more
+than the demo has are its own again.  --model is a folder in its place, of an encoder-decoder or a causal
+model such as gemma-3-270m: ours then ends a query where it ends, plain after 16 tokens, as published.
 
 *plain* is the published way: one language after the other, batches in the order of the passages,
 prompts padded to the maximum length, `model.generate` with top-k sampling and the same number of
 samples.  Each way runs in a process of its own, twice; the better time counts, and the process's
-peak memory with the model in it.
+peak memory, or the GPU's, with the model in it.
 """
 
 import argparse
@@ -63,28 +65,38 @@ def make_model(folder: Path, shape: str) -> None:
 
 
 def passages(number: int) -> list:
-    from itertools import islice
+    from dataclasses import replace
+    from itertools import cycle, islice
 
     from xqg_pyserini.data import read_corpus
 
-    return [passage for _, passage in islice(read_corpus(DEMO / "corpus.jsonl"), number)]
+    told = cycle([passage for _, passage in read_corpus(DEMO / "corpus.jsonl")])
+    return [replace(passage, id=str(i)) for i, passage in enumerate(islice(told, number))]
+
+
+def is_causal(folder: str) -> bool:
+    from transformers import AutoConfig
+
+    return not AutoConfig.from_pretrained(folder).is_encoder_decoder
 
 
 def plain(folder: str, number: int, batch: int, device: str, precision: str):
     import torch
-    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
     from xqg_pyserini.data import languages
 
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForSeq2SeqLM.from_pretrained(folder, dtype=dtype).eval().to(device)
-    sample = passages(number)
+    causal = is_causal(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left" if causal else "right")
+    kind = AutoModelForCausalLM if causal else AutoModelForSeq2SeqLM
+    model = kind.from_pretrained(folder, dtype=dtype).eval().to(device)
+    sample, end = passages(number), "\nQuestion:" if causal else ""
 
     def run() -> None:
         for language in LANGUAGES:
             name = languages()[language]["name"]
-            prompts = [f"Generate a {name} question for this passage: {p.title} {p.text}" for p in sample]
+            prompts = [f"Generate a {name} question for this passage: {p.title} {p.text}{end}" for p in sample]
             for start in range(0, len(prompts), batch):
                 inputs = tokenizer(
                     prompts[start : start + batch], padding="max_length", truncation=True,
@@ -96,16 +108,20 @@ def plain(folder: str, number: int, batch: int, device: str, precision: str):
                         max_new_tokens=TOKENS, min_new_tokens=TOKENS,
                     )  # fmt: skip
                 tokenizer.batch_decode(output, skip_special_tokens=True)
+            if device.startswith("cuda"):
+                torch.cuda.synchronize()
 
     return run
 
 
 def ours(folder: str, number: int, batch: int, device: str, precision: str, backend: str):
     from xqg_pyserini.generate.base import load_generator
+    from xqg_pyserini.generate.prompts import shipped_template
     from xqg_pyserini.generate.settings import GeneratorSettings
 
+    prompt = shipped_template("question-causal" if is_causal(folder) else "question")
     settings = GeneratorSettings(
-        folder, LANGUAGES, backend=backend, precision=precision,
+        folder, LANGUAGES, prompt=prompt, chat=False, backend=backend, precision=precision,
         num_queries=SAMPLES, max_new_tokens=TOKENS, max_input_tokens=LONGEST,
     )  # fmt: skip
     generator = load_generator(settings, device, batch * SAMPLES)
@@ -119,11 +135,11 @@ def measure(way: str, folder: str, args: argparse.Namespace, connection) -> None
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     how = (folder, args.passages, args.batch, args.device)
-    half = "bf16" if args.device.startswith("cuda") else "fp32"
+    small = "int8" if args.device == "cpu" else args.precision
     run = {
-        "plain": lambda: plain(*how, half),
-        "ours, transformers": lambda: ours(*how, half, "transformers"),
-        "ours, CTranslate2": lambda: ours(*how, "bf16" if half == "bf16" else "int8", "ctranslate2"),
+        "plain": lambda: plain(*how, args.precision),
+        "ours, transformers": lambda: ours(*how, args.precision, "transformers"),
+        "ours, CTranslate2": lambda: ours(*how, small, "ctranslate2"),
     }[way]()
     best = float("inf")
     for _ in range(2):
@@ -143,17 +159,20 @@ def main() -> None:
     arguments.add_argument("--passages", type=int, default=8)
     arguments.add_argument("--batch", type=int, default=8, help="prompts at once, for all ways")
     arguments.add_argument("--device", default="cpu")
+    arguments.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
+    arguments.add_argument("--model", help="a folder (default: a random mT5)")
     arguments.add_argument("--shape", default="base", choices=SHAPES)
     arguments.add_argument("--ways", nargs="+", default=["plain", "transformers", "CTranslate2"])
     args = arguments.parse_args()
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XQG_CACHE"] = str(Path(folder) / "cache")
-        model = Path(folder) / "model"
-        model.mkdir()
-        maker = context.Process(target=make_model, args=(model, args.shape))
-        maker.start()
-        maker.join()
+        model = Path(args.model or Path(folder) / "model")
+        if args.model is None:
+            model.mkdir()
+            maker = context.Process(target=make_model, args=(model, args.shape))
+            maker.start()
+            maker.join()
         queries = args.passages * len(LANGUAGES) * SAMPLES
         reference = None
         print("| | queries/s | tokens/s | ratio | peak memory, MB |\n|---|---|---|---|---|")

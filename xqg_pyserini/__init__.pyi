@@ -56,6 +56,7 @@ from .evaluation.submission import (
     write_submission as write_submission,
 )
 from .files import FilePath as FilePath, Line as Line
+from .fusion.alignment import Alignment as Alignment
 from .fusion.formula import Centers as Centers, Fusion as Fusion, FusionSettings as FusionSettings, augment as augment
 from .fusion.fused import Languages as Languages, Tolerances as Tolerances
 from .fusion.geometry import (
@@ -99,6 +100,7 @@ from .retrieve.accumulate import (
     QuerySource as QuerySource,
     accumulate_queries as accumulate_queries,
 )
+from .retrieve.align import AlignSettings as AlignSettings, align as align
 from .retrieve.check import CheckedFile as CheckedFile, check_folder as check_folder
 from .retrieve.encode import EncodeSettings as EncodeSettings, encode_passages as encode_passages
 from .retrieve.fused import Fused as Fused

@@ -22,8 +22,8 @@ MANY = [*IDS, "7", "07", "🐈", "a\u2028b", "a\x85b", *map(str, range(1000, 120
 @pytest.mark.parametrize("mask", [-1, 0xF, 0x1, 0])
 def test_ids_are_found_by_row_however_many_hashes_collide(tmp_path, monkeypatch, mask):
     """With 16, 2 or a single hash for all ids, those that are there are still told apart."""
-    whole = ids._hash
-    monkeypatch.setattr(ids, "_hash", lambda docid: whole(docid) & mask & (2**64 - 1))
+    whole = ids.id_hash
+    monkeypatch.setattr(ids, "id_hash", lambda docid: whole(docid) & mask & (2**64 - 1))
     index = IdIndex(ids_file(tmp_path, MANY))
     order = list(reversed(range(len(MANY))))
     rows = index.rows([MANY[i] for i in order])
@@ -45,8 +45,8 @@ def test_an_index_of_no_ids_finds_none(tmp_path):
 
 @pytest.mark.parametrize("mask", [2**64 - 1, 0x3])
 def test_an_id_that_comes_twice_is_told_with_both_rows(tmp_path, monkeypatch, mask):
-    whole = ids._hash
-    monkeypatch.setattr(ids, "_hash", lambda docid: whole(docid) & mask)
+    whole = ids.id_hash
+    monkeypatch.setattr(ids, "id_hash", lambda docid: whole(docid) & mask)
     with pytest.raises(DuplicateId) as caught:
         IdIndex(ids_file(tmp_path, ["a", "b", "c", "d", "b", "e"]))
     assert (caught.value.docid, caught.value.first, caught.value.second) == ("b", 1, 4)

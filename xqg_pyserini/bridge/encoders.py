@@ -12,14 +12,15 @@ import pyserini.encode.optional
 from xqg_pyserini.data import Passage, check_languages, find_language
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import aside_of, clear
+from xqg_pyserini.fusion.alignment import Alignment
 from xqg_pyserini.locks import held
-from xqg_pyserini.models.encoder import Encoder
+from xqg_pyserini.models.encoder import Encoded, Encoder
 from xqg_pyserini.models.registry import EncoderSettings, registry, resolve
 from xqg_pyserini.retrieve.layout import read_centers
 from xqg_pyserini.retrieve.search import FaissDirectory
 
 _FAISS_WRITER: Any = pyserini.encode.optional.FaissRepresentationWriter
-CENTER_VARIABLE, LANGUAGE_VARIABLE = "XQG_CENTER", "XQG_LANGUAGE"
+CENTER_VARIABLE, ALIGN_VARIABLE, LANGUAGE_VARIABLE = "XQG_CENTER", "XQG_ALIGN", "XQG_LANGUAGE"
 
 
 class DocumentEncoder(pyserini.encode.DocumentEncoder):
@@ -40,7 +41,7 @@ class DocumentEncoder(pyserini.encode.DocumentEncoder):
 
 
 class QueryEncoder(pyserini.encode.QueryEncoder):
-    """A registered encoder as Pyserini's query encoder, centred for a language if asked.
+    """A registered encoder as Pyserini's query encoder, centred or aligned for a language if asked.
 
     `encode(str)` returns (d,) float32, `encode_batch([str])` (n, d) float32.
 
@@ -49,6 +50,8 @@ class QueryEncoder(pyserini.encode.QueryEncoder):
         device: as Pyserini has it.
         center: a centred index of ours; the mean of `language`'s generated queries, kept there, is taken from each
             embedding (docs/method.md).  Default: the registry entry's, then the variable XQG_CENTER.
+        align: an `Alignment`, or its folder, for any index, in place of centring.  Default: the registry entry's, then
+            the variable XQG_ALIGN.
         language: the language of all queries; default: the entry's, then XQG_LANGUAGE.
 
     Attributes: `searched`, the index that the queries are for, where it is known: queries that do
@@ -66,6 +69,7 @@ class QueryEncoder(pyserini.encode.QueryEncoder):
         fp16: bool = False,
         *,
         center: str | Path | None = None,
+        align: Alignment | str | Path | None = None,
         language: str | None = None,
         **_: Any,
     ) -> None:
@@ -73,14 +77,20 @@ class QueryEncoder(pyserini.encode.QueryEncoder):
         self.has_model = True
         entry = registry().get(str(encoder_dir), {})
         center = center or entry.get("center") or os.environ.get(CENTER_VARIABLE)
+        align = align or entry.get("align") or os.environ.get(ALIGN_VARIABLE)
         language = language or entry.get("language") or os.environ.get(LANGUAGE_VARIABLE)
+        if center and align:
+            raise UserError(f"center ({center}) and align ({align}): an alignment centres by itself; give one of them")
         indexes = [FaissDirectory(Path(index)) for index in (center, self.searched) if index is not None]
         self._offset = None if center is None else _offset(Path(center), language)
-        for index in indexes if center is None else ():
+        self._alignment = _alignment(align, language) if align else None
+        self._language = language
+        for index in indexes if center is None and self._alignment is None else ():
             if index.centers is not None:
                 again = f"{CENTER_VARIABLE}={index.path} {LANGUAGE_VARIABLE}=xx (the questions' language)"
                 warn(f"{index.path} is centred, and the questions were not: search again with {again}")
-        self._encoder = _query_encoder(encoder_dir, indexes, device)
+        beside: list[Encoded] = [*indexes, *([self._alignment] if self._alignment else [])]
+        self._encoder = _query_encoder(encoder_dir, beside, device)
 
     def encode(self, query: str, **_: Any) -> np.ndarray:
         """Encode one query; returns (d,) float32."""
@@ -89,6 +99,8 @@ class QueryEncoder(pyserini.encode.QueryEncoder):
     def encode_batch(self, queries: Sequence[str], **_: Any) -> np.ndarray:
         """Encode n queries; returns (n, d) float32."""
         vectors = self._encoder.encode_queries(list(queries))
+        if self._alignment is not None:
+            return self._alignment.turned(vectors, [self._language] * len(vectors))
         return vectors if self._offset is None else vectors - self._offset
 
 
@@ -102,7 +114,7 @@ def _device(backend: str, device: str) -> str:
     return device if backend == "torch" else "cpu"
 
 
-def _query_encoder(name: str | EncoderSettings, indexes: Sequence[FaissDirectory], device: str) -> Encoder:
+def _query_encoder(name: str | EncoderSettings, indexes: Sequence[Encoded], device: str) -> Encoder:
     """Return the encoder of a name, or of a bare model with its index's settings; refuse one of another index."""
     known = next((index for index in indexes if index.encoder is not None), None)
     if known is not None and isinstance(name, str):
@@ -113,6 +125,16 @@ def _query_encoder(name: str | EncoderSettings, indexes: Sequence[FaissDirectory
     for index in indexes:
         Encoder.for_store(index, encoder)
     return encoder
+
+
+def _alignment(align: Alignment | str | Path, language: str | None) -> Alignment:
+    alignment = align if isinstance(align, Alignment) else Alignment(align)
+    if language is None:
+        raise UserError(f"aligning by {alignment.path} needs the queries' language ({LANGUAGE_VARIABLE}=xx)")
+    check_languages([language])
+    if find_language(language, alignment.languages) is None:
+        warn(f"{alignment.path} was not learnt for {language}: what all of its languages have in common aligns")
+    return alignment
 
 
 def _offset(index: Path, language: str | None) -> np.ndarray:

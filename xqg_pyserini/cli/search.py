@@ -8,6 +8,7 @@ from xqg_pyserini import data, files
 from xqg_pyserini.cli import flags, shared
 from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.errors import UserError
+from xqg_pyserini.fusion.alignment import Alignment
 from xqg_pyserini.retrieve.search import Index, SearchSettings
 
 
@@ -21,6 +22,8 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument("--language-aware", action="store_true", help=what)
     shared.add_questions(parser, "--topics")
     parser.add_argument("--encoder", metavar="NAME", help="default: what the index or store was made with")
+    what = "put each question right by its language (xqg align makes it); on any index, in place of its own centring"
+    parser.add_argument("--align", metavar="ALIGNMENT", help=what)
     flags.add_settings(parser, SearchSettings)
     parser.add_argument("--output", required=True, metavar="RUN", help="the TREC run to write")
     shared.add_encoder(parser)
@@ -31,21 +34,25 @@ def add_flags(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> None:
     if (args.index is None) == (args.passages is None):
         raise UserError("give --index DIR, or --passages STORE --queries STORE")
-    inputs = [*args.questions, *(args.index or ()), args.passages, args.queries]
+    inputs = [*args.questions, *(args.index or ()), args.passages, args.queries, args.align]
     files.check_file(args.output, inputs)
     hits = flags.settings_of(args, SearchSettings).hits
     questions = shared.questions_of(args)
+    alignment = None if args.align is None else Alignment(args.align)
     if args.index is not None:
         why = "takes --passages and --queries; an index is fused already"
         shared.refuse_fusion(args, why)
         flags.refuse(why, queries=args.queries)
         index = Index(args.index)
-        run = index.search(questions, hits, encoder=shared.encoder_for(args, index), threads=args.threads)
+        says = index if index.encoder is not None or alignment is None else alignment
+        encoder = shared.encoder_for(args, says)
+        run = index.search(questions, hits, encoder=encoder, align=alignment, threads=args.threads)
     else:
         if args.queries is None:
             raise UserError("searching the stores takes --queries STORE beside --passages")
         fused = shared.fused_of(args)
-        run = fused.search(questions, hits, encoder=shared.encoder_for(args, fused.passages), threads=args.threads)
+        encoder = shared.encoder_for(args, fused.passages)
+        run = fused.search(questions, hits, encoder=encoder, align=alignment, threads=args.threads)
     tag = "xqg-" + re.sub(r"\s+", "-", Path(args.output).stem)
     data.write_run(args.output, run, tag)
     total = sum(map(len, run.values()))

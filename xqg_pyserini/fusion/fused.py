@@ -10,6 +10,7 @@ import numpy as np
 from xqg_pyserini.data import find_language
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.fusion.formula import Centers, Fusion, augment
+from xqg_pyserini.models.encoder import same_encoder
 from xqg_pyserini.settings import option
 from xqg_pyserini.stores import Block, QueryStore, StorePair, VectorStore
 
@@ -52,7 +53,8 @@ class FusedStores:
         self.passages = passages if isinstance(passages, VectorStore) else VectorStore(passages)
         self.queries = queries if isinstance(queries, QueryStore) else QueryStore(queries)
         self.fusion, self.own, self.tolerances = fusion, own, tolerances or Tolerances()
-        _same_encoder(self.passages, self.queries)
+        if self.queries.d == self.passages.d:  # else StorePair says so, and better
+            same_encoder(self.passages, self.queries)
         self.pair = StorePair(self.passages, self.queries, self.tolerances.skip_unknown)
         if self.pair.skipped:
             skipped = f"{self.pair.skipped} passages with queries in {self.queries.path}"
@@ -151,14 +153,3 @@ class FusedStores:
         languages = self.languages if languages is None else languages
         for block in self.pair.blocks(languages):
             yield block.start, self.fuse(block, languages)
-
-
-def _same_encoder(passages: VectorStore, queries: QueryStore) -> None:
-    if queries.d != passages.d:
-        return  # StorePair says so, and better
-    for key in ("backend", "pooling", "normalize", "query_model", "fingerprint"):
-        of_passages, of_queries = passages.encoder.get(key), queries.encoder.get(key)
-        untied = key == "fingerprint" and queries.encoder.get("query_model")
-        if of_passages != of_queries and not untied:
-            what = f"{queries.path} was made with another encoder than {passages.path}"
-            raise UserError(f"{what} ({key}: {of_queries!r}, not {of_passages!r}); encode both with one")

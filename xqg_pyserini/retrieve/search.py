@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from xqg_pyserini.data import Question, QuestionsLike, Run, as_questions, find_language
 from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.fusion.alignment import Alignment
 from xqg_pyserini.fusion.formula import Centers
-from xqg_pyserini.models.encoder import Encoder
+from xqg_pyserini.models.encoder import Encoder, same_encoder
 from xqg_pyserini.models.engines import Computing
 from xqg_pyserini.retrieve import layout
 from xqg_pyserini.retrieve.layout import DOCID, INDEX, META
@@ -82,6 +83,7 @@ class Index:
         *,
         encoder: Encoder | str | None = None,
         vectors: np.ndarray | None = None,
+        align: Alignment | str | Path | None = None,
         threads: int | None = None,
     ) -> Run:
         """Search; a centred index centres each question by its language.
@@ -89,13 +91,14 @@ class Index:
         Args:
             questions: a file, or values; see `as_questions`.
             k: hits a question.
-            encoder: may be left out where the index says what it was made with.
-            vectors: the questions' embeddings (q, d) float32, where they are at hand.
+            encoder: may be left out where the index (or the alignment) says what it was made with.
+            vectors: the questions' embeddings (q, d) float32, where they are at hand; before they are aligned.
+            align: puts each question right by its language, in place of the index's own centring.
             threads: CPU threads of the search; None for what Faiss chooses.
 
         Raises:
-            UserError: for an encoder that does not fit the index, a question without language
-                where the search depends on it.
+            UserError: for an encoder that does not fit the index, an alignment of another encoder, a question
+                without language where the search depends on it.
         """
         check_hits(k)
         questions = as_questions(questions)
@@ -106,14 +109,16 @@ class Index:
         elif self.centers is not None:
             check_question_languages(questions, f"{self.path} is centred")
         groups = self._groups(questions)
-        vectors = question_vectors(self, questions, encoder, vectors)
+        vectors = question_vectors(self, questions, encoder, vectors, align)
         run: Run = {}
         for directory, members in groups.items():
             if (directory.d, directory.encoder) != (self.d, self._first.encoder):
                 raise UserError(f"{directory.path} was made with another encoder than {self._first.path}; use one")
-            asking = [questions[i] for i in members]
+            asking, part = [questions[i] for i in members], vectors[members]
+            if align is None and directory.centers is not None:
+                part = centered(part, asking, directory.centers)
             with Computing(threads=threads).limited():
-                run |= directory.search(asking, vectors[members], k)
+                run |= directory.search(asking, part, k)
         return {question.id: run[question.id] for question in questions}
 
     def _groups(self, questions: Sequence[Question]) -> "dict[FaissDirectory, list[int]]":
@@ -166,9 +171,7 @@ class FaissDirectory:
         self.encoder: dict[str, Any] | None = self.meta and self.meta["encoder"]
 
     def search(self, questions: Sequence[Question], vectors: np.ndarray, k: int) -> Run:
-        """Return the run of some questions, by their embeddings (q, d), before centring; raises as `best`."""
-        if self.centers is not None:
-            vectors = centered(vectors, questions, self.centers)
+        """Return the run of some questions, by their vectors (q, d) as they search; raises as `best`."""
         scores, rows = self.best(vectors, k)
         return make_run(questions, scores, rows, ids_at(self.path / DOCID, np.unique(rows).tolist()))
 
@@ -230,27 +233,50 @@ class FaissDirectory:
 
 
 def question_vectors(
-    store: Any, questions: Sequence[Question], encoder: Encoder | str | None, vectors: np.ndarray | None
+    store: Any,
+    questions: Sequence[Question],
+    encoder: Encoder | str | None,
+    vectors: np.ndarray | None,
+    align: Alignment | str | Path | None = None,
 ) -> np.ndarray:
-    """Return the questions' embeddings (q, d) float32, by a store's or an index's own encoder.
+    """Return the questions' embeddings (q, d) float32, by a store's or an index's own encoder, put right by `align`.
 
-    `vectors` are returned where they are at hand.  Raises `UserError` for an encoder that is not
-    the store's, or vectors of another shape or with NaN, naming the question.
+    `vectors` are taken where they are at hand.  Raises `UserError` for an encoder that is not the store's, or vectors
+    of another shape or with NaN, naming the question; for an alignment of another encoder.
     """
-    if vectors is not None:
-        vectors = np.asarray(vectors)
-        if vectors.shape != (len(questions), store.d):
-            stored = f"{store.path} with {store.d} dimensions"
-            raise UserError(f"vectors of shape {vectors.shape} for {len(questions)} questions and {stored}")
-        vectors = vectors.astype(np.float32, copy=False)
-        finite = np.isfinite(vectors).all(axis=1)
-        if not finite.all():
-            question = questions[int(np.argmin(finite))]
-            raise UserError(f"the vector of question {question.id!r} holds NaN or infinity")
-        return vectors
-    encoder = Encoder.for_store(store, encoder)
-    with tqdm(total=len(questions), desc="encoding", unit=" questions", disable=None) as bar:
-        return encoder.encode_queries([question.text for question in questions], bar.update)
+    alignment = Alignment(align) if isinstance(align, str | Path) else align
+    if alignment is not None:
+        check_question_languages(questions, "an alignment goes by the language")
+        _check_alignment(alignment, store)
+    if vectors is None:
+        encoder = encoder if alignment is None else Encoder.for_store(alignment, encoder)
+        encoder = Encoder.for_store(store, encoder)
+        with tqdm(total=len(questions), desc="encoding", unit=" questions", disable=None) as bar:
+            vectors = encoder.encode_queries([question.text for question in questions], bar.update)
+    else:
+        vectors = _checked_vectors(store, questions, vectors)
+    return vectors if alignment is None else alignment.apply(vectors, [question.language for question in questions])
+
+
+def _check_alignment(alignment: Alignment, store: Any) -> None:
+    if alignment.d != store.d:
+        what = f"{alignment.path} is for {alignment.d} dimensions, {store.path} has {store.d}"
+        raise UserError(f"{what}; an alignment serves the encoder that it was learnt with")
+    if store.encoder is not None:
+        same_encoder(store, alignment)
+
+
+def _checked_vectors(store: Any, questions: Sequence[Question], vectors: np.ndarray) -> np.ndarray:
+    vectors = np.asarray(vectors)
+    if vectors.shape != (len(questions), store.d):
+        stored = f"{store.path} with {store.d} dimensions"
+        raise UserError(f"vectors of shape {vectors.shape} for {len(questions)} questions and {stored}")
+    vectors = vectors.astype(np.float32, copy=False)
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        question = questions[int(np.argmin(finite))]
+        raise UserError(f"the vector of question {question.id!r} holds NaN or infinity")
+    return vectors
 
 
 def check_question_languages(questions: Sequence[Question], why: str) -> None:

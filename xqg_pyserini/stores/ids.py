@@ -21,7 +21,8 @@ class DuplicateId(Exception):
         self.docid, self.first, self.second = docid, first, second
 
 
-def _hash(docid: str) -> int:
+def id_hash(docid: str) -> int:
+    """Return 64 bits of an id, the same everywhere."""
     return int.from_bytes(hashlib.blake2b(docid.encode(), digest_size=8).digest(), "little")
 
 
@@ -74,7 +75,7 @@ class IdIndex:
     """
 
     def __init__(self, path: Path) -> None:
-        hashes = np.frombuffer(array("Q", map(_hash, iterate_ids(path))), dtype=np.uint64)
+        hashes = np.frombuffer(array("Q", map(id_hash, iterate_ids(path))), dtype=np.uint64)
         self._rows = np.argsort(hashes, kind="stable")
         self._hashes = hashes[self._rows]
         self._collided: dict[str, int] = {}
@@ -93,7 +94,7 @@ class IdIndex:
         """Return the rows of some ids, int64 of their number; -1 for an id that is not here."""
         if not len(self._hashes):
             return np.full(len(ids), -1, dtype=np.int64)
-        hashes = np.fromiter((_hash(i) for i in ids), dtype=np.uint64, count=len(ids))
+        hashes = np.fromiter((id_hash(i) for i in ids), dtype=np.uint64, count=len(ids))
         at = np.minimum(np.searchsorted(self._hashes, hashes), len(self._hashes) - 1)
         rows = np.where(self._hashes[at] == hashes, self._rows[at], -1).astype(np.int64)
         if self._collided:

@@ -1,6 +1,7 @@
 """Jobs that can be killed at any moment, and go on where they were."""
 
 import json
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -73,6 +74,6 @@ def resumable(path: str | Path, description: dict[str, Any], overwrite: bool, in
                 clear(aside)
             raise
         (aside / "progress.json").unlink(missing_ok=True)
-        for stray in aside.glob(".*.partial"):  # of a write that was killed
-            stray.unlink()
+        for stray in aside.glob(".*.partial"):  # of a write that was killed, or put aside by a checkpoint
+            shutil.rmtree(stray) if stray.is_dir() else stray.unlink()
         publish(aside, path)

@@ -124,11 +124,24 @@ class _DescribedVectors(_Described):
 _Number = Annotated[str, Meta(pattern="^[1-9][0-9]{0,8}$")]
 
 
+_Pairs = Annotated[int, Meta(ge=0)]
+
+
+class DescribedMoments(Struct):
+    """What is recorded of moments (`stores.moments`), in a query store or an alignment."""
+
+    languages: list[str]
+    pairs: dict[str, tuple[_Pairs, _Pairs]]  # of each fold
+    squares: dict[str, tuple[float, float]]  # Σ ‖q̂‖² of each fold
+    sha256: dict[str, str]
+
+
 class _DescribedSums(_Described):
     languages: list[str]
     sums_sha256: dict[str, str]
     counts_sha256: str
     kept: dict[_Number, dict[str, str]] = {}
+    moments: DescribedMoments | None = None
 
 
 class _Store:
@@ -227,7 +240,8 @@ class QueryStore(_Store):
 
     Attributes: `languages`; `sums[language]` (n, d) and `counts` (n, languages) int32,
     memory-mapped: sum and number of the queries of each passage; `kept`, the numbers k for which
-    the sums of the first k queries of a language are there as well.
+    the sums of the first k queries of a language are there as well; `moments`, what is recorded of
+    those that it keeps for an alignment, or None.
 
     With `first=k` the store is read as if each passage had no more than its first k queries in
     each language: `sums` are those, and `limited` cuts what is read of `counts`.
@@ -245,6 +259,7 @@ class QueryStore(_Store):
         except UserError as error:
             raise UserError(f"{self.path / META}: {error}; {_AGAIN}") from None
         self.kept: tuple[int, ...] = tuple(sorted(map(int, self._described.kept)))
+        self.moments: DescribedMoments | None = self._described.moments
         self.first = first
         if first is not None and first not in self.kept:
             held = " ".join(map(str, self.kept))

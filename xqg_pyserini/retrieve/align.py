@@ -1,0 +1,371 @@
+"""Generated queries → an alignment: one streaming pass, or none where moments were kept; and what it will bring.
+
+The arithmetic is `fusion.alignment`'s, the sums are `stores.moments`'.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from xqg_pyserini import stores
+from xqg_pyserini.data import check_languages
+from xqg_pyserini.errors import UserError
+from xqg_pyserini.files import file_sha256, write_json
+from xqg_pyserini.fusion.alignment import ALIGNMENT, CENTERS, FORMAT, MATRICES, Alignment, align_moments, covariances
+from xqg_pyserini.metadata import read_json
+from xqg_pyserini.models.encoder import Encoder, same_encoder
+from xqg_pyserini.retrieve.accumulate import Learning, QuerySource, begin, encode_records, warn_left_out
+from xqg_pyserini.settings import check_values, option
+from xqg_pyserini.stores import QueryStore, VectorStore
+from xqg_pyserini.stores.moments import MOMENTS, SAMPLE, Moments
+
+RIDGES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)  # that the estimate chooses among
+RIDGE = 5.0  # where there is too little for an estimate
+FEWEST = 30  # sampled passages of a fold that make an estimate
+LEADING = (1, 10)  # directions whose share of what is left is said
+_AGAIN = "make it again"
+
+
+@dataclass(frozen=True)
+class AlignSettings:
+    """How an alignment is learnt; each field's help says what it is.
+
+    Raises:
+        UserError: for a value that the field does not take, a ridge where only centring is asked for.
+    """
+
+    shrink: float = option(300.0, "pairs that the covariance of all languages counts as in each", least=0, metavar="K")
+    ridge: float | None = option(
+        None, "how near to centring alone; default: what held-out passages find best", above=0, metavar="LAMBDA"
+    )
+    center_only: bool = option(False, "take away each language's mean, and turn nothing")
+    languages: tuple[str, ...] | None = option(None, "languages to learn from (default: all)", metavar="xx")
+    sample: int = option(SAMPLE, "passages kept to try what was learnt", least=0, metavar="N")
+    skip_unknown: bool = option(False, "leave out queries for passages that are not there")
+
+    def __post_init__(self) -> None:
+        check_values(self)
+        if self.languages is not None:
+            check_languages(self.languages)
+        if self.center_only and self.ridge is not None:
+            raise UserError("a ridge serves what is turned, and centring alone turns nothing", ("ridge", "center_only"))
+
+
+Learnt = str | Path | QueryStore | Alignment
+
+
+def align(
+    queries: Learnt | Sequence[Learnt],
+    passages: str | Path | VectorStore | None = None,
+    output: str | Path | None = None,
+    settings: AlignSettings | None = None,
+    *,
+    encoder: Encoder | str | None = None,
+    overwrite: bool = False,
+) -> Alignment:
+    """Learn from generated queries what puts questions right: see `fusion.alignment.align_moments`.
+
+    Args:
+        queries: generated queries (a file, directory or pattern), each encoded once in this pass; or query stores that
+            keep moments, or alignments, which are added up without any encoding; or several of these.
+        passages: the passage store of the queries; not needed where nothing is encoded.
+        output: the folder to write; None for one that goes with the object (`Alignment.save` keeps it).
+        settings: shrinkage, ridge, languages, sample.
+        encoder: of the passages, where it is at hand; another is refused.
+        overwrite: replace what `output` holds.
+
+    A killed job goes on where it was and gives the same; what it gives depends on the order of records, shards and
+    parts within n·2⁻⁵³ only (`stores.moments.Moments`).
+
+    Raises:
+        UserError: as `accumulate_queries`; for a store that keeps no moments, encoders that differ, or the same file
+            of queries in two parts.
+    """
+    settings = settings or AlignSettings()
+    if output is None:
+        folder = TemporaryDirectory(prefix="xqg-align-")
+        made = align(queries, passages, Path(folder.name) / "alignment", settings, encoder=encoder)
+        made.folder = folder
+        return made
+    store = VectorStore(passages) if isinstance(passages, str | Path) else passages
+    parts, texts = _opened([queries] if isinstance(queries, Learnt) else queries)
+    source = QuerySource(texts, settings.languages) if texts is not None else None
+    if source is not None and store is None:
+        raise UserError(f"{texts}: queries are encoded beside their passages; give the passage store", "passages")
+    _check_parts(store, parts, source)
+    job: dict[str, Any] = {"stage": "align", "languages": settings.languages, "sample": settings.sample}
+    job |= {"parts": [part.moments and part.moments.sha256 for part in parts]}
+    if source is not None:
+        assert store is not None
+        encoder = Encoder.for_store(store, encoder)
+        job |= {"encoder": repr(encoder.settings), "how": [*encoder.how, settings.skip_unknown]}
+        job |= {"sources": source.identity(), "passages": [store.meta[k] for k in ("ids_sha256", "vectors_sha256")]}
+    elif encoder is not None:
+        Encoder.for_store(parts[0], encoder)
+    inputs = [*(part.path for part in parts), *(source.inputs if source else ()), *([store.path] if store else ())]
+    with stores.resumable(output, job, overwrite, inputs) as part:
+        moments = [_moments(each, settings.sample) for each in parts]
+        description: Any = parts[0].encoder if parts else None
+        if source is not None:
+            assert store is not None and isinstance(encoder, Encoder)
+            index = begin(source, store, part, settings.skip_unknown)
+            description = encoder.describe("query")
+            learning = Learning(part, store, part.begin(description), settings.sample)
+            encode_records(source, index, encoder, part, [learning])
+            moments.append(learning.moments)
+        every = Moments.merged(moments, settings.languages, settings.sample)
+        sources = [*chain(*map(_sources, parts)), *(source.describe() if source else ())]
+        _write(part.path, every, settings, description, sources)
+        state = part.state
+    if source is not None and store is not None:
+        warn_left_out(state, store)
+    return Alignment(output)
+
+
+# ---------------------------------------------------------------- what is learnt from
+
+
+class _Kind(Struct):
+    kind: str | None = None
+
+
+def _opened(given: Iterable[Learnt]) -> tuple[list[QueryStore | Alignment], str | Path | None]:
+    """Return the stores and alignments among what is given, and the generated queries."""
+    parts: list[QueryStore | Alignment] = []
+    texts: list[str | Path] = []
+    for each in given:
+        if isinstance(each, QueryStore | Alignment):
+            parts.append(each)
+        elif (Path(each) / ALIGNMENT).is_file():
+            parts.append(Alignment(each))
+        elif (file := Path(each) / stores.META).is_file() and read_json(file, _Kind, _AGAIN).kind == stores.QUERY_SUMS:
+            parts.append(QueryStore(each))
+        else:
+            texts.append(each)
+    if len(texts) > 1:
+        what = f"{texts[0]} and {texts[1]}: generated queries are one file, directory or pattern"
+        raise UserError(f"{what}; align each, and then both alignments together", "queries")
+    if not parts and not texts:
+        raise UserError("no queries to learn from", "queries")
+    return parts, texts[0] if texts else None
+
+
+def _check_parts(
+    store: VectorStore | None, parts: Sequence[QueryStore | Alignment], source: QuerySource | None
+) -> None:
+    """Raise `UserError` for parts that keep no moments, are of different encoders, or hold the same queries."""
+    seen: dict[str, Any] = {}
+    for part in parts:
+        if part.moments is None:
+            raise UserError(f"{part.path} keeps no moments; accumulate again with moments", "moments")
+        first = store or parts[0]
+        if part.d != first.d:
+            raise UserError(
+                f"{part.path} has {part.d} dimensions, {first.path} has {first.d}; use one encoder for both"
+            )
+        same_encoder(first, part)
+    described = [(part.path, _sources(part)) for part in parts]
+    for path, files in [*described, *([(source.inputs[0], source.describe())] if source else [])]:
+        for file in files:
+            if (other := seen.setdefault(file["sha256"], path)) is not path:
+                raise UserError(f"{other} and {path} hold the same queries ({file['name']}); give one of them")
+
+
+def _sources(part: QueryStore | Alignment) -> list[dict[str, Any]]:
+    return list(part.meta.get("sources", ()))
+
+
+def _moments(part: QueryStore | Alignment, sample: int) -> Moments:
+    assert part.moments is not None
+    return Moments.open(part.path / MOMENTS, part.moments, part.d, sample)
+
+
+# ---------------------------------------------------------------- what comes of it
+
+
+def _write(
+    folder: Path, moments: Moments, settings: AlignSettings, encoder: dict[str, Any], sources: list[dict[str, Any]]
+) -> None:
+    """Fill an alignment's folder."""
+    estimate = estimated(moments, settings)
+    ridge, chosen = _chosen(estimate, settings)
+    centers, matrices = align_moments(moments.sums(), settings.shrink, ridge)
+    np.save(folder / CENTERS, centers.astype(np.float32))
+    (folder / MATRICES).unlink(missing_ok=True)  # of a killed try with another ridge
+    if matrices is not None:
+        np.save(folder / MATRICES, matrices.astype(np.float32))
+    meta: dict[str, Any] = {"format": FORMAT, "kind": "alignment", "d": moments.d, "encoder": encoder}
+    meta |= {"languages": moments.languages, "pairs": dict(zip(moments.languages, _pairs(moments), strict=True))}
+    meta |= {"shrink": settings.shrink, "ridge": ridge, "chosen": chosen}
+    meta |= {"geometry": _geometry(moments), "estimate": estimate, MOMENTS: moments.save(folder / MOMENTS)}
+    names = [CENTERS] if matrices is None else [CENTERS, MATRICES]
+    meta |= {"sha256": {name: file_sha256(folder / name) for name in names}, "sources": sources}
+    write_json(folder / ALIGNMENT, meta)
+
+
+def _pairs(moments: Moments) -> list[int]:
+    return moments.pairs.sum(axis=1).tolist()
+
+
+def _chosen(estimate: dict[str, Any] | None, settings: AlignSettings) -> tuple[float | None, str]:
+    """Return the ridge, None for centring alone, and how it was chosen."""
+    if settings.center_only:
+        return None, "centring alone, as asked for"
+    if settings.ridge is not None:
+        return settings.ridge, "given"
+    if estimate is None:
+        return RIDGE, f"default: too few sampled passages for an estimate (fewer than {FEWEST} in a fold)"
+    means = {float(ridge): scores["mean"] for ridge, scores in estimate["aligned"].items()}
+    best = max(means, key=lambda ridge: (means[ridge], ridge))
+    if means[best] <= estimate["centred"]["mean"]:
+        return None, "centring alone: no ridge finds more held-out passages"
+    return best, "by the estimate"
+
+
+def _geometry(moments: Moments) -> dict[str, Any]:
+    """Return what share of the queries' variance is language, and for each what is left beside its passages."""
+    sums = moments.sums()
+    n = sums.pairs
+    means, mean = sums.queries / n[:, None], sums.queries.sum(axis=0) / n.sum()
+    total = moments.squares.sum() / n.sum() - mean @ mean
+    between = (n / n.sum()) @ ((means - mean) ** 2).sum(axis=1)
+    languages = {}
+    for i, own in enumerate(covariances(sums)):
+        values = np.linalg.eigvalsh(own)[::-1].clip(min=0)
+        left = float(values.sum())
+        languages[moments.languages[i]] = {
+            "distance": float(np.linalg.norm(means[i] - sums.passages[i] / n[i])),
+            "left": left,
+            "leading": [float(values[:k].sum()) / left if left else 0.0 for k in LEADING],
+        }
+    return {"language_share": float(between / total) if total > 0 else 0.0, "languages": languages}
+
+
+def estimated(moments: Moments, settings: AlignSettings) -> dict[str, Any] | None:
+    """Return what share of held-out queries finds its passage first, as they are, centred, and aligned by each ridge.
+
+    What is learnt from all pairs of one fold is tried on the sample's passages of the other: its queries, one a passage
+    and language, against its passages alone.  Passages whose pairs were learnt from would be easier to tell from the
+    right one than they are, and the alignment look better than it is.  Both directions are counted together; `mean` is
+    that of the languages; intervals are of 95%, and know nothing of the ridge's choice.  None where a fold has fewer
+    than `FEWEST` passages.
+    """
+    folds = [moments.sampled(fold) for fold in (0, 1)]
+    if min(len(fold.passages) for fold in folds) < FEWEST or not moments.pairs.any(axis=0).all():
+        return None
+    ridges = () if settings.center_only else RIDGES if settings.ridge is None else (settings.ridge,)
+
+    def tried(ridge: float | None, center: bool = True) -> dict[str, np.ndarray]:
+        found: dict[str, list[np.ndarray]] = {}
+        for fold, held_out in enumerate(folds):
+            centers, matrices = align_moments(moments.sums(1 - fold), settings.shrink, ridge)
+            for language, (queries, rows) in held_out.queries.items():
+                i = moments.languages.index(language)
+                queries = queries - centers[i].astype(np.float32) if center else queries
+                if matrices is not None:
+                    queries = queries @ matrices[i].astype(np.float32)
+                found.setdefault(language, []).append(_found(queries @ held_out.passages.T, rows))
+        return {language: np.concatenate(found[language]) for language in sorted(found)}
+
+    before, centred = tried(None, center=False), tried(None)
+    aligned = {f"{ridge:g}": tried(ridge) for ridge in ridges}
+    return {
+        "measure": "hit_rate@1",
+        "passages": [len(fold.passages) for fold in folds],
+        "queries": {language: len(hits) for language, hits in before.items()},
+        "before": _scores(before),
+        "centred": _scores(centred) | {"gain": _gain(centred, before)},
+        "aligned": {
+            ridge: _scores(hits) | {"gain": _gain(hits, before), "beyond_centring": _gain(hits, centred)}
+            for ridge, hits in aligned.items()
+        },
+    }
+
+
+def _found(scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return for which rows of (m, p) scores the right passage stands above all others."""
+    each = np.arange(len(rows))
+    own = scores[each, rows]
+    scores[each, rows] = -np.inf
+    return own > scores.max(axis=1)
+
+
+def _scores(hits: dict[str, np.ndarray]) -> dict[str, Any]:
+    shares = {language: float(each.mean()) for language, each in hits.items()}
+    return {"languages": shares, "mean": sum(shares.values()) / len(shares)}
+
+
+def _gain(hits: dict[str, np.ndarray], less: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Return the mean difference over languages, and its 95% interval (normal, of paired queries)."""
+    differences = [each.astype(np.float64) - less[language] for language, each in hits.items()]
+    mean = float(np.mean([each.mean() for each in differences]))
+    error = 1.96 * float(np.sqrt(sum(each.var() / len(each) for each in differences))) / len(differences)
+    return {"mean": mean, "interval": [mean - error, mean + error]}
+
+
+# ---------------------------------------------------------------- for people
+
+
+def report(alignment: Alignment) -> str:
+    """Return what an alignment was learnt from, what was found, and what it will bring, for a terminal."""
+    from tabulate import tabulate
+
+    meta = alignment.meta
+    geometry, estimate, ridge = meta["geometry"], meta["estimate"], meta["ridge"]
+    aligned = {} if estimate is None or ridge is None else estimate["aligned"][f"{ridge:g}"]
+    columns = [] if estimate is None else [estimate["before"], estimate["centred"], *([aligned] if aligned else [])]
+    headers = ["", "pairs", "distance", "left", *(f"in {k}" for k in LEADING), "before", "centred", "aligned"]
+    rows = []
+    for language, of in geometry["languages"].items():
+        figures = [f"{of['distance']:.3f}", f"{of['left']:.3f}", *(f"{share:.0%}" for share in of["leading"])]
+        rows.append([language, meta["pairs"][language], *figures, *_shares(columns, language)])
+    rows.append(["all", sum(meta["pairs"].values()), *[""] * (2 + len(LEADING)), *_shares(columns, None)])
+    how = "centring alone" if ridge is None else f"ridge {ridge:g}, shrinkage {meta['shrink']:g}"
+    name = meta["encoder"].get("name")
+    lines = [
+        f"{alignment.path}: {alignment.d} dimensions, encoder {name}; {how} ({meta['chosen']})",
+        f"{geometry['language_share']:.1%} of the variance of the queries is their language",
+        "",
+        tabulate(rows, headers[: len(headers) - 3 + len(columns)], disable_numparse=True),
+        "",
+        _LEGEND,
+    ]
+    return "\n".join([*lines, *_words(meta, columns)])
+
+
+def _shares(columns: Sequence[dict[str, Any]], language: str | None) -> list[str]:
+    shares = [column["mean"] if language is None else column["languages"].get(language) for column in columns]
+    return ["-" if share is None else f"{100 * share:.1f}" for share in shares]
+
+
+_LEGEND = """\
+distance: of the mean query from the mean of its passages; left: mean squared distance of a query
+from its passage, both centred, and the share of it in the first direction and the first ten."""
+
+
+def _words(meta: dict[str, Any], columns: Sequence[dict[str, Any]]) -> Iterator[str]:
+    estimate = meta["estimate"]
+    if estimate is None:
+        yield f"No estimate: fewer than {FEWEST} sampled passages in a fold."
+        return
+    a, b = estimate["passages"]
+    yield f"before, centred, aligned: % of held-out queries that find their own passage first, among {a} and {b}"
+    yield "passages (two folds; what is learnt from one is tried on the other). A larger corpus is harder."
+    if len(columns) > 2 and meta["chosen"] == "by the estimate":
+        yield f"The ridge is the best of {len(estimate['aligned'])} by this estimate."
+    yield f"centred - before: {_points(columns[1]['gain'])}"
+    if len(columns) > 2:
+        yield f"aligned - centred: {_points(columns[2]['beyond_centring'])}"
+    if columns[-1]["gain"]["interval"][0] <= 0:
+        yield "So few queries do not say that it helps: compare both on questions."
+
+
+def _points(gain: dict[str, Any]) -> str:
+    low, high = gain["interval"]
+    return f"{100 * gain['mean']:+.1f} points (95%: {100 * low:+.1f} to {100 * high:+.1f})"
