@@ -139,7 +139,7 @@ def load(data: Path, name: str, folder: Path) -> Vectors:
     asked, corpus = read_collection(data, name)
     store = xqg.VectorStore(folder / "passages")
     queries, english = (np.load(folder / f"{of}.npy") for of in ("queries", "english"))
-    if list(store.ids) != corpus.id.tolist() or len(queries) != len(asked):
+    if list(store.ids()) != corpus.id.tolist() or len(queries) != len(asked):
         raise xqg.UserError(f"{folder} holds other vectors than {data / name} needs; delete it")
     texts = dict(zip(corpus.id, corpus.text, strict=True))
     return Vectors(asked, corpus.id.tolist(), texts, np.array(store.block(0, store.n)), queries, english)

@@ -77,8 +77,8 @@ def hit_rate(hits: Array, languages: Array) -> float:
     return float(np.mean([100 * hits[languages == l].mean() for l in np.unique(languages)]))
 
 
-def chosen(t: Trial, tried: Callable[[float], Try], grid: Sequence[float]) -> Array:
-    """Return the scores by the parameter that finds most of held-out pairs; of equals, the last.
+def best(t: Trial, tried: Callable[[float], Try], grid: Sequence[float]) -> float:
+    """Return the parameter that finds most of held-out pairs; of equals, the last.
 
     Learnt from the pairs of every other passage, and tried on those between, with their passages as candidates.
     """
@@ -95,8 +95,12 @@ def chosen(t: Trial, tried: Callable[[float], Try], grid: Sequence[float]) -> Ar
             )  # fmt: skip
             hits[there] = ranks(tried(value)(inner), inner.right) == 1
         found.append(hit_rate(hits, t.pairs.languages))
-    best = max(range(len(grid)), key=lambda i: (found[i], i))
-    return tried(grid[best])(t)
+    return grid[max(range(len(grid)), key=lambda i: (found[i], i))]
+
+
+def chosen(t: Trial, tried: Callable[[float], Try], grid: Sequence[float]) -> Array:
+    """Return the scores by the best parameter."""
+    return tried(best(t, tried, grid))(t)
 
 
 # ---------------------------------------------------------------- conditions
@@ -122,9 +126,14 @@ def align_by(ridge: float, shrink: float = 300.0) -> Try:
     return question_side(lambda q, l, pairs: aligned(q, l, pairs, ridge, shrink))
 
 
+def aligned_questions(t: Trial) -> Array:
+    """Return the questions aligned, λ chosen by held-out pairs."""
+    return aligned(t.q, t.l, t.pairs, best(t, align_by, RIDGES))
+
+
 def aligned_by_choice(t: Trial) -> Array:
     """Return alignment's scores, λ chosen by held-out pairs."""
-    return chosen(t, align_by, RIDGES)
+    return aligned_questions(t) @ t.p.T
 
 
 def on_centred_index(t: Trial) -> Trial:
@@ -172,14 +181,21 @@ def fused(t: Trial, fusion: xqg.Fusion, own: bool) -> dict[str, Array]:
     return {str(l): own_of.get(str(l), every) for l in np.unique(t.l)}
 
 
-def on_fused(fusion: xqg.Fusion, own: bool, turn: Try) -> Try:
+SIDES: dict[str, Try] = {
+    "none": lambda t: t.q,
+    "centred": lambda t: centred(t.q, t.l, t.pairs),
+    "aligned": aligned_questions,
+}
+
+
+def on_fused(fusion: xqg.Fusion, own: bool, side: str) -> Try:
     """Return a try over a fused index, or one for each language."""
 
     def scores(t: Trial) -> Array:
-        out = np.empty((len(t.q), len(t.p)), np.float32)
+        q, out = SIDES[side](t), np.empty((len(t.q), len(t.p)), np.float32)
         for language, p in fused(t, fusion, own).items():
             mine = t.l == language
-            out[mine] = turn(t._replace(q=t.q[mine], l=t.l[mine], right=t.right[mine], p=p))
+            out[mine] = q[mine] @ p.T
         return out
 
     return scores
@@ -201,13 +217,13 @@ def fused_tries(normalize: bool) -> dict[str, Try]:
     published = xqg.Fusion("sum", alpha=0.01)
     mean = xqg.Fusion("mean", beta=0.3, normalize=normalize)
     both = xqg.Fusion("mean", beta=0.2, normalize=normalize, center=True)
-    tries = {"sum, α = 0.01": on_fused(published, False, PLAIN["none"])}
+    tries = {"sum, α = 0.01": on_fused(published, False, "none")}
     for name, own in (("all", False), ("own", True)):
         for turn in ("none", "centred", "aligned"):
-            tries[f"mean {name}, β = 0.3: {turn}"] = on_fused(mean, own, PLAIN[turn])
+            tries[f"mean {name}, β = 0.3: {turn}"] = on_fused(mean, own, turn)
     for name, own in (("all", False), ("own", True)):
         for turn in ("centred", "aligned"):
-            tries[f"centred mean {name}, β = 0.2: {turn}"] = on_fused(both, own, PLAIN[turn])
+            tries[f"centred mean {name}, β = 0.2: {turn}"] = on_fused(both, own, turn)
     return tries | {"maximum": maximum, "maximum, centred": lambda t: maximum(t, True)}
 
 
