@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import xqg_pyserini as xqg
-from alignment.data import Vectors
+from alignment.data import Loader, Vectors
 from alignment.figures import figures
+from alignment.tuned import tuned
 from alignment.trials import (
     PLAIN,
     RIDGES,
@@ -36,7 +37,6 @@ RELATIVES = {"es": ("ro",), "ro": ("es",), "sw": ("rw",), "rw": ("sw",), "ig": (
 BUDGETS, DEPTH = ("R@0.5kt", "R@2kt"), 40
 PUBLISHED = {"de": 86.6, "id": 82.1, "jv": 62.7, "ta": 65.7, "th": 74.2}  # nDCG@10, MTEB, multilingual-e5-small
 
-Load = Callable[[str], Vectors]
 Figures = dict[str, Any]
 
 
@@ -44,7 +44,7 @@ class Cell(NamedTuple):
     """One cell: its name, KIND/COLLECTIONS, the collections that it needs, and what makes its figures."""
 
     name: str
-    make: Callable[[Load, int], Figures]
+    make: Callable[[Loader, int], Figures]
 
 
 def cells() -> Iterator[Cell]:
@@ -60,6 +60,8 @@ def cells() -> Iterator[Cell]:
         for name in SOURCES:
             yield Cell(f"{kind}/{name}", partial(make, name))
     yield Cell("stand-ins/afriqa", _stand_ins)
+    for name in ("mlqa", "afriqa"):
+        yield Cell(f"lora/{name}", partial(tuned, name))
 
 
 def _figures(vectors: Vectors, tried: Mapping[str, Tried], references: Sequence[str] = ("none", "centred")) -> Figures:
@@ -70,14 +72,14 @@ def _normal(vectors: Vectors) -> bool:
     return bool(np.allclose(np.linalg.norm(vectors.passages, axis=1), 1, atol=1e-3))
 
 
-def _halves(name: str, load: Load, splits: int) -> Figures:
+def _halves(name: str, load: Loader, splits: int) -> Figures:
     """Everything that needs no queries of the candidates, learnt from one half, tried on the other."""
     vectors = load(name)
     trials = [list(halves(vectors, seed)) for seed in range(splits)]
     return _figures(vectors, run(vectors, trials, PLAIN | RIVALS))
 
 
-def _fused(name: str, load: Load, splits: int) -> Figures:
+def _fused(name: str, load: Loader, splits: int) -> Figures:
     """The same with fused indexes: questions at odd places of the searched half stand for generated queries."""
     vectors = load(name)
     trials = [list(halves(vectors, seed, mix=True)) for seed in range(splits)]
@@ -88,7 +90,7 @@ def _fused(name: str, load: Load, splits: int) -> Figures:
     return out | {"vectors a passage": {"mean all": 1, "mean own": languages, "maximum": round(1 + per_passage, 1)}}
 
 
-def _stand_ins(load: Load, splits: int) -> Figures:
+def _stand_ins(load: Loader, splits: int) -> Figures:
     """AfriQA as it would be used: train and dev questions are the queries, test questions search all passages.
 
     Here candidates include passages whose pairs were learnt from, beside right ones without any: DESIGN's trap.
@@ -101,7 +103,7 @@ def _stand_ins(load: Load, splits: int) -> Figures:
     return out | {"share of passages with queries": round(covered, 3)}
 
 
-def _ridge(name: str, load: Load, splits: int) -> Figures:
+def _ridge(name: str, load: Loader, splits: int) -> Figures:
     """λ and k."""
     vectors = load(name)
     trials = [list(halves(vectors, seed)) for seed in range(splits)]
@@ -117,7 +119,7 @@ def _some(t: Trial, number: int, seed: int) -> Trial:
     return t._replace(pairs=t.pairs.where(kept), known=t.known[kept])
 
 
-def _pairs(name: str, load: Load, splits: int) -> Figures:
+def _pairs(name: str, load: Loader, splits: int) -> Figures:
     """The number of pairs a language, from 30 to all."""
     vectors = load(name)
     trials = [list(halves(vectors, seed)) for seed in range(splits)]
@@ -148,7 +150,7 @@ def _without(vectors: Vectors, trials: Sequence[Sequence[Trial]], left: Mapping[
     return out
 
 
-def _unseen(name: str, load: Load, splits: int) -> Figures:
+def _unseen(name: str, load: Loader, splits: int) -> Figures:
     """Each language put right by the others' pairs, or by its relatives' alone."""
     vectors = load(name)
     trials = [list(halves(vectors, seed)) for seed in range(splits)]
@@ -170,7 +172,7 @@ def _unseen(name: str, load: Load, splits: int) -> Figures:
     return {"parts": out}
 
 
-def _transfer(name: str, load: Load, splits: int) -> Figures:
+def _transfer(name: str, load: Loader, splits: int) -> Figures:
     """A collection with what is learnt from others; one question's language that they lack takes the pooled."""
     vectors = load(name)
     everything = np.ones(len(vectors.rows), bool)
@@ -199,7 +201,7 @@ def _transfer(name: str, load: Load, splits: int) -> Figures:
     return out
 
 
-def _answers(name: str, load: Load, splits: int) -> Figures:
+def _answers(name: str, load: Loader, splits: int) -> Figures:
     """R@kt of the main conditions, in the first split, by `xqg.evaluate`."""
     vectors = load(name)
     tries = PLAIN | {c: RIVALS[c] for c in ("centred index: centred", "centred index: aligned")}

@@ -143,3 +143,23 @@ def load(data: Path, name: str, folder: Path) -> Vectors:
         raise xqg.UserError(f"{folder} holds other vectors than {data / name} needs; delete it")
     texts = dict(zip(corpus.id, corpus.text, strict=True))
     return Vectors(asked, corpus.id.tolist(), texts, np.array(store.block(0, store.n)), queries, english)
+
+
+class Loader:
+    """Collections as one encoder sees them, encoded where that is not done yet: `load(name)`.
+
+    Attributes:
+        data, output: folders of the collections, and of the study.
+        name, source, encoder: what the encoder is called here, where it comes from, and itself.
+    """
+
+    def __init__(self, data: Path, output: Path, name: str, source: str, encoder: xqg.Encoder) -> None:
+        self.data, self.output, self.name, self.source, self.encoder = data, output, name, source, encoder
+        self._loaded: dict[str, Vectors] = {}
+
+    def __call__(self, collection: str) -> Vectors:
+        if collection not in self._loaded:
+            folder = self.output / "vectors" / self.name / collection
+            encode(self.data, collection, self.encoder, folder)
+            self._loaded[collection] = load(self.data, collection, folder)
+        return self._loaded[collection]

@@ -10,7 +10,6 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import xqg_pyserini as xqg
 from alignment.cells import cells
-from alignment.data import encode, load
+from alignment.data import Loader
 from alignment.tables import tables
 
 E5 = {"pooling": "mean", "normalize": True, "query_prefix": "query: ", "passage_prefix": "passage: "}
@@ -30,13 +29,7 @@ def study(data: Path, output: Path, encoders: dict[str, str], only: Sequence[str
     """Run the cells whose names (KIND/COLLECTION/ENCODER) match a pattern, then write the tables of all."""
     for name, source in encoders.items():
         encoder = xqg.Encoder(source, threads=threads, **SETTINGS.get(name, {}))
-
-        @cache
-        def loaded(collection: str, name: str = name, encoder: xqg.Encoder = encoder) -> Any:
-            folder = output / "vectors" / name / collection
-            encode(data, collection, encoder, folder)
-            return load(data, collection, folder)
-
+        loaded = Loader(data, output, name, source, encoder)
         for cell in cells():
             path = output / "cells" / f"{cell.name.replace('/', '.')}.{name}.json"
             if not any(fnmatch.fnmatch(f"{cell.name}/{name}", pattern) for pattern in only):
