@@ -10,12 +10,10 @@ import numpy as np
 import xqg_pyserini as xqg
 from alignment.data import Loader, Vectors
 from alignment.figures import figures
-from alignment.tuned import tuned
 from alignment.trials import (
     PLAIN,
     RIDGES,
     RIVALS,
-    Array,
     Trial,
     Tried,
     Try,
@@ -28,6 +26,7 @@ from alignment.trials import (
     run,
     trial,
 )
+from alignment.tuned import tuned
 
 SOURCES = ("mlqa", "afriqa", "xquad")
 SHRINKS = (0.0, 100.0, 300.0, 1000.0, 10_000.0)
@@ -136,7 +135,9 @@ def _pairs(name: str, load: Loader, splits: int) -> Figures:
     return _figures(vectors, tried, ("none",))
 
 
-def _without(vectors: Vectors, trials: Sequence[Sequence[Trial]], left: Mapping[str, Sequence[str]]) -> list[list[Trial]]:
+def _without(
+    vectors: Vectors, trials: Sequence[Sequence[Trial]], left: Mapping[str, Sequence[str]]
+) -> list[list[Trial]]:
     """Return trials of each language alone, its pairs those of the languages that are left to it."""
     out = []
     for two in trials:
@@ -207,17 +208,19 @@ def _answers(name: str, load: Loader, splits: int) -> Figures:
     tries = PLAIN | {c: RIVALS[c] for c in ("centred index: centred", "centred index: aligned")}
     docids, ids = np.array(vectors.docids), vectors.asked.id.tolist()
     half, runs = vectors.half(0), {}
-    for condition, scores in tries.items():
+    for condition, tried in tries.items():
         hits: dict[str, dict[str, float]] = {}
         for held_out, t in enumerate(halves(vectors, 0)):
-            there, found = docids[half == held_out], scores(t)
+            there, found = docids[half == held_out], tried(t)
             best = np.argsort(-found, axis=1, kind="stable")[:, :DEPTH]
             for i, question in enumerate(t.asked):
                 hits[ids[question]] = {str(there[row]): float(found[i, row]) for row in best[i]}
         runs[condition] = hits
     questions = [
         xqg.Question(id_, text, language, tuple(answers))
-        for id_, text, language, answers in vectors.asked[["id", "question", "language", "answers"]].itertuples(index=False)
+        for id_, text, language, answers in vectors.asked[["id", "question", "language", "answers"]].itertuples(
+            index=False
+        )
     ]
     qrels = {id_: {docid: 1} for id_, docid in zip(ids, vectors.asked.docid, strict=True)}
     scores = xqg.evaluate(runs, questions, (*BUDGETS, "hit_rate@1"), corpus=vectors.texts, qrels=qrels)

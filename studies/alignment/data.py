@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
-import xqg_pyserini as xqg
 from generator import make_collections
 from xquad import read_xquad
+
+import xqg_pyserini as xqg
 
 COLLECTIONS = ("mlqa", "afriqa", "xquad", "belebele")
 BELEBELE = ("de", "id", "jv", "ta", "th")
@@ -50,7 +50,7 @@ def _afriqa(folder: Path) -> pd.DataFrame:
     codes = {code: language for language, code in make_collections.AFRIQA.items()}
     english: dict[str, str] = {}
     for id_ in asked.id:
-        language, split, number = id_.split("-")
+        language, split, _ = id_.split("-")
         path = folder / "gold_passages" / f"gold_span_passages.afriqa.{codes[language]}.en.{split}.json"
         if f"{language}-{split}" not in english:
             english[f"{language}-{split}"] = ""
@@ -62,7 +62,7 @@ def _afriqa(folder: Path) -> pd.DataFrame:
 def _belebele(folder: Path) -> pd.DataFrame:
     passages = {entry["id"]: entry["contents"] for entry in _json_lines(folder / "passages.en.jsonl")}
     english = {entry["id"]: entry["question"] for entry in _json_lines(folder / "questions.en.jsonl")}
-    rows = [
+    rows: list[tuple] = [
         (f"{l}-{e['id']}", e["passage"], "", passages[e["passage"]], [], l, e["question"], english.get(e["id"], ""))
         for l in BELEBELE
         for e in _json_lines(folder / f"questions.{l}.jsonl")
@@ -88,7 +88,6 @@ class Vectors:
         docids, texts: of the n passages.
         passages: (n, d) float32.
         queries, english: the questions and their translations, (m, d) float32.
-        rows: the row of each question's passage, (m,).
     """
 
     asked: pd.DataFrame
@@ -100,16 +99,18 @@ class Vectors:
 
     @cached_property
     def rows(self) -> np.ndarray:
+        """Return the row of each question's passage, (m,)."""
         place = {docid: row for row, docid in enumerate(self.docids)}
         return self.asked.docid.map(place).to_numpy()
 
     @cached_property
     def languages(self) -> np.ndarray:
+        """Return each question's language, (m,)."""
         return self.asked.language.to_numpy(str)
 
     @cached_property
     def place(self) -> np.ndarray:
-        """The number of each question among its passage's in its language, (m,)."""
+        """Return the number of each question among its passage's in its language, (m,)."""
         return self.asked.groupby(["docid", "language"]).cumcount().to_numpy()
 
     def half(self, seed: int) -> np.ndarray:
@@ -158,6 +159,7 @@ class Loader:
         self._loaded: dict[str, Vectors] = {}
 
     def __call__(self, collection: str) -> Vectors:
+        """Return a collection."""
         if collection not in self._loaded:
             folder = self.output / "vectors" / self.name / collection
             encode(self.data, collection, self.encoder, folder)

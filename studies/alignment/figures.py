@@ -27,7 +27,7 @@ def measures(ranks: Array) -> dict[str, Array]:
 class Design:
     """Questions in languages (m,), of passages (m,), those asked (m,) bool: how they are averaged and drawn."""
 
-    def __init__(self, languages: Array, passages: Array, asked: Array) -> None:
+    def __init__(self, languages: Array, passages: Array, asked: Any) -> None:
         self.asked = asked
         self.languages, self.passages = languages[asked], np.unique(passages[asked], return_inverse=True)[1]
         self.codes = np.unique(self.languages).tolist()

@@ -45,7 +45,7 @@ def by_language(q: Array, l: Array, turn: Callable[[str, Array], Array]) -> Arra
 
 
 def centred(q: Array, l: Array, pairs: Pairs) -> Array:
-    """q - μ_l, μ_l the mean of the language's queries (Libovický et al., arXiv 1911.03310, 2004.05160)."""
+    """Return q - μ_l, μ_l the mean of the language's queries (Libovický et al., arXiv 1911.03310, 2004.05160)."""
     return by_language(q, l, lambda language, own: own - pairs.of(language).queries.mean(axis=0))
 
 

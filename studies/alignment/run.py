@@ -1,6 +1,6 @@
 """The study of alignment, cell by cell: what is done stays, and the tables are of what is done.
 
-    python studies/alignment/run.py DATA OUT --encoder e5=E5 [--encoder use=use-multilingual] [--only PATTERN …]
+python studies/alignment/run.py DATA OUT --encoder e5=E5 [--encoder use=use-multilingual] [--only PATTERN …]
 """
 
 import argparse

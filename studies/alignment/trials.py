@@ -82,7 +82,7 @@ def best(t: Trial, tried: Callable[[float], Try], grid: Sequence[float]) -> floa
 
     Learnt from the pairs of every other passage, and tried on those between, with their passages as candidates.
     """
-    passages, place = np.unique(t.known, return_inverse=True)
+    place = np.unique(t.known, return_inverse=True)[1]
     found = []
     for value in grid:
         hits = np.zeros(len(place), bool)
@@ -148,10 +148,12 @@ PLAIN: dict[str, Try] = {
     "aligned": aligned_by_choice,
 }
 RIVALS: dict[str, Try] = {
-    "LIR": lambda t: chosen(t, lambda n: both_sides(lambda *a: rivals.lir(*a, int(n))), COMPONENTS),
-    "whitening": lambda t: chosen(t, lambda r: both_sides(lambda *a: rivals.whitened(*a, r)), SMOOTH),
+    "LIR": lambda t: chosen(t, lambda n: both_sides(lambda q, l, p, x: rivals.lir(q, l, p, x, int(n))), COMPONENTS),
+    "whitening": lambda t: chosen(t, lambda r: both_sides(lambda q, l, p, x: rivals.whitened(q, l, p, x, r)), SMOOTH),
     "Procrustes": question_side(rivals.procrustes),
-    "ridge regression": lambda t: chosen(t, lambda r: question_side(lambda *a: rivals.regressed(*a, r)), SMOOTH),
+    "ridge regression": lambda t: chosen(
+        t, lambda r: question_side(lambda q, l, x: rivals.regressed(q, l, x, r)), SMOOTH
+    ),
     "CSLS": lambda t: rivals.csls(t.q, t.l, t.p, t.pairs),
     "CSLS, centred": lambda t: rivals.csls(t.q, t.l, t.p, t.pairs, center=True),
     "SHIFT": lambda t: rivals.shifted(t.q, t.l, t.p, t.pairs),

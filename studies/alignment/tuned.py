@@ -10,11 +10,14 @@ import numpy as np
 import xqg_pyserini as xqg
 from alignment.data import Loader, Vectors
 from alignment.figures import figures
-from alignment.trials import PLAIN, halves, run
+from alignment.trials import PLAIN, Tried, halves, run
 
 LORA = xqg.TuningSettings(method="lora", rank=16, lora_alpha=32.0)
-TRAINING = {"learning_rate": 5e-4, "batch_size": 16, "epochs": 1.0, "negatives": 0, "save_steps": 8}
-LENGTHS = {"query_length": 48, "passage_length": 192}  # in training; searched are the lengths of the encoder
+TRAINING: dict[str, Any] = {"learning_rate": 5e-4, "batch_size": 16, "epochs": 1.0, "negatives": 0, "save_steps": 8}
+LENGTHS: dict[str, Any] = {
+    "query_length": 48,
+    "passage_length": 192,
+}  # in training; searched are the lengths of the encoder
 
 
 def tuned(name: str, load: Loader, splits: int) -> dict[str, Any]:
@@ -38,7 +41,7 @@ def tuned(name: str, load: Loader, splits: int) -> dict[str, Any]:
     lengths = {key: getattr(settings, key) for key in LENGTHS}
     encoder = xqg.Encoder(folder / "trained", threads=load.encoder.computing.threads, **lengths)
     after = Loader(load.data, load.output, f"{load.name}-lora-{name}", str(folder / "trained"), encoder)(name)
-    of = {}
+    of: dict[str, Tried] = {}
     for prefix, seen in (("", vectors), ("tuned: ", after)):
         first = [[next(iter(halves(seen, 0)))]]
         of |= {f"{prefix}{condition}": tried for condition, tried in run(seen, first, PLAIN).items()}

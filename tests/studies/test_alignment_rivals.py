@@ -13,7 +13,7 @@ import xqg_pyserini as xqg
 LANGUAGES = np.array(["ar", "ar", "bn", "bn"])
 QUERIES = np.array([[1, 0], [3, 0], [0, 2], [0, 4]], np.float32)
 PASSAGES = np.array([[1, 0], [0, 1], [1, 0], [0, 1]], np.float32)
-PAIRS = Pairs(QUERIES, PASSAGES, LANGUAGES, QUERIES + [1, 0])
+PAIRS = Pairs(QUERIES, PASSAGES, LANGUAGES, QUERIES + np.array([1, 0]))
 
 
 def some_pairs(seed=3, number=60, d=5):
@@ -68,7 +68,6 @@ def test_lir_removes_what_a_language_has_most_of():
     q = np.array([[5.0, 2], [5, 2]])
     turned, p = rivals.lir(q, np.array(["ar", "bn"]), np.array([[3.0, 4]]), PAIRS, number=1)
     np.testing.assert_allclose(turned, [[0, 2], [5, 0]], atol=1e-6)  # ar lies along x, bn along y
-    np.testing.assert_allclose(np.abs(p @ [1, 1]), [0], atol=1e-6) if len(p) > 1 else None
     assert np.linalg.norm(p) == pytest.approx(1)
 
 
@@ -76,7 +75,9 @@ def test_whitening_takes_means_and_makes_directions_alike():
     pairs = some_pairs(number=900)
     q, p = rivals.whitened(pairs.queries, pairs.languages, pairs.passages, pairs, ridge=0.0)
     np.testing.assert_allclose(np.linalg.norm(q, axis=1), 1, rtol=1e-5)
-    both = np.concatenate([rivals.centred(pairs.queries, pairs.languages, pairs), pairs.passages - pairs.passages.mean(0)])
+    both = np.concatenate(
+        [rivals.centred(pairs.queries, pairs.languages, pairs), pairs.passages - pairs.passages.mean(0)]
+    )
     c = both.T.astype(np.float64) @ both / len(both)
     values, vectors = np.linalg.eigh(c / (np.trace(c) / 5))
     w = vectors @ np.diag(values**-0.5) @ vectors.T
@@ -140,8 +141,10 @@ def test_the_parameter_is_chosen_on_passages_that_were_not_learnt_from():
         def scores(inner):
             seen.append((set(inner.known.tolist()), len(inner.p)))
             own = np.arange(len(inner.q))
-            np.testing.assert_array_equal(inner.p[inner.right], pairs.passages[sorted(set(range(90)) - set(inner.known))])
-            return (np.eye(len(inner.p))[inner.right] if value == 2 else np.zeros((len(own), len(inner.p))))
+            np.testing.assert_array_equal(
+                inner.p[inner.right], pairs.passages[sorted(set(range(90)) - set(inner.known))]
+            )
+            return np.eye(len(inner.p))[inner.right] if value == 2 else np.zeros((len(own), len(inner.p)))
 
         return scores
 
