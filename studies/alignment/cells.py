@@ -10,22 +10,8 @@ import numpy as np
 import xqg_pyserini as xqg
 from alignment.data import Loader, Vectors
 from alignment.figures import figures
-from alignment.trials import (
-    PLAIN,
-    RIDGES,
-    RIVALS,
-    Trial,
-    Tried,
-    Try,
-    align_by,
-    aligned_by_choice,
-    fused_tries,
-    halves,
-    on_centred_index,
-    pairs_of,
-    run,
-    trial,
-)
+from alignment.rivals import aligned
+from alignment.trials import PLAIN, RIDGES, RIVALS, Trial, Tried, Try, fused_tries, halves, pairs_of, run, side, trial
 from alignment.tuned import tuned
 
 SOURCES = ("mlqa", "afriqa", "xquad")
@@ -106,7 +92,7 @@ def _ridge(name: str, load: Loader, splits: int) -> Figures:
     """λ and k."""
     vectors = load(name)
     trials = [list(halves(vectors, seed)) for seed in range(splits)]
-    grid = {f"λ = {ridge:g}, k = {k:g}": align_by(ridge, k) for ridge in GRID for k in SHRINKS}
+    grid = {f"λ = {ridge:g}, k = {k:g}": side(aligned, ridge, k) for ridge in GRID for k in SHRINKS}
     return _figures(vectors, run(vectors, trials, {name: PLAIN[name] for name in ("none", "centred")} | grid))
 
 
@@ -123,8 +109,8 @@ def _pairs(name: str, load: Loader, splits: int) -> Figures:
     vectors = load(name)
     trials = [list(halves(vectors, seed)) for seed in range(splits)]
     tried = run(vectors, trials, {"none": PLAIN["none"]})
-    sides = {"centred": PLAIN["centred"], "aligned, λ = 5": align_by(5.0), "aligned, λ = 20": align_by(20.0)}
-    sides["aligned"] = aligned_by_choice
+    sides = {"centred": PLAIN["centred"], "aligned, λ = 5": side(aligned, 5.0), "aligned, λ = 20": side(aligned, 20.0)}
+    sides["aligned"] = PLAIN["aligned"]
     fewest = min((t.pairs.languages == l).sum() for t in trials[0] for l in np.unique(t.pairs.languages))
     for number in [*(n for n in NUMBERS if n < fewest), None]:
         cut = trials
@@ -156,7 +142,7 @@ def _unseen(name: str, load: Loader, splits: int) -> Figures:
     vectors = load(name)
     trials = [list(halves(vectors, seed)) for seed in range(splits)]
     languages = np.unique(vectors.languages).tolist()
-    sides: dict[str, Try] = {"centred": PLAIN["centred"], "aligned": aligned_by_choice}
+    sides: dict[str, Try] = {"centred": PLAIN["centred"], "aligned": PLAIN["aligned"]}
     out = {}
     near = {l: [o for o in RELATIVES.get(l, ()) if o in languages] for l in languages}
     for part, left in (("all", {l: [l] for l in languages}), ("relatives", {l: o for l, o in near.items() if o})):
@@ -188,8 +174,8 @@ def _transfer(name: str, load: Loader, splits: int) -> Figures:
     together = [np.concatenate(each) for each in zip(*(pairs for pairs, _ in learnt.values()), strict=True)]
     known = np.concatenate([rows + start for (_, rows), start in zip(learnt.values(), offsets, strict=False)])
     learnt["all"] = t.pairs._replace(**dict(zip(t.pairs._fields, together, strict=True))), known
-    sides = {"centred": PLAIN["centred"], "aligned, λ = 2": align_by(2.0), "aligned, λ = 5": align_by(5.0)}
-    sides |= {"aligned": aligned_by_choice, "centred index: aligned": lambda t: aligned_by_choice(on_centred_index(t))}
+    sides = {"centred": PLAIN["centred"], "aligned, λ = 2": side(aligned, 2.0), "aligned, λ = 5": side(aligned, 5.0)}
+    sides |= {"aligned": PLAIN["aligned"], "centred index: aligned": RIVALS["centred index: aligned"]}
     for source, (pairs, known) in learnt.items():
         there = t._replace(pairs=pairs, known=known)
         tried |= {f"{source}: {side}": of for side, of in run(vectors, [[there]], sides).items()}

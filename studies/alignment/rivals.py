@@ -88,17 +88,27 @@ def lir(q: Array, l: Array, p: Array, pairs: Pairs, number: int) -> tuple[Array,
     return turned, unit(without_components(p, pairs.passages, number))
 
 
-def whitened(q: Array, l: Array, p: Array, pairs: Pairs, ridge: float) -> tuple[Array, Array]:
-    """(x - μ)·W on both sides, W = (C/t + λI)^(-1/2), C that of queries and passages about their means (2103.15316).
+def whitening(pairs: Pairs, ridge: float, power: float) -> Array:
+    """(C/t + λI)^power, (d, d) float32: C that of queries and passages together, each less their mean; t = tr(C) / d.
 
-    μ is the language's for questions, the paired passages' for passages; t = tr(C) / d.
+    The mean is the language's for queries.
     """
     mean = pairs.passages.mean(axis=0)
     all_of = np.concatenate([centred(pairs.queries, pairs.languages, pairs), pairs.passages - mean]).astype(np.float64)
     c = all_of.T @ all_of / len(all_of)
     values, vectors = np.linalg.eigh(c / (np.trace(c) / len(c)))
-    w = ((vectors / np.sqrt(values.clip(0) + ridge)) @ vectors.T).astype(np.float32)
-    return unit(centred(q, l, pairs) @ w), unit((p - mean) @ w)
+    return ((vectors * (values.clip(0) + ridge) ** power) @ vectors.T).astype(np.float32)
+
+
+def whitened(q: Array, l: Array, p: Array, pairs: Pairs, ridge: float) -> tuple[Array, Array]:
+    """(x - μ)·W on both sides, of length 1, W = (C/t + λI)^(-1/2) (Su et al., arXiv 2103.15316)."""
+    w = whitening(pairs, ridge, -0.5)
+    return unit(centred(q, l, pairs) @ w), unit((p - pairs.passages.mean(axis=0)) @ w)
+
+
+def whitened_questions(q: Array, l: Array, pairs: Pairs, ridge: float) -> Array:
+    """(q - μ_l)·W², W as `whitened`: alignment with the covariance of all texts in place of that within pairs."""
+    return centred(q, l, pairs) @ whitening(pairs, ridge, -1.0)
 
 
 def procrustes(q: Array, l: Array, pairs: Pairs) -> Array:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -98,42 +98,27 @@ def best(t: Trial, tried: Callable[[float], Try], grid: Sequence[float]) -> floa
     return grid[max(range(len(grid)), key=lambda i: (found[i], i))]
 
 
-def chosen(t: Trial, tried: Callable[[float], Try], grid: Sequence[float]) -> Array:
-    """Return the scores by the best parameter."""
-    return tried(best(t, tried, grid))(t)
-
-
 # ---------------------------------------------------------------- conditions
 
 
-def question_side(turn: Callable[[Array, Array, Pairs], Array]) -> Try:
+def side(turn: Callable[..., Array], *given: float) -> Try:
     """Return a try that changes the questions alone."""
-    return lambda t: turn(t.q, t.l, t.pairs) @ t.p.T
+    return lambda t: turn(t.q, t.l, t.pairs, *given) @ t.p.T
 
 
-def both_sides(turn: Callable[[Array, Array, Array, Pairs], tuple[Array, Array]]) -> Try:
+def both(turn: Callable[..., tuple[Array, Array]], *given: float) -> Try:
     """Return a try that changes questions and passages."""
 
     def scores(t: Trial) -> Array:
-        q, p = turn(t.q, t.l, t.p, t.pairs)
+        q, p = turn(t.q, t.l, t.p, t.pairs, *given)
         return q @ p.T
 
     return scores
 
 
-def align_by(ridge: float, shrink: float = 300.0) -> Try:
-    """Return alignment with a ridge and a shrinkage."""
-    return question_side(lambda q, l, pairs: aligned(q, l, pairs, ridge, shrink))
-
-
-def aligned_questions(t: Trial) -> Array:
-    """Return the questions aligned, λ chosen by held-out pairs."""
-    return aligned(t.q, t.l, t.pairs, best(t, align_by, RIDGES))
-
-
-def aligned_by_choice(t: Trial) -> Array:
-    """Return alignment's scores, λ chosen by held-out pairs."""
-    return aligned_questions(t) @ t.p.T
+def picked(kind: Callable[..., Try], turn: Callable[..., Any], grid: Sequence[float]) -> Try:
+    """Return a try by the parameter that `best` finds."""
+    return lambda t: kind(turn, best(t, lambda value: kind(turn, value), grid))(t)
 
 
 def on_centred_index(t: Trial) -> Trial:
@@ -141,25 +126,29 @@ def on_centred_index(t: Trial) -> Trial:
     return t._replace(p=unit(t.p - t.p.mean(axis=0)))
 
 
+def aligned_questions(t: Trial) -> Array:
+    """Return the questions aligned, λ chosen by held-out pairs."""
+    return aligned(t.q, t.l, t.pairs, best(t, lambda ridge: side(aligned, ridge), RIDGES))
+
+
 PLAIN: dict[str, Try] = {
     "none": lambda t: t.q @ t.p.T,
-    "centred": question_side(centred),
-    "aligned, λ = 5": align_by(5.0),
-    "aligned": aligned_by_choice,
+    "centred": side(centred),
+    "aligned, λ = 5": side(aligned, 5.0),
+    "aligned": picked(side, aligned, RIDGES),
 }
 RIVALS: dict[str, Try] = {
-    "LIR": lambda t: chosen(t, lambda n: both_sides(lambda q, l, p, x: rivals.lir(q, l, p, x, int(n))), COMPONENTS),
-    "whitening": lambda t: chosen(t, lambda r: both_sides(lambda q, l, p, x: rivals.whitened(q, l, p, x, r)), SMOOTH),
-    "Procrustes": question_side(rivals.procrustes),
-    "ridge regression": lambda t: chosen(
-        t, lambda r: question_side(lambda q, l, x: rivals.regressed(q, l, x, r)), SMOOTH
-    ),
+    "whitened questions": picked(side, rivals.whitened_questions, SMOOTH),
+    "Procrustes": side(rivals.procrustes),
+    "ridge regression": picked(side, rivals.regressed, SMOOTH),
     "CSLS": lambda t: rivals.csls(t.q, t.l, t.p, t.pairs),
     "CSLS, centred": lambda t: rivals.csls(t.q, t.l, t.p, t.pairs, center=True),
     "SHIFT": lambda t: rivals.shifted(t.q, t.l, t.p, t.pairs),
+    "LIR": picked(both, rivals.lir, COMPONENTS),
+    "whitening": picked(both, rivals.whitened, SMOOTH),
     "centred index: none": lambda t: PLAIN["none"](on_centred_index(t)),
     "centred index: centred": lambda t: PLAIN["centred"](on_centred_index(t)),
-    "centred index: aligned": lambda t: aligned_by_choice(on_centred_index(t)),
+    "centred index: aligned": lambda t: PLAIN["aligned"](on_centred_index(t)),
 }
 
 
@@ -190,11 +179,11 @@ SIDES: dict[str, Try] = {
 }
 
 
-def on_fused(fusion: xqg.Fusion, own: bool, side: str) -> Try:
+def on_fused(fusion: xqg.Fusion, own: bool, asked: str) -> Try:
     """Return a try over a fused index, or one for each language."""
 
     def scores(t: Trial) -> Array:
-        q, out = SIDES[side](t), np.empty((len(t.q), len(t.p)), np.float32)
+        q, out = SIDES[asked](t), np.empty((len(t.q), len(t.p)), np.float32)
         for language, p in fused(t, fusion, own).items():
             mine = t.l == language
             out[mine] = q[mine] @ p.T

@@ -84,6 +84,15 @@ def test_whitening_takes_means_and_makes_directions_alike():
     np.testing.assert_allclose(p, rivals.unit((pairs.passages - pairs.passages.mean(0)) @ w), atol=1e-4)
 
 
+def test_whitened_questions_score_as_whitening_does_before_lengths():
+    pairs = some_pairs(number=300)
+    asked, p = pairs.queries[:4], pairs.passages - pairs.passages.mean(0)
+    w = rivals.whitening(pairs, 0.5, -0.5)
+    expected = rivals.centred(asked, pairs.languages[:4], pairs) @ w @ (p @ w).T
+    found = rivals.whitened_questions(asked, pairs.languages[:4], pairs, 0.5) @ p.T
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
 def test_procrustes_and_regression_find_a_rotation():
     draw, turn = np.random.default_rng(2), np.array([[0, -1], [1, 0]], np.float32)
     passages = draw.normal(size=(40, 2)).astype(np.float32)
