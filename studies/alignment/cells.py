@@ -1,6 +1,5 @@
 """The cells of the study, the most important first; each is a function of its collections, as one encoder sees them."""
 
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -9,8 +8,8 @@ import numpy as np
 
 import xqg_pyserini as xqg
 from alignment.data import Loader, Vectors
-from alignment.figures import figures
-from alignment.rivals import aligned
+from alignment.figures import figures, measures
+from alignment.rivals import Array, aligned
 from alignment.trials import PLAIN, RIDGES, RIVALS, Trial, Tried, Try, fused_tries, halves, pairs_of, run, side, trial
 from alignment.tuned import tuned
 
@@ -53,21 +52,23 @@ def _figures(vectors: Vectors, tried: Mapping[str, Tried], references: Sequence[
     return figures(tried, vectors.languages, vectors.rows, references)
 
 
+def _halved(vectors: Vectors, splits: int, mix: bool = False) -> tuple[Vectors, list[list[Trial]]]:
+    return vectors, [list(halves(vectors, seed, mix)) for seed in range(splits)]
+
+
 def _normal(vectors: Vectors) -> bool:
     return bool(np.allclose(np.linalg.norm(vectors.passages, axis=1), 1, atol=1e-3))
 
 
 def _halves(name: str, load: Loader, splits: int) -> Figures:
     """Everything that needs no queries of the candidates, learnt from one half, tried on the other."""
-    vectors = load(name)
-    trials = [list(halves(vectors, seed)) for seed in range(splits)]
+    vectors, trials = _halved(load(name), splits)
     return _figures(vectors, run(vectors, trials, PLAIN | RIVALS))
 
 
 def _fused(name: str, load: Loader, splits: int) -> Figures:
     """The same with fused indexes: questions at odd places of the searched half stand for generated queries."""
-    vectors = load(name)
-    trials = [list(halves(vectors, seed, mix=True)) for seed in range(splits)]
+    vectors, trials = _halved(load(name), splits, mix=True)
     out = _figures(vectors, run(vectors, trials, PLAIN | fused_tries(_normal(vectors))))
     mixed = [t.stand_ins for t in trials[0] if t.stand_ins is not None]
     per_passage = sum(len(each.rows) for each in mixed) / len(vectors.docids)
@@ -90,8 +91,7 @@ def _stand_ins(load: Loader, splits: int) -> Figures:
 
 def _ridge(name: str, load: Loader, splits: int) -> Figures:
     """λ and k."""
-    vectors = load(name)
-    trials = [list(halves(vectors, seed)) for seed in range(splits)]
+    vectors, trials = _halved(load(name), splits)
     grid = {f"λ = {ridge:g}, k = {k:g}": side(aligned, ridge, k) for ridge in GRID for k in SHRINKS}
     return _figures(vectors, run(vectors, trials, {name: PLAIN[name] for name in ("none", "centred")} | grid))
 
@@ -105,42 +105,35 @@ def _some(t: Trial, number: int, seed: int) -> Trial:
 
 
 def _pairs(name: str, load: Loader, splits: int) -> Figures:
-    """The number of pairs a language, from 30 to all."""
-    vectors = load(name)
-    trials = [list(halves(vectors, seed)) for seed in range(splits)]
+    """The number of pairs a language, from 30 to all; a language with fewer gives all that it has."""
+    vectors, trials = _halved(load(name), splits)
     tried = run(vectors, trials, {"none": PLAIN["none"]})
     sides = {"centred": PLAIN["centred"], "aligned, λ = 5": side(aligned, 5.0), "aligned, λ = 20": side(aligned, 20.0)}
     sides["aligned"] = PLAIN["aligned"]
-    fewest = min((t.pairs.languages == l).sum() for t in trials[0] for l in np.unique(t.pairs.languages))
-    for number in [*(n for n in NUMBERS if n < fewest), None]:
-        cut = trials
-        if number is not None:
-            cut = [[_some(t, number, zlib.crc32(f"{s}/{i}".encode())) for i, t in enumerate(two)]
-                   for s, two in enumerate(trials)]  # fmt: skip
-        tried |= {f"{number or 'all'}: {side}": of for side, of in run(vectors, cut, sides).items()}
+    most = max(np.unique(t.pairs.languages, return_counts=True)[1].max() for t in trials[0])
+    for number in [*(n for n in NUMBERS if n < most), most]:
+        cut = [[_some(t, number, 10 * s + i) for i, t in enumerate(two)] for s, two in enumerate(trials)]
+        label = "all" if number == most else f"{number}"
+        tried |= {f"{label}: {side}": of for side, of in run(vectors, cut, sides).items()}
     return _figures(vectors, tried, ("none",))
 
 
-def _without(
-    vectors: Vectors, trials: Sequence[Sequence[Trial]], left: Mapping[str, Sequence[str]]
-) -> list[list[Trial]]:
+def _without(trials: Sequence[Sequence[Trial]], left: Mapping[str, Sequence[str]]) -> list[list[Trial]]:
     """Return trials of each language alone, its pairs those of the languages that are left to it."""
-    out = []
-    for two in trials:
-        each = []
-        for t in two:
-            for l, others in left.items():
-                mine, kept = t.l == l, np.isin(t.pairs.languages, others)
-                part = t._replace(asked=t.asked[mine], q=t.q[mine], l=t.l[mine], right=t.right[mine])
-                each.append(part._replace(pairs=t.pairs.where(kept), known=t.known[kept]))
-        out.append(each)
-    return out
+
+    def one(t: Trial, mine: Array, kept: Array) -> Trial:
+        part = t._replace(asked=t.asked[mine], q=t.q[mine], l=t.l[mine], right=t.right[mine])
+        return part._replace(pairs=t.pairs.where(kept), known=t.known[kept])
+
+    return [
+        [one(t, t.l == l, np.isin(t.pairs.languages, others)) for t in two for l, others in left.items()]
+        for two in trials
+    ]
 
 
 def _unseen(name: str, load: Loader, splits: int) -> Figures:
     """Each language put right by the others' pairs, or by its relatives' alone."""
-    vectors = load(name)
-    trials = [list(halves(vectors, seed)) for seed in range(splits)]
+    vectors, trials = _halved(load(name), splits)
     languages = np.unique(vectors.languages).tolist()
     sides: dict[str, Try] = {"centred": PLAIN["centred"], "aligned": PLAIN["aligned"]}
     out = {}
@@ -148,12 +141,12 @@ def _unseen(name: str, load: Loader, splits: int) -> Figures:
     for part, left in (("all", {l: [l] for l in languages}), ("relatives", {l: o for l, o in near.items() if o})):
         if not left:
             continue
-        own = _without(vectors, trials, {l: languages for l in left})
+        own = _without(trials, {l: languages for l in left})
         tried = run(vectors, own, {"none": PLAIN["none"]} | sides)
-        others = _without(vectors, trials, {l: [o for o in languages if o != l] for l in left})
+        others = _without(trials, {l: [o for o in languages if o != l] for l in left})
         tried |= {f"{side}, without it": of for side, of in run(vectors, others, sides).items()}
         if part == "relatives":
-            of_near = run(vectors, _without(vectors, trials, left), sides)
+            of_near = run(vectors, _without(trials, left), sides)
             tried |= {f"{side}, relatives alone": of for side, of in of_near.items()}
         out[part] = _figures(vectors, tried, ("none",))
     return {"parts": out}
@@ -181,9 +174,8 @@ def _transfer(name: str, load: Loader, splits: int) -> Figures:
         tried |= {f"{source}: {side}": of for side, of in run(vectors, [[there]], sides).items()}
     out = _figures(vectors, tried, ("none",))
     if name == "belebele":
-        found = tried["none"].ranks[0]
-        gains = np.where(found <= 10, 1 / np.log2(1 + found), 0)
-        of = {l: round(100 * float(gains[vectors.languages == l].mean()), 1) for l in PUBLISHED}
+        gains = measures(tried["none"].ranks[0])["nDCG@10"]
+        of = {l: round(float(gains[vectors.languages == l].mean()), 1) for l in PUBLISHED}
         out |= {"nDCG@10, untouched": of, "nDCG@10, published": PUBLISHED}
     return out
 
@@ -202,20 +194,16 @@ def _answers(name: str, load: Loader, splits: int) -> Figures:
             for i, question in enumerate(t.asked):
                 hits[ids[question]] = {str(there[row]): float(found[i, row]) for row in best[i]}
         runs[condition] = hits
-    questions = [
-        xqg.Question(id_, text, language, tuple(answers))
-        for id_, text, language, answers in vectors.asked[["id", "question", "language", "answers"]].itertuples(
-            index=False
-        )
-    ]
+    asked = vectors.asked[["id", "question", "language", "answers"]]
+    questions = [xqg.Question(id_, text, l, tuple(answers)) for id_, text, l, answers in asked.itertuples(index=False)]
     qrels = {id_: {docid: 1} for id_, docid in zip(ids, vectors.asked.docid, strict=True)}
     scores = xqg.evaluate(runs, questions, (*BUDGETS, "hit_rate@1"), corpus=vectors.texts, qrels=qrels)
-    tests = scores.compare(test="fisher", baseline="centred")
-    out: Figures = {}
-    for condition in scores.runs:
-        out[condition] = {m: scores[condition][m].intervals["macro"]._asdict() for m in scores.metrics}
-        for metric in BUDGETS:
-            test = tests.of(condition, "centred", metric)
-            if test is not None:
-                out[condition].setdefault("p against centred", {})[metric] = round(test.p_corrected, 5)
+    out: Figures = {
+        condition: {m: of[m].intervals["macro"]._asdict() for m in scores.metrics} for condition, of in scores.items()
+    }
+    for reference in ("none", "centred"):
+        for test in scores.compare(test="fisher", baseline=reference):
+            less = scores.difference(test.a, reference, test.metric)["macro"]._asdict()
+            if test.metric == BUDGETS[-1]:
+                out[test.a].setdefault("less", {})[reference] = less | {"p": round(test.p_corrected, 5)}
     return {"questions": len(ids), "conditions": out, "notes": scores.notes}
