@@ -45,5 +45,6 @@ def _less(less: Mapping[str, float] | None) -> str:
 
 
 _LEGEND = """\
-0 to 100, the unweighted mean over languages; by language: R@1. − none, − centred: difference in R@1 (in
-R@2kt where answers are looked for), in brackets its 95% interval (bootstrap of passages); \\*: p ≤ 0.05 (randomisation, Holm over a cell's conditions)."""
+0 to 100, the unweighted mean over languages; by language: R@1. − none, − centred: difference in R@1 (in R@2kt where
+answers are looked for), in brackets its 95% interval (bootstrap of passages); \\*: p ≤ 0.05 (randomisation, Holm over a
+cell's conditions)."""
