@@ -64,7 +64,19 @@ def place(task, tmp_path_factory):
         done = run_xqg(*words, cwd=folder)
         assert done.returncode == 0, done.stderr
     (folder / "stock" / "xqg.json").unlink()
-    words = "search --index stock --topics questions.jsonl --align A --hits 5 --output ours.trec".split()
+    words = [
+        "search",
+        "--index",
+        "stock",
+        "--topics",
+        "questions.jsonl",
+        "--align",
+        "A",
+        "--hits",
+        "5",
+        "--output",
+        "ours.trec",
+    ]
     assert run_xqg(*words, cwd=folder).returncode == 0
     return folder
 

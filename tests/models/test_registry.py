@@ -94,7 +94,7 @@ BROKEN = {
     "no settings": ("tiny: mean", "{path}: encoder tiny: no settings; expected "),
     "unknown key": (
         "tiny: {backend: torch, model: x, poolng: cls}",
-        "{path}: encoder tiny: poolng; expected adapter, backend, base, center, language, model, "
+        "{path}: encoder tiny: poolng; expected adapter, align, backend, base, center, language, model, "
         "normalize, passage_length, passage_prefix, pooling, query_length, query_model, "
         "query_prefix",
     ),

@@ -53,19 +53,29 @@ def align_moments(sums: Sums, shrink: float, ridge: float | None) -> tuple[np.nd
     differs within a class (here: a passage and its queries): WCCN, Hatch et al., Interspeech 2006; shrinkage towards
     the pooled covariance: Friedman 1989.  New here: both from generated queries, on the question's side.
     """
+    centers, values, directions = spectra(sums, shrink)
+    return centers, None if ridge is None else matrices(values, directions, ridge)
+
+
+def spectra(sums: Sums, shrink: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the centres, and eigenvalues (L + 1, d) and eigenvectors (L + 1, d, d) of the C̃_l and of C̄."""
     n = sums.pairs.astype(np.float64)
     centers = np.concatenate([sums.queries / np.maximum(n, 1)[:, None], [sums.queries.sum(axis=0) / n.sum()]])
     centers[:-1][n == 0] = centers[-1]
-    if ridge is None:
-        return centers, None
     own = covariances(sums)
     pooled = np.tensordot(n / n.sum(), own, 1)
     weights = n / np.where(n > 0, n + shrink, 1)
-    shrunk = np.concatenate([pooled + weights[:, None, None] * (own - pooled), [pooled]])
-    scale = np.trace(shrunk, axis1=1, axis2=2)[:, None, None] / pooled.shape[0]
-    same = scale <= 0  # queries that are all their passages: nothing to turn
-    shrunk, scale = np.where(same, np.eye(len(pooled)), shrunk), np.where(same, 1.0, scale)
-    return centers, (1 + ridge) * scale * np.linalg.inv(shrunk + ridge * scale * np.eye(len(pooled)))
+    return centers, *np.linalg.eigh(np.concatenate([pooled + weights[:, None, None] * (own - pooled), [pooled]]))
+
+
+def matrices(values: np.ndarray, directions: np.ndarray, ridge: float) -> np.ndarray:
+    """Return the M_l (L + 1, d, d) for a ridge; I for a C̃_l of zeros."""
+    values = values.clip(min=0)
+    mean = values.mean(axis=1, keepdims=True)
+    values, mean = np.where(mean > 0, values, 1), np.where(mean > 0, mean, 1)
+    # by eigenvectors: beside a Java machine, NumPy's inverse ends the process
+    weights = (1 + ridge) * mean / (values + ridge * mean)
+    return (directions * weights[:, None, :]) @ directions.swapaxes(1, 2)
 
 
 class Described(Struct):

@@ -17,7 +17,17 @@ from xqg_pyserini import stores
 from xqg_pyserini.data import check_languages
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import file_sha256, write_json
-from xqg_pyserini.fusion.alignment import ALIGNMENT, CENTERS, FORMAT, MATRICES, Alignment, align_moments, covariances
+from xqg_pyserini.fusion.alignment import (
+    ALIGNMENT,
+    CENTERS,
+    FORMAT,
+    MATRICES,
+    Alignment,
+    align_moments,
+    covariances,
+    matrices,
+    spectra,
+)
 from xqg_pyserini.metadata import read_json
 from xqg_pyserini.models.encoder import Encoder, same_encoder
 from xqg_pyserini.retrieve.accumulate import Learning, QuerySource, begin, encode_records, warn_left_out
@@ -57,11 +67,8 @@ class AlignSettings:
             raise UserError("a ridge serves what is turned, and centring alone turns nothing", ("ridge", "center_only"))
 
 
-Learnt = str | Path | QueryStore | Alignment
-
-
 def align(
-    queries: Learnt | Sequence[Learnt],
+    queries: str | Path | QueryStore | Alignment | Sequence[str | Path | QueryStore | Alignment],
     passages: str | Path | VectorStore | None = None,
     output: str | Path | None = None,
     settings: AlignSettings | None = None,
@@ -94,7 +101,7 @@ def align(
         made.folder = folder
         return made
     store = VectorStore(passages) if isinstance(passages, str | Path) else passages
-    parts, texts = _opened([queries] if isinstance(queries, Learnt) else queries)
+    parts, texts = _opened([queries] if isinstance(queries, str | Path | QueryStore | Alignment) else queries)
     source = QuerySource(texts, settings.languages) if texts is not None else None
     if source is not None and store is None:
         raise UserError(f"{texts}: queries are encoded beside their passages; give the passage store", "passages")
@@ -135,7 +142,9 @@ class _Kind(Struct):
     kind: str | None = None
 
 
-def _opened(given: Iterable[Learnt]) -> tuple[list[QueryStore | Alignment], str | Path | None]:
+def _opened(
+    given: Iterable[str | Path | QueryStore | Alignment],
+) -> tuple[list[QueryStore | Alignment], str | Path | None]:
     """Return the stores and alignments among what is given, and the generated queries."""
     parts: list[QueryStore | Alignment] = []
     texts: list[str | Path] = []
@@ -195,16 +204,16 @@ def _write(
     """Fill an alignment's folder."""
     estimate = estimated(moments, settings)
     ridge, chosen = _chosen(estimate, settings)
-    centers, matrices = align_moments(moments.sums(), settings.shrink, ridge)
+    centers, turns = align_moments(moments.sums(), settings.shrink, ridge)
     np.save(folder / CENTERS, centers.astype(np.float32))
     (folder / MATRICES).unlink(missing_ok=True)  # of a killed try with another ridge
-    if matrices is not None:
-        np.save(folder / MATRICES, matrices.astype(np.float32))
+    if turns is not None:
+        np.save(folder / MATRICES, turns.astype(np.float32))
     meta: dict[str, Any] = {"format": FORMAT, "kind": "alignment", "d": moments.d, "encoder": encoder}
     meta |= {"languages": moments.languages, "pairs": dict(zip(moments.languages, _pairs(moments), strict=True))}
     meta |= {"shrink": settings.shrink, "ridge": ridge, "chosen": chosen}
     meta |= {"geometry": _geometry(moments), "estimate": estimate, MOMENTS: moments.save(folder / MOMENTS)}
-    names = [CENTERS] if matrices is None else [CENTERS, MATRICES]
+    names = [CENTERS] if turns is None else [CENTERS, MATRICES]
     meta |= {"sha256": {name: file_sha256(folder / name) for name in names}, "sources": sources}
     write_json(folder / ALIGNMENT, meta)
 
@@ -261,15 +270,17 @@ def estimated(moments: Moments, settings: AlignSettings) -> dict[str, Any] | Non
         return None
     ridges = () if settings.center_only else RIDGES if settings.ridge is None else (settings.ridge,)
 
+    learnt = [spectra(moments.sums(1 - fold), settings.shrink) for fold in (0, 1)]
+
     def tried(ridge: float | None, center: bool = True) -> dict[str, np.ndarray]:
         found: dict[str, list[np.ndarray]] = {}
-        for fold, held_out in enumerate(folds):
-            centers, matrices = align_moments(moments.sums(1 - fold), settings.shrink, ridge)
+        for held_out, (centers, values, directions) in zip(folds, learnt, strict=True):
+            turns = None if ridge is None else matrices(values, directions, ridge)
             for language, (queries, rows) in held_out.queries.items():
                 i = moments.languages.index(language)
                 queries = queries - centers[i].astype(np.float32) if center else queries
-                if matrices is not None:
-                    queries = queries @ matrices[i].astype(np.float32)
+                if turns is not None:
+                    queries = queries @ turns[i].astype(np.float32)
                 found.setdefault(language, []).append(_found(queries @ held_out.passages.T, rows))
         return {language: np.concatenate(found[language]) for language in sorted(found)}
 
