@@ -1,7 +1,6 @@
 """What tuning the encoder brings, on the pairs that alignment learns from: LoRA, one split, one direction."""
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +29,12 @@ def tuned(name: str, load: Loader, splits: int) -> dict[str, Any]:
     _write_pairs(vectors, folder)
     settings = load.encoder.settings
     known = {key: getattr(settings, key) for key in ("pooling", "normalize", "query_prefix", "passage_prefix")}
-    begun = time.perf_counter()
     report = xqg.train_retriever(
         xqg.RetrieverSettings(
             model=load.source, synthetic=(str(folder / "queries.jsonl"),), corpus=str(folder / "corpus.jsonl"),
             output=str(folder / "trained"), tuning=LORA, **known, **TRAINING, **LENGTHS,
         )
     )  # fmt: skip
-    seconds = time.perf_counter() - begun
     lengths = {key: getattr(settings, key) for key in LENGTHS}
     encoder = xqg.Encoder(folder / "trained", threads=load.encoder.computing.threads, **lengths)
     after = Loader(load.data, load.output, f"{load.name}-lora-{name}", str(folder / "trained"), encoder)(name)
@@ -46,7 +43,8 @@ def tuned(name: str, load: Loader, splits: int) -> dict[str, Any]:
         first = [[next(iter(halves(seen, 0)))]]
         of |= {f"{prefix}{condition}": tried for condition, tried in run(seen, first, PLAIN).items()}
     out = figures(of, vectors.languages, vectors.rows)
-    return out | {"training": {"seconds of the last try": round(seconds), "steps": report.get("steps")}}
+    seconds = round(report["steps"] * report["seconds_per_step"])
+    return out | {"training": {"steps": report["steps"], "seconds": seconds, "loss": round(report["loss"], 3)}}
 
 
 def _write_pairs(vectors: Vectors, folder: Path) -> None:
