@@ -79,7 +79,7 @@ def _fused(name: str, load: Loader, splits: int) -> Figures:
 def _stand_ins(load: Loader, splits: int) -> Figures:
     """AfriQA as it would be used: train and dev questions are the queries, test questions search all passages.
 
-    Here candidates include passages whose pairs were learnt from, beside right ones without any: DESIGN's trap.
+    Here candidates include passages whose pairs were learnt from, and right ones without any: unlike in halves.
     """
     vectors = load("afriqa")
     test = vectors.asked.id.str.contains("-test-").to_numpy()
