@@ -85,13 +85,14 @@ class Vectors:
 
     Attributes:
         asked: the questions, a row each (m).
-        docids, texts: of the n passages.
+        docids, titles, texts: of the n passages; titles and texts by docid.
         passages: (n, d) float32.
         queries, english: the questions and their translations, (m, d) float32.
     """
 
     asked: pd.DataFrame
     docids: list[str]
+    titles: dict[str, str]
     texts: dict[str, str]
     passages: np.ndarray
     queries: np.ndarray
@@ -142,8 +143,8 @@ def load(data: Path, name: str, folder: Path) -> Vectors:
     queries, english = (np.load(folder / f"{of}.npy") for of in ("queries", "english"))
     if list(store.ids()) != corpus.id.tolist() or len(queries) != len(asked):
         raise xqg.UserError(f"{folder} holds other vectors than {data / name} needs; delete it")
-    texts = dict(zip(corpus.id, corpus.text, strict=True))
-    return Vectors(asked, corpus.id.tolist(), texts, np.array(store.block(0, store.n)), queries, english)
+    titles, texts = (dict(zip(corpus.id, corpus[of], strict=True)) for of in ("title", "text"))
+    return Vectors(asked, corpus.id.tolist(), titles, texts, np.array(store.block(0, store.n)), queries, english)
 
 
 class Loader:

@@ -4,12 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import xqg_pyserini as xqg
 from alignment.data import Loader, Vectors
 from alignment.figures import figures
-from alignment.trials import PLAIN, Tried, halves, run
+from alignment.trials import PLAIN, halves, run
 
 LORA = xqg.TuningSettings(method="lora", rank=16, lora_alpha=32.0)
 TRAINING: dict[str, Any] = {"learning_rate": 5e-4, "batch_size": 16, "epochs": 1.0, "negatives": 0, "save_steps": 8}
@@ -37,11 +35,11 @@ def tuned(name: str, load: Loader, splits: int) -> dict[str, Any]:
     )  # fmt: skip
     lengths = {key: getattr(settings, key) for key in LENGTHS}
     encoder = xqg.Encoder(folder / "trained", threads=load.encoder.computing.threads, **lengths)
-    after = Loader(load.data, load.output, f"{load.name}-lora-{name}", str(folder / "trained"), encoder)(name)
-    of: dict[str, Tried] = {}
-    for prefix, seen in (("", vectors), ("tuned: ", after)):
-        first = [[next(iter(halves(seen, 0)))]]
-        of |= {f"{prefix}{condition}": tried for condition, tried in run(seen, first, PLAIN).items()}
+    first = next(iter(halves(vectors, 0)))
+    there, asked = vectors.half(0) == 0, vectors.asked.iloc[first.asked]
+    texts = [f"{vectors.titles[d]} {vectors.texts[d]}" for d, mine in zip(vectors.docids, there, strict=True) if mine]
+    after = first._replace(q=encoder.encode_queries(asked.question.tolist()), p=encoder.encode_passages(texts))
+    of = run(vectors, [[first]], PLAIN) | {"tuned": run(vectors, [[after]], {"none": PLAIN["none"]})["none"]}
     out = figures(of, vectors.languages, vectors.rows)
     seconds = round(report["steps"] * report["seconds_per_step"])
     return out | {"training": {"steps": report["steps"], "seconds": seconds, "loss": round(report["loss"], 3)}}
@@ -51,13 +49,11 @@ def _write_pairs(vectors: Vectors, folder: Path) -> None:
     """Write the learning half of the first direction: passages, and questions as generated queries."""
     there = vectors.half(0) == 1  # `halves` asks about half 0 first
     asked = vectors.asked[there[vectors.rows]]
-    titles = dict(zip(vectors.asked.docid, vectors.asked.title, strict=True))
     passages, queries = [], []
     for docid, of in asked.groupby("docid", sort=False):
-        passages.append({"id": docid, "title": titles[docid], "text": vectors.texts[docid]})
+        passages.append({"id": docid, "title": vectors.titles[docid], "text": vectors.texts[docid]})
         grouped = {l: texts.tolist() for l, texts in of.groupby("language").question}
         queries.append({"docid": docid, "generated_queries": grouped})
     for name, records in (("corpus", passages), ("queries", queries)):
         lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
         (folder / f"{name}.jsonl").write_text("".join(lines), "utf-8")
-    assert np.all(there[vectors.rows[vectors.asked.docid.isin([p["id"] for p in passages])]])
