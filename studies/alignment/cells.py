@@ -110,7 +110,7 @@ def _pairs(name: str, load: Loader, splits: int) -> Figures:
     tried = run(vectors, trials, {"none": PLAIN["none"]})
     sides = {"centred": PLAIN["centred"], "aligned, λ = 5": side(aligned, 5.0), "aligned, λ = 20": side(aligned, 20.0)}
     sides["aligned"] = PLAIN["aligned"]
-    most = max(np.unique(t.pairs.languages, return_counts=True)[1].max() for t in trials[0])
+    most = max(np.unique(t.pairs.languages, return_counts=True)[1].max() for two in trials for t in two)
     for number in [*(n for n in NUMBERS if n < most), most]:
         cut = [[_some(t, number, 10 * s + i) for i, t in enumerate(two)] for s, two in enumerate(trials)]
         label = "all" if number == most else f"{number}"
