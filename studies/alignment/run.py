@@ -53,7 +53,7 @@ def collect(output: Path, encoders: Sequence[str]) -> None:
     names = [*(name for name in order if name in done), *(name for name in done if name not in order)]
     results = {name: done[name] for name in names}
     missing = [name for name in order if name not in done]
-    _write(output / "results.json", json.dumps({"cells": results, "missing": missing}, ensure_ascii=False, indent=1))
+    _write(output / "results.json", json.dumps({"cells": results, "missing": missing}, ensure_ascii=False))
     _write(output / "tables.md", tables(results) + (f"\nNot run: {', '.join(missing)}.\n" if missing else ""))
 
 
