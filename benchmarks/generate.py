@@ -65,13 +65,12 @@ def make_model(folder: Path, shape: str) -> None:
 
 
 def passages(number: int) -> list:
-    from dataclasses import replace
     from itertools import cycle, islice
 
     from xqg_pyserini.data import read_corpus
 
     told = cycle([passage for _, passage in read_corpus(DEMO / "corpus.jsonl")])
-    return [replace(passage, id=str(i)) for i, passage in enumerate(islice(told, number))]
+    return [passage._replace(id=str(i)) for i, passage in enumerate(islice(told, number))]
 
 
 def is_causal(folder: str) -> bool:
@@ -84,7 +83,7 @@ def plain(folder: str, number: int, batch: int, device: str, precision: str):
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-    from xqg_pyserini.data import languages
+    from xqg_pyserini.data import language_name
 
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     causal = is_causal(folder)
@@ -95,7 +94,7 @@ def plain(folder: str, number: int, batch: int, device: str, precision: str):
 
     def run() -> None:
         for language in LANGUAGES:
-            name = languages()[language]["name"]
+            name = language_name(language)
             prompts = [f"Generate a {name} question for this passage: {p.title} {p.text}{end}" for p in sample]
             for start in range(0, len(prompts), batch):
                 inputs = tokenizer(

@@ -18,9 +18,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pandas as pd
+from xquad import read_xquad, training_records
 
 import xqg_pyserini as xqg
-from xquad import read_xquad, training_records
 
 XQUAD = ("ar", "de", "el", "es", "ro", "ru")
 MLQA = ("en", "ar", "de", "es")
