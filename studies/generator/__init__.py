@@ -1,0 +1,1 @@
+"""The study of generators; see README.md."""
