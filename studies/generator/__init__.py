@@ -1,0 +1,1 @@
+"""The study of query generators; see README.md."""
