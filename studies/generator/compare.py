@@ -166,7 +166,7 @@ class Study:
 
     def cells(self) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
         """Yield names and what makes their figures."""
-        for kind in (self.halves, self.number_of_queries, self.filtered):
+        for kind in (self.halves, self.ridges, self.number_of_queries, self.filtered):
             for name in COLLECTIONS:
                 yield f"{kind.__name__}/{name}", partial(kind, name)
         yield "people/xquad", partial(self.people, "xquad")
@@ -183,15 +183,24 @@ class Study:
         tried |= named("machine", fusions(vectors, trials, [*kinds, (True, True, "aligned, λ = 5")]))
         return _figures(vectors, tried)
 
+    def ridges(self, name: str) -> dict[str, Any]:
+        """Each λ, by the machine's queries and by people's."""
+        vectors, machine = self.machine(name)
+        trials = splits(vectors, machine, self.number)
+        tries = {"centred": QUESTIONS["centred"]} | {f"aligned, λ = {r:g}": side(aligned, r) for r in RIDGES}
+        tried = run(vectors, trials, {"none": lambda t: t.q @ t.p.T}) | named("machine", run(vectors, trials, tries))
+        return _figures(vectors, tried | named("people", run(vectors, by_people(vectors, trials), tries)))
+
     def number_of_queries(self, name: str) -> dict[str, Any]:
         """The same with fewer of the machine's queries, and with as many, of the same passages, as people asked."""
         vectors, machine = self.machine(name)
         asked = vectors.asked.groupby(["docid", "language"]).size().to_dict()
         wanted = [asked.get((vectors.docids[r], l), 0) for r, l in zip(machine.rows, machine.languages, strict=True)]
-        of = {f"first {n}": machine.place < n for n in NUMBERS if n < self.most} | {
-            "as many as people's": machine.place < wanted
-        }
-        return _figures(vectors, self._chosen(vectors, machine, of))
+        of = {f"first {n}": machine.place < n for n in NUMBERS if n < self.most}
+        tried = self._chosen(vectors, machine, of)
+        # the question's side alone: which passages people asked about must not reach the index
+        alike = run(vectors, splits(vectors, machine, self.number, machine.place < wanted), LITTLE)
+        return _figures(vectors, tried | named("as many as people's", alike))
 
     def filtered(self, name: str) -> dict[str, Any]:
         """The same with what rules and consistency keep."""
