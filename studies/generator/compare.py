@@ -57,8 +57,7 @@ QUESTIONS: dict[str, Try] = {
 }
 LITTLE: dict[str, Try] = {name: QUESTIONS[name] for name in ("centred", "aligned, λ = 5")}
 INDEX: dict[str, Try] = {
-    f"centred index, {name}": lambda t, tried=QUESTIONS[name]: tried(on_centred_index(t))  # type: ignore[misc]
-    for name in LITTLE
+    f"centred index, {name}": lambda t, tried=QUESTIONS[name]: tried(on_centred_index(t)) for name in LITTLE
 }
 
 
@@ -166,7 +165,7 @@ class Study:
 
     def cells(self) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
         """Yield names and what makes their figures."""
-        for kind in (self.halves, self.ridges, self.number_of_queries, self.filtered):
+        for kind in (self.halves, self.number_of_queries, self.filtered):
             for name in COLLECTIONS:
                 yield f"{kind.__name__}/{name}", partial(kind, name)
         yield "people/xquad", partial(self.people, "xquad")
@@ -182,14 +181,6 @@ class Study:
         kinds = [(False, False, "none"), (False, True, "none"), (True, False, "centred"), (True, True, "centred")]
         tried |= named("machine", fusions(vectors, trials, [*kinds, (True, True, "aligned, λ = 5")]))
         return _figures(vectors, tried)
-
-    def ridges(self, name: str) -> dict[str, Any]:
-        """Each λ, by the machine's queries and by people's."""
-        vectors, machine = self.machine(name)
-        trials = splits(vectors, machine, self.number)
-        tries = {"centred": QUESTIONS["centred"]} | {f"aligned, λ = {r:g}": side(aligned, r) for r in RIDGES}
-        tried = run(vectors, trials, {"none": lambda t: t.q @ t.p.T}) | named("machine", run(vectors, trials, tries))
-        return _figures(vectors, tried | named("people", run(vectors, by_people(vectors, trials), tries)))
 
     def number_of_queries(self, name: str) -> dict[str, Any]:
         """The same with fewer of the machine's queries, and with as many, of the same passages, as people asked."""
