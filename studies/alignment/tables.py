@@ -6,9 +6,9 @@ from typing import Any
 MEASURES = ("R@1", "MRR@10", "nDCG@10")
 
 
-def tables(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return tables.md: one table a cell, `results` being cell → its record."""
-    lines = ["# Tables of the study of alignment", "", _LEGEND]
+def tables(results: Mapping[str, Mapping[str, Any]], of: str = "alignment") -> str:
+    """Return tables.md of a study: one table a cell, `results` being cell → its record."""
+    lines = [f"# Tables of the study of {of}", "", _LEGEND]
     for name, cell in results.items():
         parts = cell["figures"].get("parts", {"": cell["figures"]})
         for part, figures in parts.items():
@@ -45,6 +45,6 @@ def _less(less: Mapping[str, float] | None) -> str:
 
 
 _LEGEND = """\
-0 to 100, the unweighted mean over languages; by language: R@1. − none, − centred: difference in R@1 (in R@2kt where
+0 to 100, the unweighted mean over languages; by language: R@1. − none, − centred, …: difference in R@1 (in R@2kt where
 answers are looked for), in brackets its 95% interval (bootstrap of passages); \\*: p ≤ 0.05 (randomisation, Holm over a
 cell's conditions)."""

@@ -175,6 +175,7 @@ def fused(t: Trial, fusion: xqg.Fusion, own: bool) -> dict[str, Array]:
 SIDES: dict[str, Try] = {
     "none": lambda t: t.q,
     "centred": lambda t: centred(t.q, t.l, t.pairs),
+    "aligned, λ = 5": lambda t: aligned(t.q, t.l, t.pairs, 5.0),
     "aligned": aligned_questions,
 }
 

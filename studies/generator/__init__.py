@@ -1,1 +1,1 @@
-"""The study of generators; see README.md."""
+"""The study of query generators; see README.md."""
