@@ -416,8 +416,9 @@ def test_pyserinis_command_ends_well(commands, name):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_nothing_is_said_on_stderr_that_is_no_terminal(commands, name):
-    lines = commands[name].stderr.splitlines()
-    assert lines == []
+    # Pyserini 2.4 fetches its lists when it is imported
+    offline = "xqg pyserini: warning: Pyserini's lists of prebuilt indexes, topics and qrels are not available offline"
+    assert [line for line in commands[name].stderr.splitlines() if line != offline] == []
     assert "WARN" not in commands[name].stdout
 
 
