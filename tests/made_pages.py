@@ -99,7 +99,7 @@ def page(made):
 COLUMNS = [
     "point", "form", "weight", "languages", "num_queries", "normalize", "center", "metric",
     "language", "questions", "score", "difference", "ci_low", "ci_high", "p", "p_corrected",
-    "significant", "win", "tie", "loss",
+    "significant", "win", "tie", "loss", "align",
 ]  # fmt: skip
 # point → form, weight, languages, num_queries, centred; its gain in ar and in fi
 GRID = {
@@ -116,6 +116,11 @@ GRID = {
 BASE = {"ar": 40.0, "fi": 60.0}
 
 
+def align_of(name):
+    """How a point is aligned, by its name: `b1-align-r5`."""
+    return name[name.index("align") :] if "align" in name else ""
+
+
 def write_sweep(folder, cross_validation=None, inputs=None, rows=None, power=None, grid=None, half=2):
     folder.mkdir()
     points = []
@@ -124,7 +129,7 @@ def write_sweep(folder, cross_validation=None, inputs=None, rows=None, power=Non
         writer.writeheader()
         for name, ((form, weight, languages, k, center), gains) in (grid or GRID).items():
             point = {"point": name, "form": form, "weight": weight, "languages": languages}
-            point |= {"num_queries": k, "normalize": "", "center": center}
+            point |= {"num_queries": k, "normalize": "", "center": center, "align": align_of(name)}
             points.append(point)
             for metric in ("R@2kt", "mrr@10"):
                 for language, gain in [*zip(BASE, gains, strict=True), ("macro", sum(gains) / 2)]:
