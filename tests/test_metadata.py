@@ -51,7 +51,7 @@ WRONG_JSON = {
         ": broken JSON (the key 'a' stands twice in one object)",
     ),
     "inner": ('{"number": 1, "names": {"a": [1]}}', ": damaged (names[...][0]: Expected `str`, got `int`)"),
-    "deep": (f'{{"x": {DEEP}', ": broken JSON (maximum recursion depth exceeded"),
+    "deep": (f'{{"x": {DEEP}', ": broken JSON (nested more than 200 deep)"),
     "not UTF-8": (b'{"number": 1, "names": {"\xff": []}}', ": not UTF-8 (byte 26)"),
     "a surrogate": ('{"number": 1, "names": {"\\ud800": []}}', ": broken JSON ("),
 }

@@ -5,6 +5,7 @@ to do.
 """
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     import numpy as np
 
 Kind = TypeVar("Kind")
+
+
+DEEPEST = 200  # arrays and objects within each other; no file of ours or of others comes near
+_NESTING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{}]', re.DOTALL)  # texts (their brackets do not count), brackets
 
 
 class RepeatedKey(ValueError):
@@ -31,16 +36,32 @@ def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return record
 
 
+def refuse_deep(text: str) -> None:
+    """Raise `ValueError` for JSON that is nested deeper than `DEEPEST`.
+
+    From Python 3.12 the parser's own limit lies so high that it can end a process in which Java runs.
+    """
+    if text.count("[") + text.count("{") <= DEEPEST:
+        return
+    depth = 0
+    for found in _NESTING.finditer(text):
+        depth += 1 if found[0] in "[{" else -1 if found[0] in "]}" else 0
+        if depth > DEEPEST:
+            raise ValueError(f"nested more than {DEEPEST} deep")
+
+
 def read_json(path: Path, kind: type[Kind], remedy: str, about: str | Sequence[str] = ()) -> Kind:
     """Read a JSON file as a value of a type that msgspec knows, such as a `Struct`.
 
     `remedy` ends the message of each error ("make the store again"), and `about` names the settings it speaks of.
     Raises `UserError` where the file cannot be read, is no JSON, has a key twice, or holds another type.
     """
+    text = _text(path, remedy)
     try:
-        value = json.loads(_text(path, remedy), object_pairs_hook=distinct, parse_constant=_no_number)
+        refuse_deep(text)
+        value = json.loads(text, object_pairs_hook=distinct, parse_constant=_no_number)
         json.dumps(value, ensure_ascii=False).encode()  # half a surrogate pair is no text
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UserError(f"{path}: broken JSON ({error}); {remedy}", about) from None
     return checked(value, kind, path, remedy, about)
 

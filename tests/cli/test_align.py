@@ -1,11 +1,7 @@
 """`xqg align` and what uses it, as a user would: on files, in processes of their own."""
 
 import json
-import random
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +9,6 @@ import pytest
 from conftest import ROOT, run_xqg
 
 DEMO = ROOT / "resources" / "demo"
-STEPS = """
-import sys
-from xqg_pyserini.retrieve import accumulate
-from xqg_pyserini.stores import jobs
-from xqg_pyserini.__main__ import main
-accumulate.CHUNK = 2
-jobs.CHECKPOINT_SECONDS = 0
-sys.exit(main(sys.argv[1:]))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -51,22 +38,6 @@ def place(tmp_path_factory) -> Path:
     return folder
 
 
-def whole(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def progress(partial: Path) -> int:
-    try:
-        return json.loads((partial / "progress.json").read_text())["done"]
-    except (OSError, ValueError):
-        return 0
-
-
-def small_steps(output: str) -> list[str]:
-    words = f"align --queries queries.jsonl --passages P --ridge 5 --output {output}".split()
-    return [sys.executable, "-c", STEPS, *words]
-
-
 def test_what_is_said_and_written(place, xqg, tmp_path):
     said = json.loads(xqg("inspect", "A", "--json", cwd=place))
     assert (said["kind"], said["languages"], said["d"]) == ("alignment", ["ar", "fi", "te"], 384)
@@ -81,28 +52,6 @@ def test_what_is_said_and_written(place, xqg, tmp_path):
         assert line in text
     checked = xqg("check", "A", cwd=place).splitlines()
     assert len(checked) == 8 and all(line.endswith(": as it was written") for line in checked)
-
-
-def test_killed_and_killed_again_it_ends_in_the_same_bytes(place):
-    """In steps of two records; a process that is killed leaves what it noted, and no alignment."""
-    subprocess.run(small_steps("straight"), cwd=place, check=True, stdout=subprocess.DEVNULL)
-    command, partial, dice = small_steps("resumed"), place / ".resumed.partial", random.Random(3)
-    done = [0]
-    for _ in range(3):
-        process = subprocess.Popen(command, cwd=place, stdout=subprocess.DEVNULL)
-        while process.poll() is None and progress(partial) <= done[-1]:
-            time.sleep(0.002)
-        time.sleep(dice.uniform(0, 0.05))
-        process.kill()
-        process.wait()
-        if (place / "resumed").exists():
-            break
-        done.append(progress(partial))
-    assert done == sorted(set(done)) and len(done) > 1
-    if not (place / "resumed").exists():
-        subprocess.run(command, cwd=place, check=True, stdout=subprocess.DEVNULL)
-    assert whole(place / "resumed") == whole(place / "straight")
-    assert not partial.exists()
 
 
 def test_two_machines_halves_make_the_whole(place, xqg):

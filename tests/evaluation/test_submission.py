@@ -305,7 +305,6 @@ def test_a_compressed_submission_is_checked(folder):
 
 
 def test_a_bottomless_submission_is_broken_json(folder, refused):
-    # in a process of its own: where a JVM runs, it has less of a stack than Python counts on
     deep, questions = folder / "deep.json", folder / "questions.jsonl"
     deep.write_text("[" * 200_000)
     base = ["submit", "--questions", questions, "--corpus", folder / "corpus.jsonl"]

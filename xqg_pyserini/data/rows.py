@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from xqg_pyserini.data.ids import shown
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import FilePath, Line, expand, read_lines, shown_name
-from xqg_pyserini.metadata import RepeatedKey, distinct
+from xqg_pyserini.metadata import RepeatedKey, distinct, refuse_deep
 
 LONGEST_ROW = 1000  # lines that one row may go over
 
@@ -56,10 +56,11 @@ def parse_json(line: Line, text: str | None = None, kind: type = dict, form: str
     """Parse a line (or `text`, which begins there) that must be JSON of a kind.
 
     Raises:
-        UserError: for broken JSON, a key that stands twice in an object, half surrogate pairs.
+        UserError: for JSON that is broken or nested too deep, a key that stands twice in an object, half surrogates.
     """
     text = line.text if text is None else text
     try:
+        refuse_deep(text)
         value = _DECODER.decode(text)
         if "\\ud" in text or "\\uD" in text:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -67,7 +68,7 @@ def parse_json(line: Line, text: str | None = None, kind: type = dict, form: str
         raise line.error(f"{error}; its first value would be lost") from None
     except UnicodeEncodeError:
         raise line.error("holds half a surrogate pair (\\ud800-\\udfff), not text") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise line.error(f"broken JSON ({error}); expected {form}") from None
     return expect(line, value, kind)
 

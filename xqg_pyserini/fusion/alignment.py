@@ -22,7 +22,7 @@ from msgspec import Meta, Struct
 from xqg_pyserini.data import check_languages, find_language
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import writing_folder
-from xqg_pyserini.metadata import read_json
+from xqg_pyserini.metadata import checked, read_json
 from xqg_pyserini.stores import moments as stored
 from xqg_pyserini.stores.moments import DescribedMoments, Sums
 
@@ -91,19 +91,23 @@ class Described(Struct):
     sha256: dict[str, str]
 
 
-def described(folder: Path) -> Described:
-    """Return what `alignment.json` says; raises `UserError` where there is none, or it is damaged."""
+def described(folder: Path) -> tuple[dict[str, Any], Described]:
+    """Return what `alignment.json` says, whole and as far as it is read.
+
+    Raises `UserError` where there is none, or it is damaged.
+    """
     file = folder / ALIGNMENT
     if not folder.is_dir() or not file.is_file():
         raise UserError(f"{folder}: no alignment, or not a whole one (expected a folder with {ALIGNMENT})")
-    said = read_json(file, Described, _AGAIN)
+    meta = read_json(file, dict[str, Any], _AGAIN)
+    said = checked(meta, Described, file, _AGAIN)
     if said.format != FORMAT:
         raise UserError(f"{file}: format {said.format}, this version reads {FORMAT}")
     try:
         check_languages(said.languages)
     except UserError as error:
         raise UserError(f"{file}: {error}; {_AGAIN}") from None
-    return said
+    return meta, said
 
 
 class Alignment:
@@ -124,8 +128,7 @@ class Alignment:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.folder: TemporaryDirectory[str] | None = None  # one that goes with this object
-        said = described(self.path)
-        self.meta = read_json(self.path / ALIGNMENT, dict[str, Any], _AGAIN)
+        self.meta, said = described(self.path)
         self.d, self.encoder, self.languages, self.ridge = said.d, said.encoder, said.languages, said.ridge
         self.moments = said.moments
         rows = len(self.languages) + 1

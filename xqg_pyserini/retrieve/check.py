@@ -100,7 +100,7 @@ def _store(path: Path, kind: type[VectorStore] | type[QueryStore]) -> Iterator[C
 def _alignment(path: Path) -> Iterator[CheckedFile]:
     file = path / alignment.ALIGNMENT
     try:
-        said = alignment.described(path)
+        _, said = alignment.described(path)
         recorded_settings(said.encoder, file)
     except UserError as error:
         yield CheckedFile(str(file), str(error))
