@@ -3,9 +3,11 @@
     python benchmarks/r_at_kt.py            # plain scorer on samples of the questions
     python benchmarks/r_at_kt.py --whole    # plain scorer on every golden question
 
-Two loads, five budgets (0.2, 0.5, 1, 2 and 5 kt) each:
+Three loads, five budgets (0.2, 0.5, 1, 2 and 5 kt) each:
 
 * golden: 1,200 questions over the same 240 passages, from $XQG_SHARED/data/xor-golden;
+* dev: as many questions as XOR-TyDi's dev set has, 2,110, each with 100 of the real English passages of MLQA, AfriQA
+  and XQuAD in $XQG_SHARED/data, drawn at random; half of the questions have their own passage among them;
 * distinct: synthetic English-like text, no passage seen twice, so a cache cannot help. Half of the
   questions have no answer; where the others first have theirs is uniform over the ranks.
 
@@ -35,6 +37,7 @@ from xqg_pyserini.evaluation.r_at_kt import RecallAtTokens, tokenize
 BUDGETS = (200, 500, 1000, 2000, 5000)
 PASSAGES = 100
 WORDS = 100
+DEV = 2110
 
 
 class Case(NamedTuple):
@@ -124,6 +127,26 @@ def golden_cases(folder: Path) -> Iterator[Case]:
                 yield Case(docids, [texts[docid] for docid in docids], answers)
 
 
+def dev_cases(root: Path) -> Iterator[Case]:
+    """Draw passages for DEV real questions; their own is among them every other time, at any rank."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "studies"))
+    from alignment.data import read_collection
+
+    texts: dict[str, str] = {}
+    asked: list[tuple[str, list[str]]] = []
+    for name in ("mlqa", "afriqa", "xquad"):
+        questions, passages = read_collection(root, name)
+        texts |= {f"{name}-{docid}": text for docid, text in zip(passages.id, passages.text, strict=True)}
+        asked += [(f"{name}-{q.docid}", list(q.answers)) for q in questions.itertuples()]
+    chance = random.Random(2023)
+    docids = sorted(texts)
+    for number, (own, answers) in enumerate(chance.sample(asked, DEV)):
+        hits = [docid for docid in chance.sample(docids, PASSAGES + 1) if docid != own][:PASSAGES]
+        if number % 2:
+            hits[chance.randrange(PASSAGES)] = own
+        yield Case(hits, [texts[docid] for docid in hits], answers)
+
+
 def distinct_cases(questions: int) -> Iterator[Case]:
     """Make questions, each with its own passages; every other one cannot be answered."""
     chance = random.Random(2023)
@@ -173,6 +196,11 @@ def golden_row(folder: Path, sample: int) -> str:
     return _row("golden", *score(golden_cases(folder), sample))
 
 
+def dev_row(root: Path) -> str:
+    """Measure the real texts."""
+    return _row("dev", *score(dev_cases(root), 51))
+
+
 def distinct_row(questions: int) -> str:
     """Measure the distinct load; an odd step samples both kinds of question, which alternate."""
     return _row("distinct", *score(distinct_cases(questions), 51))
@@ -187,7 +215,7 @@ def _row(load: str, ours: Outcome, plain: Outcome, grown: float) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run both loads, each in a fresh process, and print a table in Markdown."""
+    """Run all loads, each in a fresh process, and print a table in Markdown."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--questions", type=int, default=2000, help="synthetic questions")
     parser.add_argument("--whole", action="store_true", help="plain scorer on all golden questions")
@@ -195,7 +223,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     print("| load | questions | of these plain | ours, ms/q | plain, ms/q | ratio | memory, MB |")
     print("|---|---|---|---|---|---|---|", flush=True)
-    golden = Path(os.environ.get("XQG_SHARED", "../shared")) / "data" / "xor-golden"
+    data = Path(os.environ.get("XQG_SHARED", "../shared")) / "data"
+    golden = data / "xor-golden"
     # Peak memory is that of a process: a fresh one each, or the second would hide in the first.
     with get_context("spawn").Pool(1, maxtasksperchild=1) as processes:
         if golden.is_dir():
@@ -203,6 +232,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(processes.apply(golden_row, (golden, sample)), flush=True)
         else:
             print(f"golden: skipped, {golden} is not here (set XQG_SHARED)", file=sys.stderr)
+        if all((data / name).is_dir() for name in ("mlqa", "afriqa", "xquad")):
+            print(processes.apply(dev_row, (data,)), flush=True)
+        else:
+            print(f"dev: skipped, {data} has not mlqa, afriqa and xquad (set XQG_SHARED)", file=sys.stderr)
         print(processes.apply(distinct_row, (arguments.questions,)))
     return 0
 

@@ -1,0 +1,175 @@
+"""Published fusion over pickles, then an index, against `xqg index` from two stores: time, memory and disk.
+
+    python benchmarks/fuse.py [--passages 100000] [--dimension 768] [--times 5] [--folder DIR]
+
+Synthetic vectors: passages, and five queries in each of seven languages.  *pickles* reads the passages' pickle and one
+of each of the 35 queries after the other, adds, and writes a pickle of the sum, as the method's publication has it;
+then it fills a flat Faiss index from that and writes what Pyserini searches.  *stores* is `xqg index` on a passage
+store and a store of the languages' sums, which never were as many files; *float16* has both in half precision.  The
+vectors of the indexes are compared.  Some 15 GB of disk are needed for 100,000 x 768.
+"""
+
+import argparse
+import pickle
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from measuring import in_turn, table
+from stores import ENCODER, LANGUAGES
+
+from xqg_pyserini.files import file_sha256, write_json
+from xqg_pyserini.stores import (
+    COUNTS,
+    IDS,
+    META,
+    PASSAGES,
+    QUERY_SUMS,
+    VECTORS,
+    create_matrix,
+    store_meta,
+    sum_file,
+)  # fmt: skip
+
+QUERIES, ALPHA = 5, 0.01
+PICKLES = "pickles"
+XQG = [sys.executable, "-m", "xqg_pyserini"]
+
+
+def make(folder: Path, n: int, d: int) -> None:
+    """Write the pickles, and both stores in float32 and float16."""
+    rng = np.random.default_rng(0)
+    ids = [f"p{i}" for i in range(n)]
+    base = rng.standard_normal((n, d), dtype=np.float32)
+    base /= np.linalg.norm(base, axis=1, keepdims=True)
+    (folder / PICKLES).mkdir()
+    _dump(folder / PICKLES / "passages.pkl", base, ids)
+    matrices = {PASSAGES: {VECTORS: base}, QUERY_SUMS: {}}
+    for l, language in enumerate(LANGUAGES):
+        sums = np.zeros_like(base)
+        for i in range(QUERIES):  # other passages' vectors are as good as drawing anew, and quicker
+            queries = np.roll(base, 1 + QUERIES * l + i, axis=0)
+            _dump(folder / PICKLES / f"queries-{language}-{i}.pkl", queries, ids)
+            sums += queries
+        matrices[QUERY_SUMS] = {sum_file(language): sums}
+        for dtype in ("float32", "float16"):
+            for kind in (PASSAGES, QUERY_SUMS):
+                _add(folder / dtype / kind, matrices[kind], dtype)
+        matrices[PASSAGES] = {}
+    for dtype in ("float32", "float16"):
+        _finish(folder / dtype, ids, d, dtype)
+
+
+def _dump(path: Path, vectors: np.ndarray, ids: list[str]) -> None:
+    with open(path, "wb") as file:
+        pickle.dump((vectors, ids), file, protocol=4)
+
+
+def _add(folder: Path, matrices: dict[str, np.ndarray], dtype: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, values in matrices.items():
+        matrix = create_matrix(folder / name, values.shape, dtype)
+        matrix[:] = values
+        matrix.flush()
+
+
+def _finish(folder: Path, ids: list[str], d: int, dtype: str) -> None:
+    """Write ids, counts and descriptions, with true checksums."""
+    for kind in (PASSAGES, QUERY_SUMS):
+        part = folder / kind
+        (part / IDS).write_text("".join(f"{docid}\n" for docid in ids), "utf-8")
+        meta = store_meta(kind, len(ids), d, dtype, ENCODER) | {"ids_sha256": file_sha256(part / IDS)}
+        if kind == PASSAGES:
+            meta["vectors_sha256"] = file_sha256(part / VECTORS)
+        else:
+            counts = create_matrix(part / COUNTS, (len(ids), len(LANGUAGES)), "int32")
+            counts[:] = QUERIES
+            counts.flush()
+            meta |= {"languages": LANGUAGES, "counts_sha256": file_sha256(part / COUNTS)}
+            meta["sums_sha256"] = {language: file_sha256(part / sum_file(language)) for language in LANGUAGES}
+        write_json(part / META, meta)
+
+
+def published(folder: Path) -> None:
+    """Fuse pickle by pickle, write a pickle; read it, and write a flat index and its ids."""
+    import faiss
+
+    with open(folder / PICKLES / "passages.pkl", "rb") as file:
+        passages, ids = pickle.load(file)
+    added = np.zeros_like(passages)
+    for path in sorted((folder / PICKLES).glob("queries-*.pkl")):
+        with open(path, "rb") as file:
+            queries, of = pickle.load(file)
+        if of != ids:
+            raise SystemExit(f"{path}: other passages")
+        added += queries
+    with open(folder / "fused.pkl", "wb") as file:
+        pickle.dump(((1 - ALPHA) * passages + ALPHA * added, ids), file, protocol=4)
+    del passages, added, queries
+    with open(folder / "fused.pkl", "rb") as file:
+        vectors, ids = pickle.load(file)
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(np.ascontiguousarray(vectors, dtype=np.float32))
+    written = folder / f"index-{PICKLES}"
+    written.mkdir(exist_ok=True)
+    faiss.write_index(index, str(written / "index"))
+    (written / "docid").write_text("".join(f"{docid}\n" for docid in ids), "utf-8")
+
+
+def commands(folder: Path) -> dict[str, list[str]]:
+    """Return what is run of each way."""
+    ways = {PICKLES: [sys.executable, __file__, "--fuse", str(folder)]}
+    for dtype, name in (("float32", "stores"), ("float16", "stores, float16")):
+        stores = ["--passages", str(folder / dtype / PASSAGES), "--queries", str(folder / dtype / QUERY_SUMS)]
+        output = ["--alpha", str(ALPHA), "--output", str(folder / f"index-{dtype}"), "--overwrite"]
+        kind = ["--type", "fp16" if dtype == "float16" else "flat"]
+        ways[name] = [*XQG, "index", *stores, *output, *kind]
+    return ways
+
+
+def size(*paths: Path) -> int:
+    """Return how many bytes files and folders hold."""
+    files = [file for path in paths for file in ([path] if path.is_file() else path.rglob("*"))]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def compare(folder: Path) -> str:
+    """Return how far the indexes' vectors are apart."""
+    import faiss
+
+    mapped = [folder / f"index-{name}" / "index" for name in (PICKLES, "float32", "float16")]
+    theirs, ours, half = (faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC) for path in mapped)
+    rows = range(0, theirs.ntotal, max(1, theirs.ntotal // 1000))
+    of = [np.array([index.reconstruct(row) for row in rows]) for index in (theirs, ours, half)]
+    apart = [float(np.abs(of[0] - each).max()) for each in of[1:]]
+    if apart[0] > 1e-5 or apart[1] > 1e-3:
+        raise SystemExit(f"the vectors differ, by {apart[0]:g} (float32) and {apart[1]:g} (float16)")
+    return f"vectors differ by at most {apart[0]:.1g} (float32) and {apart[1]:.1g} (float16)"
+
+
+def main() -> None:
+    """Read the command line, make the inputs, run, compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--passages", type=int, default=100_000)
+    parser.add_argument("--dimension", type=int, default=768)
+    parser.add_argument("--times", type=int, default=5)
+    parser.add_argument("--folder", help="where the inputs go (default: a temporary folder)")
+    parser.add_argument("--fuse", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.fuse:
+        return published(args.fuse)
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+        folder = Path(name)
+        make(folder, args.passages, args.dimension)
+        print(table(in_turn(commands(folder), args.times), PICKLES))
+        inputs = {PICKLES: (folder / PICKLES, folder / "fused.pkl", folder / f"index-{PICKLES}")}
+        inputs |= {dtype: (folder / dtype, folder / f"index-{dtype}") for dtype in ("float32", "float16")}
+        bytes_of = {way: size(*paths) for way, paths in inputs.items()}
+        for way, total in bytes_of.items():
+            print(f"disk, {way}: {total / 1e9:.2f} GB, {total / bytes_of[PICKLES]:.2f}")
+        print(compare(folder))
+
+
+if __name__ == "__main__":
+    main()
