@@ -29,6 +29,11 @@ from .data import (
 from .errors import UserError as UserError, XqgWarning as XqgWarning
 from .evaluation.choosing import ChoosingSettings as ChoosingSettings
 from .evaluation.ir_measure import RAtKt as RAtKt
+from .evaluation.published import (
+    Published as Published,
+    PublishedFigure as PublishedFigure,
+    check_published as check_published,
+)
 from .evaluation.results import (
     ByLanguage as ByLanguage,
     ComparingSettings as ComparingSettings,

@@ -5,7 +5,8 @@ import argparse
 from xqg_pyserini import data, files
 from xqg_pyserini.cli import flags, shared
 from xqg_pyserini.cli.flags import Parser
-from xqg_pyserini.errors import warn
+from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.evaluation.published import check_published
 from xqg_pyserini.evaluation.results import ComparingSettings, Results
 from xqg_pyserini.evaluation.scores import ScoringSettings, evaluate
 from xqg_pyserini.report.results import record_inputs, results_json, write_results
@@ -13,8 +14,8 @@ from xqg_pyserini.report.tables import results_text
 
 
 def add_flags(parser: Parser) -> None:
-    shared.add_questions(parser)
-    parser.add_argument("--runs", required=True, nargs="+", action="extend", metavar="RUN", help="TREC runs")
+    shared.add_questions(parser, required=False)
+    parser.add_argument("--runs", nargs="+", action="extend", metavar="RUN", help="TREC runs")
     parser.add_argument("--names", nargs="+", metavar="NAME", help="of the runs (default: their files' names)")
     flags.add_settings(parser, data.RunSettings)
     add_scoring(parser)
@@ -23,6 +24,8 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument("--per-language", action="store_true", help="print scores by language as well")
     parser.add_argument("--output", metavar="DIR", help="write table.md, table.tex, scores.json, …")
     flags.add_overwrite(parser)
+    what = "no runs, but a published table: which percentages cannot be, over so many questions?"
+    parser.add_argument("--check-published", metavar="FILE", help=what)
     flags.add_json(parser)
 
 
@@ -32,6 +35,11 @@ def add_scoring(parser: Parser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    if args.check_published is not None:
+        return _check_published(args)
+    for name in ("questions", "runs"):
+        if getattr(args, name) is None:
+            raise UserError(f"no {name} to score", name)
     scoring = flags.settings_of(args, ScoringSettings)
     comparing = flags.settings_of(args, ComparingSettings)
     questions, corpus = shared.question_files(args), shared.corpus_of(args)
@@ -52,6 +60,14 @@ def run(args: argparse.Namespace) -> None:
     if args.output is not None:
         write_results(results, args.output, overwrite=args.overwrite)
     show_results(args, results, results_text(results, args.per_language))
+
+
+def _check_published(args: argparse.Namespace) -> None:
+    if args.runs is not None or args.output is not None:
+        raise UserError("a published table is checked by itself", ("runs", "output"))
+    checked = check_published(args.check_published, args.questions and shared.questions_of(args))
+    shown = {"figures": [figure._asdict() for figure in checked.figures], "notes": checked.notes}
+    flags.show(args, shown, f"{checked}")
 
 
 def show_results(args: argparse.Namespace, results: Results, text: str) -> None:

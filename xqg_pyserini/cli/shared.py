@@ -31,10 +31,10 @@ def corpus_of(args: argparse.Namespace) -> Any:
     return data.CorpusFile(args.corpus, **fields)
 
 
-def add_questions(parser: Parser, flag: str = "--questions") -> None:
+def add_questions(parser: Parser, flag: str = "--questions", required: bool = True) -> None:
     what = "JSON Lines (XOR-TyDi's, Pyserini's, …) or TSV (id, tab, question); of several files with a language "
     what += "each, ids begin with the language"
-    parser.add_argument(flag, required=True, nargs="+", dest="questions", metavar="FILE", help=what)
+    parser.add_argument(flag, required=required, nargs="+", dest="questions", metavar="FILE", help=what)
     what = "language of questions that name none (TSV); or one for each file"
     parser.add_argument("--language", nargs="+", metavar="xx", help=what)
     add_settings(parser.add_argument_group("questions"), data.QuestionFields)
