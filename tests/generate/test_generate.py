@@ -413,8 +413,8 @@ def test_a_trained_model_answers_in_the_language_asked_for(models, tmp_path):
         ({"precision": "fp16"}, "mt5 overflows in float16 (its activations exceed 65504); choose"),
         ({"precision": "int8"}, "the precision int8 takes the backend ctranslate2"),
         ({"chat": True}, "a chat template is for causal models"),
-        ({"backend": "vllm"}, "backend is 'vllm'; expected transformers, ctranslate2"),
-        ({"backend": "causal"}, "backend is 'causal'; expected transformers, ctranslate2"),
+        ({"backend": "vllm"}, "vLLM runs causal models, and "),
+        ({"backend": "causal"}, "backend is 'causal'; expected transformers, ctranslate2, vllm"),
     ],
 )
 def test_settings_that_are_off(options, why, models):

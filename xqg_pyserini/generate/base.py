@@ -37,12 +37,9 @@ class QueryGenerator:
     batch_size / num_queries prompts; `threads` is None for what the libraries choose.
 
     Attributes:
-        exact: whether a query depends on (seed, passage, language, index) alone; if not, it depends on the shard and
-            the batch size too.
         cut: passages that were cut to fit `max_input_tokens`, so far.
     """
 
-    exact = True
     tokenizer: Any
 
     def __init__(self, settings: GeneratorSettings, device: str, batch_size: int, threads: int | None) -> None:

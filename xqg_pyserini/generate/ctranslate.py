@@ -39,8 +39,6 @@ def _ctranslate2() -> Any:
 class CTranslate2(QueryGenerator):
     """T5, mT5, NLLB, M2M-100, mBART, … on CTranslate2 (Klein et al.)."""
 
-    exact = False
-
     def _load(self) -> None:
         library, settings = _ctranslate2(), self.settings
         config = read_config(settings.model, settings.trust_remote_code)

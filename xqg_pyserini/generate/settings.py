@@ -23,7 +23,10 @@ BACKENDS = {
     "seq2seq": ("hugging_face", "Seq2Seq"),
     "causal": ("hugging_face", "Causal"),
     "ctranslate2": ("ctranslate", "CTranslate2"),
+    "vllm": ("vllm", "VLLM"),
 }
+# what else than (seed, passage, language, index) a query depends on, and by what it is fixed
+DEPENDS = {"ctranslate2": ("seed", "shard", "batch_size"), "vllm": ("seed", "passage", "language", "index", "rounding")}
 PROMPT_FILE, PROMPT_FORMAT = "xqg_generator.json", 1  # beside a trained generator's weights
 LONGEST_INPUT = 512  # tokens, where neither the user nor the model says it
 SHARD_PASSAGES = 64  # of a shard by default, so that a kill costs minutes …
@@ -62,7 +65,7 @@ class GeneratorSettings:
     )
     backend: str = option(
         "transformers",
-        "ctranslate2 (extra ct2) converts an encoder-decoder once, and is faster",
+        "faster: ctranslate2 (extra ct2) for encoder-decoders, converted once; vllm (extra vllm) for causal models",
         *("transformers", *(name for name in BACKENDS if name not in ("seq2seq", "causal"))),
     )
     trust_remote_code: bool = option(False, "run Python code that comes with the model")
@@ -110,23 +113,22 @@ class GeneratorSettings:
         kind, longest = self.backend, self.max_input_tokens
         if kind == "transformers":
             kind = model_backend(model, read_config(model, self.trust_remote_code))
-        if chat and kind != "causal":
+        causal = kind in ("causal", "vllm")
+        if chat and not causal:
             raise UserError(f"a chat template is for causal models, and {model!r} is none", "chat")
         trained = read_trained_prompt(model)
         if trained is not None and prompt is None and not chat:
             prompt, chat, longest = trained.template, False, longest or trained.longest
-        if kind == "ctranslate2" and is_adapter(Path(model)):
+        if kind in DEPENDS and is_adapter(Path(model)):
             raise UserError(
-                f"{model}: an adapter, which CTranslate2 cannot put on its base; use the backend "
+                f"{model}: an adapter, which {kind} does not put on its base; use the backend "
                 "transformers, or save it merged when it is trained",
                 "backend",
             )
         if chat is None:
-            chat = kind == "causal" and bool(
-                getattr(load_tokenizer(model, self.trust_remote_code), "chat_template", None)
-            )
+            chat = causal and bool(getattr(load_tokenizer(model, self.trust_remote_code), "chat_template", None))
         if prompt is None:
-            prompt = shipped_template("chat" if chat else "few-shot" if kind == "causal" else "question")
+            prompt = shipped_template("chat" if chat else "few-shot" if causal else "question")
         if precision == "auto":
             cpu = torch_device(device) == "cpu"
             precision = ("int8" if kind == "ctranslate2" else "fp32") if cpu else "bf16"
