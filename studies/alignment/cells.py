@@ -10,7 +10,21 @@ import xqg_pyserini as xqg
 from alignment.data import Loader, Vectors
 from alignment.figures import figures, measures
 from alignment.rivals import Array, aligned
-from alignment.trials import PLAIN, RIDGES, RIVALS, Trial, Tried, Try, fused_tries, halves, pairs_of, run, side, trial
+from alignment.trials import (
+    NORMALISED,
+    PLAIN,
+    RIDGES,
+    RIVALS,
+    Trial,
+    Tried,
+    Try,
+    fused_tries,
+    halves,
+    pairs_of,
+    run,
+    side,
+    trial,
+)
 from alignment.tuned import tuned
 
 SOURCES = ("mlqa", "afriqa", "xquad")
@@ -63,7 +77,7 @@ def _normal(vectors: Vectors) -> bool:
 def _halves(name: str, load: Loader, splits: int) -> Figures:
     """Everything that needs no queries of the candidates, learnt from one half, tried on the other."""
     vectors, trials = _halved(load(name), splits)
-    return _figures(vectors, run(vectors, trials, PLAIN | RIVALS))
+    return _figures(vectors, run(vectors, trials, PLAIN | ({} if _normal(vectors) else NORMALISED) | RIVALS))
 
 
 def _fused(name: str, load: Loader, splits: int) -> Figures:

@@ -25,10 +25,15 @@ E5 |= {"query_length": 512, "passage_length": 512}
 SETTINGS: dict[str, dict[str, Any]] = {"e5": E5}  # of folders that do not say how they encode
 
 
-def study(data: Path, output: Path, encoders: dict[str, str], only: Sequence[str], splits: int, threads: int) -> None:
-    """Run the cells whose names (KIND/COLLECTION/ENCODER) match a pattern, then write the tables of all."""
+def study(
+    data: Path, output: Path, encoders: dict[str, str], only: Sequence[str], splits: int, **computing: Any
+) -> None:
+    """Run the cells whose names (KIND/COLLECTION/ENCODER) match a pattern, then write the tables of all.
+
+    `computing` are the encoders' threads and precision.
+    """
     for name, source in encoders.items():
-        encoder = xqg.Encoder(source, threads=threads, **SETTINGS.get(name, {}))
+        encoder = xqg.Encoder(source, **computing, **SETTINGS.get(name, {}))
         loaded = Loader(data, output, name, source, encoder)
         for cell in cells():
             path = output / "cells" / f"{cell.name.replace('/', '.')}.{name}.json"
@@ -74,12 +79,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN", help="KIND/COLLECTION/ENCODER")
     parser.add_argument("--splits", type=int, default=3, help="cuts of the passages into halves")
     parser.add_argument("--threads", type=int, default=1, help="of the encoder")
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"), help="of the encoder")
     args = parser.parse_args(arguments)
     encoders = dict(each.split("=", 1) for each in args.encoder if "=" in each)
     if len(encoders) < len(args.encoder):
         parser.exit(2, "encoder: expected NAME=SOURCE, each name once\n")
     try:
-        study(args.data, args.output, encoders, args.only, args.splits, args.threads)
+        how = {"threads": args.threads, "precision": args.precision}
+        study(args.data, args.output, encoders, args.only, args.splits, **how)
     except xqg.UserError as error:
         parser.exit(2, f"{error}\n")
 

@@ -126,6 +126,12 @@ def on_centred_index(t: Trial) -> Trial:
     return t._replace(p=unit(t.p - t.p.mean(axis=0)))
 
 
+def normalised(t: Trial) -> Trial:
+    """Return the trial as if the encoder scaled its vectors to length 1."""
+    pairs = t.pairs._replace(queries=unit(t.pairs.queries), passages=unit(t.pairs.passages))
+    return t._replace(q=unit(t.q), p=unit(t.p), pairs=pairs)
+
+
 def aligned_questions(t: Trial) -> Array:
     """Return the questions aligned, λ chosen by held-out pairs."""
     return aligned(t.q, t.l, t.pairs, best(t, lambda ridge: side(aligned, ridge), RIDGES))
@@ -149,6 +155,10 @@ RIVALS: dict[str, Try] = {
     "centred index: none": lambda t: PLAIN["none"](on_centred_index(t)),
     "centred index: centred": lambda t: PLAIN["centred"](on_centred_index(t)),
     "centred index: aligned": lambda t: PLAIN["aligned"](on_centred_index(t)),
+}
+# for an encoder that does not normalise; those of RIVALS that scale to length 1 are beside these
+NORMALISED: dict[str, Try] = {
+    f"normalised: {turn}": lambda t, turn=turn: PLAIN[turn](normalised(t)) for turn in ("none", "centred", "aligned")
 }
 
 

@@ -70,7 +70,8 @@ def _result(study: Study, cell: Cell, folder: Path) -> Record:
             device=device,
             save="auto",
         )
-        return xqg.train_retriever(tuned), xqg.Encoder(folder / "trained", device=device)
+        precision = settings["encoding"].get("precision", "fp32")
+        return xqg.train_retriever(tuned), xqg.Encoder(folder / "trained", device=device, precision=precision)
 
     def rank(encoder: xqg.Encoder) -> dict[str, list[int]]:
         questions = Questions.read(texts / "test.json")

@@ -22,7 +22,6 @@ from peft_unseen.plan import RECORD, Cell, Study
 from peft_unseen.tables import write_tables
 
 HERE = Path(__file__).resolve().parent
-PUBLISHED = HERE.parents[1] / "docs" / "studies" / "peft-unseen"
 # Each cell's process is forked off a server that has these imports, but has computed nothing:
 # OpenMP has no threads there yet, and peak memory begins with that of the imports
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -41,6 +40,7 @@ try:
 except xqg.UserError as error:
     raise InvalidDodoFile(str(error)) from None
 CELLS = STUDY.cells if STUDY else {}
+PUBLISHED = HERE.parents[1] / "docs" / "studies" / MATRIX.name
 # one worker takes the cells in this order, several run ahead where one waits; cells know by
 # themselves whether they are done, so that doit's own memory need not survive a kill
 DOIT_CONFIG = {"default_tasks": [*CELLS, "study"] if CELLS else ["published"], "continue": True}

@@ -17,7 +17,10 @@ from peft_unseen.ranking import CUT, Array, Ranks
 from peft_unseen.texts import CLEAN
 
 METRICS = ("R@1", "MRR@10")
-ADDED = ("centred", "fused", "fused-centred")  # compared with plain, seed by seed
+# compared with plain, seed by seed
+ADDED = ("centred", "fused", "fused-centred")
+ADDED += ("question-centred-own", "question-aligned-own", "question-centred", "question-aligned")
+BESIDE = ADDED[-2:]  # of the untuned backbone, compared with tuned ones as they are
 TAILS = (2.5, 97.5)  # of 95% intervals, in percent
 Names, Outcomes = Sequence[str], dict[str, dict[int, Ranks]]  # method → seed → view → ranks
 
@@ -149,6 +152,8 @@ class Section:
             "control": {m: scores.get(c) for m, c in self._settings.controls.items()},
             "plain": dict(self._scores(f"{variant}/plain", metric)) if scoring in ADDED else {},
         }
+        for way in BESIDE if scoring == "plain" else ():
+            families[way] = dict.fromkeys(tuned, self._scores(f"{variant}/{way}", metric).get(UNTUNED))
         for key, against in families.items():
             pairs = {m: (scores[m], b) for m, b in against.items() if m in scores and b is not None}
             p_values = [design.p_value(*pair) for pair in pairs.values()]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
+from generator.make_collections import AFRIQA
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 import xqg_pyserini as xqg
@@ -77,6 +78,23 @@ class Xquad(Task):
     beta_centered: float = 0.2  # and with it
 
 
+class Afriqa(Task):
+    """AfriQA: a question has to find the English passage that it was asked about, none of which is trained on."""
+
+    kind: Literal["afriqa"]
+    validation_share: float = 0.15  # of the training half's articles
+    ridge: float = 5.0  # λ of alignment
+    shrink: float = 300.0  # and k
+
+    @property
+    def files(self) -> list[str]:
+        """All files of its languages: there are three splits, and of Swahili the test questions alone."""
+        splits = {l: ("test",) if l == "sw" else ("dev", "test", "train") for l in self.languages}
+        codes = {language: code for code, language in AFRIQA.items()}
+        name = "afriqa/gold_passages/gold_span_passages.afriqa.{}.en.{}.json"
+        return [name.format(codes.get(l, l), split) for l in self.languages for split in splits[l]]
+
+
 class Condition(Part):
     """A backbone: as it is (0), or with its last layers initialised anew."""
 
@@ -116,7 +134,7 @@ class Matrix(Part):
 
     name: str
     seeds: tuple[int, ...] = Field(min_length=1)
-    tasks: tuple[Annotated[Translations | Xquad, Field(discriminator="kind")], ...]
+    tasks: tuple[Annotated[Translations | Xquad | Afriqa, Field(discriminator="kind")], ...]
     conditions: tuple[Condition, ...] = (Condition(name="as-is"),)
     methods: tuple[Method, ...] = Field(min_length=1)
     search: Search

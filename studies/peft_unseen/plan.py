@@ -13,6 +13,7 @@ from peft_unseen.matrix import UNTUNED, Condition, Matrix, Task
 
 Record = dict[str, Any]
 RECORD = "cell.json"
+SCORING = {"beta", "beta_centered", "ridge", "shrink"}  # settings of tasks that change ranks, and no text
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,7 @@ def plan(matrix: Matrix, checksums: Mapping[str, str] | None = None) -> dict[str
     bases = {}
     for place, (task, condition) in matrix.places.items():
         own = {"model": model, "data": sums.get(task.name), "perturbations": spoil}
-        later = {"conditions", "training", "all_candidates", "beta", "beta_centered"}
-        own["task"] = task.dump(exclude=later)
+        own["task"] = task.dump(exclude={"conditions", "training", "all_candidates", *SCORING})
         bases[place] = [add(f"{task.name}/prepare", "prepare", own, (), task, None)]
         if condition.reinitialise:
             own = {"model": model} | condition.dump(exclude={"name"})
@@ -75,7 +75,7 @@ def plan(matrix: Matrix, checksums: Mapping[str, str] | None = None) -> dict[str
 
 def _scored(task: Task, all_candidates: bool) -> Record:
     """Return what decides a cell's ranks, apart from the model and the task's texts."""
-    weights = task.dump(include={"beta", "beta_centered"})
+    weights = task.dump(include=SCORING)
     return {"encoding": task.encoding, "all_candidates": all_candidates} | weights
 
 

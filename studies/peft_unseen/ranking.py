@@ -6,14 +6,21 @@ A view is "variant/scoring": clean or spoilt questions, and how they are scored.
     plain-lexical               among its lexical neighbours only (translations)
     fused, fused-centred        each language with its own stand-ins for generated queries (XQuAD)
     all-plain, all-centred      among all English questions (translations)
+
+AfriQA's passages stay as they are, and its questions are put right by pairs of the training half:
+
+    question-centred, question-aligned            by pairs of the languages that are trained on: one that is not
+                                                  among them takes what all of them together say
+    question-centred-own, question-aligned-own    by those of all languages
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
+from alignment.rivals import Pairs, aligned, centred
 
 import xqg_pyserini as xqg
-from peft_unseen.matrix import Task, Translations, Xquad
+from peft_unseen.matrix import Afriqa, Task, Translations, Xquad
 from peft_unseen.texts import CLEAN, Questions
 
 CUT = 10  # of MRR@10
@@ -28,6 +35,7 @@ class Vectors(NamedTuple):
     candidates: Array
     others: dict[str, Array]
     pool: Array | None = None
+    learnt: Array | None = None
 
     @classmethod
     def of(cls, questions: Questions, encoder: xqg.Encoder, with_pool: bool = False) -> "Vectors":
@@ -40,7 +48,8 @@ class Vectors(NamedTuple):
         candidates = encoder.encode_passages(questions.candidates)
         pool = encoder.encode_passages(questions.pool) if with_pool else None
         variants = {name: vectors[name] for name in questions.variants}
-        return cls(variants, candidates, {l: vectors[l] for l in questions.others}, pool)
+        learnt = encoder.encode_passages(questions.learnt) if questions.learnt else None
+        return cls(variants, candidates, {l: vectors[l] for l in questions.others}, pool, learnt)
 
 
 def rank(queries: Array, candidates: Array, own: Any, wrong: Any = (), group: Any = None) -> Array:
@@ -66,6 +75,8 @@ def rank(queries: Array, candidates: Array, own: Any, wrong: Any = (), group: An
 
 def rank_views(questions: Questions, vectors: Vectors, task: Task) -> Ranks:
     """Return the ranks in all views that the task has."""
+    if isinstance(task, Afriqa):
+        return _put_right(questions, vectors, task)
     languages, own = np.array(questions.languages), np.array(questions.relevant)
     neighbours = np.array(questions.neighbours, dtype=int).reshape(len(own), -1)
     means = {l: part.mean(axis=0) for l, part in vectors.others.items()}
@@ -94,6 +105,24 @@ def rank_views(questions: Questions, vectors: Vectors, task: Task) -> Ranks:
             lexical = neighbours[:, task.neighbours["backbone"] :]
             ranks[f"{variant}/plain-lexical"] = rank(queries, vectors.candidates, own, lexical)
     return ranks | among_all
+
+
+def _put_right(questions: Questions, vectors: Vectors, task: Afriqa) -> Ranks:
+    """Return the ranks of questions as they are, centred and aligned."""
+    assert vectors.learnt is not None
+    at = [(l, i, place) for l, of in questions.answered.items() for i, place in enumerate(of)]
+    asked, passages = np.stack([vectors.others[l][i] for l, i, _ in at]), vectors.learnt[[place for *_, place in at]]
+    every = Pairs(asked, passages, np.array([l for l, *_ in at]), english=asked)  # no translation is looked at
+    pairs = {"": every.where(np.isin(every.languages, task.seen)), "-own": every}
+    languages, ranks = np.array(questions.languages), Ranks()
+    for variant, queries in vectors.variants.items():
+        turned = {"plain": queries}
+        for end, of in pairs.items():
+            turned[f"question-centred{end}"] = centred(queries, languages, of)
+            turned[f"question-aligned{end}"] = aligned(queries, languages, of, task.ridge, task.shrink)
+        for scoring, moved in turned.items():
+            ranks[f"{variant}/{scoring}"] = rank(moved, vectors.candidates, questions.relevant)
+    return ranks
 
 
 def _fused(fusion: xqg.Fusion, questions: Questions, vectors: Vectors, centers: xqg.Centers, l: str) -> Array:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from peft_unseen.figures import ADDED, METRICS, Section
+from peft_unseen.figures import ADDED, BESIDE, METRICS, Section
 from peft_unseen.matrix import UNTUNED, Matrix
 from peft_unseen.outcomes import TRAINING, read_outcomes
 from peft_unseen.plan import Record, plan
@@ -123,6 +123,7 @@ class _Tables:
             (f"{title}: difference to {self._settings.reference}", "minus_reference", self._names),
             (f"{title}: difference to untuned", "minus_untuned", self._names),
             (f"{title}: difference to its control", "minus_control", pairs),
+            *((f"{title}: difference to untuned, {way}", f"minus_{way}", self._names) for way in BESIDE),
         ):
             of = {f"{name}, {v}": (key, v, scoring, metric, name) for name, v in self._of.places}
             parts += self._table(text, of, names)

@@ -1,4 +1,4 @@
-"""The two tasks: their splits, neighbours and spoilt questions, made once and kept in a folder.
+"""The tasks: their splits, neighbours and spoilt questions, made once and kept in a folder.
 
 No question, right passage or translation is on two sides: train.jsonl, test.json, validation.json.
 """
@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from generator import make_collections
 from xquad import read_xquad, training_records
 
 import xqg_pyserini as xqg
-from peft_unseen.matrix import Perturbation, Task, Translations, Xquad
+from peft_unseen.matrix import Afriqa, Perturbation, Task, Translations, Xquad
 
 CLEAN = "clean"
 # train, test, validation, and by language pairs to learn a lexicon from, of which none is tested
@@ -42,6 +43,8 @@ class Questions:
     pool: list[str] = field(default_factory=list)  # all English questions
     pool_groups: list[int] = field(default_factory=list)  # equal for translations of one question
     own: list[int] = field(default_factory=list)  # the place of each question's own in the pool
+    learnt: list[str] = field(default_factory=list)  # passages of pairs to learn an alignment from, no candidates
+    answered: dict[str, list[int]] = field(default_factory=dict)  # the place of each of the others' own among them
 
     @classmethod
     def read(cls, path: Path) -> "Questions":
@@ -51,7 +54,13 @@ class Questions:
 
 def prepare(task: Task, data: Path, folder: Path, spoil: Mapping[str, Perturbation], encoder: Any) -> dict[str, int]:
     """Write a task's folder, return how many texts there are; raises `UserError` for bad data."""
-    texts = _xquad(task, data) if isinstance(task, Xquad) else _translations(task, data, encoder)
+    match task:
+        case Xquad():
+            texts = _xquad(task, data)
+        case Afriqa():
+            texts = _afriqa(task, data)
+        case Translations():
+            texts = _translations(task, data, encoder)
     train, test, validation, parallel = texts
     lexicons: dict[str, Any] = defaultdict(dict)
     if any(part.kind == "code-switch" for part in spoil.values()):
@@ -248,3 +257,39 @@ def _questions(languages: Sequence[str], asked: pd.DataFrame, side: pd.DataFrame
         candidates=candidates,
         relevant=[candidates.index(passage) for passage in asked.passage] * len(languages),
     )
+
+
+def _afriqa(task: Afriqa, data: Path) -> Sides:
+    asked = make_collections.afriqa(data / "afriqa")
+    asked = asked[asked.language.isin(task.languages)].reset_index(drop=True)
+    asked["passage"] = (asked.title + " " + asked.text).str.strip()
+    article = asked.title.where(asked.title != "", asked.text).map(fold)
+    group = np.array(groups([*zip("article " + article, "asked " + asked.question.map(fold), strict=True)]))
+    order = np.random.default_rng(task.seed).permutation(group.max() + 1)
+    half = len(order) // 2  # to be searched; the other half is to train on, a part held out
+    held_out = max(1, round(task.validation_share * half))
+    if held_out >= half:
+        raise xqg.UserError(f"{task.name}: {len(order)} groups of articles are too few for three sides")
+    names = np.full(len(order), "test", dtype=object)
+    names[order[:held_out]], names[order[held_out:half]] = "validation", "train"
+    searched, held, learnt = (asked[names[group] == side] for side in ("test", "validation", "train"))
+
+    def questions(side: pd.DataFrame, languages: Sequence[str], number: int) -> Questions:
+        of = [_drawn(side[side.language == l], number, task) for l in languages]
+        drawn, candidates = pd.concat(of), side.passage.drop_duplicates().tolist()
+        at = {passage: i for i, passage in enumerate(candidates)}
+        asked_in, text = drawn.language.tolist(), {CLEAN: drawn.question.tolist()}
+        return Questions(drawn.id.tolist(), asked_in, text, candidates, drawn.passage.map(at).tolist())
+
+    test, validation = questions(searched, task.languages, task.test), questions(held, task.seen, task.validation)
+    test.learnt = learnt.passage.drop_duplicates().tolist()
+    at = {passage: i for i, passage in enumerate(test.learnt)}
+    for l, of in learnt.groupby("language"):
+        test.others[l], test.answered[l] = of.question.tolist(), of.passage.map(at).tolist()
+        test.asked[l] = [-1] * len(of)
+    train = [
+        record
+        for l in task.seen
+        for record in training_records(learnt[learnt.language == l].assign(**{l: learnt.question}), l)
+    ]
+    return train, test, validation, {}

@@ -69,6 +69,27 @@ def write_xquad(folder: Path, languages=("ar", "el"), articles: int = 10) -> Non
         path.write_text(json.dumps({"data": data}, ensure_ascii=False), "utf-8")
 
 
+def write_afriqa(folder: Path, each: int = 12) -> None:
+    """Questions of three languages in AfriQA's splits; articles have two passages, and languages share some of them.
+
+    In each file one passage is empty, and one question is asked of two articles.
+    """
+    target = folder / "afriqa" / "gold_passages"
+    target.mkdir(parents=True)
+    for at, (code, language, splits) in enumerate((("hau", "fi", 3), ("kin", "el", 3), ("swa", "bn", 1))):
+        for s, split in enumerate(("test", "dev", "train")[:splits]):
+            lines = []
+            for i in range(each):
+                n = s * each + i if i < 3 else 100 * at + s * each + i  # the first three are in all languages
+                title, context = f"Article {n // 2}", f"The {KINDS[n % 8]} number {n} was made in {1500 + n}."
+                asked = "Who was it?" if i in (4, 8) else f"{ASKED[n % 4]} the {KINDS[n % 8]} number {n}?"
+                entry = {"id": str(i), "title": title, "context": "" if i == 5 else context}
+                entry |= {"question_lang": foreign(asked, language), "question_translated": asked}
+                lines.append(json.dumps(entry | {"answer_pivot": {"text": [str(1500 + n)]}}, ensure_ascii=False))
+            path = target / f"gold_span_passages.afriqa.{code}.en.{split}.json"
+            path.write_text("\n".join(lines) + "\n", "utf-8")
+
+
 def make_backbone(folder: Path) -> Path:
     """A BERT of two layers with random weights."""
     import torch
@@ -82,6 +103,11 @@ def make_backbone(folder: Path) -> Path:
     )  # fmt: skip
     BertModel(config).save_pretrained(folder)
     return folder
+
+
+def drawn_from(questions: Questions) -> list[list[str]]:
+    """What centres and stand-ins are drawn from, where it is not the training pairs."""
+    return [] if questions.learnt else [*questions.others.values()]
 
 
 def overlaps(folder: Path) -> list[str]:
@@ -98,8 +124,7 @@ def overlaps(folder: Path) -> list[str]:
         trained |= {fold(text) for text in (record["query"], *passages)}
     sides = {name: Questions.read(folder / f"{name}.json") for name in ("test", "validation")}
     tested, validated = (
-        {fold(t) for part in (q.variants["clean"], q.candidates, *q.others.values()) for t in part}
-        for q in sides.values()
+        {fold(t) for part in (q.variants["clean"], q.candidates, *drawn_from(q)) for t in part} for q in sides.values()
     )
     validation = sides["validation"]
     asked = {fold(text) for text in validation.variants["clean"]}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from alignment import rivals
 from alignment.rivals import Pairs
-from alignment.trials import StandIns, Trial, best, fused_tries, maximum
+from alignment.trials import NORMALISED, StandIns, Trial, best, fused_tries, maximum
 
 import xqg_pyserini as xqg
 
@@ -139,6 +139,15 @@ def test_fused_conditions_by_hand():
     np.testing.assert_allclose(tries["mean all, β = 0.3: none"](t), [[0.3, 1], [0.3, 1]], rtol=1e-6)
     np.testing.assert_allclose(tries["mean own, β = 0.3: none"](t), [[0.3, 1], [0, 1]], rtol=1e-6)
     np.testing.assert_allclose(maximum(t), [[1, 1], [0, 1]])
+
+
+def test_conditions_as_if_the_encoder_normalised_scale_pairs_too():
+    q, l = np.array([[0, 5.0]], np.float32), np.array(["ar"])
+    p = np.array([[0, 9], [3, 4]], np.float32)
+    t = Trial(np.arange(1), q, l, p, np.array([1]), PAIRS, np.arange(4))
+    np.testing.assert_allclose(NORMALISED["normalised: none"](t), [[1, 0.8]], rtol=1e-6)
+    # the queries of ar, (1, 0) and (3, 0), are (1, 0) at length 1: less that, the question is (-1, 1)
+    np.testing.assert_allclose(NORMALISED["normalised: centred"](t), [[1, 0.2]], rtol=1e-6)
 
 
 def test_the_parameter_is_chosen_on_passages_that_were_not_learnt_from():

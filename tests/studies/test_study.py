@@ -16,9 +16,9 @@ from peft_unseen.matrix import read_matrix
 from peft_unseen.outcomes import read_outcomes
 from peft_unseen.plan import plan
 from peft_unseen.tables import COST_TITLE
-from study_data import SMOKE, STUDY, make_backbone, overlaps, write_translations, write_xquad
+from study_data import SMOKE, STUDY, make_backbone, overlaps, write_afriqa, write_translations, write_xquad
 
-CELLS = 23
+CELLS = 29
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +27,7 @@ def world(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("world")
     write_translations(folder / "data")
     write_xquad(folder / "data")
+    write_afriqa(folder / "data")
     make_backbone(folder / "model")
     return folder
 
@@ -110,11 +111,16 @@ def test_all_cells_are_done_and_every_table_is_there(whole):
         "### MRR@10: what centred, fused, fused-centred add, clean", "### Other candidates, clean",
         "### R@1, all-plain: difference to untuned",
         "### R@1, fused-centred: difference to untuned", "### MRR@10, centred: difference to full",
+        "## afriqa, as-is", "### R@1: difference to untuned, question-aligned",
+        "### MRR@10, question-aligned: difference to untuned",
         "## Learning rates",
     ):  # fmt: skip
         assert title in tables, title
     scores = {tuple(entry["place"]): entry["methods"] for entry in results["scores"]}
     assert "bitfit" in scores["translations/as-is", "code-switch", "plain", "R@1", "seen"]
+    aligned = scores["afriqa/as-is", "clean", "plain", "R@1", "unseen"]["lora"]
+    of = scores["afriqa/as-is", "clean", "question-aligned", "R@1", "unseen"]["untuned"]
+    assert aligned["minus_question-aligned"]["mean"] == pytest.approx(aligned["mean"] - of["mean"], abs=2e-3)
     assert "lora" in scores["xquad/top-1-reinitialised", "script", "plain", "R@1", "unseen"]
     for place, methods in scores.items():
         controlled = {method for method, row in methods.items() if "minus_control" in row}
@@ -132,7 +138,7 @@ def test_all_cells_are_done_and_every_table_is_there(whole):
 
 
 def test_no_question_passage_or_translation_is_on_both_sides(whole):
-    for task in ("translations", "xquad"):
+    for task in ("translations", "xquad", "afriqa"):
         assert overlaps(whole / "cells" / task / "prepare") == []
 
 
@@ -223,7 +229,7 @@ def edited(tmp_path: Path, old: str, new: str) -> Path:
         ("full: {}", "ful: {}", "expected one of ful, lora, bitfit"),
         ("lora: {rank: 2}", "lora: {method: lroa}", "lroa"),
         ("rank: 2", "rnak: 2", "TuningSettings.__init__() got an unexpected keyword"),
-        ("kind: xquad", "kind: squad", "expected tags: 'translations', 'xquad'"),
+        ("kind: xquad", "kind: squad", "expected tags: 'translations', 'xquad', 'afriqa'"),
         ("test: 8", "test: eight", "translations: test: Input should be a valid integer"),
         ("[1e-3, 1e-2]", "[fast]", "search: learning_rates: 0: Input should be a valid number"),
         ("kind: typos", "kind: typo", "perturbations: typos: kind: Input should be 'typos', "),

@@ -6,20 +6,22 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from peft_unseen.matrix import Perturbation, Translations, Xquad, read_matrix
+from conftest import message
+from peft_unseen.matrix import Afriqa, Perturbation, Translations, Xquad, read_matrix
 from peft_unseen.ranking import Vectors, rank, rank_views
 from peft_unseen.texts import Questions, fold, groups, letter_vectors, prepare
-from study_data import STUDY, foreign, overlaps, write_translations, write_xquad
+from study_data import ASKED, KINDS, STUDY, foreign, overlaps, write_afriqa, write_translations, write_xquad
 
 ENCODING = {"normalize": False}
 
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory):
-    """A folder with xor-tydi/ and xquad/."""
+    """A folder with xor-tydi/, xquad/ and afriqa/."""
     folder = tmp_path_factory.mktemp("texts")
     write_translations(folder)
     write_xquad(folder)
+    write_afriqa(folder)
     return folder
 
 
@@ -42,6 +44,20 @@ def translations(**settings) -> Translations:
 def xquad(**settings) -> Xquad:
     given = {"seen": ("ar",), "unseen": ("el",), "test": 7, "validation": 4, "encoding": ENCODING}
     return Xquad(name="x", kind="xquad", training={}, **{**given, **settings})
+
+
+def afriqa(**settings) -> Afriqa:
+    given = {"seen": ("ha", "rw"), "unseen": ("sw",), "test": 9, "validation": 3, "encoding": ENCODING}
+    return Afriqa(name="a", kind="afriqa", training={}, **{**given, **settings})
+
+
+SCRIPTS = {"ha": "fi", "rw": "el", "sw": "bn"}  # what `write_afriqa` writes them in
+
+
+def question_of(passage: str, language: str) -> str:
+    """The question that `write_afriqa` asks about a passage."""
+    number = int(passage.split(" number ")[1].split()[0])
+    return foreign(f"{ASKED[number % 4]} the {KINDS[number % 8]} number {number}?", SCRIPTS[language])
 
 
 def read_train(folder) -> list[dict]:
@@ -137,6 +153,34 @@ def test_xquad_is_split_by_articles_and_fuses_no_asked_question(texts, tmp_path,
         assert int(place) % 2 == 0
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_afriqa_is_split_by_articles_and_swahili_is_not_trained_on(texts, tmp_path, seed):
+    report = prepare(afriqa(seed=seed), texts, tmp_path, {}, None)
+    test = Questions.read(tmp_path / "test.json")
+    train = read_train(tmp_path)
+    assert overlaps(tmp_path) == []
+    assert {record["language"] for record in train} == {"ha", "rw"} and report["train"] == len(train)
+    assert set(test.languages) == {"ha", "rw", "sw"} and set(test.others) == {"ha", "rw", "sw"}
+    assert max(test.languages.count(l) for l in test.others) <= 9
+    sides = {name: Questions.read(tmp_path / f"{name}.json").candidates for name in ("test", "validation")}
+    articles = [{text.split(" The ")[0] for text in part} for part in (*sides.values(), test.learnt)]
+    assert not articles[0] & articles[1] and not articles[0] & articles[2] and not articles[1] & articles[2]
+    # every question's own passage says its number, but of those that two articles share
+    for text, l, place in zip(test.variants["clean"], test.languages, test.relevant, strict=True):
+        assert test.candidates[place].count(" number ") == 1
+        same = [p for p in test.candidates if fold(question_of(p, l)) == fold(text)]
+        assert same == [test.candidates[place]] or fold(text) == fold(foreign("Who was it?", SCRIPTS[l]))
+    trained = {(r["language"], r["query"], r["positive_passages"][0]["text"]) for r in train}
+    for l, asked in test.others.items():
+        pairs = {(l, text, test.learnt[p].split(" ", 2)[2]) for text, p in zip(asked, test.answered[l], strict=True)}
+        assert pairs == {record for record in trained if record[0] == l} or l == "sw"
+
+
+def test_too_few_articles_are_refused(texts, tmp_path):
+    text = message(prepare, afriqa(validation_share=1.0), texts, tmp_path, {}, None)
+    assert "too few for three sides" in text
+
+
 def test_letter_vectors_by_hand():
     vectors = letter_vectors(["abcd", "ABCD ", "wxyz"])
     # of " abcd ": " abc", "abcd", "bcd ", each once; the same text has cosine 1, no run shared 0
@@ -214,6 +258,29 @@ def test_fused_ranks_mix_in_the_own_languages_stand_ins():
     others["fi"] = np.array([[1, -1]], np.float32)
     ranks = rank_views(questions, Vectors(queries, candidates, others), task)
     assert ranks["clean/fused"].tolist() == [1, 1]  # candidate 2 was drawn away
+
+
+def test_questions_are_put_right_by_the_pairs_of_the_languages_that_are_trained_on():
+    questions, queries, candidates = made(neighbours=False)
+    questions.learnt, questions.answered = ["5", "6"], {"ar": [0, 1], "fi": [1]}
+    others = {"ar": np.array([[2, 0], [0, 0]], np.float32), "fi": np.array([[0, -9]], np.float32)}
+    learnt = np.array([[1, 5], [1, 5]], np.float32)
+    task = afriqa(seen=("ar",), unseen=("fi",), ridge=1.0, shrink=1.0)
+    candidates = np.array([[1, 0], [0, 1], [0.6, 0.8], [-2, 0.5]], np.float32)
+    ranks = rank_views(questions, Vectors(queries, candidates, others, learnt=learnt), task)
+    # plain, a: (1, 0) gives 1, 0, .6, -2; b: (0, 1) gives 0, 1, .8, .5
+    assert ranks["clean/plain"].tolist() == [1, 2]
+    # less the mean of Arabic (1, 0), which Finnish takes over: a (0, 0), all alike; b (-1, 1): -1, 1, .2, 2.5
+    assert ranks["clean/question-centred"].tolist() == [4, 3]
+    # Finnish by its own mean (0, -9): (0, 10), as plain
+    assert ranks["clean/question-centred-own"].tolist() == [4, 2]
+    # Arabic's pairs are (1, -5) and (-1, -5) apart: C = diag(1, 0), t = 1/2, M = diag(1/3, 1); b becomes (-1/3, 1):
+    # -.33, 1, .6, 1.17
+    assert ranks["clean/question-aligned"].tolist() == [4, 3]
+    # b (-.6, 1) would still find -2 … first; with little ridge the first number hardly counts: (-1/201, 1)
+    task = afriqa(seen=("ar",), unseen=("fi",), ridge=0.01, shrink=1.0)
+    ranks = rank_views(questions, Vectors(queries, candidates, others, learnt=learnt), task)
+    assert ranks["clean/question-aligned"].tolist() == [4, 2]
 
 
 # ---------------------------------------------------------------- real data
