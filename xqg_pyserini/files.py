@@ -191,15 +191,14 @@ def read_lines(path: Path, blank: bool = False) -> Iterator[Line]:
     check_name(path)
     number, kind = 0, None
     try:
-        with open(path, "rb") as raw:
-            kind, module = _packing(raw.peek(8)[:8])
-            for data in raw if module is None else importlib.import_module(module).open(raw):
+        with unpacked(path) as (file, kind):
+            for data in file:
                 number += 1
                 if data[0] == BOM[0]:
                     while data.startswith(BOM):
                         data = data.removeprefix(BOM)
                 elif number == 1:
-                    _check_lines(path, data)
+                    check_lines(path, data)
                 text = data.decode("utf-8").rstrip("\r\n")
                 if blank or (text and not text.isspace()):
                     yield Line(path, number, text)
@@ -216,11 +215,22 @@ def read_lines(path: Path, blank: bool = False) -> Iterator[Line]:
         raise
 
 
+@contextmanager
+def unpacked(path: Path) -> Iterator[tuple[IO[bytes], str | None]]:
+    """Open a file, compressed or not, for what it holds; the second is how it is compressed, as `compression` has it.
+
+    What a compressed one raises while it is read is its library's own.
+    """
+    with open(path, "rb") as raw:
+        kind, module = _packing(raw.peek(8)[:8])
+        yield (raw if module is None else importlib.import_module(module).open(raw)), kind
+
+
 def _packing(start: bytes) -> tuple[str | None, str | None]:
     return next((how for magic, how in UNPACK.items() if start.startswith(magic)), (None, None))
 
 
-def _check_lines(path: Path, data: bytes) -> None:
+def check_lines(path: Path, data: bytes) -> None:
     """Raise `UserError` where the first line shows a file of some other kind."""
     found = next((what for magic, what in NOT_LINES.items() if data.startswith(magic)), None)
     if data[257:262] == b"ustar":

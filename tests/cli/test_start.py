@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from conftest import run_xqg
+from conftest import put, run_xqg
 
 from xqg_pyserini.cli import main
 from xqg_pyserini.cli.main import parser
@@ -114,6 +114,20 @@ def loaded(code: str, names: tuple[str, ...]) -> list[str]:
 )
 def test_nothing_is_imported_to_start(code):
     assert loaded(code, (*HEAVY, "numpy", "yaml", "tqdm")) == []
+
+
+def test_scoring_imports_what_it_uses_alone(tmp_path):
+    """R@kt takes two modules of NLTK, the t-test one function of SciPy's; no encoder and no store is needed."""
+    put(tmp_path / "q", '{"id": "q", "text": "who", "lang": "fi", "answers": ["x"]}\n')
+    put(tmp_path / "c", '{"id": "a", "text": "\'x\'"}\n{"id": "b", "text": "y"}\n')
+    for name, docid in (("r1", "a"), ("r2", "b")):
+        put(tmp_path / name, f"q Q0 {docid} 1 1 t\n")
+    words = f"evaluate --questions q --runs r1 r2 --corpus c --metrics R@2kt ndcg@10 --output {tmp_path}/out".split()
+    code = f"import os; os.chdir({str(tmp_path)!r})\n" + MAIN.format(arguments=words)
+    others = ("scipy.stats", "numba", "xqg_pyserini.models", "xqg_pyserini.stores", "xqg_pyserini.retrieve")
+    names = tuple(name for name in HEAVY if name != "scipy")
+    assert loaded(code, (*names, *others)) == []
+    assert (tmp_path / "out" / "scores.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -314,6 +314,17 @@ def test_importing_it_loads_no_tokeniser():
     assert done.stdout == "[]\n"
 
 
+def test_nltk_is_whole_for_others_after_its_two_modules_were_taken():
+    code = (
+        "import sys; from xqg_pyserini.evaluation.r_at_kt import tokenize;"
+        "tokens = tokenize('He said \"no\". It cost $5.');"
+        "print([m for m in sys.modules if m.partition('.')[0] == 'nltk']);"
+        "import nltk; print(nltk.NLTKWordTokenizer().tokenize('He said \"no\". It cost $5.') == tokens)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\nTrue\n"
+
+
 # --- The official outcomes ------------------------------------------------------------------------
 
 

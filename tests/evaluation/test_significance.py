@@ -48,6 +48,18 @@ def test_student_by_hand():
     assert student([1, 2, 3], [0, 0, 0]) == pytest.approx(1 - math.sqrt(12 / 14), rel=1e-12)
 
 
+@pytest.mark.parametrize("n", [2, 3, 50, 999])
+def test_student_is_that_of_scipy_to_the_last_bit(n):
+    from scipy.stats import ttest_rel
+
+    chance = np.random.default_rng(n)
+    a, b = chance.random((2, n))
+    hits, misses = chance.integers(0, 2, (2, n)).astype(float)
+    hits[:2], misses[:2] = (1, 0), (0, 0)
+    for first, second in ((a, b), (b, a), (a, a * 0.99), (hits, misses), (a, hits)):
+        assert student(first, second) == ttest_rel(first, second).pvalue
+
+
 def test_student_is_that_of_ranx():
     from ranx.statistical_tests import paired_student_t_test
 

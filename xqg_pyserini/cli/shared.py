@@ -2,19 +2,16 @@
 
 import argparse
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xqg_pyserini import data
 from xqg_pyserini.cli.flags import Parser, add_settings, dest_of, help_text, positive, refuse, settings_of, typed
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.fusion.formula import FusionSettings
-from xqg_pyserini.fusion.fused import Tolerances
-from xqg_pyserini.models.encoder import Encoded, Encoder
-from xqg_pyserini.models.engines import Computing
-from xqg_pyserini.models.registry import EncoderOptions
-from xqg_pyserini.retrieve.fused import Fused
 from xqg_pyserini.settings import options
-from xqg_pyserini.stores import QueryStore, VectorStore
+
+if TYPE_CHECKING:  # commands that score runs import no encoders and no stores
+    from xqg_pyserini.models.encoder import Encoded, Encoder
+    from xqg_pyserini.retrieve.fused import Fused
 
 
 def add_corpus(parser: Parser, required: bool = False, help: str | None = None) -> None:
@@ -82,6 +79,9 @@ def add_queries(parser: Parser) -> None:
 
 
 def add_encoder(parser: Parser) -> None:
+    from xqg_pyserini.models.engines import Computing
+    from xqg_pyserini.models.registry import EncoderOptions
+
     group = parser.add_argument_group("encoder")
     add_settings(group, EncoderOptions)
     add_settings(group, Computing)
@@ -89,20 +89,30 @@ def add_encoder(parser: Parser) -> None:
 
 def encoder_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return what was typed about the encoder beside its name, as `Encoder` takes it."""
+    from xqg_pyserini.models.engines import Computing
+    from xqg_pyserini.models.registry import EncoderOptions
+
     return typed(args, [*options(EncoderOptions), *options(Computing)])
 
 
-def encoder_of(args: argparse.Namespace) -> Encoder:
+def encoder_of(args: argparse.Namespace) -> "Encoder":
+    from xqg_pyserini.models.encoder import Encoder
+
     return Encoder(args.encoder, **encoder_options(args))
 
 
-def encoder_for(args: argparse.Namespace, store: Encoded) -> Encoder:
+def encoder_for(args: argparse.Namespace, store: "Encoded") -> "Encoder":
     """Return the `Encoder` of a store or an index, which what was typed must not contradict."""
+    from xqg_pyserini.models.encoder import Encoder
+
     return Encoder.for_store(store, args.encoder, **encoder_options(args))
 
 
 def add_fusion(parser: Parser) -> None:
     """Add what decides how queries are mixed in, and below the help what it means."""
+    from xqg_pyserini.fusion.formula import FusionSettings
+    from xqg_pyserini.fusion.fused import Tolerances
+
     parser.epilog = help_text("fusion")
     group = parser.add_argument_group("fusion")
     add_settings(group, FusionSettings)
@@ -111,8 +121,13 @@ def add_fusion(parser: Parser) -> None:
     add_settings(group, Tolerances)
 
 
-def fused_of(args: argparse.Namespace) -> Fused:
+def fused_of(args: argparse.Namespace) -> "Fused":
     """Return the stores of --passages and --queries, `Fused` as was typed."""
+    from xqg_pyserini.fusion.formula import FusionSettings
+    from xqg_pyserini.fusion.fused import Tolerances
+    from xqg_pyserini.retrieve.fused import Fused
+    from xqg_pyserini.stores import QueryStore, VectorStore
+
     passages = VectorStore(args.passages)
     settings = settings_of(args, FusionSettings)
     if settings.languages is not None:
@@ -124,6 +139,8 @@ def fused_of(args: argparse.Namespace) -> Fused:
 
 def refuse_fusion(args: argparse.Namespace, why: str, but: Collection[str] = ()) -> None:
     """Raise the error of the first flag of the fusion that was given where nothing is fused."""
+    from xqg_pyserini.fusion.formula import FusionSettings
+
     given = {option.flag: vars(args)[dest_of(option)] for option in options(FusionSettings)}
     given |= {"num_queries": args.num_queries, "language_aware": args.language_aware}
     refuse(why, **{flag: value for flag, value in given.items() if flag not in but})

@@ -1,5 +1,6 @@
 """What is read and written: passages, questions, generated queries, runs."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 
@@ -41,6 +42,9 @@ class GeneratedQueries(NamedTuple):
 
 Run = dict[str, dict[str, float]]
 """Question id → docid → score; the order of the docids is the ranking, best first."""
+
+AnyRun = Mapping[str, Mapping[str, float]]
+"""A run that is only looked into: a `Run`, or one that is read as it is asked."""
 
 Qrels = dict[str, dict[str, int]]
 """Question id → docid → relevance; 0 is judged and not relevant."""

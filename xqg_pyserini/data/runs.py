@@ -119,13 +119,33 @@ def read_run(source: FilePath | Mapping[str, FilePath], order: str = "rank") -> 
         UserError: for a line that is none of these, a docid or rank that comes twice, a score that
             is not a finite number or (by rank) rises with the rank.
     """
-    order = RunSettings(order=source.order if isinstance(source, RunFile) else order).order
     if isinstance(source, Mapping):
+        RunSettings(order=order)
         return _prefixed(source, lambda path: read_run(path, order))
+    return dict(open_run(source, order))
+
+
+def open_run(source: FilePath, order: str = "rank") -> Mapping[str, dict[str, float]]:
+    """Read a run file as `read_run` does, in 8 bytes a hit besides its docid where it is a plain TREC file.
+
+    The hits of a question are then made a dictionary each time that they are asked for.
+    """
+    order = RunSettings(order=source.order if isinstance(source, RunFile) else order).order
     path = Path(source)
     check_name(path)
     if not os.path.exists(path) or os.path.isdir(path):
         raise UserError(f"{shown_name(path)}: no such run file")
+    from xqg_pyserini.data.columns import read_columns  # it takes NumPy
+
+    return read_columns(path, order, _is_plain) or _read_strictly(path, order)
+
+
+def _is_plain(first: str) -> bool:
+    """Tell whether a file's first line is one of six columns that says nothing about the others."""
+    return first[:1] not in ("", "{", "[", "#") and "," not in first and _header(first.split()) is None
+
+
+def _read_strictly(path: Path, order: str) -> Run:
     notes = Notes(path)
     rows: dict[str, list[_Row]] = {}
     for line, qid, docid, rank, value in _table(path, RUN_FORM, notes):

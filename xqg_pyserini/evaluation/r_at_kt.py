@@ -19,10 +19,13 @@ The rules are those of NLTK 3.10.4; they differ between versions, so pin it.  Th
 from __future__ import annotations
 
 import re
+import sys
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache, cached_property
+from importlib.util import find_spec, module_from_spec
 from itertools import accumulate
 from typing import Any
 
@@ -49,9 +52,11 @@ def tokenize(text: str) -> list[str]:
 @cache
 def _nltk_tokenizers() -> tuple[Any, Any]:
     """Build NLTK's sentence and word tokenisers, those that ``word_tokenize`` combines."""
-    from nltk.tokenize.destructive import NLTKWordTokenizer
-    from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
     from punkt import load_model
+
+    with _bare("nltk", "nltk.tokenize"):
+        from nltk.tokenize.destructive import NLTKWordTokenizer
+        from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
 
     model = load_model("english")
     parameters = PunktParameters()
@@ -60,6 +65,25 @@ def _nltk_tokenizers() -> tuple[Any, Any]:
     parameters.sent_starters = set(model.sent_starters)
     parameters.ortho_context.update(model.ortho_context)
     return PunktSentenceTokenizer(parameters), NLTKWordTokenizer()
+
+
+@contextmanager
+def _bare(*packages: str) -> Iterator[None]:
+    """Let a package's modules be imported without those that it imports for its users, which takes NLTK a second.
+
+    It is as if it had not been imported afterwards: who imports it then gets the whole of it.
+    """
+    before = set(sys.modules)
+    if packages[0] not in before:
+        for name in packages:
+            if (spec := find_spec(name)) is not None:
+                sys.modules[name] = module_from_spec(spec)
+    try:
+        yield
+    finally:
+        for name in sys.modules.keys() - before:
+            if name.partition(".")[0] == packages[0]:
+                del sys.modules[name]
 
 
 class RecallAtTokens:

@@ -15,11 +15,12 @@ from typing import Any
 from tqdm import tqdm
 
 from xqg_pyserini.data.answers import answer_finder, span_answers
+from xqg_pyserini.data.columns import ColumnRun
 from xqg_pyserini.data.ids import check_overlap, check_run, overlap_note, run_names
 from xqg_pyserini.data.languages import NO_LANGUAGE, are_variants
 from xqg_pyserini.data.readers import CorpusLike, QuestionsLike, as_corpus, as_questions, not_in_corpus
-from xqg_pyserini.data.records import Passage, Qrels, Question, Run
-from xqg_pyserini.data.runs import QrelsLike, RunLike, as_qrels, as_run
+from xqg_pyserini.data.records import AnyRun, Passage, Qrels, Question
+from xqg_pyserini.data.runs import QrelsLike, RunLike, as_qrels, as_run, open_run
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.evaluation.measures import Judged, Metric, parse_metrics
 from xqg_pyserini.evaluation.r_at_kt import RecallAtTokens
@@ -80,14 +81,14 @@ def evaluate(
     parse_metrics(metrics)  # before anything is read
     named = _named_runs(runs)
     for name, run in named.items():
-        if tied := sum(map(_tied, run.values())):
+        if tied := sum(map(_tied, run.with_ties() if isinstance(run, ColumnRun) else run.values())):
             stay = "stay as they are ranked; by score they would stand by docid, z to a, as trec_eval has them"
             warn(f"run {name}: equal scores of {tied} questions {stay}")
     return score_runs(named, as_questions(questions), settings, corpus, qrels)
 
 
 def score_runs(
-    runs: Mapping[str, Run],
+    runs: Mapping[str, AnyRun],
     questions: Sequence[Question],
     settings: ScoringSettings,
     corpus: CorpusLike | None = None,
@@ -260,7 +261,7 @@ def _look_at_languages(notes: list[str], questions: Sequence[Question]) -> None:
     notes += found
 
 
-def _named_runs(runs: Any) -> dict[str, Run]:
+def _named_runs(runs: Any) -> dict[str, AnyRun]:
     """Return name → run of all that `evaluate` takes for runs."""
     if isinstance(runs, str | os.PathLike):
         runs = [runs]
@@ -269,7 +270,7 @@ def _named_runs(runs: Any) -> dict[str, Run]:
         hits: Any = next((hits for hits in runs.values() if not isinstance(hits, Mapping) or hits), {})
         if isinstance(hits, Mapping) and all(_is_number(score) for score in hits.values()):
             return {"run": as_run(runs)}
-        return {str(name): as_run(run) for name, run in runs.items()}
+        return {str(name): _run_of(run) for name, run in runs.items()}
     if hasattr(runs, "itertuples"):
         return {"run": as_run(runs)}
     values = list(runs)
@@ -277,7 +278,11 @@ def _named_runs(runs: Any) -> dict[str, Run]:
         raise UserError("no run to evaluate", about="runs")
     if not all(isinstance(value, str | os.PathLike) for value in values):
         return {"run": as_run(values)}
-    return {name: as_run(path) for name, path in zip(run_names(values), values, strict=True)}
+    return {name: _run_of(path) for name, path in zip(run_names(values), values, strict=True)}
+
+
+def _run_of(source: RunLike) -> AnyRun:
+    return open_run(source) if isinstance(source, str | os.PathLike) else as_run(source)
 
 
 def _tied(hits: Mapping[str, float]) -> bool:
@@ -295,7 +300,7 @@ def called(source: Any, otherwise: str = "the corpus", before: str = "") -> str:
 
 
 def _look_through(
-    notes: list[str], questions: Sequence[Question], runs: Mapping[str, Run], official: bool, reading: bool
+    notes: list[str], questions: Sequence[Question], runs: Mapping[str, AnyRun], official: bool, reading: bool
 ) -> dict[str, str]:
     """Note which questions runs lack; for `reading`, return the passages that are retrieved, each with a run."""
     ids = {question.id for question in questions}
@@ -311,14 +316,15 @@ def _look_through(
     return wanted
 
 
-def _judged(judged: Qrels, source: QrelsLike, questions: Sequence[Question], runs: Mapping[str, Run]) -> Qrels:
+def _judged(judged: Qrels, source: QrelsLike, questions: Sequence[Question], runs: Mapping[str, AnyRun]) -> Qrels:
     """Return qrels that share ids with the questions and the runs; warn where they share few or no passages."""
     name = called(source, "the qrels")
     check_overlap({question.id for question in questions}, judged, "the questions", name, "question ids")
     docids = {docid for qid in judged for docid in judged[qid]}
-    for run in runs:
-        hits = {docid for qid in judged for docid in runs[run].get(qid, ())}
-        if hits and hits.isdisjoint(docids):
+    for run, of_run in runs.items():
+        if any(docid in docids for qid in judged for docid in of_run.get(qid, ())):
+            continue
+        if hits := {docid for qid in judged for docid in of_run.get(qid, ())}:
             warn(str(overlap_note(docids, hits, name, f"run {run}", "docids")))
     return judged
 
@@ -391,7 +397,7 @@ def _enough(metrics: Sequence[Metric]) -> int | None:
 
 
 def _r_at_kt(
-    run: Run, answerable: Mapping[str, list[str]], scorer: RecallAtTokens, budgets: Sequence[int]
+    run: AnyRun, answerable: Mapping[str, list[str]], scorer: RecallAtTokens, budgets: Sequence[int]
 ) -> dict[Any, dict[str, float]]:
     values: dict[Any, dict[str, float]] = {budget: {} for budget in budgets}
     for qid, answers in tqdm(answerable.items(), "R@kt", unit=" questions", disable=None):
