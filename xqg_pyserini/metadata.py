@@ -126,6 +126,24 @@ def open_matrix(path: Path, remedy: str) -> "np.memmap":
         raise UserError(f"{path}: truncated or no NumPy matrix ({what}); {remedy}") from None
 
 
+def difference(key: str, before: Any, now: Any) -> str:
+    """Name what differs between two values that a settings file records, down to the field."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in [*now, *before]:
+            if before.get(name) != now.get(name):
+                return difference(f"{key}.{name}", before.get(name), now.get(name))
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for i, (one, other) in enumerate(zip(before, now, strict=True)):
+            if one != other and isinstance(one, dict):
+                return difference(f"{key}[{i}]", one, other)
+    return f"{key} is {_shown(before)} there and {_shown(now)} here"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
 def _text(path: Path, remedy: str) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")

@@ -5,7 +5,7 @@ import os
 import pytest
 from spoil import line
 
-FOLDER_COMMANDS = ["encode", "filter", "accumulate", "index", "evaluate", "report"]
+FOLDER_COMMANDS = ["encode", "filter", "accumulate", "index", "merge", "evaluate", "report"]
 
 
 @pytest.mark.parametrize("command", FOLDER_COMMANDS)
@@ -48,6 +48,7 @@ def test_a_directory_is_not_replaced_by_a_file(command, scene, refuse):
         ("index", ["P", "Q"]),
         ("evaluate", ["questions.jsonl", "corpus.jsonl", "run.trec"]),
         ("report", ["E"]),
+        ("merge", ["S"]),
     ],
 )
 def test_a_folder_that_holds_an_input_is_never_replaced(command, inputs, scene, refuse):
@@ -116,13 +117,18 @@ def test_runs_without_a_name_of_their_own_are_refused(names, expected, scene, re
 
 
 @pytest.mark.parametrize(
-    "command", ["encode", "filter", "accumulate", "index", "search", "submit", "report", "mine", "perturb"]
+    "command",
+    [
+        *("encode", "filter", "accumulate", "index", "search", "submit", "report", "mine", "perturb"),
+        *("merge", "encode-shards", "accumulate-shards", "index-shards"),
+    ],
 )
 def test_a_full_disk_is_an_error_that_says_where_and_leaves_nothing(command, scene, refuse):
     largest = {"encode": 4096, "accumulate": 4096, "index": 4096, "search": 100, "submit": 100}
     largest["filter"] = 700  # stderr is such a file too, and names one below the output
     largest["report"] = 4096
-    largest |= {"mine": 100, "perturb": 100}
+    largest |= {"mine": 100, "perturb": 100, "merge": 2048}
+    largest |= {"encode-shards": 4096, "accumulate-shards": 4096, "index-shards": 2048}
     error = refuse(command, largest_file=largest[command])
     assert "File too large" in error
     assert "out" in error

@@ -1,10 +1,11 @@
 """`xqg accumulate`."""
 
 import argparse
+from typing import Any
 
 from xqg_pyserini.cli import flags, shared
 from xqg_pyserini.cli.flags import Parser
-from xqg_pyserini.retrieve.accumulate import AccumulateSettings, accumulate_queries
+from xqg_pyserini.retrieve.accumulate import AccumulateSettings, accumulate_queries, accumulate_shards
 from xqg_pyserini.stores import VectorStore
 
 
@@ -15,6 +16,8 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument("--output", required=True, metavar="STORE", help="the query store to write")
     flags.add_settings(parser, AccumulateSettings)
     flags.add_overwrite(parser)
+    flags.add_repair(parser)
+    shared.add_shards(parser.add_argument_group("shards"))
     shared.add_encoder(parser)
     flags.add_json(parser)
 
@@ -22,7 +25,11 @@ def add_flags(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> None:
     passages = VectorStore(args.passages)
     settings, encoder = flags.settings_of(args, AccumulateSettings), shared.encoder_for(args, passages)
-    store = accumulate_queries(args.queries, passages, args.output, settings, encoder=encoder, overwrite=args.overwrite)
+    how: dict[str, Any] = {"encoder": encoder, "overwrite": args.overwrite, "repair": args.repair}
+    if (shards := shared.shards_of(args)) is not None:
+        shared.show_shards(args, accumulate_shards(args.queries, passages, args.output, shards, settings, **how))
+        return
+    store = accumulate_queries(args.queries, passages, args.output, settings, **how)
     totals = " ".join(f"{language} {n}" for language, n in store.totals().items())
     without = int((store.counts.sum(axis=1) == 0).sum())
     text = f"{args.output}: {store.meta['queries']} queries ({totals}); {without} of {store.n} passages have none"

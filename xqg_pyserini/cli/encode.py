@@ -4,7 +4,7 @@ import argparse
 
 from xqg_pyserini.cli import flags, shared
 from xqg_pyserini.cli.flags import Parser
-from xqg_pyserini.retrieve.encode import EncodeSettings, encode_passages
+from xqg_pyserini.retrieve.encode import EncodeSettings, encode_passages, encode_shards
 
 
 def add_flags(parser: Parser) -> None:
@@ -14,13 +14,18 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument("--output", required=True, metavar="STORE", help="the passage store to write")
     flags.add_settings(parser, EncodeSettings)
     flags.add_overwrite(parser)
+    flags.add_repair(parser)
+    shared.add_shards(parser.add_argument_group("shards"))
     shared.add_encoder(parser)
     flags.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    settings = vars(flags.settings_of(args, EncodeSettings))
+    settings = {**vars(flags.settings_of(args, EncodeSettings)), "overwrite": args.overwrite, "repair": args.repair}
     encoder = shared.encoder_of(args)
     corpus = shared.corpus_of(args)
-    store = encode_passages(corpus, encoder, args.output, overwrite=args.overwrite, **settings)
+    if (shards := shared.shards_of(args)) is not None:
+        shared.show_shards(args, encode_shards(corpus, encoder, args.output, shards, **settings))
+        return
+    store = encode_passages(corpus, encoder, args.output, **settings)
     flags.show(args, store.meta, f"{args.output}: {store.n} passages, {store.d} dimensions")

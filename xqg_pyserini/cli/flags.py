@@ -141,6 +141,11 @@ def add_overwrite(flags: Flags) -> None:
     flags.add_argument("--overwrite", action="store_true", help="replace what --output already holds")
 
 
+def add_repair(flags: Flags) -> None:
+    what = "write --output again if it is of this command and damaged, and say what is; whole, it stays"
+    flags.add_argument("--repair", action="store_true", help=what)
+
+
 # ---------------------------------------------------------------- values
 
 

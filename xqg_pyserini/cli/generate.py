@@ -35,10 +35,7 @@ def add_flags(parser: Parser) -> None:
     flags.add_settings(group, GeneratorSettings, only=("backend", "precision"))
     flags.add_settings(group, JobSettings, only=("devices", "batch_size", "threads"))
     group = parser.add_argument_group("shards")
-    flags.add_settings(group, JobSettings, only=("num_shards",))
-    many: Any = {"nargs": "+", "action": "extend", "type": flags.numbers, "metavar": "I"}
-    what = "write only these, counted from 0: 7, or 0-31 (default: all)"
-    group.add_argument("--shard", dest="shards", help=what, **many)
+    shared.add_shards(group, JobSettings)
     group.add_argument("--estimate", action="store_true", help="time a sample, print hours and GB, write nothing")
     add_rules(parser, "filter")
     group = parser.add_argument_group("more than generating, or other than that")
@@ -59,13 +56,12 @@ def run(args: argparse.Namespace) -> None:
     if args.accumulate is not None:
         files.check_output(args.accumulate, args.overwrite, [args.corpus, args.passages])
     rules = rules_of(args)
-    shards = None if args.shards is None else tuple(i for span in args.shards for i in span)
     corpus = shared.corpus_of(args)
     job = GenerationJob(
         corpus,
         flags.settings_of(args, GeneratorSettings),
         args.output,
-        replace(flags.settings_of(args, JobSettings), shards=shards),
+        replace(flags.settings_of(args, JobSettings), shards=shared.chosen_shards(args)),
         rules=None if args.rules is None else rules,
         overwrite=args.overwrite,
         protected=[args.passages, args.accumulate],

@@ -3,10 +3,11 @@
 import argparse
 import sys
 from functools import partial
+from typing import Any
 
 from xqg_pyserini.cli import flags, shared
 from xqg_pyserini.cli.flags import Parser
-from xqg_pyserini.retrieve.index import IndexSettings, write_index
+from xqg_pyserini.retrieve.index import IndexSettings, index_shards, write_index
 
 
 def add_flags(parser: Parser) -> None:
@@ -17,20 +18,29 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument("--language-aware", action="store_true", help=what)
     parser.add_argument("--output", required=True, metavar="DIR", help="the index to write")
     flags.add_overwrite(parser)
+    flags.add_repair(parser)
+    shared.add_shards(parser.add_argument_group("shards"))
     shared.add_fusion(parser)
     flags.add_json(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    kind = flags.settings_of(args, IndexSettings).kind
+    kind, shards = flags.settings_of(args, IndexSettings).kind, shared.shards_of(args)
+    how: dict[str, Any] = {"kind": kind, "overwrite": args.overwrite, "repair": args.repair}
     if args.queries is None:
         shared.refuse_fusion(args, "mixes in --queries", but=("normalize",))
-        index = write_index(args.passages, args.output, kind, normalize=bool(args.normalize), overwrite=args.overwrite)
+        how["normalize"] = bool(args.normalize)
+    if shards is not None:
+        indexed = args.passages if args.queries is None else shared.fused_of(args)
+        shared.show_shards(args, index_shards(indexed, args.output, shards, **how))
+        return
+    if args.queries is None:
+        index = write_index(args.passages, args.output, **how)
         flags.show(args, index.meta, f"{args.output}: {index.n} passages ({kind}), passages alone")
         return
     fused = shared.fused_of(args)
     announce = partial(print, "xqg index:", file=sys.stderr)
-    index = fused.write_index(args.output, kind, overwrite=args.overwrite, announce=announce)
+    index = fused.write_index(args.output, announce=announce, **how)
     what = f"{fused.fusion} over {' '.join(fused.languages)}"
     if args.language_aware:
         what = f"{fused.fusion}, one index each for {' '.join(fused.languages)} and one for all"

@@ -5,13 +5,27 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from xqg_pyserini import data
-from xqg_pyserini.cli.flags import Parser, add_settings, dest_of, help_text, positive, refuse, settings_of, typed
+from xqg_pyserini.cli.flags import (
+    Flags,
+    Parser,
+    add_settings,
+    dest_of,
+    help_text,
+    numbers,
+    positive,
+    refuse,
+    settings_of,
+    show,
+    typed,
+)
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.settings import options
 
 if TYPE_CHECKING:  # commands that score runs import no encoders and no stores
     from xqg_pyserini.models.encoder import Encoded, Encoder
     from xqg_pyserini.retrieve.fused import Fused
+    from xqg_pyserini.retrieve.sharding import WrittenShards
+    from xqg_pyserini.stores import ShardSettings
 
 
 def add_corpus(parser: Parser, required: bool = False, help: str | None = None) -> None:
@@ -76,6 +90,36 @@ def qrels_of(args: argparse.Namespace) -> Any:
 def add_queries(parser: Parser) -> None:
     what = 'JSON Lines {"docid", "generated_queries": {"ar": […]}}: file, directory, pattern'
     parser.add_argument("--queries", required=True, metavar="PATH", help=what)
+
+
+def add_shards(flags: Flags, settings: type | None = None) -> None:
+    """Add --num-shards, as a settings class (default: `ShardSettings`) has it, and --shard."""
+    from xqg_pyserini.stores import ShardSettings
+
+    add_settings(flags, settings or ShardSettings, only=("num_shards",), optional=True)
+    many: Any = {"nargs": "+", "action": "extend", "type": numbers, "metavar": "I"}
+    what = "write only these, counted from 0: 7, or 0-31 (default: all)"
+    flags.add_argument("--shard", dest="shards", help=what, **many)
+
+
+def chosen_shards(args: argparse.Namespace) -> tuple[int, ...] | None:
+    """Return the shards that were typed, None where none was."""
+    return None if args.shards is None else tuple(i for span in args.shards for i in span)
+
+
+def shards_of(args: argparse.Namespace) -> "ShardSettings | None":
+    """Return into what shards the output is to be cut; None for none."""
+    from xqg_pyserini.stores import ShardSettings, check_chosen
+
+    chosen = chosen_shards(args)
+    check_chosen(args.num_shards, chosen)
+    return None if args.num_shards is None else ShardSettings(args.num_shards, chosen)
+
+
+def show_shards(args: argparse.Namespace, written: "WrittenShards") -> None:
+    """Print what became of the shards that were asked for."""
+    asked, new = len(written.shards), len(written.written)
+    show(args, written._asdict(), f"{written.output}: {asked} of {written.num_shards} shards, {new} written now")
 
 
 def add_encoder(parser: Parser) -> None:

@@ -110,8 +110,10 @@ class FusedStores:
         self._counted[languages] = low, high, without
         return self._counted[languages]
 
-    def without_queries(self, languages: Languages) -> int:
-        """Return how many passages have no query in these languages, and keep their embedding."""
+    def without_queries(self, languages: Languages, rows: range | None = None) -> int:
+        """Return how many passages, or of some, have no query in these languages, and keep their embedding."""
+        if rows is not None:
+            return int((self.pair.counts(rows, languages).sum(axis=1, dtype=np.int64) == 0).sum())
         return self._count(languages)[2]
 
     def warn_without(self, mixes: list[Languages]) -> None:
@@ -185,10 +187,13 @@ class FusedStores:
             fusion, block.passages, sums, counts, self.centers if fusion.center or fusion.shrink_queries else None
         )
 
-    def blocks(self, languages: Languages | None = None) -> Iterator[tuple[int, np.ndarray]]:
-        """Yield (first row, augmented vectors (b, d) float32) with the queries of these languages (default: all)."""
+    def blocks(self, languages: Languages | None = None, rows: range | None = None) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield (first row, augmented vectors (b, d) float32) with the queries of these languages (default: all).
+
+        `rows` are those wanted, from start to stop; None for all.
+        """
         languages = self.languages if languages is None else languages
-        for block in self.pair.blocks(languages):
+        for block in self.pair.blocks(languages, rows):
             yield block.start, self.fuse(block, languages)
 
 

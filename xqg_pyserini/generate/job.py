@@ -36,7 +36,7 @@ from xqg_pyserini.files import (
 from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.generate.settings import DEPENDS, MOST_SHARDS, SHARD_PASSAGES, GeneratorSettings, JobSettings
 from xqg_pyserini.generate.workers import Dropped, Shards, Task, worker_devices, write_shards
-from xqg_pyserini.metadata import read_json
+from xqg_pyserini.metadata import difference, read_json
 from xqg_pyserini.models.pretrained import describe_weights, read_config
 from xqg_pyserini.stores import (
     FORMAT,
@@ -163,7 +163,7 @@ class GenerationJob:
         for key, value in json.loads(json.dumps(self.meta)).items():
             if key not in ("model", "versions") and before.get(key) != value:
                 raise UserError(
-                    f"{file}: {_difference(key, before.get(key), value)}; give another output, "
+                    f"{file}: {difference(key, before.get(key), value)}; give another output, "
                     "or overwrite this one to begin anew",
                     ("output", "overwrite"),
                 )
@@ -311,21 +311,3 @@ def generate_queries(
     for _ in generation.run():
         pass
     return generation.summary()
-
-
-def _difference(key: str, before: Any, now: Any) -> str:
-    """Name what differs between two values of `meta.json`, down to the field."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        for name in [*now, *before]:
-            if before.get(name) != now.get(name):
-                return _difference(f"{key}.{name}", before.get(name), now.get(name))
-    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        for i, (one, other) in enumerate(zip(before, now, strict=True)):
-            if one != other and isinstance(one, dict):
-                return _difference(f"{key}[{i}]", one, other)
-    return f"{key} is {_shown(before)} there and {_shown(now)} here"
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 80 else text[:77] + "…"

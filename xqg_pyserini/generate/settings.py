@@ -17,6 +17,7 @@ from xqg_pyserini.metadata import read_json
 from xqg_pyserini.models.pretrained import load_tokenizer, read_config, torch_device
 from xqg_pyserini.models.registry import ADAPTER_FILE
 from xqg_pyserini.settings import check_values, option
+from xqg_pyserini.stores import check_chosen
 
 # kind → module and class in this folder; it is found by this name and by nothing else
 BACKENDS = {
@@ -164,12 +165,7 @@ class JobSettings:
 
     def __post_init__(self) -> None:
         check_values(self)
-        if self.shards is not None and self.num_shards is None:
-            raise UserError("some shards are chosen: of how many?", ("num_shards", "shards"))
-        number = self.num_shards or 0
-        for shard in self.shards or ():
-            if not 0 <= shard < number:
-                raise UserError(f"shard {shard} of {number} shards; expected 0 to {number - 1}", "shards")
+        check_chosen(self.num_shards, self.shards)
 
 
 class TrainedPrompt(NamedTuple):

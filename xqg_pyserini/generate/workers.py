@@ -9,12 +9,12 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from queue import Empty
 from typing import Any, NamedTuple
 
+from xqg_pyserini import stores
 from xqg_pyserini.data import Passage, read_corpus
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import FilePath, chunks, discard, writing
@@ -37,21 +37,12 @@ def worker_devices(devices: Sequence[str]) -> list[str]:
     return [name for device in resolved for name in (gpus if device == "cuda" else [device])]
 
 
-@dataclass(frozen=True)
-class Shards:
-    """How a corpus of `passages` is cut into `number` runs, whose sizes differ by one at most."""
-
-    passages: int
-    number: int
-
-    def bounds(self, shard: int) -> tuple[int, int]:
-        """Return the first passage of a shard and the one after its last."""
-        return (shard * self.passages // self.number, (shard + 1) * self.passages // self.number)
+class Shards(stores.Shards):
+    """The shards of a corpus as files."""
 
     def name(self, shard: int) -> str:
         """Return the file name of a shard."""
-        width = max(5, len(str(self.number)))
-        return f"queries-{shard:0{width}d}-of-{self.number:0{width}d}.jsonl.gz"
+        return f"queries-{self.label(shard)}.jsonl.gz"
 
 
 class Task(NamedTuple):

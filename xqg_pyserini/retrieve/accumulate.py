@@ -1,17 +1,20 @@
-"""Generated queries → per-language sums and counts: streaming, resumable.
+"""Generated queries → per-language sums and counts: streaming, resumable, in shards of the passages.
 
 Query embeddings are never stored: for each passage and language only their sum and number are.
-A passage's sum is assigned, not added to, so that a chunk done twice changes nothing.
+A passage's sum is assigned, not added to, so that a chunk done twice changes nothing.  A shard takes the queries of its
+own passages; where records stand in the order of the passages it encodes chunks at its borders whole, as one job would.
 """
 
-import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+from msgspec import to_builtins
+from msgspec.structs import fields
 from tqdm import tqdm
 
 from xqg_pyserini import stores
@@ -20,8 +23,9 @@ from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import Line, chunks, describe_sources, file_sha256, write_json
 from xqg_pyserini.metadata import checked
 from xqg_pyserini.models.encoder import Encoder
+from xqg_pyserini.retrieve.sharding import Replacing, WrittenShards, write_shards
 from xqg_pyserini.settings import option
-from xqg_pyserini.stores import IdIndex, Job, QueryStore, VectorStore
+from xqg_pyserini.stores import IdIndex, Job, QueryStore, Shard, ShardSettings, VectorStore
 from xqg_pyserini.stores.moments import MOMENTS, SAMPLE, DescribedMoments, Moments, Pair
 
 _ASIDE = (f".{MOMENTS}-1.partial", f".{MOMENTS}-2.partial")
@@ -54,9 +58,10 @@ class QuerySource:
         return self._sources
 
     def check(self, store: VectorStore, index: IdIndex, skip_unknown: bool) -> dict[str, Any]:
-        """Return the languages, the number of queries and of skipped records, or raise."""
+        """Return languages, numbers of queries and of skipped records, whether in the passages' order; or raise."""
         given = stores.GivenOnce(store.n)
-        total = skipped = 0
+        total = skipped = last = 0
+        ordered = True
         bar = tqdm(self.records(), "checking", unit=" passages", disable=None)
         for row, line, record in stores.placed(bar, index):
             if row < 0:
@@ -65,6 +70,7 @@ class QuerySource:
                 skipped += 1
                 continue
             given.add(row, line, record)
+            last, ordered = row, ordered and row >= last
             for texts in record.queries.values():
                 total += sum(1 for text in texts if text.strip())
         for wanted in self._languages or ():
@@ -76,7 +82,7 @@ class QuerySource:
         for code in sorted(given.languages):
             if find_language(code, languages) is None:
                 languages.append(code)
-        return {"languages": languages, "queries": total, "skipped": skipped}
+        return {"languages": languages, "queries": total, "skipped": skipped, "ordered": ordered}
 
     def records(self) -> Iterator[tuple[Line, GeneratedQueries]]:
         """Yield the records, the same and in the same order every time."""
@@ -119,49 +125,134 @@ def accumulate_queries(
     *,
     encoder: Encoder | str | None = None,
     overwrite: bool = False,
+    repair: bool = False,
 ) -> QueryStore:
     """Encode the generated queries of a file, directory or pattern and sum them by language.
 
     Files are read twice: once to check every record against the passage store, once to encode.  A passage may have its
     languages in several records, but each language in one.  Queries are encoded as queries, by the passage store's own
     encoder unless one is given.  For each k of `keep_counts` the sums of the first k queries of a language (in the
-    record's order, blank ones left out) are kept as well: `QueryStore(output, first=k)` reads them.
+    record's order, blank ones left out) are kept as well: `QueryStore(output, first=k)` reads them.  `repair` replaces
+    what `output` holds of this same job if it is damaged.
 
     Raises:
         UserError: for a record that cannot be read, a passage that the store does not hold (`skip_unknown` leaves it
             out and counts it), queries of one language given twice for a passage, an encoder that is not the passages'.
     """
-    settings = settings or AccumulateSettings()
-    store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
-    encoder = Encoder.for_store(store, encoder)
-    source = queries if isinstance(queries, QuerySource) else QuerySource(queries)
-    kept = list(settings.keep_counts)
-    job = {"stage": "accumulate", "encoder": repr(encoder.settings), "passages": store.meta["ids_sha256"]}
-    job |= {"sources": source.identity(), "dtype": settings.dtype, "kept": kept}
-    job |= {"moments": store.meta["vectors_sha256"] if settings.moments else None}
-    job |= {"how": [*encoder.how, settings.skip_unknown]}
-    with stores.resumable(output, job, overwrite, [*source.inputs, store.path]) as part:
-        index = begin(source, store, part, settings.skip_unknown)
-        description = encoder.describe("query")
-        fresh = part.begin(description)
-        summing = _Summing(part, store, settings.dtype, kept, fresh)
-        learning = Learning(part, store, fresh) if settings.moments else None
-        encode_records(source, index, encoder, part, [summing, learning] if learning else [summing])
-        described: dict[str, Any] = {MOMENTS: learning.finish()} if learning else {}
-        described["sources"] = source.describe()
-        _finish(part, store, settings, description, described)
-        state = part.state
-    warn_left_out(state, store)
+    _Accumulating(queries, passages, settings, encoder).write(Path(output), Replacing(overwrite, repair))
     return QueryStore(output)
 
 
-def begin(source: QuerySource, store: VectorStore, part: Job, skip_unknown: bool) -> IdIndex:
-    """Check all records, unless that is done, and return where the store has its passages."""
-    index = IdIndex(store.ids_path)
-    if not part.state:
-        part.state = source.check(store, index, skip_unknown)
-        part.save(0)
-    return index
+def accumulate_shards(
+    queries: str | Path,
+    passages: str | Path | VectorStore,
+    output: str | Path,
+    shards: ShardSettings,
+    settings: AccumulateSettings | None = None,
+    *,
+    encoder: Encoder | str | None = None,
+    overwrite: bool = False,
+    repair: bool = False,
+) -> WrittenShards:
+    """Sum the queries of some shards of the passages, or of all, each into a store of its own in the folder `output`.
+
+    Each shard reads all records, and encodes those of its passages.  A shard that stands there whole stays.
+    `retrieve.merge` joins all: to the bytes of `accumulate_queries` where the records stand in the order of the
+    passages, else to vectors that were encoded in other batches; moments to within their rounding
+    (`stores.moments.Moments`).
+
+    Raises:
+        UserError: as `accumulate_queries`; for a shard of another job, or a damaged one without `repair`.
+    """
+    job, replacing = _Accumulating(queries, passages, settings, encoder), Replacing(overwrite, repair)
+    store = job.store
+    return write_shards(
+        output, shards, store.n, store.meta["ids_sha256"], lambda path, shard: job.write(path, replacing, shard)
+    )
+
+
+class Placing:
+    """Records of queries beside the passage store that they are for, checked once."""
+
+    def __init__(self, source: QuerySource, store: VectorStore, skip_unknown: bool) -> None:
+        self.source, self.store, self._skip_unknown = source, store, skip_unknown
+
+    @cached_property
+    def index(self) -> IdIndex:
+        """Where the store has its passages."""
+        return IdIndex(self.store.ids_path)
+
+    @cached_property
+    def checked(self) -> dict[str, Any]:
+        """What the check of all records found."""
+        return self.source.check(self.store, self.index, self._skip_unknown)
+
+    def begin(self, part: Job) -> None:
+        """Check all records, unless that is done, and note what was found in the job's state."""
+        if not part.state:
+            part.state = dict(self.checked)
+            part.save(0)
+
+
+class _Accumulating:
+    """What is summed, and how."""
+
+    def __init__(
+        self,
+        queries: str | Path | QuerySource,
+        passages: str | Path | VectorStore,
+        settings: AccumulateSettings | None,
+        encoder: Encoder | str | None,
+    ) -> None:
+        self.settings = settings or AccumulateSettings()
+        self.store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
+        self.encoder = Encoder.for_store(self.store, encoder)
+        self.source = queries if isinstance(queries, QuerySource) else QuerySource(queries)
+        self.placing = Placing(self.source, self.store, self.settings.skip_unknown)
+
+    def write(self, output: Path, replacing: Replacing, shard: Shard | None = None) -> bool:
+        """Write the store of all passages, or of a shard; tell whether it had to be."""
+        settings, store, encoder = self.settings, self.store, self.encoder
+        kept, said = list(settings.keep_counts), to_builtins(shard)
+        expected: dict[str, Any] = {"kind": stores.QUERY_SUMS, "sources": self.source.identity(), "shard": said}
+        expected |= {"encoder": asdict(encoder.settings), "dtype": settings.dtype}
+        expected |= {"kept": [str(k) for k in kept] or None}
+        expected |= {MOMENTS: [f.name for f in fields(DescribedMoments)] if settings.moments else None}
+        expected |= {} if shard else {"ids_sha256": store.meta["ids_sha256"]}
+        if replacing.stands(output, stores.META, lambda: expected, shard):
+            return False
+        job = {"stage": "accumulate", "encoder": repr(encoder.settings), "passages": store.meta["ids_sha256"]}
+        job |= {"sources": self.source.identity(), "dtype": settings.dtype, "kept": kept}
+        job |= {"moments": store.meta["vectors_sha256"] if settings.moments else None, "shard": said}
+        job |= {"how": [*encoder.how, settings.skip_unknown]}
+        with stores.resumable(output, job, replacing.allowed, [*self.source.inputs, store.path]) as part:
+            self.placing.begin(part)
+            description = encoder.describe("query")
+            fresh = part.begin(description)
+            rows = range(store.n) if shard is None else shard.rows
+            summing = _Summing(part, rows, store.d, settings, fresh)
+            learning = Learning(part, store, fresh) if settings.moments else None
+            encode_records(self.placing, rows, encoder, part, [summing, learning] if learning else [summing])
+            described: dict[str, Any] = {MOMENTS: learning.finish()} if learning else {}
+            described |= {"sources": self.source.describe()} | ({} if shard is None else {"shard": said})
+            self._finish(part, rows, description, described)
+            state = part.state
+        warn_left_out(state, store)
+        return True
+
+    def _finish(self, part: Job, rows: range, encoder: dict[str, Any], described: dict[str, Any]) -> None:
+        languages, kept = part.state["languages"], self.settings.keep_counts
+        stores.copy_ids(self.store.ids_path, part.path / stores.IDS, rows)
+        meta = stores.store_meta(stores.QUERY_SUMS, len(rows), self.store.d, self.settings.dtype, encoder)
+        meta |= {"ids_sha256": file_sha256(part.path / stores.IDS), "languages": languages}
+        meta |= {"queries": part.state["encoded"], "blank": part.state["blank"], "skipped": part.state["skipped"]}
+        meta["sums_sha256"] = {l: file_sha256(part.path / stores.sum_file(l)) for l in languages}
+        if kept:
+            meta["kept"] = {
+                str(k): {l: file_sha256(part.path / stores.sum_file(l, k)) for l in languages} for k in kept
+            }
+        meta |= {"counts_sha256": file_sha256(part.path / stores.COUNTS), **described}
+        write_json(part.path / stores.META, meta)
 
 
 def warn_left_out(state: dict[str, Any], store: VectorStore) -> None:
@@ -194,14 +285,16 @@ class Taking(Protocol):
 class _Summing:
     """The matrices being filled: sums by language, of all queries and of the first few; counts."""
 
-    def __init__(self, part: Job, store: VectorStore, dtype: str, kept: Sequence[int], fresh: bool) -> None:
+    def __init__(self, part: Job, rows: range, d: int, settings: AccumulateSettings, fresh: bool) -> None:
         self.languages: list[str] = part.state["languages"]
-        self.dtype = dtype
-        shape = (store.n, store.d)
-        names = {(l, k): part.path / stores.sum_file(l, k) for k in (None, *kept) for l in self.languages}
+        self.dtype, self._start = settings.dtype, rows.start
+        names = {
+            (l, k): part.path / stores.sum_file(l, k) for k in (None, *settings.keep_counts) for l in self.languages
+        }
         if fresh:
-            self.counts = stores.create_matrix(part.path / stores.COUNTS, (store.n, len(self.languages)), "int32")
-            self.sums = {key: stores.create_matrix(path, shape, dtype) for key, path in names.items()}
+            shape = (len(rows), len(self.languages))
+            self.counts = stores.create_matrix(part.path / stores.COUNTS, shape, "int32")
+            self.sums = {key: stores.create_matrix(path, (len(rows), d), self.dtype) for key, path in names.items()}
         else:
             self.counts = stores.reopen_matrix(part.path / stores.COUNTS)
             self.sums = {key: stores.reopen_matrix(path) for key, path in names.items()}
@@ -209,6 +302,7 @@ class _Summing:
     def take(self, chunk: Sequence[Taken]) -> None:
         """Set the sums and numbers of some passages' queries."""
         for row, _, language, vectors in chunk:
+            row -= self._start
             for (of, first), matrix in self.sums.items():
                 if of == language:
                     total = vectors[:first].sum(axis=0, dtype=np.float64)
@@ -257,48 +351,45 @@ class Learning:
         return self.moments.save(self._part.path / MOMENTS)
 
 
-def encode_records(source: QuerySource, index: IdIndex, encoder: Encoder, part: Job, takers: Sequence[Taking]) -> None:
-    """Encode a job's records from where it was, and hand the vectors on; `part.done` is their number at the end."""
+def encode_records(placing: Placing, rows: range, encoder: Encoder, part: Job, takers: Sequence[Taking]) -> None:
+    """Encode a job's records from where it was, and hand on the vectors of the passages in `rows`.
+
+    `part.done` is the number of all records at the end.
+    """
     part.state |= {"encoded": 0, "blank": 0} if not part.done else {}
-    records = stores.placed(islice(source.records(), part.done, None), index)
+    records = stores.placed(islice(placing.source.records(), part.done, None), placing.index)
+    every = range(placing.store.n) if part.state.get("ordered") else rows  # of a chunk that has records of `rows`
     done = part.done
-    with tqdm(total=part.state["queries"], desc="encoding", unit=" queries", disable=None) as bar:
+    total = part.state["queries"] if len(rows) == placing.store.n else None
+    with tqdm(total=total, desc="encoding", unit=" queries", disable=None) as bar:
         bar.update(part.state["encoded"])
         for chunk in chunks(records, CHUNK):
             done += len(chunk)
-            blank = 0
-            texts: list[str] = []
-            places: list[tuple[int, str, str, slice]] = []
-            for row, _, record in chunk:
-                if row < 0:
-                    continue
-                for language, written in record.queries.items():
-                    full = [text for text in written if text.strip()]
-                    blank += len(written) - len(full)
-                    name = str(find_language(language, part.state["languages"]))
-                    places.append((row, record.docid, name, slice(len(texts), len(texts) + len(full))))
-                    texts += full
-            vectors = encoder.encode_queries(texts, bar.update)
-            taken = [Taken(row, docid, language, vectors[at]) for row, docid, language, at in places]
-            for taker in takers:
-                taker.take(taken)
-            part.state["encoded"] += len(texts)
-            part.state["blank"] += blank
+            if any(row in rows for row, _, _ in chunk):
+                together = [(row, record) for row, _, record in chunk if row in every]
+                texts, places = _texts(together, rows, part.state)
+                vectors = encoder.encode_queries(texts, bar.update)
+                taken = [Taken(row, docid, language, vectors[at]) for row, docid, language, at in places]
+                for taker in takers:
+                    taker.take(taken)
             if part.due:
                 part.save(done, [matrix for taker in takers for matrix in taker.checkpoint()])
     part.save(done, [matrix for taker in takers for matrix in taker.checkpoint()])
 
 
-def _finish(
-    part: Job, store: VectorStore, settings: AccumulateSettings, encoder: dict[str, Any], described: dict[str, Any]
-) -> None:
-    languages, kept = part.state["languages"], settings.keep_counts
-    shutil.copyfile(store.ids_path, part.path / stores.IDS)
-    meta = stores.store_meta(stores.QUERY_SUMS, store.n, store.d, settings.dtype, encoder)
-    meta |= {"ids_sha256": store.meta["ids_sha256"], "languages": languages}
-    meta |= {"queries": part.state["encoded"], "blank": part.state["blank"], "skipped": part.state["skipped"]}
-    meta["sums_sha256"] = {l: file_sha256(part.path / stores.sum_file(l)) for l in languages}
-    if kept:
-        meta["kept"] = {str(k): {l: file_sha256(part.path / stores.sum_file(l, k)) for l in languages} for k in kept}
-    meta |= {"counts_sha256": file_sha256(part.path / stores.COUNTS), **described}
-    write_json(part.path / stores.META, meta)
+def _texts(
+    records: Sequence[tuple[int, GeneratedQueries]], rows: range, state: dict[str, Any]
+) -> tuple[list[str], list[tuple[int, str, str, slice]]]:
+    """Return the queries of some records, and for the passages in `rows` where theirs stand, counting these."""
+    texts: list[str] = []
+    places: list[tuple[int, str, str, slice]] = []
+    for row, record in records:
+        for language, written in record.queries.items():
+            full = [text for text in written if text.strip()]
+            if row in rows:
+                name = str(find_language(language, state["languages"]))
+                places.append((row, record.docid, name, slice(len(texts), len(texts) + len(full))))
+                state["encoded"] += len(full)
+                state["blank"] += len(written) - len(full)
+            texts += full
+    return texts, places

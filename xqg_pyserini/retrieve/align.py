@@ -30,7 +30,7 @@ from xqg_pyserini.fusion.alignment import (
 )
 from xqg_pyserini.metadata import read_json
 from xqg_pyserini.models.encoder import Encoder, same_encoder
-from xqg_pyserini.retrieve.accumulate import Learning, QuerySource, begin, encode_records, warn_left_out
+from xqg_pyserini.retrieve.accumulate import Learning, Placing, QuerySource, encode_records, warn_left_out
 from xqg_pyserini.settings import check_values, option
 from xqg_pyserini.stores import QueryStore, VectorStore
 from xqg_pyserini.stores.moments import MOMENTS, SAMPLE, Moments
@@ -121,10 +121,11 @@ def align(
         description: Any = parts[0].encoder if parts else None
         if source is not None:
             assert store is not None and isinstance(encoder, Encoder)
-            index = begin(source, store, part, settings.skip_unknown)
+            placing = Placing(source, store, settings.skip_unknown)
+            placing.begin(part)
             description = encoder.describe("query")
             learning = Learning(part, store, part.begin(description), settings.sample)
-            encode_records(source, index, encoder, part, [learning])
+            encode_records(placing, range(store.n), encoder, part, [learning])
             moments.append(learning.moments)
         every = Moments.merged(moments, settings.languages, settings.sample)
         sources = [*chain(*map(_sources, parts)), *(source.describe() if source else ())]

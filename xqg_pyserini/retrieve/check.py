@@ -23,8 +23,10 @@ from xqg_pyserini.stores import (
     QueryStore,
     VectorStore,
     block_rows,
+    check_complete,
     check_recorded,
     recorded_files,
+    shard_folders,
 )
 from xqg_pyserini.stores.moments import FILES, MOMENTS, DescribedMoments, Moments, check_files
 
@@ -45,8 +47,8 @@ class CheckedFile(NamedTuple):
 def check_folder(path: str | Path) -> Iterator[CheckedFile]:
     """Read a folder in full, and say of each file whether it is as it was written.
 
-    Takes passage stores, query stores, indexes, language-aware folders, alignments, and the folders of
-    `xqg generate` and `xqg filter`.  Whatever is damaged, the rest is checked too.
+    Takes passage stores, query stores, indexes, language-aware folders, folders of shards of these, alignments, and
+    the folders of `xqg generate` and `xqg filter`.  Whatever is damaged, the rest is checked too.
 
     Raises:
         UserError: for a folder that is none of these.
@@ -57,6 +59,11 @@ def check_folder(path: str | Path) -> Iterator[CheckedFile]:
         return
     if (path / layout.META).is_file():
         yield from _language_aware(path) if layout.language_aware(path) else _index(path)
+        return
+    if not (path / META).is_file() and (shards := shard_folders(path)):
+        for shard in shards:
+            yield from check_folder(shard)
+        yield _checked(path, partial(check_complete, path))
         return
     if not (path / META).is_file():
         expected = "expected a store, an index or a folder of queries that xqg has finished"

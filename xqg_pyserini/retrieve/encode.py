@@ -1,10 +1,15 @@
-"""Corpus → passage store: streaming, resumable, the same bytes however often it was killed."""
+"""Corpus → passage store: streaming, resumable, the same bytes however often it was killed, and in however many shards.
 
-from dataclasses import dataclass
+Passages are encoded in chunks of the whole corpus, also where a shard begins or ends within one: it encodes all of that
+chunk, and keeps its own.
+"""
+
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
+from msgspec import to_builtins
 from tqdm import tqdm
 
 from xqg_pyserini import stores
@@ -12,8 +17,9 @@ from xqg_pyserini.data import read_corpus
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import FilePath, chunks, describe_sources, file_sha256, write_json
 from xqg_pyserini.models.encoder import Encoder
+from xqg_pyserini.retrieve.sharding import Replacing, WrittenShards, write_shards
 from xqg_pyserini.settings import option
-from xqg_pyserini.stores import Job, VectorStore
+from xqg_pyserini.stores import Job, Shard, ShardSettings, VectorStore
 
 CHUNK = 512  # passages sorted by length and encoded together; a resumed job goes on at a chunk
 
@@ -32,6 +38,7 @@ def encode_passages(
     *,
     dtype: str = EncodeSettings.dtype,
     overwrite: bool = False,
+    repair: bool = False,
 ) -> VectorStore:
     """Encode every passage of a corpus into a store at `output`.
 
@@ -43,40 +50,96 @@ def encode_passages(
         output: the folder to write.
         dtype: of the vectors: "float32" or "float16".
         overwrite: replace what `output` holds.
+        repair: replace what `output` holds of this same job if it is damaged, and say what is; whole, it stays.
 
     Raises:
         UserError: for a record that cannot be read, two passages with one id, an encoder that
             cannot be loaded, an output that holds something.
     """
-    stores.check_dtype(dtype)
-    encoder = encoder if isinstance(encoder, Encoder) else Encoder(encoder)
-    sources = describe_sources(corpus)
-    job = {"stage": "encode", "encoder": repr(encoder.settings), "sources": sources, "dtype": dtype, "how": encoder.how}
-    with stores.resumable(output, job, overwrite, [corpus]) as part:
-        if "n" not in part.state:
-            part.state["n"] = stores.write_ids(corpus, part.path / stores.IDS)
-            part.save(0)
-        _encode(corpus, encoder, part, dtype, sources)
+    _Encoding(corpus, encoder, dtype).write(Path(output), Replacing(overwrite, repair))
     return VectorStore(output)
 
 
-def _encode(corpus: FilePath, encoder: Encoder, part: Job, dtype: str, sources: list[dict[str, Any]]) -> None:
-    n, path, description = part.state["n"], part.path / stores.VECTORS, encoder.describe("passage")
-    fresh = part.begin(description)
-    matrix = stores.create_matrix(path, (n, encoder.dimension), dtype) if fresh else stores.reopen_matrix(path)
-    passages = islice(read_corpus(corpus), part.done, None)
-    start = part.done
-    with tqdm(total=n, initial=start, desc="encoding", unit=" passages", disable=None) as bar:
-        for chunk in chunks(passages, CHUNK):
-            vectors = encoder.encode_passages([passage.full for _, passage in chunk], bar.update)
-            rows = matrix[start : start + len(chunk)]
-            rows[:] = vectors
-            if dtype == "float16" and not (abs(rows) < float("inf")).all():
-                raise UserError(f"the vectors of {encoder.settings.name} do not fit into float16; use float32", "dtype")
-            start += len(chunk)
-            if part.due:
-                part.save(start, [matrix])
-    matrix.flush()
-    meta = stores.store_meta(stores.PASSAGES, n, encoder.dimension, dtype, description)
-    meta |= {"ids_sha256": file_sha256(part.path / stores.IDS), "vectors_sha256": file_sha256(path), "sources": sources}
-    write_json(part.path / stores.META, meta)
+def encode_shards(
+    corpus: FilePath,
+    encoder: Encoder | str,
+    output: str | Path,
+    shards: ShardSettings,
+    *,
+    dtype: str = EncodeSettings.dtype,
+    overwrite: bool = False,
+    repair: bool = False,
+) -> WrittenShards:
+    """Encode some shards of a corpus, or all, each into a store of its own in the folder `output`.
+
+    A shard that stands there whole stays; `retrieve.merge` joins all to the bytes of `encode_passages`.
+
+    Raises:
+        UserError: as `encode_passages`; for a shard of another job, or a damaged one without `repair`.
+    """
+    encoding = _Encoding(corpus, encoder, dtype)
+    with TemporaryDirectory() as folder:
+        ids = Path(folder) / stores.IDS
+        n = stores.write_ids(corpus, ids)
+        replacing = Replacing(overwrite, repair)
+        return write_shards(
+            output, shards, n, file_sha256(ids), lambda path, shard: encoding.write(path, replacing, shard, ids)
+        )
+
+
+class _Encoding:
+    """What is encoded, and how."""
+
+    def __init__(self, corpus: FilePath, encoder: Encoder | str, dtype: str) -> None:
+        stores.check_dtype(dtype)
+        self.corpus, self.dtype = corpus, dtype
+        self.encoder = encoder if isinstance(encoder, Encoder) else Encoder(encoder)
+        self.sources = describe_sources(corpus)
+
+    def write(self, output: Path, replacing: Replacing, shard: Shard | None = None, ids: Path | None = None) -> bool:
+        """Write the store of all passages, or of a shard, whose corpus has `ids`; tell whether it had to be."""
+        said = to_builtins(shard)
+        expected = {"kind": stores.PASSAGES, "sources": self.sources, "dtype": self.dtype, "shard": said}
+        expected |= {"encoder": asdict(self.encoder.settings)}
+        if replacing.stands(output, stores.META, lambda: expected, shard):
+            return False
+        job = {"stage": "encode", "encoder": repr(self.encoder.settings), "sources": self.sources, "dtype": self.dtype}
+        job |= {"how": self.encoder.how, "shard": said}
+        with stores.resumable(output, job, replacing.allowed, [self.corpus]) as part:
+            if "n" not in part.state:
+                if shard is None or ids is None:
+                    part.state["n"] = stores.write_ids(self.corpus, part.path / stores.IDS)
+                else:
+                    stores.copy_ids(ids, part.path / stores.IDS, shard.rows)
+                    part.state["n"] = len(shard.rows)
+                part.save(0)
+            self._encode(part, shard)
+        return True
+
+    def _encode(self, part: Job, shard: Shard | None) -> None:
+        encoder, dtype, path = self.encoder, self.dtype, part.path / stores.VECTORS
+        rows = range(part.state["n"]) if shard is None else shard.rows
+        description = encoder.describe("passage")
+        shape = (len(rows), encoder.dimension)
+        fresh = part.begin(description)
+        matrix = stores.create_matrix(path, shape, dtype) if fresh else stores.reopen_matrix(path)
+        start = part.done or rows.start // CHUNK * CHUNK  # of a chunk, in the corpus
+        stop = -(-rows.stop // CHUNK) * CHUNK
+        passages = islice(read_corpus(self.corpus), start, stop)
+        with tqdm(total=rows.stop - start, desc="encoding", unit=" passages", disable=None) as bar:
+            for chunk in chunks(passages, CHUNK):
+                vectors = encoder.encode_passages([passage.full for _, passage in chunk], bar.update)
+                first, last = max(start, rows.start), min(start + len(chunk), rows.stop)
+                own = matrix[first - rows.start : last - rows.start]
+                own[:] = vectors[first - start : last - start]
+                if dtype == "float16" and not (abs(own) < float("inf")).all():
+                    what = f"the vectors of {encoder.settings.name} do not fit into float16; use float32"
+                    raise UserError(what, "dtype")
+                start += len(chunk)
+                if part.due:
+                    part.save(start, [matrix])
+        matrix.flush()
+        meta = stores.store_meta(stores.PASSAGES, *shape, dtype, description)
+        meta |= {"ids_sha256": file_sha256(part.path / stores.IDS), "vectors_sha256": file_sha256(path)}
+        meta |= {"sources": self.sources} | ({} if shard is None else {"shard": to_builtins(shard)})
+        write_json(part.path / stores.META, meta)

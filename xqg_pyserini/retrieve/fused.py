@@ -20,6 +20,7 @@ from xqg_pyserini.models.engines import Computing
 from xqg_pyserini.retrieve import search as searching
 from xqg_pyserini.retrieve.index import IndexSettings, write_fused
 from xqg_pyserini.retrieve.search import Index, SearchSettings
+from xqg_pyserini.retrieve.sharding import Replacing
 from xqg_pyserini.retrieve.topk import Best, Group, gathered, settled
 from xqg_pyserini.stores import ids_at
 from xqg_pyserini.stores.pair import Rows
@@ -45,6 +46,7 @@ class Fused(FusedStores):
         kind: str = IndexSettings.kind,
         *,
         overwrite: bool = False,
+        repair: bool = False,
         announce: Callable[[str], Any] | None = None,
     ) -> Index:
         """Write an inner-product index that Pyserini's own commands read.
@@ -56,12 +58,13 @@ class Fused(FusedStores):
             output: the folder to write.
             kind: "flat", "fp16", "sq8" (8-bit codes) or "hnsw" (a graph over float32).
             overwrite: replace what the folder holds.
+            repair: replace what it holds of this same job if that is damaged, and say what is; whole, it stays.
             announce: called, before anything is written, with what one index a language takes of disk and memory.
 
         Raises:
             UserError: for a kind that is none, an output that holds something.
         """
-        return write_fused(self, output, kind, overwrite, announce)
+        return write_fused(self, output, kind, Replacing(overwrite, repair), announce)
 
     def search(
         self,

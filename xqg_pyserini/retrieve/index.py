@@ -5,15 +5,15 @@ after block, so that memory does not grow with the corpus.  An HNSW graph cannot
 is held in memory (4·d + about 272 bytes a passage).
 """
 
-import shutil
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec import to_builtins
 from tqdm import tqdm
 
 from xqg_pyserini.errors import UserError, warn
@@ -22,13 +22,14 @@ from xqg_pyserini.fusion.formula import unit
 from xqg_pyserini.fusion.fused import FusedStores, Languages
 from xqg_pyserini.retrieve.layout import ALL_LANGUAGES, CENTERS, DOCID, INDEX, LANGUAGE_AWARE, META, write_centers
 from xqg_pyserini.retrieve.search import Index
+from xqg_pyserini.retrieve.sharding import Replacing, WrittenShards, write_shards
 from xqg_pyserini.settings import option
-from xqg_pyserini.stores import StorePair, VectorStore
+from xqg_pyserini.stores import Shard, ShardSettings, StorePair, VectorStore, copy_ids
 
 TYPES = ("flat", "fp16", "sq8", "hnsw")
 HNSW_LINKS, HNSW_BUILD, HNSW_SEARCH = 32, 200, 256
 HNSW_BYTES = 272  # links of a passage
-_NTOTAL_AT = 8  # in a Faiss file: after the type's four letters and the dimension
+NTOTAL_AT = 8  # in a Faiss file: after the type's four letters and the dimension
 
 Blocks = Callable[[], Iterator[tuple[int, np.ndarray]]]
 
@@ -49,50 +50,148 @@ def write_index(
     *,
     normalize: bool = False,
     overwrite: bool = False,
+    repair: bool = False,
 ) -> Index:
     """Write an inner-product index of the passages alone, the baseline; see `Fused.write_index`.
 
-    `kind` is one of `TYPES`: float32, float16, 8-bit codes, or a graph over float32; `normalize`
-    scales the vectors to length 1.
+    `kind` is one of `TYPES`: float32, float16, 8-bit codes, or a graph over float32; `normalize` scales the vectors to
+    length 1; `repair` replaces what `output` holds of this same job if it is damaged.
 
     Raises:
         UserError: for a kind that is none, an output that holds something (without `overwrite`).
     """
-    _check_kind(kind)
     store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
-
-    def blocks() -> Iterator[tuple[int, np.ndarray]]:
-        for block in StorePair(store, None).blocks():
-            yield block.start, unit(block.passages) if normalize else block.passages
-
-    with writing_folder(output, overwrite, [store.path]) as folder:
-        sha256 = {INDEX: _write_faiss(folder / INDEX, kind, store, blocks)}
-        shutil.copyfile(store.ids_path, folder / DOCID)
-        sha256[DOCID] = file_sha256(folder / DOCID)
-        write_json(folder / META, {**_describe(store, None, kind, normalize), "sha256": sha256})
+    _Indexing(store, None, kind, normalize).write(Path(output), Replacing(overwrite, repair))
     return Index(output)
 
 
 def write_fused(
-    fused: FusedStores, output: str | Path, kind: str, overwrite: bool, announce: Callable[[str], Any] | None = None
+    fused: FusedStores,
+    output: str | Path,
+    kind: str,
+    replacing: Replacing,
+    announce: Callable[[str], Any] | None = None,
 ) -> Index:
     """Write the index of fused stores; see `Fused.write_index`."""
-    _check_kind(kind)
-    store = fused.passages
-    with writing_folder(output, overwrite, [store.path, fused.queries.path]) as folder:
-        if fused.own:
+    indexing = _Indexing(fused.passages, fused, kind)
+    if not fused.own:
+        indexing.write(Path(output), replacing)
+    elif not replacing.stands(Path(output), META, partial(_describe_folder, kind, fused), None):
+        with writing_folder(output, replacing.allowed, indexing.inputs) as folder:
             if announce is not None:
                 announce(_cost(kind, fused))
-            _fill_languages(folder, kind, fused)
-        else:
-            _fill(folder, kind, fused, fused.languages)
+            for name, mixed in {**{l: (l,) for l in fused.languages}, ALL_LANGUAGES: fused.languages}.items():
+                (folder / name).mkdir()
+                indexing.fill(folder / name, mixed)
+            write_json(folder / META, _describe_folder(kind, fused))
     index = Index(output)
     if fused.own:
         fused.warn_without(fused.mixes)
     elif index.meta and not fused.fusion.shrink_queries and (without := index.meta["without_queries"]):
         languages = " ".join(fused.languages)
-        warn(f"{without} of {store.n} passages have no queries in {languages} and keep their own embedding")
+        warn(f"{without} of {fused.passages.n} passages have no queries in {languages} and keep their own embedding")
     return index
+
+
+def index_shards(
+    passages: str | Path | VectorStore | FusedStores,
+    output: str | Path,
+    shards: ShardSettings,
+    kind: str = IndexSettings.kind,
+    *,
+    normalize: bool = False,
+    overwrite: bool = False,
+    repair: bool = False,
+) -> WrittenShards:
+    """Write the indexes of some shards of the passages, or of all, each in a folder of its own in the folder `output`.
+
+    Each is an index as `write_index` (or `Fused.write_index`, of stores that are fused) writes it, of its own passages;
+    what is learnt of the passages (means, the range of 8-bit codes) is that of all of them.  A shard that stands there
+    whole stays.  `retrieve.merge` joins flat, fp16 and sq8 indexes to the bytes of the whole.
+
+    Raises:
+        UserError: as `write_index`; for an index a language; for a shard of another job, or a damaged one without
+            `repair`.
+    """
+    fused = passages if isinstance(passages, FusedStores) else None
+    if fused is not None and fused.own:
+        raise UserError("shards are of one index, not of one a language", ("num_shards", "language_aware"))
+    given = passages.passages if isinstance(passages, FusedStores) else passages
+    store = given if isinstance(given, VectorStore) else VectorStore(given)
+    indexing, replacing = _Indexing(store, fused, kind, normalize), Replacing(overwrite, repair)
+    return write_shards(
+        output, shards, store.n, store.meta["ids_sha256"], lambda path, shard: indexing.write(path, replacing, shard)
+    )
+
+
+class _Indexing:
+    """What is indexed, and how."""
+
+    def __init__(self, store: VectorStore, fused: FusedStores | None, kind: str, normalize: bool = False) -> None:
+        _check_kind(kind)
+        self.store, self.fused, self.kind, self.normalize = store, fused, kind, normalize
+        self.inputs = [store.path, *([fused.queries.path] if fused else [])]
+        self._learnt: np.ndarray | None = None
+
+    def write(self, output: Path, replacing: Replacing, shard: Shard | None = None) -> bool:
+        """Write the index of all passages, or of a shard; tell whether it had to be."""
+        languages = self.fused.languages if self.fused else ()
+        if replacing.stands(output, META, partial(self._describe, languages, shard), shard):
+            return False
+        with writing_folder(output, replacing.allowed, self.inputs) as folder:
+            self.fill(folder, languages, shard)
+        return True
+
+    def fill(self, folder: Path, languages: Languages, shard: Shard | None = None) -> None:
+        """Write the index with the queries of some of the chosen languages."""
+        rows = shard.rows if shard else range(self.store.n)
+        meta, fused = self._describe(languages, shard), self.fused
+        blocks = partial(self._blocks, languages, rows)
+        learn = partial(self._learn, languages) if shard else blocks
+        sha256 = {INDEX: _write_faiss(folder / INDEX, self.kind, _Shape(len(rows), self.store.d), blocks, learn)}
+        copy_ids(self.store.ids_path, folder / DOCID, rows)
+        sha256[DOCID] = file_sha256(folder / DOCID)
+        if fused is not None and fused.fusion.center:
+            write_centers(folder, fused.centers)
+            sha256[CENTERS] = file_sha256(folder / CENTERS)
+            meta["centers"] = list(fused.centers.queries)
+        write_json(folder / META, {**meta, **({"shard": to_builtins(shard)} if shard else {}), "sha256": sha256})
+
+    def _blocks(self, languages: Languages, rows: range) -> Iterator[tuple[int, np.ndarray]]:
+        if self.fused is not None:
+            yield from self.fused.blocks(languages, rows)
+            return
+        for block in StorePair(self.store, None).blocks((), rows):
+            yield block.start, unit(block.passages) if self.normalize else block.passages
+
+    def _learn(self, languages: Languages) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield two vectors with the range of all, found once for all shards."""
+        if self._learnt is None:
+            self._learnt = _range(self.store.d, partial(self._blocks, languages, range(self.store.n)))
+        yield 0, self._learnt
+
+    def _describe(self, languages: Languages, shard: Shard | None) -> dict[str, Any]:
+        store, fused = self.store, self.fused
+        rows = shard.rows if shard else None
+        meta: dict[str, Any] = {"format": 1, "type": self.kind, "n": len(rows) if rows else store.n, "d": store.d}
+        meta |= {"encoder": store.encoder, "normalized": self.normalize or store.normalized}
+        meta["passages"] = {k: store.meta[k] for k in ("ids_sha256", "vectors_sha256")}
+        meta |= {"fusion": None, "queries": None}
+        if fused:
+            meta["normalized"] = fused.fusion.normalize
+            how = asdict(fused.fusion)
+            if not fused.fusion.shrink_queries:  # as indexes were described before there was any
+                del how["shrink_queries"]
+            meta["fusion"] = {**how, "languages": list(languages)}
+            read = dict.fromkeys([*languages, *(fused.centers.queries if fused.fusion.center else ())])
+            meta["queries"] = fused.queries.checksums(list(read))
+            meta["without_queries"] = fused.without_queries(languages, rows)
+        return meta
+
+
+class _Shape(NamedTuple):
+    n: int
+    d: int
 
 
 def _check_kind(kind: str) -> None:
@@ -100,14 +199,10 @@ def _check_kind(kind: str) -> None:
         raise UserError(f"index type {kind!r}; expected {', '.join(TYPES)}", "kind")
 
 
-def _fill_languages(folder: Path, kind: str, fused: FusedStores) -> None:
-    """Write an index for each language's own queries, and one with those of all."""
-    for name, languages in {**{l: (l,) for l in fused.languages}, ALL_LANGUAGES: fused.languages}.items():
-        (folder / name).mkdir()
-        _fill(folder / name, kind, fused, languages)
+def _describe_folder(kind: str, fused: FusedStores) -> dict[str, Any]:
     store = fused.passages
     meta = {"format": 1, "kind": LANGUAGE_AWARE, "type": kind, "n": store.n, "d": store.d, "encoder": store.encoder}
-    write_json(folder / META, {**meta, "languages": list(fused.languages), "fallback": ALL_LANGUAGES})
+    return {**meta, "languages": list(fused.languages), "fallback": ALL_LANGUAGES}
 
 
 def _cost(kind: str, fused: FusedStores) -> str:
@@ -130,42 +225,8 @@ def _size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
-def _fill(folder: Path, kind: str, fused: FusedStores, languages: Languages) -> None:
-    """Write the index with the queries of some of the chosen languages."""
-    blocks = partial(fused.blocks, languages)
-    sha256 = {INDEX: _write_faiss(folder / INDEX, kind, fused.passages, blocks)}
-    shutil.copyfile(fused.passages.ids_path, folder / DOCID)
-    sha256[DOCID] = file_sha256(folder / DOCID)
-    if fused.fusion.center:
-        write_centers(folder, fused.centers)
-        sha256[CENTERS] = file_sha256(folder / CENTERS)
-    meta = _describe(fused.passages, fused, kind, False, languages)
-    write_json(folder / META, {**meta, "sha256": sha256})
-
-
-def _describe(
-    store: VectorStore, fused: FusedStores | None, kind: str, normalize: bool, languages: Languages = ()
-) -> dict[str, Any]:
-    meta: dict[str, Any] = {"format": 1, "type": kind, "n": store.n, "d": store.d, "encoder": store.encoder}
-    meta["normalized"] = normalize or store.normalized
-    meta["passages"] = {k: store.meta[k] for k in ("ids_sha256", "vectors_sha256")}
-    meta |= {"fusion": None, "queries": None}
-    if fused:
-        meta["normalized"] = fused.fusion.normalize
-        how = asdict(fused.fusion)
-        if not fused.fusion.shrink_queries:  # as indexes were described before there was any
-            del how["shrink_queries"]
-        meta["fusion"] = {**how, "languages": list(languages)}
-        read = dict.fromkeys([*languages, *(fused.centers.queries if fused.fusion.center else ())])
-        meta["queries"] = fused.queries.checksums(list(read))
-        meta["without_queries"] = fused.without_queries(languages)
-        if fused.fusion.center:
-            meta["centers"] = list(fused.centers.queries)
-    return meta
-
-
-def _write_faiss(path: Path, kind: str, store: VectorStore, blocks: Blocks) -> str:
-    """Write an index file; return its checksum."""
+def _write_faiss(path: Path, kind: str, store: _Shape, blocks: Blocks, learn: Blocks) -> str:
+    """Write an index file of `blocks`, by what is learnt from `learn`; return its checksum."""
     import faiss
 
     bar = tqdm(total=store.n, desc=f"indexing ({kind})", unit=" passages", disable=None)
@@ -178,7 +239,7 @@ def _write_faiss(path: Path, kind: str, store: VectorStore, blocks: Blocks) -> s
                 bar.update(len(block))
         faiss.write_index(index, str(path))
         return file_sha256(path)
-    header, index = _header(kind, store, blocks)
+    header, index = _header(kind, store, learn)
     digest = RunningSha256()
     with bar, open(path, "wb") as file:
         file.write(header)
@@ -194,7 +255,7 @@ def _write_faiss(path: Path, kind: str, store: VectorStore, blocks: Blocks) -> s
     return digest.hexdigest()
 
 
-def _header(kind: str, store: VectorStore, blocks: Blocks) -> tuple[bytes, Any]:
+def _header(kind: str, store: _Shape, blocks: Blocks) -> tuple[bytes, Any]:
     """Return what stands before the codes of an index of all passages, and the trained index that makes the codes."""
     import faiss
 
@@ -210,7 +271,7 @@ def _header(kind: str, store: VectorStore, blocks: Blocks) -> tuple[bytes, Any]:
     size_at = len(header) - 8  # of the codes: the last field before them
     index.add(np.zeros((1, d), dtype=np.float32))
     (per_vector,) = struct.unpack_from("<q", faiss.serialize_index(index).tobytes(), size_at)
-    struct.pack_into("<q", header, _NTOTAL_AT, store.n)
+    struct.pack_into("<q", header, NTOTAL_AT, store.n)
     struct.pack_into("<q", header, size_at, store.n * per_vector)
     return bytes(header), index
 

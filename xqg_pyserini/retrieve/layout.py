@@ -19,6 +19,7 @@ from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import file_sha256
 from xqg_pyserini.fusion.formula import Centers
 from xqg_pyserini.metadata import checked, open_matrix, read_json
+from xqg_pyserini.stores.shards import Shard
 from xqg_pyserini.stores.store import changed
 
 INDEX, DOCID, META, CENTERS = "index", "docid", "xqg.json", "centers.npy"
@@ -42,6 +43,7 @@ class Described(Struct):
     fusion: _Mixed | None = None
     centers: list[str] | None = None
     without_queries: int = 0
+    shard: Shard | None = None
     sha256: dict[str, str] = {}
 
 

@@ -3,6 +3,7 @@
 import hashlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,12 @@ def ids_at(path: Path, rows: Iterable[int]) -> dict[int, str]:
     """Return the ids of some rows, in one pass over the file."""
     wanted = set(rows)
     return {row: docid for row, docid in enumerate(iterate_ids(path)) if row in wanted}
+
+
+def copy_ids(source: Path, path: Path, rows: range) -> None:
+    """Write an ids file of some rows of another."""
+    with open(source, "rb") as file, open(path, "wb") as out:
+        out.writelines(islice(file, rows.start, rows.stop))
 
 
 def write_distinct_ids(ids: Iterable[str], path: Path) -> int:

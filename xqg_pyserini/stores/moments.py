@@ -139,10 +139,11 @@ class Moments:
             held = [language for language in held if find_language(language, languages) is not None]
         out = cls(sorted(held), parts[0].d, sample)
         for part in parts:
-            out._merge(part)
+            out.merge(part)
         return out
 
-    def _merge(self, part: "Moments") -> None:
+    def merge(self, part: "Moments") -> None:
+        """Add another's pairs in the languages that are these too, and its sample."""
         names = {language: find_language(language, self.languages) for language in part.languages}
         for i, language in enumerate(part.languages):
             if (name := names[language]) is not None:

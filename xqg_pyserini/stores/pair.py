@@ -117,11 +117,20 @@ class StorePair:
             dict(zip(languages, counts, strict=True)),
         )
 
-    def blocks(self, languages: Sequence[str] = ()) -> Iterator[Block]:
-        """Yield all passages in blocks of bounded memory, with the sums of some languages."""
+    def blocks(self, languages: Sequence[str] = (), rows: range | None = None) -> Iterator[Block]:
+        """Yield all passages, or those from start to stop, in blocks of bounded memory, with the sums of languages.
+
+        What is read in part is read in full before, for its checksum.
+        """
         size = block_rows(self.passages.d, 2 + len(languages))
-        for start in range(0, self.passages.n, size):
-            yield self.take(range(start, min(start + size, self.passages.n)), languages)
+        if rows is not None and len(rows) < self.passages.n:
+            self.passages.verify()
+            for language in languages:
+                assert self.queries is not None
+                self.queries.verify(sum_file(language, self.queries.first))
+        rows = range(self.passages.n) if rows is None else rows
+        for start in range(rows.start, rows.stop, size):
+            yield self.take(range(start, min(start + size, rows.stop)), languages)
 
 
 def _indices(rows: Rows) -> slice | np.ndarray:

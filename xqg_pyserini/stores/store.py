@@ -23,6 +23,7 @@ from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import RunningSha256, file_sha256
 from xqg_pyserini.metadata import checked, open_matrix, read_json
 from xqg_pyserini.stores.ids import ids_at, iterate_ids
+from xqg_pyserini.stores.shards import Shard, shard_folders
 
 FORMAT = 1
 VECTORS, IDS, COUNTS, META = "vectors.npy", "ids.txt", "counts.npy", "meta.json"
@@ -119,6 +120,7 @@ class _Described(Struct):
 
 class _DescribedVectors(_Described):
     vectors_sha256: str
+    shard: Shard | None = None
 
 
 _Number = Annotated[str, Meta(pattern="^[1-9][0-9]{0,8}$")]
@@ -142,6 +144,7 @@ class _DescribedSums(_Described):
     counts_sha256: str
     kept: dict[_Number, dict[str, str]] = {}
     moments: DescribedMoments | None = None
+    shard: Shard | None = None
 
 
 class _Store:
@@ -158,6 +161,7 @@ class _Store:
         self.d: int = self._described.d
         self.encoder: dict[str, Any] = self._described.encoder
         self.normalized: bool = self._described.normalized
+        self.shard: Shard | None = self._described.shard
         self.matrices: dict[str, np.memmap] = {}
         self._checksums: dict[str, _Checksum] = {}
         self.ids_path = self.path / IDS
@@ -171,6 +175,8 @@ class _Store:
         file = self.path / META
         if not self.path.is_dir():
             raise UserError(f"{self.path}: no such store (expected a folder made by xqg)")
+        if not file.exists() and shard_folders(self.path):
+            raise UserError(f"{self.path}: a folder of shards; join them with xqg merge, or give one of them")
         if not file.exists():
             raise UserError(f"{self.path}: not a store, or not a whole one ({META} is missing)")
         meta: Any = read_json(file, object, _AGAIN)
@@ -219,8 +225,9 @@ class VectorStore(_Store):
     """A store of passage embeddings, opened for reading and checked.
 
     Attributes: `n`, `d`; `vectors` (n, d) float32 or float16, memory-mapped; `encoder`, the settings it was encoded
-    with; `normalized`; `meta`. Raises `UserError` where a file is missing, truncated or changed; that the vectors have
-    not changed is checked when all of them are read in order, and by `verify`.
+    with; `normalized`; `meta`; `shard`, what it is of a whole, or None. Raises `UserError` where a file is missing,
+    truncated or changed; that the vectors have not changed is checked when all of them are read in order, and by
+    `verify`.
     """
 
     kind = PASSAGES
@@ -313,6 +320,6 @@ def check_dtype(dtype: str) -> None:
 
 
 def store_meta(kind: str, n: int, d: int, dtype: str, encoder: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of `meta.json` that both kinds of store share."""
+    """Return the first fields of `meta.json`, which both kinds of store share."""
     meta = {"format": FORMAT, "kind": kind, "n": n, "d": d, "dtype": dtype}
     return meta | {"encoder": encoder, "normalized": encoder["normalize"]}

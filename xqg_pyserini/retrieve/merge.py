@@ -1,0 +1,264 @@
+"""Shards of a store or an index → the whole, with the bytes that one job would have written."""
+
+import os
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from msgspec import Struct
+from tqdm import tqdm
+
+from xqg_pyserini import stores
+from xqg_pyserini.errors import UserError
+from xqg_pyserini.files import RunningSha256, file_sha256, write_json
+from xqg_pyserini.fusion.alignment import ALIGNMENT
+from xqg_pyserini.metadata import difference, read_json
+from xqg_pyserini.retrieve import layout
+from xqg_pyserini.retrieve.index import NTOTAL_AT
+from xqg_pyserini.retrieve.search import FaissDirectory, Index
+from xqg_pyserini.stores import Job, QueryStore, Shard, VectorStore, shard_folders
+from xqg_pyserini.stores.moments import MOMENTS, Moments
+from xqg_pyserini.stores.shards import missing
+from xqg_pyserini.stores.store import BLOCK_BYTES, changed
+
+JOINED = ("flat", "fp16", "sq8")  # index types whose codes stand one after the other
+_AGAIN = "write the shard again"
+
+
+class _Kind(Struct):
+    kind: str | None = None
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A shard, opened."""
+
+    path: Path
+    file: str  # that describes it
+    opened: VectorStore | QueryStore | FaissDirectory
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        return self.opened.meta or {}
+
+    @property
+    def shard(self) -> Shard | None:
+        if isinstance(self.opened, FaissDirectory):
+            return layout.described(self.path).shard
+        return self.opened.shard
+
+
+def merge_shards(
+    parts: str | Path | Sequence[str | Path], output: str | Path, *, overwrite: bool = False
+) -> VectorStore | QueryStore | Index:
+    """Join all shards of a passage store, a query store or an index; killed, it goes on at a shard.
+
+    Args:
+        parts: the shards, or folders of them, in any order.
+        output: the folder to write.
+        overwrite: replace what `output` holds.
+
+    Raises:
+        UserError: for a shard that is missing, given twice, damaged, or of another job; for graphs, which cannot be
+            joined, and for alignments, which `retrieve.align.align` adds up.
+    """
+    found = [_opened(path) for path in _folders([parts] if isinstance(parts, str | Path) else parts)]
+    ordered, whole = _ordered(found)
+    job = {"stage": "merge", "shards": [file_sha256(part.path / part.file) for part in ordered]}
+    first = ordered[0].opened
+    if isinstance(first, FaissDirectory) and (kind := ordered[0].meta["type"]) not in JOINED:
+        what = f"{first.path.parent}: a graph over all passages ({kind}) is another than graphs over parts of them"
+        raise UserError(f"{what}; search the folder of shards as it is, or write the index in one")
+    with stores.resumable(output, job, overwrite, [part.path for part in ordered]) as part:
+        join = _join_indexes if isinstance(first, FaissDirectory) else _join_stores
+        join(ordered, whole, part)
+    return Index(output) if isinstance(first, FaissDirectory) else type(first)(output)
+
+
+def _folders(parts: Sequence[str | Path]) -> list[Path]:
+    found: list[Path] = []
+    for path in map(Path, parts):
+        if any((path / name).is_file() for name in (stores.META, layout.META, ALIGNMENT)):
+            found.append(path)
+        elif folders := shard_folders(path):
+            found += folders
+        else:
+            raise UserError(f"{path}: neither a shard nor a folder of shards")
+    return found
+
+
+def _opened(path: Path) -> _Part:
+    if (path / ALIGNMENT).is_file():
+        raise UserError(f"{path}: an alignment; xqg align adds several up")
+    if (path / layout.META).is_file():
+        return _Part(path, layout.META, FaissDirectory(path))
+    kind = read_json(path / stores.META, _Kind, _AGAIN).kind
+    return _Part(path, stores.META, QueryStore(path) if kind == stores.QUERY_SUMS else VectorStore(path))
+
+
+def _ordered(parts: Sequence[_Part]) -> tuple[list[_Part], Shard]:
+    """Return the parts in their order, and a shard, which says of what; or raise `UserError` where they do not fit."""
+    first, by_number = parts[0], dict[int, _Part]()
+    for part in parts:
+        shard = part.shard
+        if shard is None:
+            raise UserError(f"{part.path}: not one of several shards; what is whole needs no joining")
+        if (before := by_number.setdefault(shard.number, part)) is not part:
+            raise UserError(f"{before.path} and {part.path} are both shard {shard.number} of {shard.of}; give one")
+        if part.opened.n != len(shard.rows):
+            what = f"{part.opened.n} passages, expected {len(shard.rows)}"
+            raise UserError(f"{part.path / part.file}: {what} in shard {shard.number} of {shard.of}; {_AGAIN}")
+        if (one := _common(first)) != (other := _common(part)):
+            differ = difference("it", other, one).removeprefix("it.")
+            raise UserError(f"{part.path} and {first.path} are not of one whole: {differ}")
+    whole = first.shard
+    assert whole is not None
+    if lost := missing(by_number, whole.of):
+        raise UserError(f"of {whole.of} shards some are missing: {lost}; write or give these too")
+    return [by_number[i] for i in range(whole.of)], whole
+
+
+def _common(part: _Part) -> dict[str, Any]:
+    """Return what all shards of a whole must say alike."""
+    own = {"n", "ids_sha256", "vectors_sha256", "sums_sha256", "counts_sha256", "queries", "blank", MOMENTS, "sha256"}
+    own |= {"without_queries"}
+    if isinstance(part.opened, FaissDirectory):
+        own -= {"queries"}  # of an index, the checksums of the query store
+    said = {key: value for key, value in part.meta.items() if key not in own}
+    shard = {key: value for key, value in part.meta["shard"].items() if key != "number"} if part.shard else None
+    return said | {"shard": shard, "kept": list(said.get("kept", ())), MOMENTS: MOMENTS in part.meta}
+
+
+def _write_ids(parts: Sequence[_Part], whole: Shard, path: Path, name: str) -> None:
+    with open(path, "wb") as out:
+        for part in parts:
+            out.write((part.path / name).read_bytes())
+    if file_sha256(path) != whole.ids_sha256:
+        raise UserError(f"{parts[0].path.parent}: the shards' ids together are not those of the whole; {_AGAIN}")
+
+
+# ---------------------------------------------------------------- stores
+
+
+def _join_stores(parts: Sequence[_Part], whole: Shard, job: Job) -> None:
+    views = [_views(part.opened) for part in parts]
+    files = {name: job.path / name for name in views[0]}
+    if job.done:
+        matrices = {name: stores.reopen_matrix(path) for name, path in files.items()}
+    else:
+        shapes = {name: view.matrices[name] for name, view in views[0].items()}
+        matrices = {
+            name: stores.create_matrix(files[name], (whole.passages, like.shape[1]), like.dtype.name)
+            for name, like in shapes.items()
+        }
+    for i in tqdm(range(job.done, whole.of), desc="joining", unit=" shards", disable=None):
+        start = Shard(i, whole.of, whole.passages, whole.ids_sha256).rows.start
+        for name, view in views[i].items():
+            matrix, step = view.matrices[name], stores.block_rows(view.d)
+            for first in range(0, view.n, step):
+                rows = range(first, min(first + step, view.n))
+                view.checked(matrix[rows.start : rows.stop], name, rows)
+                matrices[name][start + rows.start : start + rows.stop] = matrix[rows.start : rows.stop]
+        if job.due:
+            job.save(i + 1, matrices.values())
+    for matrix in matrices.values():
+        matrix.flush()
+    _write_ids(parts, whole, job.path / stores.IDS, stores.IDS)
+    meta: dict[str, Any] = {**parts[0].meta, "n": whole.passages, "ids_sha256": whole.ids_sha256}
+    del meta["shard"]
+    if stores.VECTORS in files:
+        meta["vectors_sha256"] = file_sha256(files[stores.VECTORS])
+    else:
+        meta |= _described_sums(parts, files, job)
+    write_json(job.path / stores.META, meta)
+
+
+def _views(store: Any) -> dict[str, Any]:
+    """Return by what object each matrix of a store is read."""
+    kept = [QueryStore(store.path, k) for k in store.kept] if isinstance(store, QueryStore) else []
+    return {name: view for view in (store, *kept) for name in view.matrices}
+
+
+def _described_sums(parts: Sequence[_Part], files: dict[str, Path], job: Job) -> dict[str, Any]:
+    """Return what `meta.json` says of all sums, and write the moments, where the shards keep some."""
+    first = parts[0].meta
+    meta: dict[str, Any] = {key: sum(part.meta[key] for part in parts) for key in ("queries", "blank")}
+    sums = {
+        k: {l: stores.sum_file(l, k and int(k)) for l in first["languages"]} for k in (None, *first.get("kept", ()))
+    }
+    sha256 = {k: {l: file_sha256(files[name]) for l, name in names.items()} for k, names in sums.items()}
+    meta |= {"sums_sha256": sha256.pop(None), **({"kept": sha256} if sha256 else {})}
+    meta["counts_sha256"] = file_sha256(files[stores.COUNTS])
+    if MOMENTS in first:
+        moments = Moments(first["languages"], parts[0].opened.d)
+        for part in parts:
+            assert isinstance(part.opened, QueryStore) and part.opened.moments is not None
+            moments.merge(Moments.open(part.path / MOMENTS, part.opened.moments, moments.d))
+        meta[MOMENTS] = moments.save(job.path / MOMENTS)
+    return meta
+
+
+# ---------------------------------------------------------------- indexes
+
+
+def _join_indexes(parts: Sequence[_Part], whole: Shard, job: Job) -> None:
+    headers = [_header(part) for part in parts]
+    for part, (own, _) in zip(parts, headers, strict=True):
+        if _blank(own) != _blank(headers[0][0]):
+            raise UserError(f"{part.path / layout.INDEX}: its codes mean other numbers than its neighbours'; {_AGAIN}")
+    header, size = bytearray(headers[0][0]), headers[0][1]
+    (count,) = struct.unpack_from("<q", header, len(header) - 8)
+    struct.pack_into("<q", header, NTOTAL_AT, whole.passages)
+    struct.pack_into("<q", header, len(header) - 8, count // parts[0].opened.n * whole.passages)
+    path = job.path / layout.INDEX
+    with open(path, "r+b" if job.done else "wb") as file:
+        file.write(header)
+        for i in tqdm(range(job.done, whole.of), desc="joining", unit=" shards", disable=None):
+            file.seek(len(header) + size * sum(part.opened.n for part in parts[:i]))
+            _append(parts[i], len(header), file)
+            if job.due:
+                file.flush()
+                os.fsync(file.fileno())
+                job.save(i + 1)
+    _write_ids(parts, whole, job.path / layout.DOCID, layout.DOCID)
+    meta: dict[str, Any] = {**parts[0].meta, "n": whole.passages}
+    del meta["shard"]
+    if "without_queries" in meta:
+        meta["without_queries"] = sum(part.meta["without_queries"] for part in parts)
+    if layout.CENTERS in meta["sha256"]:
+        (job.path / layout.CENTERS).write_bytes((parts[0].path / layout.CENTERS).read_bytes())
+    meta["sha256"] = {name: file_sha256(job.path / name) for name in meta["sha256"]}
+    write_json(job.path / layout.META, meta)
+
+
+def _header(part: _Part) -> tuple[bytes, int]:
+    """Return what stands before the codes of an index file, and the bytes of a code."""
+    import faiss
+
+    file = part.path / layout.INDEX
+    index: Any = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
+    with open(file, "rb") as stream:
+        return stream.read(file.stat().st_size - part.opened.n * index.code_size), index.code_size
+
+
+def _blank(header: bytes) -> bytes:
+    """Return a header without its numbers of vectors."""
+    blank = bytearray(header)
+    struct.pack_into("<q", blank, NTOTAL_AT, 0)
+    struct.pack_into("<q", blank, len(header) - 8, 0)
+    return bytes(blank)
+
+
+def _append(part: _Part, skip: int, out: Any) -> None:
+    """Copy the codes of a shard, and compare the file with its checksum."""
+    digest, left = RunningSha256(), skip
+    with open(part.path / layout.INDEX, "rb") as file:
+        while block := file.read(left or BLOCK_BYTES):
+            digest.update(block)
+            if not left:
+                out.write(block)
+            left = 0
+    if digest.hexdigest() != part.meta["sha256"].get(layout.INDEX):
+        raise changed(part.path / layout.INDEX, f"copy it again, or {_AGAIN}")
