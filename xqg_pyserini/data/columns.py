@@ -22,7 +22,9 @@ NEWLINE = 10
 _OTHER = re.compile("[^\\S \t\n]|\ufeff")  # white space that is not ASCII's splits cells too; byte-order marks
 _NUMERIC = np.isin(np.arange(256), list(b"0123456789+-.eE\0"))
 POWERS = np.array([float(10**power) for power in range(16)])
-Bytes, Integers, Floats = NDArray[np.uint8], NDArray[np.int64], NDArray[np.float64]
+Bytes = NDArray[np.uint8]
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 class ColumnRun(Mapping[str, dict[str, float]]):
