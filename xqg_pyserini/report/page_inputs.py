@@ -17,9 +17,9 @@ from xqg_pyserini.data import (
     QuestionFiles,
     Run,
     RunFile,
+    open_run,
     read_qrels,
     read_questions,
-    read_run,
     run_names,
 )
 from xqg_pyserini.errors import UserError
@@ -158,7 +158,7 @@ def _runs(results: Results, asked: ExploreSettings) -> dict[str, Run]:
         paths = {name: _recorded_file(results, recorded.get(name), "--runs") for name in names}
     order = _recorded(results, "order") or "rank"
     return {
-        name: {qid: dict(islice(h.items(), asked.hits)) for qid, h in read_run(RunFile(path, order=order)).items()}
+        name: {qid: dict(islice(h.items(), asked.hits)) for qid, h in open_run(RunFile(path, order=order)).items()}
         for name, path in paths.items()
     }
 
