@@ -12,7 +12,7 @@ from conftest import message
 
 from xqg_pyserini.data import Passage, read_corpus
 from xqg_pyserini.generate.base import QueryGenerator, load_generator
-from xqg_pyserini.generate.hugging_face import language_token
+from xqg_pyserini.generate.hugging_face import best_tokens, language_token
 from xqg_pyserini.generate.prompts import PromptTemplate, read_template, shipped_template
 from xqg_pyserini.generate.sampling import choose_tokens, gumbel_noise, sample_keys, stream_seed
 
@@ -243,6 +243,21 @@ def test_queries_of_different_lengths_were_among_those_tested(models, passages):
     made = generator(models("mt5"), batch_size=12, top_k=4, max_new_tokens=12, num_queries=4)
     lengths = {len(w) for _, queries in decoded(made, passages[:5]) for w in queries}
     assert len(lengths) > 2  # so that rows did leave the batch
+
+
+@pytest.mark.parametrize(("words", "k"), [(4096, 5), (4096, 1), (4096, 9), (4100, 5), (4096, 0)])
+def test_the_best_tokens_of_many(words, k):
+    """Large vocabularies are looked at in blocks, unless they do not divide, or k is a large part."""
+    logits = torch.randn(4, words, generator=torch.Generator().manual_seed(1))
+    logits[1, 130:140] += 20  # all in one block
+    logits[2, ::512] += 20  # each in a block of its own
+    logits[3, -1] = 30
+    values, ids = best_tokens(logits, k)
+    assert ids.dtype == torch.int64 and torch.equal(values, logits.gather(1, ids))
+    expected = torch.topk(logits, k or words)
+    assert [sorted(row) for row in ids.tolist()] == [sorted(row) for row in expected.indices.tolist()]
+    logits[0, 77] = torch.nan
+    assert best_tokens(logits, k)[0].isnan().any(1).tolist() == [True, False, False, False]
 
 
 def test_first_tokens_are_distributed_as_the_model_says(models):

@@ -33,6 +33,7 @@ _LANGUAGE_TOKENS = {
     "en_XX": re.compile("([a-z]{2})_[A-Z]{2}"),
 }
 _COMPACT = 0.8  # finished queries leave the batch when fewer than this share of it go on
+_BLOCK = 128  # tokens of which the maximum is looked at first; divides the vocabularies of mT5, Gemma, Llama 3 and Qwen
 
 
 def language_token(tokenizer: Any, language: str) -> int | None:
@@ -152,11 +153,10 @@ class _HuggingFace(QueryGenerator):
         return written
 
     def _candidates(self, logits: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Return logits (r, k) float32 and ids (r, k) int64 of the k most probable tokens."""
-        k = min(self.settings.top_k or logits.shape[-1], logits.shape[-1])
-        best, tokens = torch.topk(logits, k, dim=-1)
+        """Return logits (r, k) float32 and ids (r, k) int64 of the k most probable tokens, in any order."""
+        best, tokens = best_tokens(logits, self.settings.top_k)
         values = best.float().cpu().numpy()
-        if not np.isfinite(values[:, 0]).all():
+        if not np.isfinite(values.max(axis=1)).all():
             raise UserError(
                 f"the model {self.settings.model!r} gives NaN or infinity in {self.settings.precision}; try fp32",
                 "precision",
@@ -244,6 +244,23 @@ class Causal(_HuggingFace):
     def _sample(self, batch: list[Prompt]) -> list[list[str]]:
         lines = [[text.splitlines() for text in texts] for texts in super()._sample(batch)]
         return [[next(filter(str.strip, rows), "") for rows in texts] for texts in lines]
+
+
+def best_tokens(logits: Any, k: int) -> tuple[Any, Any]:
+    """Return values (r, k) and ids (r, k) int64 of the k largest of each row of logits (r, words); of all for k = 0.
+
+    The k best are in the k blocks of the vocabulary with the largest maxima, and a maximum costs a tenth of what
+    `torch.topk` takes for the same numbers.  Among equals at the k-th place either way may choose others.
+    """
+    rows, words = logits.shape
+    if not 0 < k < words:
+        return logits, torch.arange(words, device=logits.device).expand(rows, -1)
+    if words % _BLOCK or k * _BLOCK * 4 > words:
+        return torch.topk(logits, k)
+    blocks = logits.unflatten(1, (-1, _BLOCK))
+    chosen = blocks.amax(-1).topk(k).indices
+    values, at = blocks.gather(1, chosen[..., None].expand(-1, -1, _BLOCK)).flatten(1).topk(k)
+    return values, chosen.gather(1, at // _BLOCK) * _BLOCK + at % _BLOCK
 
 
 def end_tokens(config: Any, tokenizer: Any) -> set[int]:
