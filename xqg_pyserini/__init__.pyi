@@ -103,6 +103,7 @@ from .retrieve.accumulate import (
 from .retrieve.align import AlignSettings as AlignSettings, align as align
 from .retrieve.check import CheckedFile as CheckedFile, check_folder as check_folder
 from .retrieve.encode import EncodeSettings as EncodeSettings, encode_passages as encode_passages
+from .retrieve.export import ExportSettings as ExportSettings, export_index as export_index
 from .retrieve.fused import Fused as Fused
 from .retrieve.grid import GridSettings as GridSettings, Point as Point, Scope as Scope
 from .retrieve.index import IndexSettings as IndexSettings, write_index as write_index

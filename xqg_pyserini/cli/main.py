@@ -31,6 +31,7 @@ COMMANDS = {
     "accumulate": "encode generated queries and sum them by language",
     "align": "learn from generated queries what puts questions right",
     "index": "write an index for Pyserini, with the queries mixed in",
+    "export": "write an index for OpenSearch, as Parquet, or as Lance",
     "search": "search an index, or the stores language-aware",
     "sweep": "compare many fusions in one pass over the stores",
     "evaluate": "score runs by R@kt, nDCG, MRR, … with tests",
