@@ -114,6 +114,7 @@ from .retrieve.encode import (
     encode_shards as encode_shards,
 )
 from .retrieve.expand import Expanded as Expanded, ExpandSettings as ExpandSettings, expand_passages as expand_passages
+from .retrieve.export import ExportSettings as ExportSettings, export_index as export_index
 from .retrieve.fused import Fused as Fused
 from .retrieve.grid import GridSettings as GridSettings, Point as Point, Scope as Scope
 from .retrieve.index import IndexSettings as IndexSettings, index_shards as index_shards, write_index as write_index

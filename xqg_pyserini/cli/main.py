@@ -33,6 +33,7 @@ COMMANDS = {
     "index": "write an index for Pyserini, with the queries mixed in",
     "merge": "join the shards of a store or an index",
     "expand": "write passages with their queries behind their text, for BM25",
+    "export": "write an index for OpenSearch, as Parquet, or as Lance",
     "search": "search an index, or the stores language-aware",
     "sweep": "compare many fusions in one pass over the stores",
     "evaluate": "score runs by R@kt, nDCG, MRR, … with tests",

@@ -47,8 +47,8 @@ class CheckedFile(NamedTuple):
 def check_folder(path: str | Path) -> Iterator[CheckedFile]:
     """Read a folder in full, and say of each file whether it is as it was written.
 
-    Takes passage stores, query stores, indexes, language-aware folders, folders of shards of these, alignments, and
-    the folders of `xqg generate` and `xqg filter`.  Whatever is damaged, the rest is checked too.
+    Takes passage stores, query stores, indexes, language-aware folders, folders of shards of these, exports,
+    alignments, and the folders of `xqg generate` and `xqg filter`.  Whatever is damaged, the rest is checked too.
 
     Raises:
         UserError: for a folder that is none of these.
@@ -160,6 +160,10 @@ def _index(path: Path) -> Iterator[CheckedFile]:
         yield CheckedFile(str(path / layout.META), str(error))
         return
     yield CheckedFile(str(path / layout.META), None)
+    if described.kind == layout.EXPORT:
+        for name in described.sha256:
+            yield _checked(path / name, partial(layout.check_sum, path, name, {"sha256": described.sha256}))
+        return
     opened = _checked(path / layout.DOCID, lambda: FaissDirectory(path))
     for name in (layout.DOCID, layout.INDEX, *([layout.CENTERS] if described.centers is not None else [])):
         if name not in described.sha256:

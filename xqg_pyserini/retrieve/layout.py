@@ -4,7 +4,8 @@
     xqg.json         ours: encoder, fusion, checksums of the stores and of these files
     centers.npy      ours, where the index is centred
 
-A language-aware index is a folder of such directories, one a language, and one for all languages.
+A language-aware index is a folder of such directories, one a language, and one for all languages.  What was exported
+from an index has its `xqg.json` and centres, beside the files of another engine (`retrieve.export`).
 """
 
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from xqg_pyserini.stores.store import changed
 
 INDEX, DOCID, META, CENTERS = "index", "docid", "xqg.json", "centers.npy"
 ALL_LANGUAGES, LANGUAGE_AWARE = "all-languages", "language-aware"  # no language's code is like the former
+EXPORT = "export"
 
 
 _AGAIN = "build the index again"
@@ -34,8 +36,16 @@ class _Mixed(Struct):
     center: bool = False
 
 
+class DescribedLance(Struct):
+    """How a Lance dataset is searched: through its IVF-PQ index where it has partitions, else whole."""
+
+    partitions: Annotated[int, Meta(ge=0)]
+    probes: Annotated[int, Meta(ge=0)]
+    refine: Annotated[int, Meta(ge=1)]
+
+
 class Described(Struct):
-    """What `xqg.json` says of an index, as far as it is read."""
+    """What `xqg.json` says of an index, or of what was exported from it, as far as it is read."""
 
     n: Annotated[int, Meta(ge=0)]
     d: Annotated[int, Meta(ge=1)]
@@ -45,6 +55,8 @@ class Described(Struct):
     without_queries: int = 0
     shard: Shard | None = None
     sha256: dict[str, str] = {}
+    kind: str | None = None
+    lance: DescribedLance | None = None
 
 
 class DescribedFolder(Struct):

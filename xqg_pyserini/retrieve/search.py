@@ -1,12 +1,12 @@
 """Questions → runs over an index: ours, or any Faiss index of Pyserini's."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -21,7 +21,7 @@ from xqg_pyserini.retrieve import layout
 from xqg_pyserini.retrieve.layout import DOCID, INDEX, META
 from xqg_pyserini.retrieve.topk import Group, Hits, gathered, settle_scores, settled
 from xqg_pyserini.settings import option
-from xqg_pyserini.stores import ids_at
+from xqg_pyserini.stores import block_rows, ids_at
 from xqg_pyserini.stores.pair import Rows
 
 BATCH = 512  # questions searched together: below 128,000 numbers Faiss multiplies one by one, and is slower
@@ -60,14 +60,14 @@ class Index:
             raise UserError("no index to search", "index")
         self.path = paths[0]
         self._languages: layout.LanguageIndexes | None = None
-        self._opened: dict[Path, FaissDirectory] = {}
+        self._opened: dict[Path, Directory] = {}
         if len(paths) > 1 or layout.language_aware(paths[0]) is not None:
             self._languages = layout.LanguageIndexes(paths)
             self.path = self._languages.folders[0]
             self._first = self._open(next(iter(self._languages.paths.values())))
             self.meta = layout.read_centers(self.path)[0]
         else:
-            self._first = FaissDirectory(self.path)
+            self._first = open_directory(self.path)
             self.meta = self._first.meta
         self.n, self.d = self._first.n, self._first.d
         self.centers = self._first.centers
@@ -121,7 +121,7 @@ class Index:
                 run |= directory.search(asking, part, k)
         return {question.id: run[question.id] for question in questions}
 
-    def _groups(self, questions: Sequence[Question]) -> "dict[FaissDirectory, list[int]]":
+    def _groups(self, questions: Sequence[Question]) -> "dict[Directory, list[int]]":
         """Return which questions search which directory."""
         if self._languages is None:
             return {self._first: list(range(len(questions)))}
@@ -131,10 +131,37 @@ class Index:
         warn_fallback(questions, self._languages.languages, "they are searched in the index of all languages")
         return {self._open(path): members for path, members in by_path.items()}
 
-    def _open(self, path: Path) -> "FaissDirectory":
+    def _open(self, path: Path) -> "Directory":
         if path not in self._opened:
-            self._opened[path] = FaissDirectory(path)
+            self._opened[path] = open_directory(path)
         return self._opened[path]
+
+
+class Directory(Protocol):
+    """One index of those that are searched."""
+
+    path: Path
+    n: int
+    d: int
+    meta: dict[str, Any] | None
+    encoder: dict[str, Any] | None
+    centers: Centers | None
+
+    def search(self, questions: Sequence[Question], vectors: np.ndarray, k: int) -> Run:
+        """Return the run of some questions, by their vectors (q, d) as they search."""
+
+
+def open_directory(path: Path) -> Directory:
+    """Open a directory with Faiss's file, or a Lance dataset; raises `UserError` for what was exported elsewhere."""
+    if (path / META).is_file() and layout.language_aware(path) is None:
+        said = layout.described(path)
+        if said.lance is not None:
+            from xqg_pyserini.retrieve.lance import LanceDirectory
+
+            return LanceDirectory(path)
+        if said.kind == layout.EXPORT:
+            raise UserError(f"{path}: exported for another engine; search the index that it was exported from")
+    return FaissDirectory(path)
 
 
 class FaissDirectory:
@@ -169,6 +196,12 @@ class FaissDirectory:
             what = f"{META} says {self.meta['n']} x {self.meta['d']}; build the index again"
             raise UserError(f"{self.path}: {INDEX} has {self.n} x {self.d} vectors, {what}")
         self.encoder: dict[str, Any] | None = self.meta and self.meta["encoder"]
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Yield all vectors in the order of the rows, (b, d) float32, as the index decodes them."""
+        size = block_rows(self.d)
+        for start in range(0, self.n, size):
+            yield self._index.reconstruct_n(start, min(size, self.n - start))
 
     def search(self, questions: Sequence[Question], vectors: np.ndarray, k: int) -> Run:
         """Return the run of some questions, by their vectors (q, d) as they search; raises as `best`."""
