@@ -104,7 +104,7 @@ from .retrieve.align import AlignSettings as AlignSettings, align as align
 from .retrieve.check import CheckedFile as CheckedFile, check_folder as check_folder
 from .retrieve.encode import EncodeSettings as EncodeSettings, encode_passages as encode_passages
 from .retrieve.fused import Fused as Fused
-from .retrieve.grid import GridSettings as GridSettings, Point as Point, Scope as Scope
+from .retrieve.grid import Aligned as Aligned, GridSettings as GridSettings, Point as Point, Scope as Scope
 from .retrieve.index import IndexSettings as IndexSettings, write_index as write_index
 from .retrieve.search import Index as Index, SearchSettings as SearchSettings
 from .retrieve.sweep import SweepSettings as SweepSettings, run_sweep as run_sweep
