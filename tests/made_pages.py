@@ -99,7 +99,7 @@ def page(made):
 COLUMNS = [
     "point", "form", "weight", "languages", "num_queries", "normalize", "center", "metric",
     "language", "questions", "score", "difference", "ci_low", "ci_high", "p", "p_corrected",
-    "significant", "win", "tie", "loss",
+    "significant", "win", "tie", "loss", "shrink_queries", "align",
 ]  # fmt: skip
 # point → form, weight, languages, num_queries, centred; its gain in ar and in fi
 GRID = {
@@ -116,6 +116,12 @@ GRID = {
 BASE = {"ar": 40.0, "fi": 60.0}
 
 
+def parts_of(name):
+    """How a point's queries are shrunk and its questions aligned, by its name: `b1-k2-align-r5`."""
+    said = re.fullmatch(r".*?(?:-k(\d+))?(?:-?(align.*))?", name)
+    return {"shrink_queries": said[1] or "0", "align": said[2] or ""}
+
+
 def write_sweep(folder, cross_validation=None, inputs=None, rows=None, power=None, grid=None, half=2):
     folder.mkdir()
     points = []
@@ -124,7 +130,7 @@ def write_sweep(folder, cross_validation=None, inputs=None, rows=None, power=Non
         writer.writeheader()
         for name, ((form, weight, languages, k, center), gains) in (grid or GRID).items():
             point = {"point": name, "form": form, "weight": weight, "languages": languages}
-            point |= {"num_queries": k, "normalize": "", "center": center}
+            point |= {"num_queries": k, "normalize": "", "center": center} | parts_of(name)
             points.append(point)
             for metric in ("R@2kt", "mrr@10"):
                 for language, gain in [*zip(BASE, gains, strict=True), ("macro", sum(gains) / 2)]:

@@ -116,7 +116,7 @@ from .retrieve.encode import (
 from .retrieve.expand import Expanded as Expanded, ExpandSettings as ExpandSettings, expand_passages as expand_passages
 from .retrieve.export import ExportSettings as ExportSettings, export_index as export_index
 from .retrieve.fused import Fused as Fused
-from .retrieve.grid import GridSettings as GridSettings, Point as Point, Scope as Scope
+from .retrieve.grid import Aligned as Aligned, GridSettings as GridSettings, Point as Point, Scope as Scope
 from .retrieve.index import IndexSettings as IndexSettings, index_shards as index_shards, write_index as write_index
 from .retrieve.merge import merge_shards as merge_shards
 from .retrieve.search import Index as Index, SearchSettings as SearchSettings

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import xqg_pyserini as xqg
+from alignment import choosing
 from alignment.data import Loader, Vectors
 from alignment.figures import figures, measures
 from alignment.rivals import Array, aligned
@@ -54,7 +55,7 @@ def cells() -> Iterator[Cell]:
         yield Cell(f"transfer/{name}", partial(_transfer, name))
     for name in SOURCES:
         yield Cell(f"answers/{name}", partial(_answers, name))
-    for kind, make in (("pairs", _pairs), ("unseen", _unseen), ("ridge", _ridge)):
+    for kind, make in (("pairs", _pairs), ("unseen", _unseen), ("ridge", _ridge), ("choice", _choice)):
         for name in SOURCES:
             yield Cell(f"{kind}/{name}", partial(make, name))
     yield Cell("stand-ins/afriqa", _stand_ins)
@@ -108,6 +109,14 @@ def _ridge(name: str, load: Loader, splits: int) -> Figures:
     vectors, trials = _halved(load(name), splits)
     grid = {f"λ = {ridge:g}, k = {k:g}": side(aligned, ridge, k) for ridge in GRID for k in SHRINKS}
     return _figures(vectors, run(vectors, trials, {name: PLAIN[name] for name in ("none", "centred")} | grid))
+
+
+def _choice(name: str, load: Loader, splits: int) -> Figures:
+    """How λ is chosen."""
+    vectors, trials = _halved(load(name), splits)
+    sides, chosen = choosing.tries(trials)
+    tried = run(vectors, trials, {"none": PLAIN["none"]} | sides)
+    return _figures(vectors, tried, (choosing.DEFAULT,)) | {"chosen": chosen}
 
 
 def _some(t: Trial, number: int, seed: int) -> Trial:

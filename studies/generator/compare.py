@@ -19,6 +19,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
+from alignment import choosing
 from alignment.data import Loader, Vectors
 from alignment.figures import figures
 from alignment.rivals import Array, Pairs, aligned, centred
@@ -44,6 +45,7 @@ from generator.machine import Machine, load_machine, read_machine
 from xqg_pyserini.files import write_json
 
 COLLECTIONS = ("xquad", "mlqa", "afriqa")
+WHO = ("machine", "people")
 BETAS = (0.1, 0.2, 0.3)
 NUMBERS = (1, 3)
 WITHIN = 10  # consistency: fewer passages of the collection than this score above a query's own
@@ -165,7 +167,7 @@ class Study:
 
     def cells(self) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
         """Yield names and what makes their figures."""
-        for kind in (self.halves, self.number_of_queries, self.filtered):
+        for kind in (self.halves, self.number_of_queries, self.filtered, self.choice):
             for name in COLLECTIONS:
                 yield f"{kind.__name__}/{name}", partial(kind, name)
         yield "people/xquad", partial(self.people, "xquad")
@@ -204,6 +206,18 @@ class Study:
         kept = {f"{kind}, {l}": round(100 * float(mask[machine.languages == l].mean()), 1) for kind, mask in of.items()
                 for l in np.unique(machine.languages).tolist()}  # fmt: skip
         return _figures(vectors, self._chosen(vectors, machine, of)) | {"kept, %": kept, "dropped by rules": dropped}
+
+    def choice(self, name: str) -> dict[str, Any]:
+        """How λ is chosen, by the machine's queries and by people's."""
+        vectors, machine = self.machine(name)
+        trials = splits(vectors, machine, self.number)
+        tried, chosen = run(vectors, trials, {"none": lambda t: t.q @ t.p.T}), {}
+        for who, of in zip(WHO, (trials, by_people(vectors, trials)), strict=True):
+            sides, ridges = choosing.tries(of)
+            tried |= named(who, run(vectors, of, sides))
+            chosen |= {f"{who}: {rule}": each for rule, each in ridges.items()}
+        references = [f"{who}: {choosing.DEFAULT}" for who in WHO]
+        return figures(tried, vectors.languages, vectors.rows, references) | {"chosen": chosen}
 
     def _chosen(self, vectors: Vectors, machine: Machine, of: Mapping[str, Array]) -> dict[str, Tried]:
         all_of = {"all": np.ones(len(machine.rows), bool)} | dict(of)
@@ -247,7 +261,7 @@ class Study:
         theirs = by_people(vectors, theirs)
         kinds = [(False, False, "none"), (False, True, "none"), (True, False, "centred"), (True, True, "centred")]
         tried = run(vectors, trials, {"none": lambda t: t.q @ t.p.T})
-        for who, of in (("machine", trials), ("people", theirs)):
+        for who, of in zip(WHO, (trials, theirs), strict=True):
             tried |= named(who, run(vectors, of, QUESTIONS | INDEX) | fusions(vectors, of, kinds))
         return _figures(vectors, tried)
 

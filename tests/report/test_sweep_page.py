@@ -91,11 +91,68 @@ def test_a_sweep_s_runs_can_be_explored(tmp_path, made, undrawn):
     assert (data["questions"][0]["id"], data["questions"][3]["id"]) == ("a1", "j1")
 
 
+ALIGNED = {
+    "baseline": (("none", "", "", "", ""), (0, 0)),
+    "align": (("none", "", "", "", ""), (3, 3)),
+    "b1": (("mean", "0.1", "all", "all", "0"), (1, 1)),
+    "b3": (("mean", "0.3", "all", "all", "0"), (2, 2)),
+    "b1-align": (("mean", "0.1", "all", "all", "0"), (8, 8)),
+    "b3-align": (("mean", "0.3", "all", "all", "0"), (9, 9)),
+    "b1-align-r5-k10": (("mean", "0.1", "all", "all", "0"), (4, 4)),
+    "b3-align-r5-k10": (("mean", "0.3", "all", "all", "0"), (6, 6)),
+}
+
+
+def test_aligned_points_have_curves_and_rows_of_their_own(tmp_path, undrawn):
+    folder = write_sweep(tmp_path / "S", grid=ALIGNED)
+    curves = plots.curves_over(read_results(folder), "R@2kt", "weight")
+    assert [(c.label, c.points) for c in curves] == [
+        ("all languages, align", [(0.1, "b1-align"), (0.3, "b3-align")]),
+        ("all languages, align-r5-k10", [(0.1, "b1-align-r5-k10"), (0.3, "b3-align-r5-k10")]),
+        ("all languages", [(0.1, "b1"), (0.3, "b3")]),
+    ]
+    assert len({c.kind for c in curves}) == 3
+    page = write_page(folder).page.read_text("utf-8")
+    cells = re.search(r"<tr><td[^>]*><bdi>align</bdi></td>(.*?)</tr>", page)[1]
+    assert re.findall(r"<td[^>]*>([^<]*)", cells)[:5] == ["", "", "", "", "53.00"]  # no weight, no languages
+
+
+def test_points_that_differ_in_shrinkage_alone_share_no_curve(tmp_path):
+    points = {f"b{b}{k}": (("mean", f"0.{b}", "all", "all", "0"), (b, b)) for b in (1, 3) for k in ("-k2", "")}
+    curves = plots.curves_over(read_results(write_sweep(tmp_path / "S", grid=GRID | points)), "R@2kt", "weight")
+    assert [(c.label, c.points) for c in curves[1:]] == [
+        ("all languages", [(0.1, "b1"), (0.3, "b3")]),
+        ("all languages, κ = 2", [(0.1, "b1-k2"), (0.3, "b3-k2")]),
+    ]
+    assert len({c.kind for c in curves[1:]}) == 2
+
+
+def test_an_aligned_run_is_explored_beside_its_own_without_alignment(tmp_path, made, undrawn):
+    inputs = {"passages": None, "queries": None, "qrels": str(tmp_path / "qrels")}
+    inputs |= {name: str(made / f"{name}.jsonl") for name in ("questions", "corpus")}
+    (tmp_path / "qrels").write_text("a1 0 d1 1\n")
+    sweep = write_sweep(tmp_path / "S", inputs=inputs, grid=ALIGNED)
+    (sweep / "runs").mkdir()
+    for name in ALIGNED:
+        write_run(sweep / "runs" / f"{name}.trec", TWO if name == "b3-align" else ONE)
+    data = data_of(write_page(sweep).page.read_text("utf-8"))
+    # by scores alone b1-align, b3-align and b3-align-r5-k10 would be shown
+    assert data["runs"] == ["baseline", "b1-align", "b3-align", "b3"] and data["pair"] == ["b3", "b3-align"]
+    first = data["questions"][0]
+    (relevant,) = [int(i) for i, mark in first["marks"].items() if mark.get("relevant")]
+    assert data["passages"][relevant][0] == "d1"
+    ranks = [first["hits"][data["runs"].index(run)].index(relevant) + 1 for run in data["pair"]]
+    assert (first["id"], ranks) == ("a1", [3, 1])  # what alignment moved comes first
+    for name in ("b1-align", "b3-align", "b1-align-r5-k10", "b3-align-r5-k10"):
+        (sweep / "runs" / f"{name}.trec").unlink()
+    assert data_of(write_page(sweep, overwrite=True).page.read_text("utf-8"))["pair"] == ["baseline", "align"]
+
+
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        ("x,mean,heavy" + "," * 17 + "\n", "sweep.csv, line 56: ValueError"),
-        ("x,mean,0.1,all,all,,maybe" + "," * 13 + "\n", "sweep.csv, line 56: KeyError"),
+        ("x,mean,heavy" + "," * 18 + "\n", "sweep.csv, line 56: ValueError"),
+        ("x,mean,0.1,all,all,,maybe" + "," * 14 + "\n", "sweep.csv, line 56: KeyError"),
         ("x,mean\n", "sweep.csv, line 56: "),
     ],
 )

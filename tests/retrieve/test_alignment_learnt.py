@@ -321,10 +321,13 @@ def test_the_estimate_finds_what_pays(lying_apart):
     estimate = made.meta["estimate"]
     before, centred = estimate["before"]["mean"], estimate["centred"]["mean"]
     means = {ridge: scores["mean"] for ridge, scores in estimate["aligned"].items()}
-    assert list(means) == ["1", "2", "5", "10", "20", "50", "100"]
-    assert before < centred < max(means.values())
-    assert made.ridge == max(map(float, means), key=lambda r: (means[f"{r:g}"], r))
-    assert made.meta["chosen"] == "by the estimate"
+    assert list(means) == ["1", "2", "5", "10", "20"]
+    assert before < centred < means["5"] < means["1"]  # which is the best, and what the generator's own queries like
+    assert made.ridge == 5.0
+    assert made.meta["chosen"] == "default: held-out passages find nothing clearly better"
+    best = max(centred, means["5"], means["10"], means["20"])
+    for ridge, scores in estimate["aligned"].items():
+        assert scores["beside_best"]["mean"] == pytest.approx(means[ridge] - best)
     gain = estimate["centred"]["gain"]
     assert gain["mean"] == pytest.approx(centred - before)
     assert gain["interval"][0] < gain["mean"] < gain["interval"][1]
@@ -381,11 +384,38 @@ def test_a_sample_of_the_smallest_hashes_whatever_the_order(lying_apart):
     assert back.meta["estimate"]["queries"] == {"ar": 80, "ru": 80}
 
 
-def test_centring_alone_where_no_ridge_pays(lying_apart, monkeypatch):
-    monkeypatch.setattr(aligning, "RIDGES", (1e9,))
+def test_the_ridge_is_the_smallest_from_five_that_is_not_clearly_worse(lying_apart, monkeypatch):
+    clearly = "by the estimate: less finds clearly fewer held-out passages"
+    for beside_best, *expected in (  # mean and standard error; below 5 nothing is looked at, however good
+        ({"1": (9, 1), "5": (-2.9, 1), "10": (-1, 0.1), "20": (-0.5, 0.1)}, 5.0, aligning._DEFAULT),
+        ({"1": (9, 1), "5": (-3.1, 1), "10": (-3.1, 1), "20": (-0.2, 0.1)}, 20.0, clearly),
+        ({"1": (9, 1), "5": (-3.1, 1), "10": (-2.9, 1), "20": (0, 0)}, 10.0, clearly),
+        ({"1": (9, 1), "5": (-3.1, 1), "10": (-3.1, 1), "20": (-3.1, 1)}, None,
+         "each ridge finds clearly fewer held-out passages"),
+    ):  # fmt: skip
+        found = {
+            "aligned": {
+                r: {"beside_best": dict(zip(("mean", "error"), of, strict=True))} for r, of in beside_best.items()
+            }
+        }
+        assert [*aligning._chosen(found, AlignSettings())] == expected
+    monkeypatch.setattr(aligning, "_difference", lambda *given: (-1.0, 0.3))
     made = learnt(lying_apart)
     assert (made.ridge, made.matrices) == (None, None)
-    assert made.meta["chosen"] == "centring alone: no ridge finds more held-out passages"
+    report = aligning.report(made)
+    assert "centring alone (each ridge finds" in report
+    assert "the ridge is the first of 5 10 20 that is not" in report
+
+
+def test_differences_by_hand():
+    """Two languages of 2 and 4 queries; passage 5 has one in each, so that its two are no two votes."""
+    hits = {"ar": np.array([True, True]), "ru": np.array([True, False, True, True])}
+    less = {"ar": np.array([False, True]), "ru": np.array([False, False, True, False])}
+    mean, error = aligning._difference(hits, less, {"ar": np.array([5, 2]), "ru": np.array([5, 0, 3, 7])})
+    assert mean == (0.5 + 0.5) / 2
+    # d - mean(d): ar ±1/2 of 2, ru ±1/2 of 4; by passage 5: 1/4 + 1/8, 2: -1/4, 0 and 3: -1/8, 7: 1/8
+    assert error == pytest.approx(np.sqrt((3 / 8) ** 2 + 1 / 16 + 3 / 64) / 2)
+    assert aligning._difference(hits, hits, {"ar": np.array([5, 2]), "ru": np.array([5, 0, 3, 7])}) == (0, 0)
 
 
 def test_too_few_passages_for_an_estimate(encoded, tmp_path):

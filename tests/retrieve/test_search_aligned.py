@@ -43,7 +43,8 @@ def write_alignment(path, languages=("ar", "ru"), matrices=MATRICES, centers=CEN
     moments = Moments(languages, centers.shape[1]).save(path / "moments")
     meta = {
         "format": 1, "kind": "alignment", "d": centers.shape[1], "encoder": describe(), "languages": list(languages),
-        "pairs": dict.fromkeys(languages, 9), "ridge": None if matrices is None else 5.0, "moments": moments,
+        "pairs": dict.fromkeys(languages, 9), "shrink": 300.0, "ridge": None if matrices is None else 5.0,
+        "moments": moments,
         "sha256": {name: file_sha256(path / name) for name in names},
     }  # fmt: skip
     write_json(path / "alignment.json", meta | changes)

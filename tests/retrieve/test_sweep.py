@@ -112,11 +112,11 @@ def test_sweep_json_has_exactly_the_promised_form(tmp_path, judged):
     assert recorded["inputs"] == {**inputs, "sha256": {}}
     assert recorded["points"][0] == {
         "point": "baseline", "form": "none", "weight": None, "languages": None,
-        "num_queries": None, "normalize": None, "center": None,
+        "num_queries": None, "normalize": None, "center": None, "shrink_queries": None, "align": None,
     }  # fmt: skip
     assert recorded["points"][2] == {
         "point": "mean-b0.25-own", "form": "mean", "weight": 0.25, "languages": "own",
-        "num_queries": "all", "normalize": False, "center": False,
+        "num_queries": "all", "normalize": False, "center": False, "shrink_queries": 0.0, "align": None,
     }  # fmt: skip
     crossed = recorded["cross_validation"]
     assert (crossed["folds"], crossed["per_language"], crossed["select_by"]) == (3, False, "mrr@10")

@@ -50,6 +50,7 @@ def _add_grid(group: flags.Flags) -> None:
 def run(args: argparse.Namespace) -> None:
     questions, corpus = shared.question_files(args), shared.corpus_of(args)
     inputs = {"passages": args.passages, "queries": args.queries}
+    inputs |= {} if args.align is None else {"align": args.align}
     inputs |= {"questions": questions, "corpus": corpus, "qrels": args.qrels}
     files.check_output(args.output, args.overwrite, data.paths_of(*inputs.values(), *(args.qrels or ())))
     settings = replace(flags.settings_of(args, SweepSettings), threads=args.threads)

@@ -353,7 +353,9 @@ class Comparisons(Sequence[Comparison]):
 class PointSettings(NamedTuple):
     """One setting of a sweep, as files name it; None where it does not apply.
 
-    `num_queries` is a number of queries a language, or `all`; `form` is `none` for the baseline.
+    `num_queries` is a number of queries a language, or `all`; `form` is `none` for the passages alone;
+    `shrink_queries` is what is added at the language's mean; `align` is how the question is put right, as the point's
+    name has it.
     """
 
     point: str
@@ -363,6 +365,8 @@ class PointSettings(NamedTuple):
     num_queries: int | str | None
     normalize: bool | None
     center: bool | None
+    shrink_queries: float | None = None
+    align: str | None = None
 
 
 @dataclass

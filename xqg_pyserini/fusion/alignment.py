@@ -9,9 +9,11 @@ Arithmetic of moments (`stores.moments`), and the folder that holds its result:
     alignment.json   written last
 """
 
+import copy
+import math
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -24,7 +26,7 @@ from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import writing_folder
 from xqg_pyserini.metadata import checked, read_json
 from xqg_pyserini.stores import moments as stored
-from xqg_pyserini.stores.moments import DescribedMoments, Sums
+from xqg_pyserini.stores.moments import MOMENTS, DescribedMoments, Moments, Sums
 
 ALIGNMENT, CENTERS, MATRICES = "alignment.json", "centers.npy", "matrices.npy"
 FORMAT = 1
@@ -86,6 +88,7 @@ class Described(Struct):
     encoder: dict[str, Any]
     languages: list[str]
     pairs: dict[str, int]
+    shrink: float
     ridge: float | None
     moments: DescribedMoments
     sha256: dict[str, str]
@@ -116,7 +119,7 @@ class Alignment:
     Attributes:
         path, meta: its folder, and what `alignment.json` says (settings, pairs, the report).
         d, encoder, languages: as recorded.
-        ridge: λ; None where centring is all.
+        shrink, ridge: k, and λ; None where centring is all.
         moments: what is recorded of those that it was learnt from.
         centers: (languages + 1, d) float32; the last row serves every other language.
         matrices: (languages + 1, d, d) float32, symmetric; None where centring is all.
@@ -129,7 +132,8 @@ class Alignment:
         self.path = Path(path)
         self.folder: TemporaryDirectory[str] | None = None  # one that goes with this object
         self.meta, said = described(self.path)
-        self.d, self.encoder, self.languages, self.ridge = said.d, said.encoder, said.languages, said.ridge
+        self.d, self.encoder, self.languages = said.d, said.encoder, said.languages
+        self.shrink, self.ridge = said.shrink, said.ridge
         self.moments = said.moments
         rows = len(self.languages) + 1
         stored.check_files(self.path, said.sha256, self.arrays)
@@ -150,6 +154,21 @@ class Alignment:
         """Write a copy; raises `UserError` for an output that holds something (without `overwrite`)."""
         with writing_folder(output, overwrite, [self.path]) as folder:
             shutil.copytree(self.path, folder, dirs_exist_ok=True)
+
+    def again(self, shrink: float | None, ridges: Sequence[float | None]) -> Iterator["Alignment"]:
+        """Yield what `align` makes of the same moments with this k, and each of these λ in turn; nothing is written.
+
+        None stands for the alignment's own, a λ of infinity for centring alone.
+        """
+        moments = Moments.open(self.path / MOMENTS, self.moments, self.d)
+        centers, values, directions = spectra(moments.sums(), self.shrink if shrink is None else shrink)
+        for ridge in ridges:
+            made = copy.copy(self)
+            made.ridge = self.ridge if ridge is None else ridge if math.isfinite(ridge) else None
+            made.centers, made.matrices = centers.astype(np.float32), None
+            if made.ridge is not None:
+                made.matrices = matrices(values, directions, made.ridge).astype(np.float32)
+            yield made
 
     def apply(self, vectors: np.ndarray, languages: Sequence[str | None]) -> np.ndarray:
         """Return M_l·(q - μ_l) for n questions' vectors (n, d) in their languages, (n, d) float32.

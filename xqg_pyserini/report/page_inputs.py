@@ -172,6 +172,11 @@ def _sweep_runs(results: Results) -> dict[str, Path]:
         raise NoExplorer(f"{lacks}: give --runs A B, or sweep again with its runs written")
     baseline = results.compared.baseline
     names = _few(results, sorted(files, key=lambda name: name != baseline))  # the baseline first
+    best = _pair(results, names)[1]
+    if (base := _unaligned(results, best)) in files and base not in names:  # it shows what alignment moved
+        others = [name for name in names[1:] if name != best]
+        least = min(others, key=lambda name: results.scores.macro(name, results.scores.metrics[0]))
+        names[names.index(least)] = base
     return {name: _unchanged(results, files[name], results.folder / files[name]) for name in names}
 
 
@@ -181,11 +186,20 @@ def _few(results: Results, names: Sequence[str]) -> list[str]:
 
 
 def _pair(results: Results, names: list[str]) -> tuple[str, str]:
-    """Return the runs that are shown first: the first, and the best of the others."""
+    """Return the runs that are shown first: the best but for the first, beside the first, or its own if aligned."""
     scores = results.scores
-
     known = {name: scores.macro(name, scores.metrics[0]) if name in scores else -1.0 for name in names}
-    return names[0], max(names[1:], key=lambda name: known[name], default=names[0])
+    best = max(names[1:], key=lambda name: known[name], default=names[0])
+    base = _unaligned(results, best)
+    return base if base in names else names[0], best
+
+
+def _unaligned(results: Results, name: str) -> str | None:
+    """Return the point that an aligned point of a sweep is without alignment; None for other runs."""
+    point = results.points.get(name)
+    if point is None or point.align is None:
+        return None
+    return results.compared.baseline if name == point.align else name.removesuffix(f"-{point.align}")
 
 
 def _colors(results: Results, names: list[str]) -> list[int]:

@@ -269,8 +269,8 @@ def _points_table(results: Results, metric: str) -> Table:
     for name in kept:
         point, test = results.points[name], results.compared.of(name, baseline, metric)
         gain = scores.difference(name, baseline, metric).get(MACRO)
-        weight = f"{plots.GREEK[point.form]} = {point.weight:g}"
-        queries = ALL if point.num_queries is None else point.num_queries
+        weight = "" if point.weight is None else f"{plots.GREEK[point.form]} = {point.weight:g}"
+        queries = "" if point.num_queries is None else point.num_queries
         settings = [weight, point.languages or "", queries, "yes" if point.center else ""]
         difference = "" if gain is None else _score(gain, signed=True)
         tested = ["", ""] if test is None else [_verdict(test), f"{test.win}/{test.tie}/{test.loss}"]

@@ -40,7 +40,7 @@ class Curve(NamedTuple):
     """Points of a sweep that differ in one respect, in its order: x and the point's name."""
 
     label: str
-    kind: tuple  # languages, and whether it is centred: what its colour stands for
+    kind: tuple  # languages, centring, shrinkage and alignment: what its colour stands for
     points: list[tuple[float, str]]
     best: str  # the highest point
     peak: float  # its score
@@ -186,7 +186,7 @@ def curves_over(results: Results, metric: str, over: str) -> list[Curve]:
     groups: dict[tuple, dict[Any, list[PointSettings]]] = {}
     for point in results.points.values():
         if point.weight is not None:
-            setting = point.form, point.languages, point.normalize, point.center
+            setting = point.form, point.normalize, _kind(point)
             other = point.num_queries if weights else point.weight
             groups.setdefault(setting, {}).setdefault(other, []).append(point)
     whole: dict[tuple, list[PointSettings]] = {}
@@ -204,9 +204,9 @@ def curves_over(results: Results, metric: str, over: str) -> list[Curve]:
         for setting in kept:
             points = whole[setting]
             label = _label(points, [whole[other][0] for other in kept])
-            kind = points[0].languages, points[0].center
             top = max(points, key=score)
-            curves.append(Curve(label, kind, [(x_of(point), point.point) for point in points], top.point, score(top)))
+            at = [(x_of(point), point.point) for point in points]
+            curves.append(Curve(label, setting[2], at, top.point, score(top)))
     return curves
 
 
@@ -223,6 +223,10 @@ def _numbers(results: Results) -> set[int]:
     return {point.num_queries for point in results.points.values() if isinstance(point.num_queries, int)}
 
 
+def _kind(point: PointSettings) -> tuple:
+    return point.languages, point.center, point.shrink_queries, point.align
+
+
 def _queries(point: PointSettings) -> float:
     return point.num_queries if isinstance(point.num_queries, int) else math.inf
 
@@ -234,6 +238,10 @@ def _label(points: list[PointSettings], beside: list[PointSettings]) -> str:
     parts = [names.get(first.languages or ALL, first.languages or ALL)]
     if first.center:
         parts.append("centred")
+    if first.shrink_queries:
+        parts.append(f"κ = {first.shrink_queries:g}")
+    if first.align:
+        parts.append(first.align)
     if len({point.normalize for point in beside}) > 1:
         parts.append("renormalised" if first.normalize else "as it is")
     if len({point.weight for point in points}) == 1:

@@ -47,7 +47,7 @@ COLUMNS = (
     *PointSettings._fields,
     *("metric", "language", "questions", "score", "difference", "ci_low", "ci_high", *VERDICT),
 )
-PATHS = ("passages", "queries", "questions", "corpus", "qrels", "runs")
+PATHS = ("passages", "queries", "align", "questions", "corpus", "qrels", "runs")
 
 
 def record_inputs(output: str | Path, **inputs: Any) -> dict[str, Any]:
@@ -456,7 +456,9 @@ def _point(row: Mapping[str, str]) -> PointSettings:
     number = row["num_queries"]
     queries = number if number == ALL else int(number) if number else None
     flags = _flag(row["normalize"]), _flag(row["center"])
-    return PointSettings(row["point"], row["form"], weight, row["languages"] or None, queries, *flags)
+    added = row.get("shrink_queries")
+    how = queries, *flags, float(added) if added else None, row.get("align") or None
+    return PointSettings(row["point"], row["form"], weight, row["languages"] or None, *how)
 
 
 def _verdict(row: Mapping[str, str], about: Mapping[str, Any]) -> Comparison:

@@ -1,13 +1,16 @@
 """Grids of fusions: which points a sweep searches, each a value that is named by its settings."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Literal
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 from xqg_pyserini.data import check_languages, find_language
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation.results import PointSettings
+from xqg_pyserini.fusion.alignment import Alignment
 from xqg_pyserini.fusion.formula import Fusion, FusionSettings
 from xqg_pyserini.fusion.fused import Languages
 from xqg_pyserini.settings import option
@@ -18,12 +21,32 @@ WEIGHTS = {"sum": (0.005, 0.01, 0.02, 0.05), "mean": (0.1, 0.2, 0.3, 0.4, 0.5)} 
 Scope = Literal["all", "own", "others"]
 
 
+class Aligned(NamedTuple):
+    """How questions are put right: by an alignment as it was made, or as its moments make it again.
+
+    `ridge` is λ (infinity: centring alone) and `shrink` k, as `align_moments` has them; None is the alignment's own.
+    """
+
+    ridge: float | None = None
+    shrink: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Return what it is called in a point's name."""
+        given = (("r", self.ridge), ("k", self.shrink))
+        return "align" + "".join(f"-{letter}{_short(value)}" for letter, value in given if value is not None)
+
+
+def _short(number: float) -> str:
+    return str(float(number)).removesuffix(".0")
+
+
 @dataclass(frozen=True)
 class GridSettings:
-    """A grid: every form and weight × languages × numbers of queries × norms × centrings.
+    """A grid: every form and weight × languages × numbers of queries × norms × centrings × alignment.
 
     What is empty is left open: the forms whose weights are given, or else the mean; `WEIGHTS`; as the encoder
-    normalises; no centring.
+    normalises; no centring; no alignment, or the one given as it was made.
     """
 
     fusion: tuple[str, ...] = option((), "how queries are mixed in", "sum", "mean")
@@ -42,6 +65,18 @@ class GridSettings:
     center: tuple[bool, ...] = option((), "centre")
     shrink_queries: tuple[float, ...] = option(
         (), "add so many queries at their language's mean to each passage's (the mean form; default: 0)", metavar="K"
+    )
+    align: str | Path | Alignment | None = option(  # noqa: RUF009 (a mutable default it is not)
+        None,
+        "try every point, and the passages alone, also with each question put right by this alignment in place of its "
+        "centring (xqg align makes it)",
+        metavar="ALIGNMENT",
+    )
+    ridge: tuple[float, ...] = option(
+        (), "how near the alignment is to centring alone, inf: centring alone (default: its own)", metavar="LAMBDA"
+    )
+    shrink: tuple[float, ...] = option(
+        (), "pairs that the covariance of all languages counts as in the alignment (default: its own)", metavar="K"
     )
 
     def fusions(self, normalized_encoder: bool) -> list[Fusion]:
@@ -77,6 +112,27 @@ class GridSettings:
         """Return the numbers of queries, None for all."""
         return [None if number == "all" else _number(number) for number in self.num_queries]
 
+    def turns(self) -> list[Aligned | None]:
+        """Return how questions are put right, None for not at all, which comes first.
+
+        Raises:
+            UserError: for a ridge or a shrinkage that is none, or without an alignment.
+        """
+        for name, least in (("ridge", "above 0, or inf for centring alone"), ("shrink", "from 0")):
+            for value in getattr(self, name):
+                if self.align is None:
+                    raise UserError(f"{name} says how an alignment is made again: give align", (name, "align"))
+                if not (value > 0 if name == "ridge" else 0 <= value < math.inf):
+                    raise UserError(f"{name} is {value:g}; expected a number {least}", name)
+        if self.align is None:
+            return [None]
+        own: tuple[None, ...] = (None,)
+        return [None] + [
+            Aligned(ridge, shrink)
+            for ridge in self.ridge or own
+            for shrink in (ridge != math.inf and self.shrink) or own  # centring alone takes no shrinkage
+        ]
+
     def check_languages(self) -> None:
         """Raise `UserError` for a code of no known language."""
         for name in self.languages:
@@ -100,15 +156,17 @@ class Point:
         scope: which of the fusion's languages a question meets: all, its own (as in language-aware search), or the
             others.  A question whose own language is not among them meets all.
         first: only the first so many queries of each language; None for all.
+        align: how the question is put right, in place of its centring; None for not at all.
     """
 
     fusion: Fusion | None = None
     scope: Scope = "all"
     first: int | None = None
+    align: Aligned | None = None
 
     @property
     def languages(self) -> str:
-        """Return `all`, `own`, `others`, or codes joined by `+`; nothing for the baseline."""
+        """Return `all`, `own`, `others`, or codes joined by `+`; nothing for the passages alone."""
         if self.fusion is None:
             return ""
         named = self.fusion.languages
@@ -118,22 +176,24 @@ class Point:
     def name(self) -> str:
         """Return what the point is called: unique in a grid, and fit for a file."""
         if self.fusion is None:
-            return BASELINE
+            return BASELINE if self.align is None else self.align.name
         letter = "a" if self.fusion.form == "sum" else "b"
-        parts = [self.fusion.form, letter + str(self.fusion.weight).removesuffix(".0"), self.languages]
+        parts = [self.fusion.form, letter + _short(self.fusion.weight), self.languages]
         parts += [f"n{self.first}"] if self.first is not None else []
         parts += ["norm"] if self.fusion.normalize else []
         parts += ["cent"] if self.fusion.center else []
         parts += [f"k{self.fusion.shrink_queries:g}"] if self.fusion.shrink_queries else []
+        parts += [self.align.name] if self.align else []
         return "-".join(parts)
 
     def settings(self) -> PointSettings:
         """Return the settings as `sweep.csv` and `sweep.json` name them (docs/formats.md)."""
-        one = self.fusion
+        one, align = self.fusion, self.align and self.align.name
         if one is None:
-            return PointSettings(self.name, "none", None, None, None, None, None)
+            return PointSettings(self.name, "none", *[None] * 6, align)
         which = self.languages, self.first or "all"
-        return PointSettings(self.name, one.form, one.weight, *which, one.normalize, one.center)
+        how = one.normalize, one.center, one.shrink_queries
+        return PointSettings(self.name, one.form, one.weight, *which, *how, align)
 
     def meets(self, language: str | None, chosen: Languages) -> Languages:
         """Return which of the chosen languages a question in `language` meets."""
@@ -144,13 +204,17 @@ class Point:
 
 
 def grid(
-    fusions: Iterable[Fusion], languages: Sequence[str], num_queries: Sequence[int | None], held: Languages
+    fusions: Iterable[Fusion],
+    languages: Sequence[str],
+    num_queries: Sequence[int | None],
+    held: Languages,
+    turns: Sequence[Aligned | None] = (None,),
 ) -> list[Point]:
-    """Return the points of all fusions × sets of languages × numbers of queries.
+    """Return the points of all fusions × sets of languages × numbers of queries × ways to put the question right.
 
     `languages` are `all`, `own`, `others`, `each` (one set for each language of `held`), or codes joined by `+`;
-    `num_queries` numbers of queries a language, None for all. Raises `UserError` where a point comes twice or there is
-    none.
+    `num_queries` numbers of queries a language, None for all.  The passages alone come first, for each of the `turns`
+    but None.  Raises `UserError` where a point comes twice or there is none.
     """
     scopes: list[tuple[Scope, Languages | None]] = []
     for name in languages:
@@ -160,8 +224,11 @@ def grid(
             scopes.append((name, None))  # type: ignore[arg-type]
         else:
             scopes.append(("all", tuple(name.split("+"))))
-    each = product(fusions, scopes, num_queries)
-    points = [Point(replace(fusion, languages=named), scope, first) for fusion, (scope, named), first in each]
+    each = product(fusions, scopes, num_queries, turns)
+    points = [Point(align=turn) for turn in turns if turn is not None]
+    points += [
+        Point(replace(fusion, languages=named), scope, first, turn) for fusion, (scope, named), first, turn in each
+    ]
     check_points(points)
     return points
 

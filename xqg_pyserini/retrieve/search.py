@@ -277,10 +277,7 @@ def question_vectors(
     `vectors` are taken where they are at hand.  Raises `UserError` for an encoder that is not the store's, or vectors
     of another shape or with NaN, naming the question; for an alignment of another encoder.
     """
-    alignment = Alignment(align) if isinstance(align, str | Path) else align
-    if alignment is not None:
-        check_question_languages(questions, "an alignment goes by the language")
-        _check_alignment(alignment, store)
+    alignment = None if align is None else open_alignment(align, store, questions)
     if vectors is None:
         encoder = encoder if alignment is None else Encoder.for_store(alignment, encoder)
         encoder = Encoder.for_store(store, encoder)
@@ -291,12 +288,16 @@ def question_vectors(
     return vectors if alignment is None else alignment.apply(vectors, [question.language for question in questions])
 
 
-def _check_alignment(alignment: Alignment, store: Any) -> None:
+def open_alignment(align: Alignment | str | Path, store: Any, questions: Sequence[Question]) -> Alignment:
+    """Return an alignment opened; raises `UserError` where it does not fit a store or index, or the questions."""
+    alignment = Alignment(align) if isinstance(align, str | Path) else align
+    check_question_languages(questions, "an alignment goes by the language")
     if alignment.d != store.d:
         what = f"{alignment.path} is for {alignment.d} dimensions, {store.path} has {store.d}"
         raise UserError(f"{what}; an alignment serves the encoder that it was learnt with")
     if store.encoder is not None:
         same_encoder(store, alignment)
+    return alignment
 
 
 def _checked_vectors(store: Any, questions: Sequence[Question], vectors: np.ndarray) -> np.ndarray:

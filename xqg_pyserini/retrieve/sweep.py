@@ -21,7 +21,7 @@ from xqg_pyserini.fusion.formula import Fusion
 from xqg_pyserini.fusion.fused import FusedStores, Tolerances
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.retrieve.grid import BASELINE, GridSettings, Point, grid
-from xqg_pyserini.retrieve.search import SearchSettings, check_hits, question_vectors
+from xqg_pyserini.retrieve.search import SearchSettings, check_hits, open_alignment, question_vectors
 from xqg_pyserini.retrieve.sweep_pass import Sweep
 from xqg_pyserini.stores import QueryStore, VectorStore
 
@@ -89,7 +89,8 @@ def run_sweep(
     store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
     tolerances = Tolerances(*(getattr(settings, field.name) for field in fields(Tolerances)))
     points = _points(settings, store, queries, tolerances)
-    sweep = Sweep(store, queries, points, asked, tolerances)
+    align = None if settings.align is None else open_alignment(settings.align, store, asked)
+    sweep = Sweep(store, queries, points, asked, tolerances, align)
     vectors = question_vectors(store, asked, encoder, vectors)
     runs = sweep.search(vectors, settings.hits, settings.threads)
     scoring = ScoringSettings(settings.metrics, all_topics=settings.all_topics, with_title=settings.with_title)
@@ -108,7 +109,7 @@ def _points(settings: SweepSettings, store: VectorStore, queries: str | Path, to
     held: tuple[str, ...] = ()
     if "each" in settings.languages:
         held = FusedStores(store, queries, Fusion("mean", beta=0.0), tolerances).languages
-    return grid(settings.fusions(store.normalized), settings.languages, settings.numbers(), held)
+    return grid(settings.fusions(store.normalized), settings.languages, settings.numbers(), held, settings.turns())
 
 
 def _check(

@@ -19,10 +19,11 @@ from tqdm import tqdm
 
 from xqg_pyserini.data import Question, Run
 from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.fusion.alignment import Alignment
 from xqg_pyserini.fusion.formula import Fusion, Gram, added, gram, mixing_weights, pooled
 from xqg_pyserini.fusion.fused import FusedStores, Languages, Tolerances
 from xqg_pyserini.retrieve import search as searching
-from xqg_pyserini.retrieve.grid import Point, check_points
+from xqg_pyserini.retrieve.grid import Aligned, Point, check_points
 from xqg_pyserini.retrieve.topk import Best, Group, Hits, decide, gathered, settle
 from xqg_pyserini.stores import Block, QueryStore, StorePair, VectorStore, block_rows, ids_at
 from xqg_pyserini.stores.pair import Rows
@@ -51,10 +52,13 @@ class _Part(NamedTuple):
 
 
 class _Space(NamedTuple):
-    """How questions' vectors are taken: as they are, or less the means of some queries."""
+    """Whether passages are centred, and by the means of which queries the questions are: none if put right else."""
 
     center: bool
     first: int | None
+
+
+_Spaces = Mapping[Aligned | None, Mapping[_Space, np.ndarray]]  # → the questions' vectors (q, d) float32
 
 
 class _Tile(NamedTuple):
@@ -64,7 +68,7 @@ class _Tile(NamedTuple):
     stop: int
     passages: dict[bool, np.ndarray]  # centred or not → (b, d) float32
     sums: dict[_Mix, np.ndarray]  # → (b, d) float32
-    weights: dict[tuple[Point, _Mix], tuple[np.ndarray, np.ndarray]]  # → (b,) float32 each
+    weights: dict[tuple[Fusion, _Mix], tuple[np.ndarray, np.ndarray]]  # → (b,) float32 each
 
 
 class _Batch:
@@ -73,46 +77,46 @@ class _Batch:
     def __init__(self, start: int, questions: Sequence[Question], chosen: Mapping[Point, Languages]) -> None:
         self.members = np.arange(start, start + len(questions))
         self.parts: dict[Point, list[_Part]] = {}
-        self.spans: dict[_Mix, tuple[int, int]] = {}  # the questions that a mix is wanted for
+        self.spans: dict[Aligned | None, dict[_Mix, tuple[int, int]]] = {}  # the questions that a mix is wanted for
         for point, languages in chosen.items():
             parts: list[_Part] = []
+            spans = self.spans.setdefault(point.align, {})
             for i, question in enumerate(questions):
                 mix = None
                 if point.fusion:
                     met = point.meets(question.language, languages)
                     mix = _Mix(point.first, met, point.fusion.center, point.fusion.shrink_queries)
-                    low, high = self.spans.get(mix, (i, i))
-                    self.spans[mix] = min(low, i), max(high, i + 1)
+                    low, high = spans.get(mix, (i, i))
+                    spans[mix] = min(low, i), max(high, i + 1)
                 if parts and parts[-1].mix == mix:
                     parts[-1] = parts[-1]._replace(stop=i + 1)
                 else:
                     parts.append(_Part(i, i + 1, mix))
             self.parts[point] = parts
 
-    def offer(
-        self, tile: _Tile, spaces: Mapping[_Space, np.ndarray], best: Mapping[Point, Best], threads: "_Threads"
-    ) -> None:
+    def offer(self, tile: _Tile, spaces: _Spaces, best: Mapping[Point, Best], threads: "_Threads") -> None:
         """Score the passages of a tile at all points."""
         rows = slice(self.members[0], self.members[-1] + 1)
-        factors: dict[Any, tuple[np.ndarray, np.ndarray]] = {
-            space: (vectors[rows], tile.passages[space.center]) for space, vectors in spaces.items()
-        }
-        for mix, (low, high) in self.spans.items():
-            factors[mix] = spaces[_space(mix)][rows][low:high], tile.sums[mix]
-        products = threads.products(factors)
 
-        def score(point: Point) -> None:
+        def score(point: Point, products: Mapping[Any, np.ndarray]) -> None:
             for start, stop, mix in self.parts[point]:
-                scores = products[_space(mix)][start:stop]
-                if mix is not None:
-                    low = self.spans[mix][0]
+                scores = products[_space(mix, point.align)][start:stop]
+                if mix is not None and point.fusion is not None:
+                    low = self.spans[point.align][mix][0]
                     queries = products[mix][start - low : stop - low]
-                    a, b = tile.weights[point, mix]
+                    a, b = tile.weights[point.fusion, mix]
                     scores = np.multiply(scores, a, out=threads.array("passages", scores.shape))
                     scores += np.multiply(queries, b, out=threads.array("queries", scores.shape))
                 best[point].offer(self.members[start:stop], scores, tile.start)
 
-        list(threads.pool.map(score, self.parts))
+        for align, spans in self.spans.items():  # one after the other: they share the memory of their products
+            factors: dict[Any, tuple[np.ndarray, np.ndarray]] = {
+                space: (vectors[rows], tile.passages[space.center]) for space, vectors in spaces[align].items()
+            }
+            for mix, (low, high) in spans.items():
+                factors[mix] = spaces[align][_space(mix, align)][rows][low:high], tile.sums[mix]
+            one = partial(score, products=threads.products(factors))
+            list(threads.pool.map(one, [point for point in self.parts if point.align == align]))
 
 
 class _Threads(threading.local):
@@ -142,8 +146,9 @@ class _Threads(threading.local):
         return products
 
 
-def _space(mix: _Mix | None) -> _Space:
-    return _Space(True, mix.first) if mix is not None and mix.center else _Space(False, None)
+def _space(mix: _Mix | None, align: Aligned | None) -> _Space:
+    center = mix is not None and mix.center
+    return _Space(center, mix.first if mix is not None and center and align is None else None)
 
 
 class SweepRuns(Mapping[str, Run]):
@@ -175,6 +180,7 @@ class Sweep:
         points: the grid; the baseline is added in front where it is missing.
         questions: those that will be searched for; which languages are needed depends on their languages.
         tolerances: as for `FusedStores`.
+        align: the alignment of the points that put questions right; for these stores and questions.
 
     Raises:
         UserError: for a grid that is empty or holds a point twice, a language without queries, more queries than were
@@ -189,10 +195,15 @@ class Sweep:
         points: Sequence[Point],
         questions: Sequence[Question],
         tolerances: Tolerances | None = None,
+        align: Alignment | None = None,
     ) -> None:
         check_points(points)
         self.points = list(points) if Point() in points else [Point(), *points]
         self.questions = questions
+        self.align = align
+        if align is not None and align.ridge is None and (point := next(filter(_only_shrunk, points), None)):
+            needs = f"{align.path} is centring alone, which takes no shrinkage: give a ridge too"
+            raise UserError(f"{point.name}: {needs}", ("shrink", "ridge"))
         self.passages = passages if isinstance(passages, VectorStore) else VectorStore(passages)
         anything = Fusion("mean", beta=0.0)
         self.fused = {
@@ -200,12 +211,12 @@ class Sweep:
             for first in dict.fromkeys(point.first for point in points if point.fusion)
         }
         # of a·P and b·T together: scores are off by rounding in proportion to it
-        self._longest: dict[tuple[Point, _Mix | None], float] = {}
+        self._longest: dict[tuple[Fusion | None, _Mix | None], float] = {}
         self.forced: set[str] = set()  # the tolerances without which a point would be refused
         self._chosen = {point: self._choose(point, tolerances or Tolerances()) for point in self.points}
         check_points(self.points, self._chosen)
         for point in self.points:
-            if point.fusion and (point.scope != "all" or point.fusion.center):
+            if point.align or (point.fusion and (point.scope != "all" or point.fusion.center)):
                 searching.check_question_languages(questions, f"{point.name} depends on the language")
 
     def _choose(self, point: Point, tolerances: Tolerances) -> Languages:
@@ -237,8 +248,8 @@ class Sweep:
         """Search all points in one pass; `vectors` (q, d) float32 are the questions' embeddings.
 
         `threads` share the work; as many as there are cores by default.  A point's run is that of the index or
-        language-aware search with its fusion.  Memory: the hits (40 bytes for each of points × questions × `hits`) and
-        a block.
+        language-aware search with its fusion.  Memory: the hits (40 bytes for each of points × questions × `hits`), a
+        block, and the questions' vectors once for each way to take them (a centring, an alignment).
         """
         from threadpoolctl import threadpool_limits
 
@@ -255,7 +266,7 @@ class Sweep:
             _Batch(start, [self.questions[i] for i in order[start : start + BATCH]], self._chosen)
             for start in range(0, len(order), BATCH)
         ]
-        spaces = {space: each[order] for space, each in self._spaces(vectors).items()}
+        spaces = self._spaces(vectors, order)
         tiles = self._tiles(batches)
         with (
             tqdm(total=self.passages.n, desc="sweeping", unit=" passages", disable=None) as bar,
@@ -281,12 +292,7 @@ class Sweep:
         return SweepRuns(self.questions, np.argsort(order), ranked, self.passages.ids_path)
 
     def _settle(
-        self,
-        batch: _Batch,
-        begin: int,
-        spaces: Mapping[_Space, np.ndarray],
-        near: Mapping[Point, Hits],
-        settled: Mapping[Point, Hits],
+        self, batch: _Batch, begin: int, spaces: _Spaces, near: Mapping[Point, Hits], settled: Mapping[Point, Hits]
     ) -> None:
         """Settle the hits of some questions of a batch at all points; their passages are read once."""
         met: dict[Any, list[tuple[Point, _Mix | None, np.ndarray]]] = {}
@@ -303,12 +309,10 @@ class Sweep:
             for point, mix, members in asking:
                 scores, hits = settled[point]
                 vectors_of = partial(self._some, block, rows, point.fusion, mix)
-                queries = spaces[_space(mix)][members]
+                queries = spaces[point.align][_space(mix, point.align)][members]
                 scores[members], hits[members] = settle(queries, near[point][1][members], scores.shape[1], vectors_of)
 
-    def _decide(
-        self, point: Point, batches: Sequence[_Batch], spaces: Mapping[_Space, np.ndarray], near: np.ndarray, hits: Hits
-    ) -> None:
+    def _decide(self, point: Point, batches: Sequence[_Batch], spaces: _Spaces, near: np.ndarray, hits: Hits) -> None:
         """Put right what was settled of questions that are undecided at a point."""
         met: dict[_Mix | None, list[np.ndarray]] = {}
         for batch in batches:
@@ -317,7 +321,8 @@ class Sweep:
         for mix, parts in met.items():
             members = np.concatenate(parts)
             vectors_of = partial(self._rows, point.fusion, mix)
-            group = Group(members, spaces[_space(mix)][members], vectors_of, self._longest[point, mix])
+            queries = spaces[point.align][_space(mix, point.align)][members]
+            group = Group(members, queries, vectors_of, self._longest[point.fusion, mix])
             decide(hits, near, [group], self.passages.n)
 
     def _take(self, mix: _Mix | None, rows: Rows) -> Block:
@@ -353,17 +358,36 @@ class Sweep:
         if counts:
             warn(f"passages without queries, of {self.passages.n}, keep their own embedding: {', '.join(counts)}")
 
-    def _spaces(self, vectors: np.ndarray) -> dict[_Space, np.ndarray]:
-        """Return the questions' vectors as they are, and centred where a point wants that."""
-        spaces = {_Space(False, None): vectors}
-        for first in dict.fromkeys(point.first for point in self.points if point.fusion and point.fusion.center):
-            spaces[_Space(True, first)] = searching.centered(vectors, self.questions, self.fused[first].centers)
+    def _spaces(self, vectors: np.ndarray, order: Sequence[int]) -> _Spaces:
+        """Return the questions' vectors in this order, as they are, centred and put right where a point wants that."""
+        spaces: dict[Aligned | None, dict[_Space, np.ndarray]] = {None: {_Space(False, None): vectors[order]}}
+        centred = [point for point in self.points if point.fusion and point.fusion.center]
+        for first in dict.fromkeys(point.first for point in centred if point.align is None):
+            shifted = searching.centered(vectors, self.questions, self.fused[first].centers)
+            spaces[None][_Space(True, first)] = shifted[order]
+        languages = [question.language for question in self.questions]
+        for turn, alignment in self._alignments():
+            # all questions at once, as a search does: the kernels of BLAS add up by where a row stands
+            put_right = (alignment.apply if len(spaces) == 1 else alignment.turned)(vectors, languages)[order]
+            centers = {any(point.align == turn for point in centred), False}
+            spaces[turn] = {_Space(center, None): put_right for center in centers}
         return spaces
+
+    def _alignments(self) -> Iterator[tuple[Aligned, Alignment]]:
+        """Yield what puts questions right, for each way that a point wants; one is held at a time."""
+        turns = dict.fromkeys(point.align for point in self.points if point.align is not None)
+        for shrink in dict.fromkeys(turn.shrink for turn in turns):
+            some = [turn for turn in turns if turn.shrink == shrink and turn != Aligned()]
+            assert self.align is not None
+            if Aligned() in turns and shrink is None:
+                yield Aligned(), self.align
+            if some:
+                yield from zip(some, self.align.again(shrink, [turn.ridge for turn in some]), strict=True)
 
     def _tiles(self, batches: Sequence[_Batch]) -> Iterator[_Tile]:
         """Yield the passages, block by block, with all that the batches ask of them."""
         wanted = dict.fromkeys(
-            (point, part.mix) for batch in batches for point, parts in batch.parts.items() for part in parts
+            (point.fusion, part.mix) for batch in batches for point, parts in batch.parts.items() for part in parts
         )
         mixes = dict.fromkeys(mix for _, mix in wanted if mix is not None)
         needed: dict[int | None, dict[str, None]] = {}
@@ -380,7 +404,10 @@ class Sweep:
             yield self._tile(blocks, wanted, mixes)
 
     def _tile(
-        self, blocks: Mapping[int | None, Block], wanted: Iterable[tuple[Point, _Mix | None]], mixes: Iterable[_Mix]
+        self,
+        blocks: Mapping[int | None, Block],
+        wanted: Iterable[tuple[Fusion | None, _Mix | None]],
+        mixes: Iterable[_Mix],
     ) -> _Tile:
         block = next(iter(blocks.values()))
         passages = {False: block.passages}
@@ -406,13 +433,16 @@ class Sweep:
                 one = Fusion("mean", beta=0.0, shrink_queries=mix.shrink)
                 tile.sums[mix] = tile.sums[mix] + added(one, mix.languages, self.fused[mix.first].centers)
             products[mix] = total, gram(passages[mix.center], tile.sums[mix])
-        for point, met in wanted:
-            if met is None:
+        for fusion, met in wanted:
+            if fusion is None or met is None:
                 longest = np.linalg.norm(block.passages, axis=1)
             else:
-                assert point.fusion is not None
-                a, b = tile.weights[point, met] = mixing_weights(point.fusion, *products[met])
+                a, b = tile.weights[fusion, met] = mixing_weights(fusion, *products[met])
                 longest = a * np.sqrt(products[met][1].passages) + b * np.sqrt(products[met][1].queries)
-                longest += longest**2 / 2 if point.fusion.normalize else 0  # the norm is off by rounding too
-            self._longest[point, met] = max(self._longest.get((point, met), 0.0), float(longest.max()))
+                longest += longest**2 / 2 if fusion.normalize else 0  # the norm is off by rounding too
+            self._longest[fusion, met] = max(self._longest.get((fusion, met), 0.0), float(longest.max()))
         return tile
+
+
+def _only_shrunk(point: Point) -> bool:
+    return point.align is not None and point.align.ridge is None and point.align.shrink is not None
