@@ -31,6 +31,7 @@ COMMANDS = {
     "accumulate-shards": "accumulate --queries queries.jsonl --passages whole/encode --keep-counts 1 --num-shards 3",
     "merge-sums": "merge whole/accumulate-shards",
     "align": "align --queries queries.jsonl --passages whole/encode",
+    "align-shards": "align --queries queries.jsonl --passages whole/encode --num-shards 3",
     "index": "index --passages whole/encode --queries whole/accumulate",
     "index-aware": "index --passages whole/encode --queries whole/accumulate --language-aware",
     "index-shards": "index --passages whole/encode --queries whole/accumulate --type sq8 --num-shards 3",

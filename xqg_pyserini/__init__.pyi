@@ -106,7 +106,7 @@ from .retrieve.accumulate import (
     accumulate_queries as accumulate_queries,
     accumulate_shards as accumulate_shards,
 )
-from .retrieve.align import AlignSettings as AlignSettings, align as align
+from .retrieve.align import AlignSettings as AlignSettings, align as align, align_shards as align_shards
 from .retrieve.check import CheckedFile as CheckedFile, check_folder as check_folder
 from .retrieve.encode import (
     EncodeSettings as EncodeSettings,

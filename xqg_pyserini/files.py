@@ -251,6 +251,7 @@ def compression(path: Path) -> str | None:
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def real_path(path: str | Path) -> Path:
@@ -359,7 +360,8 @@ def clear(aside: Path) -> None:
 def parents(path: str | Path) -> Iterator[None]:
     """Make the folders above an output; take away those that were made if nothing comes of it.
 
-    An error that names no file, or tells of a full disk and names a hidden one, names the output.
+    An error that names no file, or tells of a disk that is full or not to be written to and names a hidden one, names
+    the output.
     """
     made = [parent for parent in real_path(path).parents if not parent.exists()]
     real_path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -379,7 +381,7 @@ def _full(error: BaseException, path: str | Path) -> int | None:
     if isinstance(error, UserError) or not isinstance(error, Exception):
         return None
     if isinstance(error, OSError) and error.errno is not None:
-        hidden = error.errno in _FULL and str(error.filename).startswith(str(aside_of(path)))
+        hidden = error.errno in (*_FULL, *_FORBIDDEN) and str(error.filename).startswith(str(aside_of(path)))
         return error.errno if hidden or error.filename is None else None
     for number in _FULL:
         if os.strerror(number) in str(error):

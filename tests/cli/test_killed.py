@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import run_xqg, write_jsonl
+from conftest import ROOT, run_xqg, write_jsonl
 
 ANIMALS = ("cat", "dog", "owl", "bee", "ant", "cow", "hen", "fox", "elk", "eel")
 NUMBER = 100
@@ -124,12 +124,23 @@ def test_a_job_killed_again_and_again_goes_on_from_its_checkpoints(name, farm):
     (farm / "resumed").rename(farm / f"{name}-resumed")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_a_job_with_a_line_and_the_job_goes_on(number, farm):
+SHARD = "shard-00000-of-00001"  # of one shard it is the whole
+
+
+@pytest.mark.parametrize(
+    ("number", "more", "partial"),
+    [
+        (signal.SIGINT, "", ".asked.partial"),
+        (signal.SIGTERM, "", ".asked.partial"),
+        (signal.SIGHUP, "", ".asked.partial"),
+        (signal.SIGTERM, " --num-shards 1", f"asked/.{SHARD}.partial"),
+    ],
+)
+def test_a_signal_ends_a_job_with_a_line_and_the_job_goes_on(number, more, partial, farm):
     before = set(os.listdir(farm))
-    command = small_steps("encode", JOBS["encode"], "asked")
+    command = small_steps("encode", JOBS["encode"] + more, "asked")
     process = subprocess.Popen(command, cwd=farm, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not progress(farm / ".asked.partial"):
+    while process.poll() is None and not progress(farm / partial):
         time.sleep(0.002)
     process.send_signal(number)
     said, error = process.communicate(timeout=60)
@@ -137,11 +148,17 @@ def test_a_signal_ends_a_job_with_a_line_and_the_job_goes_on(number, farm):
     assert error == (
         f"xqg encode: error: interrupted ({number.name}); long jobs (generate, encode, train, …) go on when run again\n"
     )
-    done = progress(farm / ".asked.partial")
+    done = progress(farm / partial)
     assert done > 0
     subprocess.run(command, cwd=farm, check=True)
     assert set(os.listdir(farm)) == before | {"asked"}
-    assert contents(farm / "asked") == contents(farm / "encode-steps")
+    made, expected = contents(farm / "asked" / SHARD if more else farm / "asked"), contents(farm / "encode-steps")
+    if more:
+        assert os.listdir(farm / "asked") == [SHARD]
+        meta = json.loads(made[Path("meta.json")])
+        assert meta.pop("shard")["of"] == 1
+        made[Path("meta.json")] = json.dumps(meta, indent=2, ensure_ascii=False).encode() + b"\n"
+    assert made == expected
     shutil.rmtree(farm / "asked")
 
 
@@ -160,6 +177,17 @@ sys.exit(main(["--help"]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "xqg: error: interrupted\n")
+
+
+def test_commands_killed_at_random_moments_leave_outputs_whole_or_absent_and_end_with_the_same_bytes():
+    """A short form of benchmarks/faults.py, of what the tests above do not kill."""
+    commands = (
+        "encode-shards accumulate-shards align-shards merge-passages merge-sums merge-indexes index-shards search"
+    )
+    words = [sys.executable, ROOT / "benchmarks" / "faults.py", "--kills", "10", "--commands", *commands.split()]
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert "all outputs as undisturbed" in done.stdout.splitlines()[-1]
 
 
 # dies in the n-th rename of a job, forks to die again in the next, and each time runs it to its end

@@ -11,14 +11,16 @@ from made_stores import FAKE, FakeEncoder, edit_meta, engine, f32, fake, quietly
 
 from xqg_pyserini import Fusion
 from xqg_pyserini.errors import UserError, XqgWarning
+from xqg_pyserini.files import held_folder
 from xqg_pyserini.fusion.fused import Tolerances
 from xqg_pyserini.retrieve.accumulate import AccumulateSettings, accumulate_queries, accumulate_shards
+from xqg_pyserini.retrieve.align import align, align_shards
 from xqg_pyserini.retrieve.check import check_folder
 from xqg_pyserini.retrieve.encode import encode_passages, encode_shards
 from xqg_pyserini.retrieve.fused import Fused
 from xqg_pyserini.retrieve.index import index_shards, write_index
 from xqg_pyserini.retrieve.merge import merge_shards
-from xqg_pyserini.stores import QueryStore, ShardSettings, VectorStore, store
+from xqg_pyserini.stores import QueryStore, ShardSettings, VectorStore, jobs, store
 
 N = 11
 CORPUS = [{"id": f"p{i}", "text": f"{i} {i * i} -1"} for i in range(N)]
@@ -116,6 +118,26 @@ def test_moments_add_up_within_their_rounding(place):
     for name in ("moments/differences.npy", "moments/sums.npy"):
         a, b = np.load(place / "Q" / name), np.load(place / "M" / name)
         np.testing.assert_allclose(a, b, rtol=0, atol=N * 2 * 2.0**-53 * np.abs(a).max())
+
+
+def test_an_alignment_of_shards_is_that_of_the_whole(place):
+    settings = AccumulateSettings(moments=True)
+    quietly(accumulate_queries, place / "queries.jsonl", place / "P", place / "Q", settings)
+    quietly(accumulate_shards, place / "queries.jsonl", place / "P", place / "S", cut(3), settings)
+    one, other = align(place / "Q", output=place / "A"), align(place / "S", output=place / "B")
+    np.testing.assert_allclose(one.centers, other.centers, rtol=1e-6)
+    np.testing.assert_allclose(one.matrices, other.matrices, atol=1e-6)
+    assert {k: v for k, v in one.meta.items() if k in ("pairs", "sources", "languages", "encoder")}.items() <= (
+        other.meta.items()
+    )
+    align_shards(place / "queries.jsonl", place / "P", place / "T", cut(3))
+    align(place / "T", output=place / "C")
+    assert tree(place / "B").keys() == tree(place / "C").keys()
+    assert {name for name, data in tree(place / "C").items() if tree(place / "B")[name] != data} == set()
+    assert "xqg align adds several up" in message(merge_shards, place / "T", place / "M")
+    first = place / "S" / "shard-00000-of-00003"
+    for given in ([place / "Q", first], [place / "S", first]):
+        assert "hold the same queries (queries.jsonl); give one of them" in message(align, given)
 
 
 E = f32(np.random.default_rng(3).normal(size=(N, 4)))
@@ -297,6 +319,9 @@ MAKERS = {
     "accumulate": ("sum-ru.npy", lambda place, out, **how: accumulate_queries(
         place / "queries.jsonl", place / "P", out, SETTINGS, **how)),
     "index": ("index", lambda place, out, **how: write_index(place / "P", out, **how)),
+    "align": ("centers.npy", lambda place, out, **how: align(place / "queries.jsonl", place / "P", out, **how)),
+    "align shards": ("shard-00001-of-00003/moments/sums.npy", lambda place, out, **how: align_shards(
+        place / "queries.jsonl", place / "P", out, cut(3), **how)),
     "encode shards": ("shard-00001-of-00003/vectors.npy", lambda place, out, **how: encode(
         place, out.name, 3, **how)),
     "accumulate shards": ("shard-00002-of-00003/sum-ar-first-1.npy", lambda place, out, **how: accumulate_shards(
@@ -329,6 +354,12 @@ def test_what_is_damaged_is_named_and_made_again_when_asked(maker, damage, place
         assert len({p.parent for p in same}) == 2
 
 
+def test_a_shard_without_queries_is_nothing_to_learn_from(place):
+    assert message(align_shards, place / "queries.jsonl", place / "P", place / "T", cut(N)) == (
+        f"shard 6 of {N} has no query to learn from; take fewer shards"
+    )
+
+
 @pytest.mark.parametrize("maker", ["encode", "accumulate", "index"])
 def test_a_description_that_is_damaged_is_made_again_too(maker, place):
     _, make = MAKERS[maker]
@@ -354,6 +385,43 @@ def test_repair_replaces_nothing_of_another_job(place):
     with pytest.raises(UserError, match="already holds something"):
         make(place, place / "out", repair=True)
     assert before and os.listdir(place / "out") == ["mine"]
+
+
+def test_the_second_of_two_processes_on_one_output_is_refused(place):
+    encode(place, "S", 2, 0)
+    said = "another process is writing it; wait for that, or give another output"
+    with held_folder(place / "S" / "shard-00001-of-00002", False):
+        assert message(encode, place, "S", 2) == f"{place}/S/shard-00001-of-00002: {said}"
+    encode(place, "S", 2)
+    with held_folder(place / "M", False):
+        assert message(merge_shards, place / "S", place / "M") == f"{place / 'M'}: {said}"
+    merge_shards(place / "S", place / "M")
+
+
+@pytest.mark.parametrize("kind", ["passages", "sums", "flat"])
+def test_a_merge_that_was_stopped_goes_on_at_a_shard(kind, place, monkeypatch):
+    if kind == "passages":
+        encode(place, "S", 3)
+    elif kind == "sums":
+        accumulate_shards(place / "queries.jsonl", place / "P", place / "S", cut(3), SETTINGS)
+    else:
+        index_shards(place / "P", place / "S", cut(3), kind)
+    merge_shards(place / "S", place / "whole")
+    save, done = jobs.Job.save, []
+
+    def stopped(self, number, *matrices):
+        save(self, number, *matrices)
+        done.append(number)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs.Job, "save", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        merge_shards(place / "S", place / "M")
+    assert not (place / "M").exists()
+    merge_shards(place / "S", place / "M")
+    assert done == [1, 2, 3]
+    assert tree(place / "M") == tree(place / "whole")
 
 
 def test_a_flipped_shard_is_not_joined(place):

@@ -1,4 +1,4 @@
-"""A disk that is full: whatever library meets it, the error names the output."""
+"""A disk that is full or read-only: whatever library meets it, the error names the output."""
 
 import errno
 import os
@@ -9,7 +9,8 @@ import pytest
 from conftest import ROOT
 
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import parents
+from xqg_pyserini.files import parents, writing, writing_folder
+from xqg_pyserini.stores import resumable
 
 WRITERS = {
     "numpy": "np.save(folder / 'x.npy', np.zeros(50_000))",
@@ -67,6 +68,20 @@ def test_a_full_disk_is_named_by_the_output(writer, tmp_path):
         output = tmp_path / "out"
         assert write(writer, output, "all") == f"{output} {os.strerror(errno.ENOSPC)}\n"
         assert os.listdir(tmp_path) == []
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_disk_that_cannot_be_written_to_is_named_by_the_output(tmp_path):
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(tmp_path)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        output = tmp_path / "out"
+        for context in (writing_folder(output, True), resumable(output, {}, True, []), writing(output)):
+            with pytest.raises(OSError, match="Read-only") as raised, context:
+                pass
+            assert raised.value.filename == str(output)
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
 

@@ -25,7 +25,7 @@ from xqg_pyserini.data import check_languages, find_language
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import writing_folder
 from xqg_pyserini.metadata import checked, read_json
-from xqg_pyserini.stores import moments as stored
+from xqg_pyserini.stores import Shard, moments as stored
 from xqg_pyserini.stores.moments import MOMENTS, DescribedMoments, Moments, Sums
 
 ALIGNMENT, CENTERS, MATRICES = "alignment.json", "centers.npy", "matrices.npy"
@@ -92,6 +92,7 @@ class Described(Struct):
     ridge: float | None
     moments: DescribedMoments
     sha256: dict[str, str]
+    shard: Shard | None = None
 
 
 def described(folder: Path) -> tuple[dict[str, Any], Described]:

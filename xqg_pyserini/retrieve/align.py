@@ -3,15 +3,17 @@
 The arithmetic is `fusion.alignment`'s, the sums are `stores.moments`'.
 """
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 
 from xqg_pyserini import stores
 from xqg_pyserini.data import check_languages
@@ -31,8 +33,9 @@ from xqg_pyserini.fusion.alignment import (
 from xqg_pyserini.metadata import read_json
 from xqg_pyserini.models.encoder import Encoder, same_encoder
 from xqg_pyserini.retrieve.accumulate import Learning, Placing, QuerySource, encode_records, warn_left_out
+from xqg_pyserini.retrieve.sharding import Replacing, WrittenShards, write_shards
 from xqg_pyserini.settings import check_values, option
-from xqg_pyserini.stores import QueryStore, VectorStore
+from xqg_pyserini.stores import QueryStore, Shard, ShardSettings, VectorStore
 from xqg_pyserini.stores.moments import MOMENTS, SAMPLE, Moments
 
 RIDGES = (1.0, 2.0, 5.0, 10.0, 20.0)  # that are tried on held-out passages
@@ -81,17 +84,20 @@ def align(
     *,
     encoder: Encoder | str | None = None,
     overwrite: bool = False,
+    repair: bool = False,
 ) -> Alignment:
     """Learn from generated queries what puts questions right: see `fusion.alignment.align_moments`.
 
     Args:
         queries: generated queries (a file, directory or pattern), each encoded once in this pass; or query stores that
-            keep moments, or alignments, which are added up without any encoding; or several of these.
+            keep moments (all shards of one too), or alignments, which are added up without any encoding; or several of
+            these.
         passages: the passage store of the queries; not needed where nothing is encoded.
         output: the folder to write; None for one that goes with the object (`Alignment.save` keeps it).
         settings: shrinkage, ridge, languages, sample.
         encoder: of the passages, where it is at hand; another is refused.
         overwrite: replace what `output` holds.
+        repair: replace what `output` holds of this same job if it is damaged, and say what is; whole, it stays.
 
     A killed job goes on where it was and gives the same; what it gives depends on the order of records, shards and
     parts within n·2⁻⁵³ only (`stores.moments.Moments`).
@@ -100,46 +106,115 @@ def align(
         UserError: as `accumulate_queries`; for a store that keeps no moments, encoders that differ, or the same file
             of queries in two parts.
     """
-    settings = settings or AlignSettings()
-    if output is None:
-        folder = TemporaryDirectory(prefix="xqg-align-")
-        made = align(queries, passages, Path(folder.name) / "alignment", settings, encoder=encoder)
-        made.folder = folder
-        return made
-    store = VectorStore(passages) if isinstance(passages, str | Path) else passages
-    parts, texts = _opened([queries] if isinstance(queries, str | Path | QueryStore | Alignment) else queries)
-    source = QuerySource(texts, settings.languages) if texts is not None else None
-    if source is not None and store is None:
-        raise UserError(f"{texts}: queries are encoded beside their passages; give the passage store", "passages")
-    _check_parts(store, parts, source)
-    job: dict[str, Any] = {"stage": "align", "languages": settings.languages, "sample": settings.sample}
-    job |= {"parts": [part.moments and part.moments.sha256 for part in parts]}
-    if source is not None:
-        assert store is not None
-        encoder = Encoder.for_store(store, encoder)
-        job |= {"encoder": repr(encoder.settings), "how": [*encoder.how, settings.skip_unknown]}
-        job |= {"sources": source.identity(), "passages": [store.meta[k] for k in ("ids_sha256", "vectors_sha256")]}
-    elif encoder is not None:
-        Encoder.for_store(parts[0], encoder)
-    inputs = [*(part.path for part in parts), *(source.inputs if source else ()), *([store.path] if store else ())]
-    with stores.resumable(output, job, overwrite, inputs) as part:
-        moments = [_moments(each, settings.sample) for each in parts]
-        description: Any = parts[0].encoder if parts else None
+    aligning = _Aligning(queries, passages, settings, encoder)
+    if output is not None:
+        aligning.write(Path(output), Replacing(overwrite, repair))
+        return Alignment(output)
+    folder = TemporaryDirectory(prefix="xqg-align-")
+    aligning.write(Path(folder.name) / "alignment", Replacing())
+    made = Alignment(Path(folder.name) / "alignment")
+    made.folder = folder
+    return made
+
+
+def align_shards(
+    queries: str | Path,
+    passages: str | Path | VectorStore,
+    output: str | Path,
+    shards: ShardSettings,
+    settings: AlignSettings | None = None,
+    *,
+    encoder: Encoder | str | None = None,
+    overwrite: bool = False,
+    repair: bool = False,
+) -> WrittenShards:
+    """Learn from the queries of some shards of the passages, or of all, each into an alignment of its own in `output`.
+
+    Given all of them, or their folder, `align` adds them up to the alignment of all queries.  A shard that stands there
+    whole stays.
+
+    Raises:
+        UserError: as `align`; for a shard whose passages have no queries, one of another job, or a damaged one without
+            `repair`.
+    """
+    aligning, replacing = _Aligning(queries, passages, settings, encoder), Replacing(overwrite, repair)
+    if aligning.source is None or aligning.store is None:
+        raise UserError("shards are of queries that are encoded; what keeps moments is added up at once", "num_shards")
+    store = aligning.store
+    return write_shards(
+        output, shards, store.n, store.meta["ids_sha256"], lambda path, shard: aligning.write(path, replacing, shard)
+    )
+
+
+class _Aligning:
+    """What is learnt from, and how."""
+
+    def __init__(
+        self,
+        queries: str | Path | QueryStore | Alignment | Sequence[str | Path | QueryStore | Alignment],
+        passages: str | Path | VectorStore | None,
+        settings: AlignSettings | None,
+        encoder: Encoder | str | None,
+    ) -> None:
+        self.settings = settings = settings or AlignSettings()
+        self.store = store = VectorStore(passages) if isinstance(passages, str | Path) else passages
+        parts, texts = _opened([queries] if isinstance(queries, str | Path | QueryStore | Alignment) else queries)
+        self.parts = parts
+        self.source = QuerySource(texts, settings.languages) if texts is not None else None
+        if self.source is not None and store is None:
+            raise UserError(f"{texts}: queries are encoded beside their passages; give the passage store", "passages")
+        _check_parts(store, parts, self.source)
+        self.placing: Placing | None = None
+        if self.source is not None and store is not None:
+            encoder = Encoder.for_store(store, encoder)
+            self.placing = Placing(self.source, store, settings.skip_unknown)
+        elif encoder is not None:
+            Encoder.for_store(parts[0], encoder)
+        self.encoder = encoder
+
+    def write(self, output: Path, replacing: Replacing, shard: Shard | None = None) -> bool:
+        """Write the alignment of all queries, or of a shard's; tell whether it had to be."""
+        settings, parts, source, store = self.settings, self.parts, self.source, self.store
+        said = to_builtins(shard)
+        if replacing.stands(output, ALIGNMENT, partial(self._expected, said), shard):
+            return False
+        job: dict[str, Any] = {"stage": "align", "languages": settings.languages, "sample": settings.sample}
+        job |= {"parts": [part.moments and part.moments.sha256 for part in parts], "shard": said}
         if source is not None:
-            assert store is not None and isinstance(encoder, Encoder)
-            placing = Placing(source, store, settings.skip_unknown)
-            placing.begin(part)
-            description = encoder.describe("query")
-            learning = Learning(part, store, part.begin(description), settings.sample)
-            encode_records(placing, range(store.n), encoder, part, [learning])
-            moments.append(learning.moments)
-        every = Moments.merged(moments, settings.languages, settings.sample)
-        sources = [*chain(*map(_sources, parts)), *(source.describe() if source else ())]
-        _write(part.path, every, settings, description, sources)
-        state = part.state
-    if source is not None and store is not None:
-        warn_left_out(state, store)
-    return Alignment(output)
+            assert store is not None and isinstance(self.encoder, Encoder)
+            job |= {"encoder": repr(self.encoder.settings), "how": [*self.encoder.how, settings.skip_unknown]}
+            job |= {"sources": source.identity(), "passages": [store.meta[k] for k in ("ids_sha256", "vectors_sha256")]}
+        inputs = [*(part.path for part in parts), *(source.inputs if source else ()), *([store.path] if store else ())]
+        with stores.resumable(output, job, replacing.allowed, inputs) as part:
+            moments = [_moments(each, settings.sample) for each in parts]
+            description: Any = parts[0].encoder if parts else None
+            if self.placing is not None:
+                assert store is not None and isinstance(self.encoder, Encoder)
+                self.placing.begin(part)
+                description = self.encoder.describe("query")
+                learning = Learning(part, store, part.begin(description), settings.sample)
+                rows = shard.rows if shard else range(store.n)
+                encode_records(self.placing, rows, self.encoder, part, [learning])
+                moments.append(learning.moments)
+            if shard is not None and not moments[0].pairs.any():
+                what = f"shard {shard.number} of {shard.of} has no query to learn from"
+                raise UserError(f"{what}; take fewer shards", "num_shards")
+            languages = None if shard else settings.languages  # a shard may lack some, and its records hold no others
+            every = Moments.merged(moments, languages, settings.sample)
+            sources = [*_distinct(chain(*map(_sources, parts))), *(source.describe() if source else ())]
+            _write(part.path, every, settings, description, sources, said)
+            state = part.state
+        if store is not None and self.placing is not None:
+            warn_left_out(state, store)
+        return True
+
+    def _expected(self, shard: dict[str, Any] | None) -> dict[str, Any]:
+        """Return what is recorded of an alignment, of what is known before it is learnt."""
+        sources = [*_distinct(chain(*map(_sources, self.parts))), *(self.source.describe() if self.source else ())]
+        expected: dict[str, Any] = {"kind": "alignment", "sources": sources, "shrink": self.settings.shrink}
+        if isinstance(self.encoder, Encoder):
+            expected["encoder"] = asdict(self.encoder.settings)
+        return expected | {"shard": shard}
 
 
 # ---------------------------------------------------------------- what is learnt from
@@ -155,7 +230,7 @@ def _opened(
     """Return the stores and alignments among what is given, and the generated queries."""
     parts: list[QueryStore | Alignment] = []
     texts: list[str | Path] = []
-    for each in given:
+    for each in chain.from_iterable(map(_shards, given)):
         if isinstance(each, QueryStore | Alignment):
             parts.append(each)
         elif (Path(each) / ALIGNMENT).is_file():
@@ -172,11 +247,16 @@ def _opened(
     return parts, texts[0] if texts else None
 
 
+def _shards(given: str | Path | QueryStore | Alignment) -> Sequence[str | Path | QueryStore | Alignment]:
+    """Return the shards that a folder of them stands for; of anything else that itself."""
+    return [given] if isinstance(given, QueryStore | Alignment) else stores.shard_folders(Path(given)) or [given]
+
+
 def _check_parts(
     store: VectorStore | None, parts: Sequence[QueryStore | Alignment], source: QuerySource | None
 ) -> None:
     """Raise `UserError` for parts that keep no moments, are of different encoders, or hold the same queries."""
-    seen: dict[str, Any] = {}
+    seen: dict[str, list[tuple[Any, Any]]] = {}
     for part in parts:
         if part.moments is None:
             raise UserError(f"{part.path} keeps no moments; accumulate again with moments", "moments")
@@ -186,15 +266,29 @@ def _check_parts(
                 f"{part.path} has {part.d} dimensions, {first.path} has {first.d}; use one encoder for both"
             )
         same_encoder(first, part)
-    described = [(part.path, _sources(part)) for part in parts]
-    for path, files in [*described, *([(source.inputs[0], source.describe())] if source else [])]:
+    described = [(part.path, _sources(part), part.meta.get("shard")) for part in parts]
+    for path, files, shard in [*described, *([(source.inputs[0], source.describe(), None)] if source else [])]:
         for file in files:
-            if (other := seen.setdefault(file["sha256"], path)) is not path:
-                raise UserError(f"{other} and {path} hold the same queries ({file['name']}); give one of them")
+            for other, others in seen.setdefault(file["sha256"], []):
+                if other is not path and not _apart(shard, others):
+                    raise UserError(f"{other} and {path} hold the same queries ({file['name']}); give one of them")
+            seen[file["sha256"]].append((path, shard))
 
 
 def _sources(part: QueryStore | Alignment) -> list[dict[str, Any]]:
     return list(part.meta.get("sources", ()))
+
+
+def _apart(shard: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
+    """Tell whether two parts are shards of one whole: of the same files, the queries of different passages."""
+    if shard is None or other is None or shard["number"] == other["number"]:
+        return False
+    return {**shard, "number": None} == {**other, "number": None}
+
+
+def _distinct(files: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return each file once: shards name the same."""
+    return list({json.dumps(file): file for file in files}.values())
 
 
 def _moments(part: QueryStore | Alignment, sample: int) -> Moments:
@@ -206,7 +300,12 @@ def _moments(part: QueryStore | Alignment, sample: int) -> Moments:
 
 
 def _write(
-    folder: Path, moments: Moments, settings: AlignSettings, encoder: dict[str, Any], sources: list[dict[str, Any]]
+    folder: Path,
+    moments: Moments,
+    settings: AlignSettings,
+    encoder: dict[str, Any],
+    sources: list[dict[str, Any]],
+    shard: dict[str, Any] | None,
 ) -> None:
     """Fill an alignment's folder."""
     estimate = estimated(moments, settings)
@@ -222,7 +321,7 @@ def _write(
     meta |= {"geometry": _geometry(moments), "estimate": estimate, MOMENTS: moments.save(folder / MOMENTS)}
     names = [CENTERS] if turns is None else [CENTERS, MATRICES]
     meta |= {"sha256": {name: file_sha256(folder / name) for name in names}, "sources": sources}
-    write_json(folder / ALIGNMENT, meta)
+    write_json(folder / ALIGNMENT, meta | ({} if shard is None else {"shard": shard}))
 
 
 def _pairs(moments: Moments) -> list[int]:

@@ -25,7 +25,7 @@ class ShardSettings:
     """
 
     num_shards: int = option(
-        help="cut into N shards; the output is a folder of them (xqg merge joins them)", least=1, metavar="N"
+        help="cut into N shards, and write a folder of them (default: no shards)", least=1, metavar="N"
     )
     shards: tuple[int, ...] | None = option(
         None, "write only these, counted from 0: 7, or 0-31 (default: all)", flag="shard", metavar="I"
