@@ -22,7 +22,9 @@ NEWLINE = 10
 _OTHER = re.compile("[^\\S \t\n]|\ufeff")  # white space that is not ASCII's splits cells too; byte-order marks
 _NUMERIC = np.isin(np.arange(256), list(b"0123456789+-.eE\0"))
 POWERS = np.array([float(10**power) for power in range(16)])
-Bytes, Integers, Floats = NDArray[np.uint8], NDArray[np.int64], NDArray[np.float64]
+Bytes = NDArray[np.uint8]
+Integers = NDArray[np.int64]
+Floats = NDArray[np.float64]
 
 
 class ColumnRun(Mapping[str, dict[str, float]]):
@@ -121,6 +123,8 @@ def _joined(pieces: Iterator[_Piece]) -> Iterator[_Piece]:
 
 
 def _join(pieces: list[_Piece]) -> _Piece:
+    if len(pieces) == 1:
+        return pieces[0]
     qids, docids, ranks, scores = zip(*pieces, strict=True)
     return _Piece(qids[0], b"".join(docids), np.concatenate(ranks), np.concatenate(scores))
 
@@ -146,9 +150,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
             try:
                 block = file.read(BLOCK)
                 rest = file.readline()
-            except (
-                Exception
-            ) as error:  # each library has one of its own for a damaged stream: the strict reader says so
+            except Exception as error:  # of a damaged stream, where each library has its own
                 raise _NotPlainError from error
             if not block:
                 return
