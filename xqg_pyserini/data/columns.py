@@ -123,6 +123,8 @@ def _joined(pieces: Iterator[_Piece]) -> Iterator[_Piece]:
 
 
 def _join(pieces: list[_Piece]) -> _Piece:
+    if len(pieces) == 1:
+        return pieces[0]
     qids, docids, ranks, scores = zip(*pieces, strict=True)
     return _Piece(qids[0], b"".join(docids), np.concatenate(ranks), np.concatenate(scores))
 
@@ -148,9 +150,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
             try:
                 block = file.read(BLOCK)
                 rest = file.readline()
-            except (
-                Exception
-            ) as error:  # each library has one of its own for a damaged stream: the strict reader says so
+            except Exception as error:  # of a damaged stream, where each library has its own
                 raise _NotPlainError from error
             if not block:
                 return
