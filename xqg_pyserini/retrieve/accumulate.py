@@ -142,6 +142,7 @@ def accumulate_queries(
     job |= {"how": [*encoder.how, settings.skip_unknown]}
     with stores.resumable(output, job, overwrite, [*source.inputs, store.path]) as part:
         index = begin(source, store, part, settings.skip_unknown)
+        encoder = encoder.going_on(part.state)
         description = encoder.describe("query")
         fresh = part.begin(description)
         summing = _Summing(part, store, settings.dtype, kept, fresh)

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from xqg_pyserini import stores
 from xqg_pyserini.data import check_languages
-from xqg_pyserini.errors import UserError
+from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import file_sha256, write_json
 from xqg_pyserini.fusion.alignment import (
     ALIGNMENT,
@@ -122,10 +122,14 @@ def align(
         if source is not None:
             assert store is not None and isinstance(encoder, Encoder)
             index = begin(source, store, part, settings.skip_unknown)
+            encoder = encoder.going_on(part.state)
             description = encoder.describe("query")
             learning = Learning(part, store, part.begin(description), settings.sample)
             encode_records(source, index, encoder, part, [learning])
             moments.append(learning.moments)
+        precisions = {str((each or {}).get("precision")) for each in (*(p.encoder for p in parts), description)}
+        if len(precisions) > 1:
+            warn(f"queries encoded in {' and in '.join(sorted(precisions))} are learnt from together")
         every = Moments.merged(moments, settings.languages, settings.sample)
         sources = [*chain(*map(_sources, parts)), *(source.describe() if source else ())]
         _write(part.path, every, settings, description, sources)

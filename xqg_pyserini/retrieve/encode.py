@@ -61,6 +61,7 @@ def encode_passages(
 
 
 def _encode(corpus: FilePath, encoder: Encoder, part: Job, dtype: str, sources: list[dict[str, Any]]) -> None:
+    encoder = encoder.going_on(part.state)
     n, path, description = part.state["n"], part.path / stores.VECTORS, encoder.describe("passage")
     fresh = part.begin(description)
     matrix = stores.create_matrix(path, (n, encoder.dimension), dtype) if fresh else stores.reopen_matrix(path)
