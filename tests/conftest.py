@@ -13,6 +13,7 @@ from command_server import RUN, Bench, Server
 from xqg_pyserini.errors import UserError
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: others may use the cores too
+os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"  # before torch: "auto" is fp32 on every CPU that tests run on
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("XQG_SHARED", ROOT.parent / "shared"))

@@ -98,7 +98,7 @@ def test_fp16_on_the_cpu_is_refused(tiny):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"precision": "fp64"}, "precision 'fp64'; expected fp32, fp16, bf16"),
+        ({"precision": "fp64"}, "precision 'fp64'; expected auto, fp32, fp16, bf16"),
         ({"batch_size": 0}, "batch size 0; expected 1 or more"),
         ({"threads": 0}, "threads 0; expected 1 or more"),
     ],

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -131,6 +132,19 @@ def test_parts_of_the_queries_together_are_the_whole(encoded, tmp_path):
         assert {s["name"] for s in merged.meta["sources"]} == {"one.jsonl", "two.jsonl", "three.jsonl"}
         for name in ("sample-ids.txt", "sample-pairs.npy", "sample.npy"):
             assert (merged.path / "moments" / name).read_bytes() == (expected.path / "moments" / name).read_bytes()
+
+
+def test_parts_in_two_precisions_are_learnt_from_and_said(encoded, tmp_path):
+    for name, records, precision in (("one", GENERATED[:2], "bf16"), ("two", GENERATED[2:], "fp32")):
+        write_jsonl(tmp_path / f"{name}.jsonl", records)
+        quietly(
+            xqg.align, tmp_path / f"{name}.jsonl", encoded, tmp_path / name, encoder=Encoder(FAKE, precision=precision)
+        )
+    with pytest.warns(xqg.XqgWarning, match="^queries encoded in bf16 and in fp32 are learnt from together$"):
+        xqg.align([tmp_path / "one", tmp_path / "two"], None, tmp_path / "both", AlignSettings(ridge=2.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        xqg.align([tmp_path / "one"], None, tmp_path / "alone", AlignSettings(ridge=2.0))
 
 
 def test_centring_alone_has_no_matrices(encoded, tmp_path):

@@ -1,5 +1,6 @@
 """The encoder: one object that is made once and passed to whatever turns texts into vectors."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -7,8 +8,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from xqg_pyserini.errors import UserError
+from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.models.engines import ENGINES, Computing, Engine, Wrapped, same_probes
+from xqg_pyserini.models.pretrained import AUTO
 from xqg_pyserini.models.registry import (
     EncoderOptions,
     EncoderSettings,
@@ -61,8 +63,10 @@ class Encoder:
         source: a name of the registry, a Hugging Face model, a folder, `EncoderSettings`, or an object with a method
             `encode` (a sentence-transformers model, say).
         device: "auto" (cuda where there is one), "cpu", "cuda", "cuda:1", …
-        precision: "fp32", or "fp16" / "bf16" for Hugging Face models.
-        batch_size: longest texts a batch; shorter texts go in larger batches.
+        precision: "fp32", or "fp16" / "bf16" for Hugging Face models; "auto" is bf16 for these on a CPU with
+            instructions for it, which a warning says, and else fp32.
+        batch_size: longest texts a batch; shorter texts go in larger batches.  None is 32, and 8 for Hugging Face
+            models on a CPU.
         threads: CPU threads; None for what the libraries choose.
         trust_remote_code: run Python code that comes with a Hugging Face model.
         settings: what decides the vectors, where the source does not say it or is to be overruled:
@@ -80,7 +84,7 @@ class Encoder:
         *,
         device: str = Computing.device,
         precision: str = Computing.precision,
-        batch_size: int = Computing.batch_size,
+        batch_size: int | None = Computing.batch_size,
         threads: int | None = Computing.threads,
         trust_remote_code: bool = Computing.trust_remote_code,
         **settings: Any,
@@ -164,7 +168,11 @@ class Encoder:
             if self.settings.backend not in ENGINES:
                 what = f"encoder {self.settings.name} is an object that was wrapped: give Encoder(that object)"
                 raise UserError(what, "encoder")
-            self._engines[key] = ENGINES[self.settings.backend](self.settings, role, self.computing)
+            engine = ENGINES[self.settings.backend](self.settings, role, self.computing)
+            if not self._engines and self.computing.precision == AUTO and engine.precision != "fp32":
+                chosen = f"computes in {engine.precision}, for which this CPU has instructions"
+                warn(f"encoder {self.settings.name} {chosen}; the precision fp32 is exact and slower")
+            self._engines[key] = engine
             if self._origin is not None:
                 try:
                     self._check(self._origin)
@@ -181,13 +189,27 @@ class Encoder:
 
     @property
     def how(self) -> list[Any]:
-        """Return device, precision and batch size, which a killed job must find as they were."""
+        """Return device, precision and batch size as asked for, which a killed job must find as they were."""
         return [self.computing.device, self.computing.precision, self.computing.batch_size]
 
     def describe(self, role: Role = "passage") -> dict[str, Any]:
         """Return what is recorded beside vectors: settings, precision and weights."""
-        how = {"precision": self.computing.precision, "fingerprint": self._engine(role).fingerprint()}
-        return {**asdict(self.settings), **how}
+        engine = self._engine(role)
+        return {**asdict(self.settings), "precision": engine.precision, "fingerprint": engine.fingerprint()}
+
+    def going_on(self, state: dict[str, Any]) -> "Encoder":
+        """Return the encoder with which a killed job goes on: "auto" is what it was where the job began.
+
+        Args:
+            state: the job's, which has an encoder's description as `encoder` once something was encoded.
+        """
+        precision = (state.get("encoder") or {}).get("precision")
+        chosen = {engine.precision for engine in self._engines.values()}
+        if self.settings.backend != "torch" or self.computing.precision != AUTO or precision in (None, *chosen):
+            return self
+        same = copy.copy(self)
+        same.computing, same._engines = replace(self.computing, precision=precision), {}
+        return same
 
     def _check(self, store: Encoded) -> None:
         """Raise `UserError` if a query's vector does not belong beside those of a store."""
@@ -238,7 +260,7 @@ class Encoder:
         if not finite.all():
             text = texts[int(np.argmin(finite))]
             what = f"encoder {self.settings.name} gives NaN or infinity for {text[:60]!r}"
-            raise UserError(f"{what} ({self.computing.precision}; try fp32)", "precision")
+            raise UserError(f"{what} ({engine.precision}; try fp32)", "precision")
         return vectors
 
     def __repr__(self) -> str:

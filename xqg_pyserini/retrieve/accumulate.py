@@ -227,6 +227,7 @@ class _Accumulating:
         job |= {"how": [*encoder.how, settings.skip_unknown]}
         with stores.resumable(output, job, replacing.allowed, [*self.source.inputs, store.path]) as part:
             self.placing.begin(part)
+            encoder = encoder.going_on(part.state)
             description = encoder.describe("query")
             fresh = part.begin(description)
             rows = range(store.n) if shard is None else shard.rows

@@ -17,7 +17,7 @@ from msgspec import Struct, to_builtins
 
 from xqg_pyserini import stores
 from xqg_pyserini.data import check_languages
-from xqg_pyserini.errors import UserError
+from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import file_sha256, write_json
 from xqg_pyserini.fusion.alignment import (
     ALIGNMENT,
@@ -191,11 +191,15 @@ class _Aligning:
             if self.placing is not None:
                 assert store is not None and isinstance(self.encoder, Encoder)
                 self.placing.begin(part)
-                description = self.encoder.describe("query")
+                encoder = self.encoder.going_on(part.state)
+                description = encoder.describe("query")
                 learning = Learning(part, store, part.begin(description), settings.sample)
                 rows = shard.rows if shard else range(store.n)
-                encode_records(self.placing, rows, self.encoder, part, [learning])
+                encode_records(self.placing, rows, encoder, part, [learning])
                 moments.append(learning.moments)
+            precisions = {str((each or {}).get("precision")) for each in (*(p.encoder for p in parts), description)}
+            if len(precisions) > 1:
+                warn(f"queries encoded in {' and in '.join(sorted(precisions))} are learnt from together")
             if shard is not None and not moments[0].pairs.any():
                 what = f"shard {shard.number} of {shard.of} has no query to learn from"
                 raise UserError(f"{what}; take fewer shards", "num_shards")

@@ -117,7 +117,7 @@ class _Encoding:
         return True
 
     def _encode(self, part: Job, shard: Shard | None) -> None:
-        encoder, dtype, path = self.encoder, self.dtype, part.path / stores.VECTORS
+        encoder, dtype, path = self.encoder.going_on(part.state), self.dtype, part.path / stores.VECTORS
         rows = range(part.state["n"]) if shard is None else shard.rows
         description = encoder.describe("passage")
         shape = (len(rows), encoder.dimension)
