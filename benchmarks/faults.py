@@ -1,6 +1,6 @@
 """Kill commands at random moments, run them again, and compare what they wrote with an undisturbed run's bytes.
 
-    python benchmarks/faults.py [--kills 200] [--seed 0] [--commands encode merge …] [--folder DIR]
+    python benchmarks/faults.py [--kills 200] [--minutes M] [--seed 0] [--commands encode merge-sums …] [--folder DIR]
 
 Each command runs in a fork of this process, which has imported what it needs, in small steps with a checkpoint after
 each, so that a kill meets the work and not the start.  SIGKILL comes at a moment that is uniform over the time of the
@@ -163,6 +163,7 @@ class Trials:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so long, with fewer kills")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS), metavar="COMMAND")
     parser.add_argument("--folder", type=Path, help="an empty folder (default: a temporary one)")
@@ -180,7 +181,8 @@ def main() -> None:
             if command in needed:
                 trials.undisturbed(command)
         began = time.process_time() + sum(os.times()[2:4])
-        while sum(trials.kills.values()) < args.kills:
+        end = time.monotonic() + 60 * args.minutes
+        while sum(trials.kills.values()) < args.kills and time.monotonic() < end:
             trials.trial(args.commands[trials.dice.randrange(len(args.commands))])
         seconds = time.process_time() + sum(os.times()[2:4]) - began
     for command, number in trials.kills.items():

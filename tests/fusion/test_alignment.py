@@ -142,7 +142,9 @@ def test_parts_add_up_to_the_whole_in_any_order(pairs):
     assert {p.language for p in pairs[30:40]} == {"ar"}
     rest = moments_of([p for p in pairs[40:] if p.language != "sw"])
     for parts in ([first, second, rest], [rest, second, first]):
-        merged = Moments.merged(parts, None, 4000)
+        merged = Moments.holding([part.numbers for part in parts], None, whole.d, 4000)
+        for part in parts:
+            merged.merge(part)
         assert len(merged.languages) == 3
         order = [merged.languages.index(l) for l in ("ar", "ru")]
         order.append(next(i for i, l in enumerate(merged.languages) if l in ("sw", "swa")))

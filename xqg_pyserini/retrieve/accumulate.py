@@ -355,7 +355,7 @@ class Learning:
 def encode_records(placing: Placing, rows: range, encoder: Encoder, part: Job, takers: Sequence[Taking]) -> None:
     """Encode a job's records from where it was, and hand on the vectors of the passages in `rows`.
 
-    `part.done` is the number of all records at the end.
+    `part.done` is the number of records at the end; where they are in the passages' order, up to the last of `rows`.
     """
     part.state |= {"encoded": 0, "blank": 0} if not part.done else {}
     records = stores.placed(islice(placing.source.records(), part.done, None), placing.index)
@@ -365,6 +365,8 @@ def encode_records(placing: Placing, rows: range, encoder: Encoder, part: Job, t
     with tqdm(total=total, desc="encoding", unit=" queries", disable=None) as bar:
         bar.update(part.state["encoded"])
         for chunk in chunks(records, CHUNK):
+            if part.state.get("ordered") and chunk[0][0] >= rows.stop:
+                break
             done += len(chunk)
             if any(row in rows for row, _, _ in chunk):
                 together = [(row, record) for row, _, record in chunk if row in every]

@@ -186,7 +186,7 @@ class _Aligning:
             job |= {"sources": source.identity(), "passages": [store.meta[k] for k in ("ids_sha256", "vectors_sha256")]}
         inputs = [*(part.path for part in parts), *(source.inputs if source else ()), *([store.path] if store else ())]
         with stores.resumable(output, job, replacing.allowed, inputs) as part:
-            moments = [_moments(each, settings.sample) for each in parts]
+            numbers, encoded = [_numbers(each) for each in parts], list[Moments]()
             description: Any = parts[0].encoder if parts else None
             if self.placing is not None:
                 assert store is not None and isinstance(self.encoder, Encoder)
@@ -196,15 +196,18 @@ class _Aligning:
                 learning = Learning(part, store, part.begin(description), settings.sample)
                 rows = shard.rows if shard else range(store.n)
                 encode_records(self.placing, rows, encoder, part, [learning])
-                moments.append(learning.moments)
+                encoded.append(learning.moments)
+                numbers.append(learning.moments.numbers)
             precisions = {str((each or {}).get("precision")) for each in (*(p.encoder for p in parts), description)}
             if len(precisions) > 1:
                 warn(f"queries encoded in {' and in '.join(sorted(precisions))} are learnt from together")
-            if shard is not None and not moments[0].pairs.any():
+            if shard is not None and not any(numbers[0].values()):
                 what = f"shard {shard.number} of {shard.of} has no query to learn from"
                 raise UserError(f"{what}; take fewer shards", "num_shards")
             languages = None if shard else settings.languages  # a shard may lack some, and its records hold no others
-            every = Moments.merged(moments, languages, settings.sample)
+            every = Moments.holding(numbers, languages, (store or parts[0]).d, settings.sample)
+            for one in chain((_moments(each, settings.sample) for each in parts), encoded):
+                every.merge(one)  # one after the other: not all can be held
             sources = [*_distinct(chain(*map(_sources, parts))), *(source.describe() if source else ())]
             _write(part.path, every, settings, description, sources, said)
             state = part.state
@@ -293,6 +296,11 @@ def _apart(shard: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
 def _distinct(files: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return each file once: shards name the same."""
     return list({json.dumps(file): file for file in files}.values())
+
+
+def _numbers(part: QueryStore | Alignment) -> dict[str, int]:
+    assert part.moments is not None
+    return {language: sum(part.moments.pairs.get(language, ())) for language in part.moments.languages}
 
 
 def _moments(part: QueryStore | Alignment, sample: int) -> Moments:

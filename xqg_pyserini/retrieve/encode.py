@@ -4,6 +4,7 @@ Passages are encoded in chunks of the whole corpus, also where a shard begins or
 chunk, and keeps its own.
 """
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,7 +14,7 @@ from msgspec import to_builtins
 from tqdm import tqdm
 
 from xqg_pyserini import stores
-from xqg_pyserini.data import read_corpus
+from xqg_pyserini.data import Passage, read_corpus
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import FilePath, chunks, describe_sources, file_sha256, write_json
 from xqg_pyserini.models.encoder import Encoder
@@ -95,6 +96,7 @@ class _Encoding:
         self.corpus, self.dtype = corpus, dtype
         self.encoder = encoder if isinstance(encoder, Encoder) else Encoder(encoder)
         self.sources = describe_sources(corpus)
+        self._reading: tuple[int, list[Passage], Iterator[list[Passage]]] | None = None
 
     def write(self, output: Path, replacing: Replacing, shard: Shard | None = None, ids: Path | None = None) -> bool:
         """Write the store of all passages, or of a shard, whose corpus has `ids`; tell whether it had to be."""
@@ -124,11 +126,9 @@ class _Encoding:
         fresh = part.begin(description)
         matrix = stores.create_matrix(path, shape, dtype) if fresh else stores.reopen_matrix(path)
         start = part.done or rows.start // CHUNK * CHUNK  # of a chunk, in the corpus
-        stop = -(-rows.stop // CHUNK) * CHUNK
-        passages = islice(read_corpus(self.corpus), start, stop)
         with tqdm(total=rows.stop - start, desc="encoding", unit=" passages", disable=None) as bar:
-            for chunk in chunks(passages, CHUNK):
-                vectors = encoder.encode_passages([passage.full for _, passage in chunk], bar.update)
+            for chunk in self._chunks(start, rows.stop):
+                vectors = encoder.encode_passages([passage.full for passage in chunk], bar.update)
                 first, last = max(start, rows.start), min(start + len(chunk), rows.stop)
                 own = matrix[first - rows.start : last - rows.start]
                 own[:] = vectors[first - start : last - start]
@@ -143,3 +143,20 @@ class _Encoding:
         meta |= {"ids_sha256": file_sha256(part.path / stores.IDS), "vectors_sha256": file_sha256(path)}
         meta |= {"sources": self.sources} | ({} if shard is None else {"shard": to_builtins(shard)})
         write_json(part.path / stores.META, meta)
+
+    def _chunks(self, start: int, stop: int) -> Iterator[list[Passage]]:
+        """Yield the chunks of the corpus that begin in start … stop-1, reading on where the last shard ended."""
+        if start >= stop:
+            return
+        at, chunk, rest = self._reading or (start + 1, [], iter(()))
+        if at > start:
+            passages = (passage for _, passage in islice(read_corpus(self.corpus), start, None))
+            at, rest = start, chunks(passages, CHUNK)
+            chunk = next(rest, [])
+        while chunk:
+            self._reading = at, chunk, rest
+            if at >= start:
+                yield chunk
+            if at + CHUNK >= stop:
+                return  # the next shard may begin in this chunk
+            at, chunk = at + CHUNK, next(rest, [])

@@ -14,12 +14,12 @@ from xqg_pyserini import stores
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import RunningSha256, file_sha256, write_json
 from xqg_pyserini.fusion.alignment import ALIGNMENT
-from xqg_pyserini.metadata import difference, read_json
+from xqg_pyserini.metadata import checked, difference, read_json
 from xqg_pyserini.retrieve import layout
 from xqg_pyserini.retrieve.index import NTOTAL_AT
 from xqg_pyserini.retrieve.search import FaissDirectory, Index
 from xqg_pyserini.stores import Job, QueryStore, Shard, VectorStore, shard_folders
-from xqg_pyserini.stores.moments import MOMENTS, Moments
+from xqg_pyserini.stores.moments import MOMENTS, DescribedMoments, Moments
 from xqg_pyserini.stores.shards import missing
 from xqg_pyserini.stores.store import BLOCK_BYTES, changed
 
@@ -33,21 +33,15 @@ class _Kind(Struct):
 
 @dataclass(frozen=True)
 class _Part:
-    """A shard, opened."""
+    """A shard that was opened and looked at; of thousands not all can be open at a time."""
 
     path: Path
     file: str  # that describes it
-    opened: VectorStore | QueryStore | FaissDirectory
-
-    @property
-    def meta(self) -> dict[str, Any]:
-        return self.opened.meta or {}
-
-    @property
-    def shard(self) -> Shard | None:
-        if isinstance(self.opened, FaissDirectory):
-            return layout.described(self.path).shard
-        return self.opened.shard
+    kind: type[VectorStore] | type[QueryStore] | type[FaissDirectory]
+    n: int
+    d: int
+    meta: dict[str, Any]
+    shard: Shard | None
 
 
 def merge_shards(
@@ -64,17 +58,20 @@ def merge_shards(
         UserError: for a shard that is missing, given twice, damaged, or of another job; for graphs, which cannot be
             joined, and for alignments, which `retrieve.align.align` adds up.
     """
-    found = [_opened(path) for path in _folders([parts] if isinstance(parts, str | Path) else parts)]
+    found = [_part(path) for path in _folders([parts] if isinstance(parts, str | Path) else parts)]
     ordered, whole = _ordered(found)
     job = {"stage": "merge", "shards": [file_sha256(part.path / part.file) for part in ordered]}
-    first = ordered[0].opened
-    if isinstance(first, FaissDirectory) and (kind := ordered[0].meta["type"]) not in JOINED:
-        what = f"{first.path.parent}: a graph over all passages ({kind}) is another than graphs over parts of them"
-        raise UserError(f"{what}; search the folder of shards as it is, or write the index in one")
+    first = ordered[0]
+    if first.kind is FaissDirectory and first.meta["type"] not in JOINED:
+        what = f"a graph over all passages ({first.meta['type']}) is another than graphs over parts of them"
+        remedy = "search the folder of shards as it is, or write the index in one"
+        raise UserError(f"{first.path.parent}: {what}; {remedy}")
     with stores.resumable(output, job, overwrite, [part.path for part in ordered]) as part:
-        join = _join_indexes if isinstance(first, FaissDirectory) else _join_stores
+        join = _join_indexes if first.kind is FaissDirectory else _join_stores
         join(ordered, whole, part)
-    return Index(output) if isinstance(first, FaissDirectory) else type(first)(output)
+    if first.kind is FaissDirectory:
+        return Index(output)
+    return QueryStore(output) if first.kind is QueryStore else VectorStore(output)
 
 
 def _folders(parts: Sequence[str | Path]) -> list[Path]:
@@ -89,13 +86,17 @@ def _folders(parts: Sequence[str | Path]) -> list[Path]:
     return found
 
 
-def _opened(path: Path) -> _Part:
+def _part(path: Path) -> _Part:
     if (path / ALIGNMENT).is_file():
         raise UserError(f"{path}: an alignment; xqg align adds several up")
     if (path / layout.META).is_file():
-        return _Part(path, layout.META, FaissDirectory(path))
-    kind = read_json(path / stores.META, _Kind, _AGAIN).kind
-    return _Part(path, stores.META, QueryStore(path) if kind == stores.QUERY_SUMS else VectorStore(path))
+        index = FaissDirectory(path)
+        return _Part(
+            path, layout.META, FaissDirectory, index.n, index.d, index.meta or {}, layout.described(path).shard
+        )
+    kind = QueryStore if read_json(path / stores.META, _Kind, _AGAIN).kind == stores.QUERY_SUMS else VectorStore
+    store = kind(path)
+    return _Part(path, stores.META, kind, store.n, store.d, store.meta, store.shard)
 
 
 def _ordered(parts: Sequence[_Part]) -> tuple[list[_Part], Shard]:
@@ -107,8 +108,8 @@ def _ordered(parts: Sequence[_Part]) -> tuple[list[_Part], Shard]:
             raise UserError(f"{part.path}: not one of several shards; what is whole needs no joining")
         if (before := by_number.setdefault(shard.number, part)) is not part:
             raise UserError(f"{before.path} and {part.path} are both shard {shard.number} of {shard.of}; give one")
-        if part.opened.n != len(shard.rows):
-            what = f"{part.opened.n} passages, expected {len(shard.rows)}"
+        if part.n != len(shard.rows):
+            what = f"{part.n} passages, expected {len(shard.rows)}"
             raise UserError(f"{part.path / part.file}: {what} in shard {shard.number} of {shard.of}; {_AGAIN}")
         if (one := _common(first)) != (other := _common(part)):
             differ = difference("it", other, one).removeprefix("it.")
@@ -124,7 +125,7 @@ def _common(part: _Part) -> dict[str, Any]:
     """Return what all shards of a whole must say alike."""
     own = {"n", "ids_sha256", "vectors_sha256", "sums_sha256", "counts_sha256", "queries", "blank", MOMENTS, "sha256"}
     own |= {"without_queries"}
-    if isinstance(part.opened, FaissDirectory):
+    if part.kind is FaissDirectory:
         own -= {"queries"}  # of an index, the checksums of the query store
     said = {key: value for key, value in part.meta.items() if key not in own}
     shard = {key: value for key, value in part.meta["shard"].items() if key != "number"} if part.shard else None
@@ -143,22 +144,22 @@ def _write_ids(parts: Sequence[_Part], whole: Shard, path: Path, name: str) -> N
 
 
 def _join_stores(parts: Sequence[_Part], whole: Shard, job: Job) -> None:
-    views = [_views(part.opened) for part in parts]
-    files = {name: job.path / name for name in views[0]}
+    first = _views(parts[0])
+    files = {name: job.path / name for name in first}
     if job.done:
         matrices = {name: stores.reopen_matrix(path) for name, path in files.items()}
     else:
-        shapes = {name: view.matrices[name] for name, view in views[0].items()}
+        shapes = {name: view.matrices[name] for name, view in first.items()}
         matrices = {
             name: stores.create_matrix(files[name], (whole.passages, like.shape[1]), like.dtype.name)
             for name, like in shapes.items()
         }
     for i in tqdm(range(job.done, whole.of), desc="joining", unit=" shards", disable=None):
         start = Shard(i, whole.of, whole.passages, whole.ids_sha256).rows.start
-        for name, view in views[i].items():
+        for name, view in _views(parts[i]).items():
             matrix, step = view.matrices[name], stores.block_rows(view.d)
-            for first in range(0, view.n, step):
-                rows = range(first, min(first + step, view.n))
+            for row in range(0, view.n, step):
+                rows = range(row, min(row + step, view.n))
                 view.checked(matrix[rows.start : rows.stop], name, rows)
                 matrices[name][start + rows.start : start + rows.stop] = matrix[rows.start : rows.stop]
         if job.due:
@@ -175,8 +176,9 @@ def _join_stores(parts: Sequence[_Part], whole: Shard, job: Job) -> None:
     write_json(job.path / stores.META, meta)
 
 
-def _views(store: Any) -> dict[str, Any]:
+def _views(part: _Part) -> dict[str, Any]:
     """Return by what object each matrix of a store is read."""
+    store: Any = part.kind(part.path)
     kept = [QueryStore(store.path, k) for k in store.kept] if isinstance(store, QueryStore) else []
     return {name: view for view in (store, *kept) for name in view.matrices}
 
@@ -192,10 +194,10 @@ def _described_sums(parts: Sequence[_Part], files: dict[str, Path], job: Job) ->
     meta |= {"sums_sha256": sha256.pop(None), **({"kept": sha256} if sha256 else {})}
     meta["counts_sha256"] = file_sha256(files[stores.COUNTS])
     if MOMENTS in first:
-        moments = Moments(first["languages"], parts[0].opened.d)
+        moments = Moments(first["languages"], parts[0].d)
         for part in parts:
-            assert isinstance(part.opened, QueryStore) and part.opened.moments is not None
-            moments.merge(Moments.open(part.path / MOMENTS, part.opened.moments, moments.d))
+            said = checked(part.meta[MOMENTS], DescribedMoments, part.path / part.file, _AGAIN)
+            moments.merge(Moments.open(part.path / MOMENTS, said, moments.d))
         meta[MOMENTS] = moments.save(job.path / MOMENTS)
     return meta
 
@@ -211,12 +213,12 @@ def _join_indexes(parts: Sequence[_Part], whole: Shard, job: Job) -> None:
     header, size = bytearray(headers[0][0]), headers[0][1]
     (count,) = struct.unpack_from("<q", header, len(header) - 8)
     struct.pack_into("<q", header, NTOTAL_AT, whole.passages)
-    struct.pack_into("<q", header, len(header) - 8, count // parts[0].opened.n * whole.passages)
+    struct.pack_into("<q", header, len(header) - 8, count // parts[0].n * whole.passages)
     path = job.path / layout.INDEX
     with open(path, "r+b" if job.done else "wb") as file:
         file.write(header)
         for i in tqdm(range(job.done, whole.of), desc="joining", unit=" shards", disable=None):
-            file.seek(len(header) + size * sum(part.opened.n for part in parts[:i]))
+            file.seek(len(header) + size * sum(part.n for part in parts[:i]))
             _append(parts[i], len(header), file)
             if job.due:
                 file.flush()
@@ -240,7 +242,7 @@ def _header(part: _Part) -> tuple[bytes, int]:
     file = part.path / layout.INDEX
     index: Any = faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC)
     with open(file, "rb") as stream:
-        return stream.read(file.stat().st_size - part.opened.n * index.code_size), index.code_size
+        return stream.read(file.stat().st_size - part.n * index.code_size), index.code_size
 
 
 def _blank(header: bytes) -> bytes:

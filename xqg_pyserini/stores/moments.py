@@ -122,25 +122,29 @@ class Moments:
         if len(self._kept) == self.size > 0:
             self._highest = next(reversed(self._kept.values())).hash
 
+    @property
+    def numbers(self) -> dict[str, int]:
+        """Return the number of pairs of each language."""
+        return dict(zip(self.languages, self.pairs.sum(axis=1).tolist(), strict=True))
+
     @classmethod
-    def merged(cls, parts: Sequence["Moments"], languages: Sequence[str] | None, sample: int) -> "Moments":
-        """Return the sums of all parts, for the languages that have pairs, or for some of these.
+    def holding(
+        cls, numbers: Iterable[dict[str, int]], languages: Sequence[str] | None, d: int, sample: int
+    ) -> "Moments":
+        """Return empty sums for all parts' languages that have pairs, by their `numbers`, or for some of these.
 
         The languages stand in the order of their codes.  Raises `UserError` for a language without pairs.
         """
         held: list[str] = []
-        for part in parts:
-            new = [l for l, n in zip(part.languages, part.pairs.sum(axis=1), strict=True) if n]
+        for part in numbers:
+            new = [language for language, n in part.items() if n]
             held += [language for language in new if find_language(language, held) is None]
         for language in languages or ():
             if find_language(language, held) is None:
                 raise UserError(f"no queries in {language!r}; there are {' '.join(sorted(held))}", "languages")
         if languages is not None:
             held = [language for language in held if find_language(language, languages) is not None]
-        out = cls(sorted(held), parts[0].d, sample)
-        for part in parts:
-            out.merge(part)
-        return out
+        return cls(sorted(held), d, sample)
 
     def merge(self, part: "Moments") -> None:
         """Add another's pairs in the languages that are these too, and its sample."""
