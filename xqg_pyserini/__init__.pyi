@@ -63,7 +63,7 @@ from .evaluation.submission import (
 from .files import FilePath as FilePath, Line as Line
 from .fusion.alignment import Alignment as Alignment
 from .fusion.formula import Centers as Centers, Fusion as Fusion, FusionSettings as FusionSettings, augment as augment
-from .fusion.fused import Languages as Languages, Tolerances as Tolerances
+from .fusion.fused import FusedStores as FusedStores, Languages as Languages, Tolerances as Tolerances
 from .fusion.geometry import (
     Geometry as Geometry,
     LanguageGeometry as LanguageGeometry,

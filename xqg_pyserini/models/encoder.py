@@ -205,7 +205,8 @@ class Encoder:
         """
         precision = (state.get("encoder") or {}).get("precision")
         chosen = {engine.precision for engine in self._engines.values()}
-        if self.settings.backend != "torch" or self.computing.precision != AUTO or precision in (None, *chosen):
+        open_ = self.settings.backend == "torch" and self.computing.precision == AUTO
+        if not open_ or precision is None or precision in chosen:
             return self
         same = copy.copy(self)
         same.computing, same._engines = replace(self.computing, precision=precision), {}
