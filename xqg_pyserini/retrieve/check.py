@@ -14,7 +14,8 @@ from xqg_pyserini.fusion import alignment
 from xqg_pyserini.metadata import read_json
 from xqg_pyserini.models.registry import recorded_settings
 from xqg_pyserini.retrieve import layout
-from xqg_pyserini.retrieve.search import FaissDirectory
+from xqg_pyserini.retrieve.directories import FaissDirectory
+from xqg_pyserini.retrieve.search import Index
 from xqg_pyserini.stores import (
     COUNTS,
     META,
@@ -63,7 +64,8 @@ def check_folder(path: str | Path) -> Iterator[CheckedFile]:
     if not (path / META).is_file() and (shards := shard_folders(path)):
         for shard in shards:
             yield from check_folder(shard)
-        yield _checked(path, partial(check_complete, path))
+        indexes = (shards[0] / layout.META).is_file()
+        yield _checked(path, partial(_together if indexes else check_complete, path))
         return
     if not (path / META).is_file():
         expected = "expected a store, an index or a folder of queries that xqg has finished"
@@ -150,6 +152,12 @@ def _language_aware(path: Path) -> Iterator[CheckedFile]:
     yield _checked(path / layout.META, read)
     for name in [*(layout.language_aware(path) or []), layout.ALL_LANGUAGES]:
         yield from _index(path / name)
+
+
+def _together(path: Path) -> None:
+    """Raise `UserError` where shards are missing or are not of one index."""
+    index = Index(path)
+    index.open_all()
 
 
 def _index(path: Path) -> Iterator[CheckedFile]:

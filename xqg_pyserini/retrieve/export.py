@@ -26,11 +26,11 @@ from xqg_pyserini.data import CorpusLike, as_corpus
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import file_sha256, write_json, writing_folder
 from xqg_pyserini.locks import LOCK
+from xqg_pyserini.retrieve.directories import FaissDirectory
 from xqg_pyserini.retrieve.lance import import_lance
 from xqg_pyserini.retrieve.layout import CENTERS, DOCID, EXPORT, INDEX, META, check_sum
-from xqg_pyserini.retrieve.search import FaissDirectory
 from xqg_pyserini.settings import check_values, option
-from xqg_pyserini.stores import DTYPES, iterate_ids
+from xqg_pyserini.stores import DTYPES, block_rows, iterate_ids
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -147,7 +147,7 @@ class _Batches:
         ids = iterate_ids(self._source.path / DOCID)
         passages = None if self._corpus is None else as_corpus(self._corpus)
         with tqdm(total=self.n, desc="exporting", unit=" passages", disable=None) as bar:
-            for block in self._source.blocks():
+            for _, block in self._source.blocks(block_rows(self.d)):
                 docids = list(islice(ids, len(block)))
                 columns: list[Any] = [docids, pa.FixedSizeListArray.from_arrays(pa.array(self._numbers(block)), self.d)]
                 if passages is not None:

@@ -1,12 +1,14 @@
 """Stores → directories that Pyserini's own search commands read.
 
 Flat and quantised indexes are written as a stream: Faiss's own header, then the codes of block
-after block, so that memory does not grow with the corpus.  An HNSW graph cannot be built so: it
-is held in memory (4·d + about 272 bytes a passage).
+after block, so that memory does not grow with the corpus.  What cannot be built so is held in
+memory: an HNSW graph with its vectors (4·d + about 272 bytes a passage), the codes of inverted
+lists (d / 4 + 8 bytes of `ivfpq`, d + 8 of `ivfsq8`).
 """
 
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,13 +22,14 @@ from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import RunningSha256, file_sha256, write_json, writing_folder
 from xqg_pyserini.fusion.formula import unit
 from xqg_pyserini.fusion.fused import FusedStores, Languages
+from xqg_pyserini.retrieve import inverted
 from xqg_pyserini.retrieve.layout import ALL_LANGUAGES, CENTERS, DOCID, INDEX, LANGUAGE_AWARE, META, write_centers
 from xqg_pyserini.retrieve.search import Index
 from xqg_pyserini.retrieve.sharding import Replacing, WrittenShards, write_shards
 from xqg_pyserini.settings import option
 from xqg_pyserini.stores import Shard, ShardSettings, StorePair, VectorStore, copy_ids
 
-TYPES = ("flat", "fp16", "sq8", "hnsw")
+TYPES = ("flat", "fp16", "sq8", "hnsw", *inverted.KINDS)
 HNSW_LINKS, HNSW_BUILD, HNSW_SEARCH = 32, 200, 256
 HNSW_BYTES = 272  # links of a passage
 NTOTAL_AT = 8  # in a Faiss file: after the type's four letters and the dimension
@@ -39,7 +42,10 @@ class IndexSettings:
     """What kind of index is written."""
 
     kind: str = option(
-        "flat", "float32, float16, 8-bit codes, or a graph (the only one held in memory)", *TYPES, flag="type"
+        "flat",
+        "float32, float16, 8-bit codes, a graph (held in memory), or inverted lists of short or 8-bit codes",
+        *TYPES,
+        flag="type",
     )
 
 
@@ -54,11 +60,12 @@ def write_index(
 ) -> Index:
     """Write an inner-product index of the passages alone, the baseline; see `Fused.write_index`.
 
-    `kind` is one of `TYPES`: float32, float16, 8-bit codes, or a graph over float32; `normalize` scales the vectors to
-    length 1; `repair` replaces what `output` holds of this same job if it is damaged.
+    `kind` is one of `TYPES`: float32, float16, 8-bit codes, a graph over float32, or inverted lists (`inverted`);
+    `normalize` scales the vectors to length 1; `repair` replaces what `output` holds of this same job if it is damaged.
 
     Raises:
-        UserError: for a kind that is none, an output that holds something (without `overwrite`).
+        UserError: for a kind that is none or takes more passages, an output that holds something (without
+            `overwrite`).
     """
     store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
     _Indexing(store, None, kind, normalize).write(Path(output), Replacing(overwrite, repair))
@@ -128,7 +135,7 @@ class _Indexing:
     """What is indexed, and how."""
 
     def __init__(self, store: VectorStore, fused: FusedStores | None, kind: str, normalize: bool = False) -> None:
-        _check_kind(kind)
+        _check_kind(kind, store)
         self.store, self.fused, self.kind, self.normalize = store, fused, kind, normalize
         self.inputs = [store.path, *([fused.queries.path] if fused else [])]
         self._learnt: np.ndarray | None = None
@@ -159,10 +166,10 @@ class _Indexing:
 
     def _blocks(self, languages: Languages, rows: range) -> Iterator[tuple[int, np.ndarray]]:
         if self.fused is not None:
-            yield from self.fused.blocks(languages, rows)
+            yield from ((start - rows.start, block) for start, block in self.fused.blocks(languages, rows))
             return
         for block in StorePair(self.store, None).blocks((), rows):
-            yield block.start, unit(block.passages) if self.normalize else block.passages
+            yield block.start - rows.start, unit(block.passages) if self.normalize else block.passages
 
     def _learn(self, languages: Languages) -> Iterator[tuple[int, np.ndarray]]:
         """Yield two vectors with the range of all, found once for all shards."""
@@ -174,7 +181,10 @@ class _Indexing:
         store, fused = self.store, self.fused
         rows = shard.rows if shard else None
         meta: dict[str, Any] = {"format": 1, "type": self.kind, "n": len(rows) if rows else store.n, "d": store.d}
-        meta |= {"encoder": store.encoder, "normalized": self.normalize or store.normalized}
+        meta["encoder"] = store.encoder
+        if self.kind in inverted.KINDS:
+            meta["inverted"] = inverted.planned(self.kind, meta["n"], store.d)._asdict()
+        meta["normalized"] = self.normalize or store.normalized
         meta["passages"] = {k: store.meta[k] for k in ("ids_sha256", "vectors_sha256")}
         meta |= {"fusion": None, "queries": None}
         if fused:
@@ -194,9 +204,11 @@ class _Shape(NamedTuple):
     d: int
 
 
-def _check_kind(kind: str) -> None:
+def _check_kind(kind: str, store: VectorStore) -> None:
     if kind not in TYPES:
         raise UserError(f"index type {kind!r}; expected {', '.join(TYPES)}", "kind")
+    if kind in inverted.KINDS:
+        inverted.planned(kind, store.n, store.d)
 
 
 def _describe_folder(kind: str, fused: FusedStores) -> dict[str, Any]:
@@ -211,9 +223,11 @@ def _cost(kind: str, fused: FusedStores) -> str:
     rows = 2 + len(fused.pair.totals())  # of centers.npy
     beside = store.ids_path.stat().st_size + (4 * store.d * rows if fused.fusion.center else 0)
     lines = [f"{indexes} indexes of {store.n} passages take"]
-    for name, width in (("flat", 4), ("fp16", 2), ("sq8", 1), ("hnsw", 4)):
-        one = store.n * (width * store.d + (HNSW_BYTES if name == "hnsw" else 0))
-        build = f"{_size(one)} of memory to build" if name == "hnsw" else "a block to build"
+    d, short = store.d, inverted.planned("ivfpq", max(store.n, inverted.CODES), store.d).code_bytes
+    widths = {"flat": 4 * d, "fp16": 2 * d, "sq8": d, "hnsw": 4 * d + HNSW_BYTES}
+    for name, width in {**widths, "ivfpq": short + inverted.ID_BYTES, "ivfsq8": d + inverted.ID_BYTES}.items():
+        one = store.n * width
+        build = "a block to build" if name in ("flat", "fp16", "sq8") else f"{_size(one)} of memory to build"
         search = f"{_size(one)} to search (page cache where mapped, as xqg search does; held by Pyserini)"
         disk = _size(indexes * (one + beside))
         lines.append(f"{'*' if name == kind else ' '} {name}: {disk} of disk, {build}, {search}")
@@ -228,12 +242,12 @@ def _size(count: int) -> str:
 def _write_faiss(path: Path, kind: str, store: _Shape, blocks: Blocks, learn: Blocks) -> str:
     """Write an index file of `blocks`, by what is learnt from `learn`; return its checksum."""
     import faiss
+    from threadpoolctl import threadpool_limits
 
     bar = tqdm(total=store.n, desc=f"indexing ({kind})", unit=" passages", disable=None)
-    if kind == "hnsw":
-        index = faiss.IndexHNSWFlat(store.d, HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction, index.hnsw.efSearch = HNSW_BUILD, HNSW_SEARCH
-        with bar:
+    if kind == "hnsw" or kind in inverted.KINDS:
+        with bar, nullcontext() if kind == "hnsw" else threadpool_limits(1):
+            index = _held(kind, store, blocks)
             for _, block in blocks():
                 index.add(np.ascontiguousarray(block))
                 bar.update(len(block))
@@ -253,6 +267,17 @@ def _write_faiss(path: Path, kind: str, store: _Shape, blocks: Blocks, learn: Bl
     if (written.ntotal, written.d) != (store.n, store.d):
         raise RuntimeError("this version of Faiss writes another format than the one known here")
     return digest.hexdigest()
+
+
+def _held(kind: str, store: _Shape, blocks: Blocks) -> Any:
+    """Return an index to which passages are added in memory, none yet."""
+    import faiss
+
+    if kind in inverted.KINDS:
+        return inverted.learnt(kind, inverted.planned(kind, store.n, store.d), store.d, store.n, blocks())
+    index = faiss.IndexHNSWFlat(store.d, HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction, index.hnsw.efSearch = HNSW_BUILD, HNSW_SEARCH
+    return index
 
 
 def _header(kind: str, store: _Shape, blocks: Blocks) -> tuple[bytes, Any]:

@@ -1,18 +1,16 @@
 """Searching a Lance dataset that `xqg export` wrote: whole, or by its IVF-PQ index."""
 
 import os
-from collections.abc import Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from xqg_pyserini.data import Question, Run
 from xqg_pyserini.errors import UserError, missing_package
 from xqg_pyserini.retrieve import layout
-from xqg_pyserini.retrieve.search import BATCH, make_run
+from xqg_pyserini.retrieve.directories import BATCH
 from xqg_pyserini.retrieve.topk import Best, Group, Hits, gathered, settle, settled
 from xqg_pyserini.stores import block_rows
 from xqg_pyserini.stores.pair import Rows
@@ -47,8 +45,13 @@ class LanceDirectory:
             what = f"{layout.META} says {self.n} x {self.d}, the dataset is {held} of {vector}"
             raise UserError(f"{path}: {what}; export it again")
 
-    def search(self, questions: Sequence[Question], vectors: np.ndarray, k: int) -> Run:
-        """Return the run of some questions, by their vectors (q, d) as they search.
+    def names(self, rows: np.ndarray) -> dict[int, str]:
+        """Return the ids of some rows; those of -1 have none."""
+        wanted = [row for row in np.unique(rows).tolist() if row >= 0]
+        return dict(zip(wanted, self._data.take(wanted, columns=["docid"])["docid"].to_pylist(), strict=True))
+
+    def best(self, vectors: np.ndarray, k: int) -> Hits:
+        """Return scores (q, m) float32 and rows (q, m) int64 of the best m = min(k, n); -1 for none.
 
         Without an IVF-PQ index the hits are those of a flat index.  What an index finds is scored by the vectors;
         equal scores are in the order of the rows here too.
@@ -56,35 +59,35 @@ class LanceDirectory:
         Raises:
             UserError: for files that were changed, where all are read, or that hold NaN.
         """
-        if self._how.partitions:
-            return self._by_index(questions, vectors, k)
-        for name in self._files:
-            layout.check_sum(self.path, name, {"sha256": self._files})
-        run: Run = {}
-        with tqdm(total=len(questions), desc="searching", unit=" questions", disable=None) as bar:
-            for start in range(0, len(questions), BATCH):
-                asking = questions[start : start + BATCH]
-                scores, rows = self._exact(vectors[start : start + BATCH], k)
-                found = np.unique(rows).tolist()
-                names = self._data.take(found, columns=["docid"])["docid"].to_pylist()
-                run |= make_run(asking, scores, rows, dict(zip(found, names, strict=True)))
-                bar.update(len(asking))
-        return run
+        if not self._how.partitions:
+            for name in self._files:
+                layout.check_sum(self.path, name, {"sha256": self._files})
+        batches, size = [], 1 if self._how.partitions else BATCH
+        with tqdm(total=len(vectors), desc="searching", unit=" questions", disable=None) as bar:
+            for start in range(0, len(vectors), size):
+                part = vectors[start : start + size]
+                batches.append(self._by_index(part, k) if self._how.partitions else self._exact(part, k))
+                bar.update(len(part))
+        scores, rows = map(np.concatenate, zip(*batches, strict=True))
+        return scores, rows
 
-    def _by_index(self, questions: Sequence[Question], vectors: np.ndarray, k: int) -> Run:
-        how = {"column": "vector", "k": gathered(k, self.n)}
+    def _by_index(self, vector: np.ndarray, k: int) -> Hits:
+        """Return the hits (1, m) of one question (1, d)."""
+        how = {"column": "vector", "k": gathered(k, self.n), "q": vector[0]}
         how |= {"nprobes": self._how.probes, "refine_factor": self._how.refine}
-        columns = ["docid", "vector", "_distance"]
-        run: Run = {}
-        for question, vector in zip(
-            tqdm(questions, "searching", unit=" questions", disable=None), vectors, strict=True
-        ):
-            found = self._data.to_table(columns=columns, nearest={**how, "q": vector}, with_row_id=True)
-            found = found.sort_by("_rowid")  # they go up as the rows do
-            rows, held = found["_rowid"].to_numpy().astype(np.int64), _numbers(found["vector"].combine_chunks(), self.d)
-            names = dict(zip(rows.tolist(), found["docid"].to_pylist(), strict=True))
-            run |= make_run([question], *settle(vector[None], rows[None], k, partial(_given, held)), names)
-        return run
+        found = self._data.to_table(columns=["vector", "_distance"], nearest=how, with_row_id=True).sort_by("_rowid")
+        ids = found["_rowid"].to_numpy().astype(np.int64)
+        rows = self._starts[ids >> 32] + (ids & 0xFFFFFFFF)  # a fragment's number, and a row's in it
+        held = _numbers(found["vector"].combine_chunks(), self.d)
+        scores, settled_rows = settle(vector, rows[None], k, partial(_given, held))
+        missing = min(k, self.n) - settled_rows.shape[1]  # a question whose lists hold fewer
+        pad = ((0, 0), (0, missing))
+        return np.pad(scores, pad, constant_values=-np.inf), np.pad(settled_rows, pad, constant_values=-1)
+
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        """The first row of each fragment."""
+        return np.cumsum([0, *(fragment.count_rows() for fragment in self._data.get_fragments())])
 
     def _exact(self, vectors: np.ndarray, k: int) -> Hits:
         best, longest, start = Best(len(vectors), gathered(k, self.n)), 0.0, 0

@@ -16,8 +16,9 @@ from xqg_pyserini.files import RunningSha256, file_sha256, write_json
 from xqg_pyserini.fusion.alignment import ALIGNMENT
 from xqg_pyserini.metadata import checked, difference, read_json
 from xqg_pyserini.retrieve import layout
+from xqg_pyserini.retrieve.directories import FaissDirectory
 from xqg_pyserini.retrieve.index import NTOTAL_AT
-from xqg_pyserini.retrieve.search import FaissDirectory, Index
+from xqg_pyserini.retrieve.search import Index
 from xqg_pyserini.stores import Job, QueryStore, Shard, VectorStore, shard_folders
 from xqg_pyserini.stores.moments import MOMENTS, DescribedMoments, Moments
 from xqg_pyserini.stores.shards import missing

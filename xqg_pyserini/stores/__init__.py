@@ -11,6 +11,7 @@ from xqg_pyserini.stores.ids import (
     ids_at,
     index_ids,
     iterate_ids,
+    repeated_id,
     write_distinct_ids,
     write_ids,
 )

@@ -106,6 +106,8 @@ def check_complete(folder: Path) -> None:
     if not all(part.isdecimal() for name in names for part in name) or len({of for _, of in names}) != 1:
         raise UserError(f"{folder}: holds shards of more than one whole; give each whole a folder")
     number = int(names[0][1])
+    if int(names[-1][0]) >= number:
+        raise UserError(f"{shard_folders(folder)[-1]}: there is no such shard of {number}; remove it")
     if lost := missing({int(i) for i, _ in names}, number):
         raise UserError(f"{folder}: of {number} shards some are missing: {lost}")
 
