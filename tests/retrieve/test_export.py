@@ -13,7 +13,7 @@ from made_stores import describe, engine, write_passages  # noqa: F401 - some ar
 from test_search_aligned import alignment, write_alignment  # noqa: F401 - a fixture
 
 from xqg_pyserini import ExportSettings, Fusion, Index, Question, export_index
-from xqg_pyserini.retrieve import export, search
+from xqg_pyserini.retrieve import export
 from xqg_pyserini.retrieve.check import check_folder
 from xqg_pyserini.retrieve.index import write_index
 from xqg_pyserini.retrieve.layout import META
@@ -30,7 +30,7 @@ def flat(passages, tmp_path):
 @pytest.fixture
 def small(monkeypatch):
     """Blocks of 5 passages, 2 blocks a file, bulk requests of 600 bytes."""
-    monkeypatch.setattr(search, "block_rows", lambda d: 5)
+    monkeypatch.setattr(export, "block_rows", lambda d: 5)
     monkeypatch.setattr(export, "PART_BLOCKS", 2)
     monkeypatch.setattr(export, "TEXT_ROWS", 3)
     monkeypatch.setattr(export, "BULK_BYTES", 600)
