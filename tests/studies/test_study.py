@@ -204,9 +204,10 @@ def test_bad_input_is_one_line(world, tmp_path):
 
 
 @pytest.mark.parity
-def test_the_published_tables_follow_from_the_published_outcomes(world, tmp_path):
-    published = STUDY.parents[1] / "docs" / "studies" / "peft-unseen"
-    doit(world, tmp_path, "run", "published", matrix=None, data=None, model=None)
+@pytest.mark.parametrize(("name", "matrix"), [("peft-unseen", None), ("afriqa-tuning", STUDY / "afriqa.yaml")])
+def test_the_published_tables_follow_from_the_published_outcomes(world, tmp_path, name, matrix):
+    published = STUDY.parents[1] / "docs" / "studies" / name
+    doit(world, tmp_path, "run", "published", matrix=matrix, data=None, model=None)
     assert (tmp_path / "tables.md").read_bytes() == (published / "tables.md").read_bytes()
 
 
