@@ -36,7 +36,8 @@ class LanceDirectory:
         self.meta, self.centers = layout.read_centers(path)
         said = layout.described(path)
         assert said.lance is not None  # so says `open_directory`
-        self.n, self.d, self.encoder, self._how, self._files = said.n, said.d, said.encoder, said.lance, said.sha256
+        self.n, self.d, self._how, self._files = said.n, said.d, said.lance, said.sha256
+        self.encoder: dict[str, Any] | None = said.encoder
         try:
             self._data = import_lance().dataset(str(path))
             held, vector = self._data.count_rows(), self._data.schema.field("vector").type
