@@ -159,7 +159,7 @@ class _Batches:
 
     def _numbers(self, block: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
-            numbers = block.astype(self._dtype, copy=False).reshape(-1)
+            numbers = block.astype(self._dtype).reshape(-1)  # a copy: where they are mapped they need not be aligned
         if not np.isfinite(numbers).all():
             if np.isfinite(block).all():
                 raise UserError(f"the vectors of {self._source.path} do not fit into float16; use float32", "dtype")
