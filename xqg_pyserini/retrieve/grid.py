@@ -190,10 +190,10 @@ class Point:
         """Return the settings as `sweep.csv` and `sweep.json` name them (docs/formats.md)."""
         one, align = self.fusion, self.align and self.align.name
         if one is None:
-            return PointSettings(self.name, "none", *[None] * 6, align)
+            return PointSettings(self.name, "none", None, None, None, None, None, align=align)
         which = self.languages, self.first or "all"
-        how = one.normalize, one.center, one.shrink_queries
-        return PointSettings(self.name, one.form, one.weight, *which, *how, align)
+        how = one.normalize, one.center
+        return PointSettings(self.name, one.form, one.weight, *which, *how, one.shrink_queries, align)
 
     def meets(self, language: str | None, chosen: Languages) -> Languages:
         """Return which of the chosen languages a question in `language` meets."""
