@@ -117,6 +117,16 @@ def test_aligned_points_have_curves_and_rows_of_their_own(tmp_path, undrawn):
     assert re.findall(r"<td[^>]*>([^<]*)", cells)[:5] == ["", "", "", "", "53.00"]  # no weight, no languages
 
 
+def test_the_best_aligned_curve_has_the_same_without_alignment_beside_it(tmp_path):
+    grid = {"baseline": ALIGNED["baseline"]}
+    for name, gain in [("", 1), *((f"-align-r{r}", 20 - r) for r in range(1, 9))]:
+        grid |= {f"b{b}{name}": (("mean", f"0.{b}", "all", "all", "0"), (gain, gain)) for b in (1, 3)}
+    grid |= {f"own{b}": (("mean", f"0.{b}", "own", "all", "0"), (5, 5)) for b in (1, 3)}  # a decoy
+    curves = plots.curves_over(read_results(write_sweep(tmp_path / "S", grid=grid)), "R@2kt", "weight")
+    assert [c.kind.align for c in curves] == [*(f"align-r{r}" for r in range(1, 6)), None]
+    assert curves[-1].points == [(0.1, "b1"), (0.3, "b3")]
+
+
 def test_points_that_differ_in_shrinkage_alone_share_no_curve(tmp_path):
     points = {f"b{b}{k}": (("mean", f"0.{b}", "all", "all", "0"), (b, b)) for b in (1, 3) for k in ("-k2", "")}
     curves = plots.curves_over(read_results(write_sweep(tmp_path / "S", grid=GRID | points)), "R@2kt", "weight")

@@ -36,11 +36,20 @@ class Plot(NamedTuple):
     png: bytes
 
 
+class Kind(NamedTuple):
+    """What a curve's colour stands for."""
+
+    languages: str | None
+    center: bool | None
+    shrink_queries: float | None
+    align: str | None
+
+
 class Curve(NamedTuple):
     """Points of a sweep that differ in one respect, in its order: x and the point's name."""
 
     label: str
-    kind: tuple  # languages, centring, shrinkage and alignment: what its colour stands for
+    kind: Kind
     points: list[tuple[float, str]]
     best: str  # the highest point
     peak: float  # its score
@@ -172,7 +181,7 @@ def curves_over(results: Results, metric: str, over: str) -> list[Curve]:
 
     There is one for each other setting: of settings that differ in the number of queries alone the one with most, of
     those that differ in the weight alone the one with the highest peak.  Sums come first; at most `MOST` - 1 of each
-    form, those with the highest peaks.
+    form, those with the highest peaks, and of an aligned highest one the same without alignment.
     """
     weights = over == "weight"
     beyond = max(_numbers(results), default=0) + 1  # "all" stands one step after the largest number
@@ -200,7 +209,10 @@ def curves_over(results: Results, metric: str, over: str) -> list[Curve]:
     best = sorted(whole, key=lambda setting: max(map(score, whole[setting])), reverse=True)
     curves = []
     for form in ("sum", "mean"):
-        kept = [setting for setting in best if setting[0] == form][: MOST - 1]
+        ranked = [setting for setting in best if setting[0] == form]
+        kept, rest = ranked[: MOST - 1], ranked[MOST - 1 :]
+        if rest and (plain := (*kept[0][:2], kept[0][2]._replace(align=None))) in rest:
+            kept[-1] = plain
         for setting in kept:
             points = whole[setting]
             label = _label(points, [whole[other][0] for other in kept])
@@ -223,8 +235,8 @@ def _numbers(results: Results) -> set[int]:
     return {point.num_queries for point in results.points.values() if isinstance(point.num_queries, int)}
 
 
-def _kind(point: PointSettings) -> tuple:
-    return point.languages, point.center, point.shrink_queries, point.align
+def _kind(point: PointSettings) -> Kind:
+    return Kind(point.languages, point.center, point.shrink_queries, point.align)
 
 
 def _queries(point: PointSettings) -> float:

@@ -190,7 +190,7 @@ class Point:
         """Return the settings as `sweep.csv` and `sweep.json` name them (docs/formats.md)."""
         one, align = self.fusion, self.align and self.align.name
         if one is None:
-            return PointSettings(self.name, "none", None, None, None, None, None, None, align)
+            return PointSettings(self.name, "none", None, None, None, None, None, align=align)
         which = self.languages, self.first or "all"
         how = one.normalize, one.center
         return PointSettings(self.name, one.form, one.weight, *which, *how, one.shrink_queries, align)
