@@ -31,7 +31,7 @@ from xqg_pyserini.models.registry import EncoderSettings, Role
 from xqg_pyserini.settings import option
 
 Batches = Iterator[tuple[list[int], np.ndarray]]
-# longest texts a batch; on a CPU more only leave its caches, and pad more
+# longest texts a batch; on a CPU larger ones pad more and leave its caches
 BATCH, CPU_BATCH = 32, 8
 
 

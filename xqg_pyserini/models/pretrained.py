@@ -55,8 +55,8 @@ def torch_device(device: str) -> str:
 def fast_precision(device: str) -> str:
     """Return what encoders compute in on a device unless told otherwise: bf16 on a CPU made for it, else fp32.
 
-    Made for it is an x86 CPU with AVX512_BF16 (all that have AMX have it too), where oneDNN may use it.  Others take
-    longer in bf16 than in fp32; ARM's instructions for it, and GPUs, have not been measured against rankings.
+    Made for it is an x86 CPU with AVX512_BF16 (all that have AMX have it too), where oneDNN may use it.  Others
+    would emulate bf16; on ARM and on GPUs it is not chosen unasked.
     """
     import torch
 
