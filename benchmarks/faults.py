@@ -18,6 +18,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -77,8 +78,11 @@ def start(command: str, output: str, folder: Path) -> int:
     child = os.fork()
     if child:
         return child
+    from tqdm import tqdm
+
     from xqg_pyserini.cli.main import main
 
+    tqdm.set_lock(threading.RLock())  # its own is shared by forks, and would stay locked by one that was killed
     code = 99
     try:
         os.setsid()

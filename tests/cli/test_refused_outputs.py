@@ -128,7 +128,7 @@ def test_a_full_disk_is_an_error_that_says_where_and_leaves_nothing(command, sce
     largest["filter"] = 700  # stderr is such a file too, and names one below the output
     largest["report"] = 4096
     largest |= {"mine": 100, "perturb": 100, "merge": 2048}
-    largest |= {"encode-shards": 4096, "accumulate-shards": 4096, "index-shards": 2048}
+    largest |= {"encode-shards": 3000, "accumulate-shards": 3000, "index-shards": 1024}  # not even one shard
     error = refuse(command, largest_file=largest[command])
     assert "File too large" in error
     assert "out" in error

@@ -59,15 +59,15 @@ def merge_shards(
         UserError: for a shard that is missing, given twice, damaged, or of another job; for graphs, which cannot be
             joined, and for alignments, which `retrieve.align.align` adds up.
     """
-    found = [_part(path) for path in _folders([parts] if isinstance(parts, str | Path) else parts)]
-    ordered, whole = _ordered(found)
+    given = [parts] if isinstance(parts, str | Path) else list(parts)
+    ordered, whole = _ordered([_part(path) for path in _folders(given)])
     job = {"stage": "merge", "shards": [file_sha256(part.path / part.file) for part in ordered]}
     first = ordered[0]
     if first.kind is FaissDirectory and first.meta["type"] not in JOINED:
         what = f"a graph over all passages ({first.meta['type']}) is another than graphs over parts of them"
         remedy = "search the folder of shards as it is, or write the index in one"
         raise UserError(f"{first.path.parent}: {what}; {remedy}")
-    with stores.resumable(output, job, overwrite, [part.path for part in ordered]) as part:
+    with stores.resumable(output, job, overwrite, given) as part:
         join = _join_indexes if first.kind is FaissDirectory else _join_stores
         join(ordered, whole, part)
     if first.kind is FaissDirectory:
