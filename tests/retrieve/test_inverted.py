@@ -39,7 +39,7 @@ def test_plans_by_number_of_passages():
     assert planned("ivfpq", 100_000, 384) == (1024, 64, 96, 40_960, 1234)
     assert planned("ivfsq8", 1_000_000, 384) == (2048, 128, 384, 81_920, 1234)
     assert planned("ivfpq", 18_000_000, 768) == (16384, 256, 192, 655_360, 1234)
-    assert planned("ivfpq", 256, 50) == (4, 1, 10, 256, 1234)  # 12 does not divide 50
+    assert planned("ivfpq", 256, 50) == (4, 4, 10, 256, 1234)  # 12 does not divide 50
     assert planned("ivfsq8", 1, 3) == (1, 1, 3, 1, 1234)
 
 
@@ -47,7 +47,7 @@ def test_plans_by_number_of_passages():
 def test_an_index_says_how_it_was_made_and_keeps_its_probes_in_the_file(made, kind):
     index = faiss.read_index(str(made / kind / "index"))
     plan = planned(kind, N, D)
-    assert plan.lists == 16 and (index.ntotal, index.d, index.nlist, index.nprobe) == (N, D, 16, 1)
+    assert plan.lists == 16 and (index.ntotal, index.d, index.nlist, index.nprobe) == (N, D, 16, 8)
     assert index.metric_type == faiss.METRIC_INNER_PRODUCT and index.code_size == plan.code_bytes
     meta = json.loads((made / kind / "xqg.json").read_text("utf-8"))
     assert meta["type"] == kind and meta["inverted"] == plan._asdict()
@@ -90,7 +90,7 @@ def test_most_of_the_best_are_found(made, kind):
     exact = xqg.write_index(made / "P", made / "flat", overwrite=True).search(QUESTIONS, 10, vectors=VECTORS)
     found = xqg.Index(made / kind).search(QUESTIONS, 10, vectors=VECTORS)
     share = np.mean([len(found[qid].keys() & hits.keys()) / 10 for qid, hits in exact.items()])
-    assert share > 0.5  # one list of 16 is looked into; at random 10 of 1200 would be 0.01
+    assert share > {"ivfpq": 0.4, "ivfsq8": 0.8}[kind]  # codes of two bytes lose much; by chance it were 0.01
 
 
 def test_too_few_passages_are_refused_or_said(tmp_path):

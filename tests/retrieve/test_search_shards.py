@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import message
+from conftest import message, run_xqg, write_jsonl
 from made_stores import engine, f32, quietly, write_passages, write_sums  # noqa: F401 - engine is a fixture
 
 import xqg_pyserini as xqg
@@ -89,6 +89,9 @@ def test_shards_that_are_missing_or_of_another_job_are_refused(tmp_path):
     missing = f"{folder}: of 3 shards some are missing: 1"
     assert message(xqg.Index, folder) == missing
     assert [file.problem for file in xqg.check_folder(folder) if file.problem] == [missing]
+    write_jsonl(tmp_path / "q.jsonl", [{"id": "q", "question": "?", "lang": "ar"}])
+    done = run_xqg("search", "--index", folder, "--topics", tmp_path / "q.jsonl", "--output", tmp_path / "run")
+    assert (done.returncode, done.stderr) == (2, f"xqg search: error: {missing}\n")
 
 
 def test_shards_of_two_encoders_fusions_types_or_centres_are_refused(tmp_path):

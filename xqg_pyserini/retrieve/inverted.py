@@ -21,7 +21,7 @@ SEED = 1234
 LEAST = 39  # passages a list (and a code) that k-means is content with, by Faiss's own measure
 SAMPLED = 40  # passages a list that are sampled
 CODES = 256  # of a byte
-MOST_PROBES = 256
+LEAST_PROBES, MOST_PROBES = 8, 256
 ID_BYTES = 8  # of a passage's row, which stands in its list
 
 
@@ -46,7 +46,8 @@ def planned(kind: str, n: int, d: int) -> Plan:
     lists = 1 << int(math.log2(max(1.0, min(4 * math.sqrt(n), n / LEAST))))
     code_bytes = max(m for m in range(1, max(1, d // 4) + 1) if d % m == 0) if kind == "ivfpq" else d
     sample = min(n, SAMPLED * max(lists, CODES))
-    return Plan(lists, min(MOST_PROBES, max(1, lists // 16)), code_bytes, sample)
+    probes = min(lists, MOST_PROBES, max(LEAST_PROBES, lists // 16))
+    return Plan(lists, probes, code_bytes, sample)
 
 
 def learnt(kind: str, plan: Plan, d: int, n: int, blocks: Iterable[tuple[int, np.ndarray]]) -> Any:
