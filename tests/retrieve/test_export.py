@@ -2,6 +2,7 @@
 
 import json
 import sys
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow.dataset
@@ -31,6 +32,7 @@ def flat(passages, tmp_path):
 def small(monkeypatch):
     """Blocks of 5 passages, 2 blocks a file, bulk requests of 600 bytes."""
     monkeypatch.setattr(export, "block_rows", lambda d: 5)
+    monkeypatch.setattr(export, "LANCE_ROWS", 10)
     monkeypatch.setattr(export, "PART_BLOCKS", 2)
     monkeypatch.setattr(export, "TEXT_ROWS", 3)
     monkeypatch.setattr(export, "BULK_BYTES", 600)
@@ -147,7 +149,9 @@ def many(tmp_path_factory):
     write_passages(folder / "P", [f"p{300 - i}" for i in range(300)], vectors)
     write_index(folder / "P", folder / "I", "fp16")
     how = ExportSettings("lance", "float16", partitions=3, probes=3, refine=20)
-    export_index(folder / "I", folder / "X", how)
+    with patch.object(export, "LANCE_ROWS", 100):
+        export_index(folder / "I", folder / "X", how)
+    assert len(list((folder / "X" / "data").iterdir())) == 3
     return folder, [Question(str(i), "?") for i in range(4)], vectors[[7, 1, 2, 3]]
 
 

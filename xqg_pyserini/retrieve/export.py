@@ -17,6 +17,7 @@ from dataclasses import MISSING, dataclass
 from itertools import chain, islice
 from math import gcd
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,6 +40,7 @@ FORMATS = ("opensearch", "parquet", "lance")
 EXACT = ("flat", "fp16", "hnsw")  # types of index that give their vectors back as they were put in
 BULK_BYTES = 10_000_000  # of a bulk request: hosted services take 10 MiB, others 100 MB
 PART_BLOCKS = 16  # in a Parquet file: about 1 GB of float32
+LANCE_ROWS = 1 << 20  # in a file of Lance
 TEXT_ROWS = 2048  # written out as text together
 LONGEST_ID = 512  # bytes, in OpenSearch
 LEAST_FOR_PQ = 256  # passages that Lance's product quantiser is trained on
@@ -159,12 +161,14 @@ class _Batches:
 
     def _numbers(self, block: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
-            numbers = block.astype(self._dtype).reshape(-1)  # a copy: where they are mapped they need not be aligned
+            numbers = np.require(block, self._dtype, ["C", "ALIGNED"]).reshape(
+                -1
+            )  # as Arrow wants it, and files are not
         if not np.isfinite(numbers).all():
             if np.isfinite(block).all():
                 raise UserError(f"the vectors of {self._source.path} do not fit into float16; use float32", "dtype")
             raise UserError(f"{self._source.path / INDEX}: holds vectors with NaN; build it again")
-        return numbers
+        return numbers.reshape(-1)
 
     def _texts(self, docids: list[str], passages: Iterator[Any]) -> list[list[str]]:
         rows = list(islice(passages, len(docids)))
@@ -237,17 +241,30 @@ def _lance(folder: Path, batches: _Batches, settings: ExportSettings) -> None:
 
     lance = import_lance()
     failed: list[Exception] = []
+    stop, idle = Event(), Event()
+    idle.set()
 
     def passing() -> "Iterator[pa.RecordBatch]":
+        idle.clear()
         try:
-            yield from batches
+            for batch in batches:
+                idle.set()
+                yield batch
+                idle.clear()
+                if stop.is_set():
+                    return
         except Exception as error:  # Lance would make it one of its own
             failed.append(error)
             raise
+        finally:
+            idle.set()
 
+    reader = pa.RecordBatchReader.from_batches(batches.schema, passing())
     try:
-        dataset = lance.write_dataset(pa.RecordBatchReader.from_batches(batches.schema, passing()), folder)
-    except Exception:
+        dataset = lance.write_dataset(reader, folder, max_rows_per_file=LANCE_ROWS)
+    except BaseException:
+        stop.set()  # a thread of Lance's may be reading on: a process that ends beside it would be aborted
+        idle.wait(10)
         if failed:
             raise failed[0] from None
         raise

@@ -1,7 +1,7 @@
 """Searching a Lance dataset that `xqg export` wrote: whole, or by its IVF-PQ index."""
 
 import os
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +38,23 @@ class LanceDirectory:
         self.encoder: dict[str, Any] | None = said.encoder
         try:
             self._data = import_lance().dataset(str(path))
-            held, vector = self._data.count_rows(), self._data.schema.field("vector").type
+            parts = [fragment.count_rows() for fragment in self._data.get_fragments()]
+            held, vector = sum(parts), self._data.schema.field("vector").type
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{path}: Lance cannot read it ({str(error).splitlines()[0]}); export it again") from None
         if (held, getattr(vector, "list_size", 0)) != (self.n, self.d):
             what = f"{layout.META} says {self.n} x {self.d}, the dataset is {held} of {vector}"
             raise UserError(f"{path}: {what}; export it again")
+        self._starts = np.cumsum([0, *parts])  # the first row of each fragment
 
     def names(self, rows: np.ndarray) -> dict[int, str]:
         """Return the ids of some rows; those of -1 have none."""
-        wanted = [row for row in np.unique(rows).tolist() if row >= 0]
-        return dict(zip(wanted, self._data.take(wanted, columns=["docid"])["docid"].to_pylist(), strict=True))
+        wanted = np.unique(rows[rows >= 0]).tolist()
+        ids = self._data.take(wanted, columns=["docid"])["docid"].to_pylist()
+        return dict(zip(wanted, ids, strict=True))
 
     def best(self, vectors: np.ndarray, k: int) -> Hits:
-        """Return scores (q, m) float32 and rows (q, m) int64 of the best m = min(k, n); -1 for none.
+        """Return scores (q, m) float32 and rows (q, m) int64 of the best m = min(k, n); -inf and -1 for none.
 
         Without an IVF-PQ index the hits are those of a flat index.  What an index finds is scored by the vectors;
         equal scores are in the order of the rows here too.
@@ -59,35 +62,33 @@ class LanceDirectory:
         Raises:
             UserError: for files that were changed, where all are read, or that hold NaN.
         """
+        find = self._by_index if self._how.partitions else self._exact
         if not self._how.partitions:
             for name in self._files:
                 layout.check_sum(self.path, name, {"sha256": self._files})
-        batches, size = [], 1 if self._how.partitions else BATCH
+        parts = []
         with tqdm(total=len(vectors), desc="searching", unit=" questions", disable=None) as bar:
-            for start in range(0, len(vectors), size):
-                part = vectors[start : start + size]
-                batches.append(self._by_index(part, k) if self._how.partitions else self._exact(part, k))
-                bar.update(len(part))
-        scores, rows = map(np.concatenate, zip(*batches, strict=True))
+            for start in range(0, len(vectors), BATCH):
+                parts.append(find(vectors[start : start + BATCH], min(k, self.n)))
+                bar.update(len(parts[-1][0]))
+        scores, rows = map(np.concatenate, zip(*parts, strict=True))
         return scores, rows
 
-    def _by_index(self, vector: np.ndarray, k: int) -> Hits:
-        """Return the hits (1, m) of one question (1, d)."""
-        how = {"column": "vector", "k": gathered(k, self.n), "q": vector[0]}
-        how |= {"nprobes": self._how.probes, "refine_factor": self._how.refine}
-        found = self._data.to_table(columns=["vector", "_distance"], nearest=how, with_row_id=True).sort_by("_rowid")
-        ids = found["_rowid"].to_numpy().astype(np.int64)
-        rows = self._starts[ids >> 32] + (ids & 0xFFFFFFFF)  # a fragment's number, and a row's in it
-        held = _numbers(found["vector"].combine_chunks(), self.d)
-        scores, settled_rows = settle(vector, rows[None], k, partial(_given, held))
-        missing = min(k, self.n) - settled_rows.shape[1]  # a question whose lists hold fewer
-        pad = ((0, 0), (0, missing))
-        return np.pad(scores, pad, constant_values=-np.inf), np.pad(settled_rows, pad, constant_values=-1)
-
-    @cached_property
-    def _starts(self) -> np.ndarray:
-        """The first row of each fragment."""
-        return np.cumsum([0, *(fragment.count_rows() for fragment in self._data.get_fragments())])
+    def _by_index(self, vectors: np.ndarray, k: int) -> Hits:
+        nearest = {"column": "vector", "k": gathered(k, self.n)}
+        nearest |= {"nprobes": self._how.probes, "refine_factor": self._how.refine}
+        columns = ["vector", "_distance"]
+        scores = np.full((len(vectors), k), -np.inf, dtype=np.float32)
+        rows = np.full((len(vectors), k), -1, dtype=np.int64)
+        for i, vector in enumerate(vectors):
+            table = self._data.to_table(columns=columns, nearest={**nearest, "q": vector}, with_row_id=True)
+            table = table.sort_by("_rowid")
+            addresses = table["_rowid"].to_numpy().astype(np.int64)  # the number of a fragment, and of a row within it
+            found = self._starts[addresses >> 32] + (addresses & 0xFFFFFFFF)
+            held = _numbers(table["vector"].combine_chunks(), self.d)
+            near, best = settle(vector[None], found[None], k, partial(_given, held))
+            scores[i, : near.shape[1]], rows[i, : best.shape[1]] = near[0], best[0]
+        return scores, rows
 
     def _exact(self, vectors: np.ndarray, k: int) -> Hits:
         best, longest, start = Best(len(vectors), gathered(k, self.n)), 0.0, 0
@@ -99,7 +100,7 @@ class LanceDirectory:
             best.offer(range(len(vectors)), vectors @ block.T, start)
             start += len(block)
         groups = [Group(np.arange(len(vectors)), vectors, self._vectors, longest)]
-        return settled(best.ranked(), groups, min(k, self.n), self.n)
+        return settled(best.ranked(), groups, k, self.n)
 
     def _vectors(self, rows: Rows) -> np.ndarray:
         return _numbers(self._data.take(list(rows), columns=["vector"])["vector"].combine_chunks(), self.d)
