@@ -44,7 +44,7 @@ def make_stores(folder: Path, n: int, d: int) -> None:
         (part / IDS).write_text("".join(f"p{i}\n" for i in range(n)))
         meta = store_meta(kind, n, d, "float32", ENCODER)
         meta["ids_sha256"] = file_sha256(part / IDS)
-        meta |= {"vectors_sha256": "", "sums_sha256": {}, "counts_sha256": ""}
+        sums: dict[str, str] = {}
         for name in names:
             matrix = create_matrix(part / name, (n, d), "float32")
             for start in range(0, n, 10000):
@@ -52,18 +52,22 @@ def make_stores(folder: Path, n: int, d: int) -> None:
                 block /= np.linalg.norm(block, axis=1, keepdims=True)
                 matrix[start : start + len(block)] = block
             matrix.flush()
-        if kind == QUERY_SUMS:
+            sums[name] = file_sha256(part / name)
+        if kind == PASSAGES:
+            meta["vectors_sha256"] = sums[VECTORS]
+        else:
             counts = create_matrix(part / COUNTS, (n, len(LANGUAGES)), "int32")
             counts[:] = 2
             counts.flush()
-            meta["languages"] = LANGUAGES
+            meta |= {"languages": LANGUAGES, "counts_sha256": file_sha256(part / COUNTS)}
+            meta["sums_sha256"] = {language: sums[sum_file(language)] for language in LANGUAGES}
         write_json(part / META, meta)
 
 
 def ours(folder: Path) -> None:
     from xqg_pyserini.fusion.formula import Fusion
+    from xqg_pyserini.retrieve.directories import FaissDirectory
     from xqg_pyserini.retrieve.fused import Fused
-    from xqg_pyserini.retrieve.search import FaissDirectory
 
     fusion = Fusion("mean", beta=0.3, normalize=True)
     fused = Fused(folder / PASSAGES, folder / QUERY_SUMS, fusion)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow.dataset
@@ -13,7 +14,7 @@ from made_stores import describe, engine, write_passages  # noqa: F401 - some ar
 from test_search_aligned import alignment, write_alignment  # noqa: F401 - a fixture
 
 from xqg_pyserini import ExportSettings, Fusion, Index, Question, export_index
-from xqg_pyserini.retrieve import export, search
+from xqg_pyserini.retrieve import export
 from xqg_pyserini.retrieve.check import check_folder
 from xqg_pyserini.retrieve.index import write_index
 from xqg_pyserini.retrieve.layout import META
@@ -30,7 +31,8 @@ def flat(passages, tmp_path):
 @pytest.fixture
 def small(monkeypatch):
     """Blocks of 5 passages, 2 blocks a file, bulk requests of 600 bytes."""
-    monkeypatch.setattr(search, "block_rows", lambda d: 5)
+    monkeypatch.setattr(export, "block_rows", lambda d: 5)
+    monkeypatch.setattr(export, "LANCE_ROWS", 10)
     monkeypatch.setattr(export, "PART_BLOCKS", 2)
     monkeypatch.setattr(export, "TEXT_ROWS", 3)
     monkeypatch.setattr(export, "BULK_BYTES", 600)
@@ -147,7 +149,9 @@ def many(tmp_path_factory):
     write_passages(folder / "P", [f"p{300 - i}" for i in range(300)], vectors)
     write_index(folder / "P", folder / "I", "fp16")
     how = ExportSettings("lance", "float16", partitions=3, probes=3, refine=20)
-    export_index(folder / "I", folder / "X", how)
+    with patch.object(export, "LANCE_ROWS", 100):
+        export_index(folder / "I", folder / "X", how)
+    assert len(list((folder / "X" / "data").iterdir())) == 3
     return folder, [Question(str(i), "?") for i in range(4)], vectors[[7, 1, 2, 3]]
 
 

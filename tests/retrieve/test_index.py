@@ -18,12 +18,14 @@ from xqg_pyserini.errors import XqgWarning
 from xqg_pyserini.files import file_sha256
 from xqg_pyserini.fusion.formula import Fusion
 from xqg_pyserini.fusion.fused import Tolerances
+from xqg_pyserini.retrieve.directories import FaissDirectory
 from xqg_pyserini.retrieve.fused import Fused
-from xqg_pyserini.retrieve.index import TYPES, write_index
+from xqg_pyserini.retrieve.index import write_index
 from xqg_pyserini.retrieve.layout import read_centers
-from xqg_pyserini.retrieve.search import FaissDirectory, Index
+from xqg_pyserini.retrieve.search import Index
 from xqg_pyserini.stores import VectorStore, store
 
+TYPES = ("flat", "fp16", "sq8", "hnsw")  # that take any number of passages; test_inverted has the others
 N, D = 40, 8
 IDS = ["007", "-1234567890123456789", "قطة", "🐈", *(f"d{i}" for i in range(4, N))]
 RANDOM = np.random.default_rng(7)
@@ -345,7 +347,7 @@ def test_stores_of_different_width_are_not_mixed(passages, tmp_path):
 
 
 def test_an_unknown_type_is_refused(passages, queries, tmp_path):
-    expected = ("index type 'ivf'; expected flat, fp16, sq8, hnsw", ("kind",))
+    expected = ("index type 'ivf'; expected flat, fp16, sq8, hnsw, ivfpq, ivfsq8", ("kind",))
     assert refusal(build, passages, tmp_path / "out", kind="ivf") == expected
     assert refusal(build, passages, tmp_path / "out", queries, MEAN, kind="ivf") == expected
     assert sorted(os.listdir(tmp_path)) == ["P", "Q"]

@@ -9,8 +9,9 @@ from made_search import FUSIONS, QUESTIONS, VECTORS, D, N, fused, in_order, pass
 from made_stores import quietly
 
 from xqg_pyserini.bridge import run_module
+from xqg_pyserini.retrieve.directories import FaissDirectory
 from xqg_pyserini.retrieve.index import write_index
-from xqg_pyserini.retrieve.search import FaissDirectory, Index
+from xqg_pyserini.retrieve.search import Index
 
 # --- an index for each language -------------------------------------------------------------------
 
@@ -102,8 +103,8 @@ def test_what_it_takes_is_said_before_anything_is_written(fused, tmp_path):
     languages_index(fused, tmp_path, FUSIONS["mean"], announce=announce)
     ((text, written),) = said
     lines = text.splitlines()
-    assert not written and len(lines) == 6
-    assert [line[:7].strip() for line in lines[1:5]] == ["* flat:", "fp16:", "sq8:", "hnsw:"]
+    assert not written and len(lines) == 8
+    assert [line.split(":")[0].strip() for line in lines[1:7]] == ["* flat", "fp16", "sq8", "hnsw", "ivfpq", "ivfsq8"]
     assert "xqg search --language-aware reads the stores" in lines[-1]
     text, about = refusal(languages_index, fused, tmp_path, FUSIONS["mean"])
     assert text.endswith("give another name, or overwrite it") and about == ("overwrite",)

@@ -34,7 +34,7 @@ from xqg_pyserini.fusion.formula import Fusion
 from xqg_pyserini.fusion.fused import Tolerances
 from xqg_pyserini.models import registry
 from xqg_pyserini.models.encoder import Encoder
-from xqg_pyserini.retrieve import search
+from xqg_pyserini.retrieve import directories
 from xqg_pyserini.retrieve.accumulate import accumulate_queries
 from xqg_pyserini.retrieve.encode import encode_passages
 from xqg_pyserini.retrieve.fused import Fused
@@ -51,7 +51,7 @@ def built(passages, queries, tmp_path, fusion, kind="flat") -> Index:
 
 @pytest.mark.parametrize("batch", [1, 3, 256])
 def test_search_of_an_index_is_faiss_own_search(passages, tmp_path, monkeypatch, batch):
-    monkeypatch.setattr(search, "BATCH", batch)
+    monkeypatch.setattr(directories, "BATCH", batch)
     write_index(passages, tmp_path / "I")
     run = in_order(Index(tmp_path / "I").search(QUESTIONS, 10, vectors=VECTORS))
     index = faiss.IndexFlatIP(D)
@@ -89,7 +89,7 @@ def most_threads() -> int:
     return max(pool["num_threads"] for pool in threadpool_info())
 
 
-@pytest.mark.parametrize(("where", "name"), [(search.FaissDirectory, "search"), (Fused, "fuse")])
+@pytest.mark.parametrize(("where", "name"), [(directories.FaissDirectory, "best"), (Fused, "fuse")])
 def test_threads_are_limited_while_it_searches_and_not_after(passages, queries, tmp_path, monkeypatch, where, name):
     fused = Fused(passages, queries, Fusion("mean", beta=0.25))
     searched = fused if where is Fused else fused.write_index(tmp_path / "I")

@@ -9,7 +9,7 @@ from conftest import write_jsonl
 from threadpoolctl import threadpool_limits
 
 import xqg_pyserini as xqg
-from xqg_pyserini.retrieve import search
+from xqg_pyserini.retrieve import directories
 from xqg_pyserini.retrieve.sweep_pass import Sweep
 from xqg_pyserini.retrieve.topk import rounding, settle
 
@@ -132,7 +132,7 @@ def test_a_question_alone_finds_what_it_finds_among_others(made, path, monkeypat
         for question in QUESTIONS[:6]:
             alone = paths[path].search([question], 5, encoder=encoder)
             assert list(alone[question.id].items()) == list(together[question.id].items())
-    monkeypatch.setattr(search, "BATCH", 7)
+    monkeypatch.setattr(directories, "BATCH", 7)
     again = paths[path].search(QUESTIONS, 5, encoder=encoder)
     assert json.dumps(again) == json.dumps(together)
 

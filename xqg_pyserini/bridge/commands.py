@@ -19,8 +19,8 @@ from xqg_pyserini.bridge.java import prepare
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import read_lines
 from xqg_pyserini.models.registry import resolve
+from xqg_pyserini.retrieve.directories import FaissDirectory
 from xqg_pyserini.retrieve.layout import INDEX, refuse_language_aware
-from xqg_pyserini.retrieve.search import FaissDirectory
 
 KEY = "xqg"  # what --encoder-class takes
 

@@ -16,8 +16,8 @@ from xqg_pyserini.fusion.alignment import Alignment
 from xqg_pyserini.locks import held
 from xqg_pyserini.models.encoder import Encoded, Encoder
 from xqg_pyserini.models.registry import EncoderSettings, registry, resolve
+from xqg_pyserini.retrieve.directories import FaissDirectory
 from xqg_pyserini.retrieve.layout import read_centers
-from xqg_pyserini.retrieve.search import FaissDirectory
 
 _FAISS_WRITER: Any = pyserini.encode.optional.FaissRepresentationWriter
 CENTER_VARIABLE, ALIGN_VARIABLE, LANGUAGE_VARIABLE = "XQG_CENTER", "XQG_ALIGN", "XQG_LANGUAGE"

@@ -13,8 +13,8 @@ from xqg_pyserini.retrieve.search import Index, SearchSettings
 
 
 def add_flags(parser: Parser) -> None:
-    what = "an index of ours or any Faiss index of Pyserini's; or a language-aware one, whole or some of its folders: "
-    what += "then each question goes to its own language's"
+    what = "an index of ours, in shards or not, or any Faiss index of Pyserini's; or a language-aware one, whole or "
+    what += "some of its folders: then each question goes to its own language's"
     parser.add_argument("--index", nargs="+", action="extend", metavar="DIR", help=what)
     parser.add_argument("--passages", metavar="STORE", help="search the stores instead of an index")
     parser.add_argument("--queries", metavar="STORE")

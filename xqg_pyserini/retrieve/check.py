@@ -14,7 +14,8 @@ from xqg_pyserini.fusion import alignment
 from xqg_pyserini.metadata import read_json
 from xqg_pyserini.models.registry import recorded_settings
 from xqg_pyserini.retrieve import layout
-from xqg_pyserini.retrieve.search import FaissDirectory
+from xqg_pyserini.retrieve.directories import FaissDirectory
+from xqg_pyserini.retrieve.search import Index
 from xqg_pyserini.stores import (
     COUNTS,
     META,
@@ -45,8 +46,8 @@ class CheckedFile(NamedTuple):
 def check_folder(path: str | Path) -> Iterator[CheckedFile]:
     """Read a folder in full, and say of each file whether it is as it was written.
 
-    Takes passage stores, query stores, indexes, language-aware folders, exports, alignments, and the folders of
-    `xqg generate` and `xqg filter`.  Whatever is damaged, the rest is checked too.
+    Takes passage stores, query stores, indexes (in shards or not), language-aware folders, exports, alignments, and
+    the folders of `xqg generate` and `xqg filter`.  Whatever is damaged, the rest is checked too.
 
     Raises:
         UserError: for a folder that is none of these.
@@ -54,6 +55,11 @@ def check_folder(path: str | Path) -> Iterator[CheckedFile]:
     path = Path(path)
     if (path / alignment.ALIGNMENT).is_file():
         yield from _alignment(path)
+        return
+    if shards := layout.shards(path):
+        for shard in shards:
+            yield from check_folder(shard)
+        yield _checked(path, partial(_together, path))
         return
     if (path / layout.META).is_file():
         yield from _language_aware(path) if layout.language_aware(path) else _index(path)
@@ -143,6 +149,12 @@ def _language_aware(path: Path) -> Iterator[CheckedFile]:
     yield _checked(path / layout.META, read)
     for name in [*(layout.language_aware(path) or []), layout.ALL_LANGUAGES]:
         yield from _index(path / name)
+
+
+def _together(path: Path) -> None:
+    """Raise `UserError` where shards are missing or are not of one index."""
+    index = Index(path)
+    index.open_all()
 
 
 def _index(path: Path) -> Iterator[CheckedFile]:

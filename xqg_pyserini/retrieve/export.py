@@ -26,11 +26,11 @@ from xqg_pyserini.data import CorpusLike, as_corpus
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import file_sha256, write_json, writing_folder
 from xqg_pyserini.locks import LOCK
+from xqg_pyserini.retrieve.directories import FaissDirectory
 from xqg_pyserini.retrieve.lance import import_lance
 from xqg_pyserini.retrieve.layout import CENTERS, DOCID, EXPORT, INDEX, META, check_sum
-from xqg_pyserini.retrieve.search import FaissDirectory
 from xqg_pyserini.settings import check_values, option
-from xqg_pyserini.stores import DTYPES, iterate_ids
+from xqg_pyserini.stores import DTYPES, block_rows, iterate_ids
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,6 +39,7 @@ FORMATS = ("opensearch", "parquet", "lance")
 EXACT = ("flat", "fp16", "hnsw")  # types of index that give their vectors back as they were put in
 BULK_BYTES = 10_000_000  # of a bulk request: hosted services take 10 MiB, others 100 MB
 PART_BLOCKS = 16  # in a Parquet file: about 1 GB of float32
+LANCE_ROWS = 1 << 20  # in a file of Lance
 TEXT_ROWS = 2048  # written out as text together
 LONGEST_ID = 512  # bytes, in OpenSearch
 LEAST_FOR_PQ = 256  # passages that Lance's product quantiser is trained on
@@ -147,7 +148,7 @@ class _Batches:
         ids = iterate_ids(self._source.path / DOCID)
         passages = None if self._corpus is None else as_corpus(self._corpus)
         with tqdm(total=self.n, desc="exporting", unit=" passages", disable=None) as bar:
-            for block in self._source.blocks():
+            for _, block in self._source.blocks(block_rows(self.d)):
                 docids = list(islice(ids, len(block)))
                 columns: list[Any] = [docids, pa.FixedSizeListArray.from_arrays(pa.array(self._numbers(block)), self.d)]
                 if passages is not None:
@@ -159,12 +160,14 @@ class _Batches:
 
     def _numbers(self, block: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
-            numbers = block.astype(self._dtype, copy=False).reshape(-1)
+            numbers = np.require(block, self._dtype, ["C", "ALIGNED"]).reshape(
+                -1
+            )  # as Arrow wants it, and files are not
         if not np.isfinite(numbers).all():
             if np.isfinite(block).all():
                 raise UserError(f"the vectors of {self._source.path} do not fit into float16; use float32", "dtype")
             raise UserError(f"{self._source.path / INDEX}: holds vectors with NaN; build it again")
-        return numbers
+        return numbers.reshape(-1)
 
     def _texts(self, docids: list[str], passages: Iterator[Any]) -> list[list[str]]:
         rows = list(islice(passages, len(docids)))
@@ -246,7 +249,8 @@ def _lance(folder: Path, batches: _Batches, settings: ExportSettings) -> None:
             raise
 
     try:
-        dataset = lance.write_dataset(pa.RecordBatchReader.from_batches(batches.schema, passing()), folder)
+        reader = pa.RecordBatchReader.from_batches(batches.schema, passing())
+        dataset = lance.write_dataset(reader, folder, max_rows_per_file=LANCE_ROWS)
     except Exception:
         if failed:
             raise failed[0] from None

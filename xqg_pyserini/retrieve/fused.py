@@ -24,6 +24,8 @@ from xqg_pyserini.retrieve.topk import Best, Group, gathered, settled
 from xqg_pyserini.stores import ids_at
 from xqg_pyserini.stores.pair import Rows
 
+PIECE = 1024  # passages fused together: what becomes of them on the way stays near a core
+
 
 class Fused(FusedStores):
     """The passages of a store with their generated queries mixed in, to search or to index."""
@@ -54,7 +56,8 @@ class Fused(FusedStores):
 
         Args:
             output: the folder to write.
-            kind: "flat", "fp16", "sq8" (8-bit codes) or "hnsw" (a graph over float32).
+            kind: "flat", "fp16", "sq8" (8-bit codes), "hnsw" (a graph over float32), "ivfpq" or "ivfsq8"
+                (inverted lists of short or 8-bit codes).
             overwrite: replace what the folder holds.
             announce: called, before anything is written, with what one index a language takes of disk and memory.
 
@@ -110,13 +113,15 @@ class Fused(FusedStores):
         needed = tuple(l for l in self.languages if any(l in languages for languages in groups))
         k = min(k, store.n)
         best, longest = Best(len(questions), gathered(k, store.n)), dict.fromkeys(groups, 0.0)
+        asked_of = {languages: vectors[members] for languages, members in groups.items()}
         bar = tqdm(total=store.n, desc="searching", unit=" passages", disable=None)
         with bar, Computing(threads=threads).limited():
             for block in self.pair.blocks(needed):
-                for languages, members in groups.items():
-                    passages = self.fuse(block, languages)
-                    longest[languages] = max(longest[languages], float(np.linalg.norm(passages, axis=1).max()))
-                    best.offer(members, vectors[members] @ passages.T, block.start)
+                for piece in block.pieces(PIECE):
+                    for languages, members in groups.items():
+                        passages = self.fuse(piece, languages)
+                        longest[languages] = max(longest[languages], float(np.linalg.norm(passages, axis=1).max()))
+                        best.offer(members, asked_of[languages] @ passages.T, piece.start)
                 bar.update(len(block.passages))
             asking = [Group(m, vectors[m], partial(self._rows, l), longest[l]) for l, m in groups.items()]
             scores, rows = settled(best.ranked(), asking, k, store.n)

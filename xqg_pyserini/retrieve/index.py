@@ -1,13 +1,15 @@
 """Stores → directories that Pyserini's own search commands read.
 
 Flat and quantised indexes are written as a stream: Faiss's own header, then the codes of block
-after block, so that memory does not grow with the corpus.  An HNSW graph cannot be built so: it
-is held in memory (4·d + about 272 bytes a passage).
+after block, so that memory does not grow with the corpus.  What cannot be built so is held in
+memory: an HNSW graph with its vectors (4·d + about 272 bytes a passage), the codes of inverted
+lists (d / 4 + 8 bytes of `ivfpq`, d + 8 of `ivfsq8`).
 """
 
 import shutil
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,12 +22,13 @@ from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import RunningSha256, file_sha256, write_json, writing_folder
 from xqg_pyserini.fusion.formula import unit
 from xqg_pyserini.fusion.fused import FusedStores, Languages
+from xqg_pyserini.retrieve import inverted
 from xqg_pyserini.retrieve.layout import ALL_LANGUAGES, CENTERS, DOCID, INDEX, LANGUAGE_AWARE, META, write_centers
 from xqg_pyserini.retrieve.search import Index
 from xqg_pyserini.settings import option
 from xqg_pyserini.stores import StorePair, VectorStore
 
-TYPES = ("flat", "fp16", "sq8", "hnsw")
+TYPES = ("flat", "fp16", "sq8", "hnsw", *inverted.KINDS)
 HNSW_LINKS, HNSW_BUILD, HNSW_SEARCH = 32, 200, 256
 HNSW_BYTES = 272  # links of a passage
 _NTOTAL_AT = 8  # in a Faiss file: after the type's four letters and the dimension
@@ -38,7 +41,10 @@ class IndexSettings:
     """What kind of index is written."""
 
     kind: str = option(
-        "flat", "float32, float16, 8-bit codes, or a graph (the only one held in memory)", *TYPES, flag="type"
+        "flat",
+        "float32, float16, 8-bit codes, a graph (held in memory), or inverted lists of short or 8-bit codes",
+        *TYPES,
+        flag="type",
     )
 
 
@@ -52,14 +58,15 @@ def write_index(
 ) -> Index:
     """Write an inner-product index of the passages alone, the baseline; see `Fused.write_index`.
 
-    `kind` is one of `TYPES`: float32, float16, 8-bit codes, or a graph over float32; `normalize`
-    scales the vectors to length 1.
+    `kind` is one of `TYPES`: float32, float16, 8-bit codes, a graph over float32, or inverted
+    lists (`inverted`); `normalize` scales the vectors to length 1.
 
     Raises:
-        UserError: for a kind that is none, an output that holds something (without `overwrite`).
+        UserError: for a kind that is none or takes more passages, an output that holds something (without
+            `overwrite`).
     """
-    _check_kind(kind)
     store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
+    _check_kind(kind, store)
 
     def blocks() -> Iterator[tuple[int, np.ndarray]]:
         for block in StorePair(store, None).blocks():
@@ -77,8 +84,8 @@ def write_fused(
     fused: FusedStores, output: str | Path, kind: str, overwrite: bool, announce: Callable[[str], Any] | None = None
 ) -> Index:
     """Write the index of fused stores; see `Fused.write_index`."""
-    _check_kind(kind)
     store = fused.passages
+    _check_kind(kind, store)
     with writing_folder(output, overwrite, [store.path, fused.queries.path]) as folder:
         if fused.own:
             if announce is not None:
@@ -95,9 +102,11 @@ def write_fused(
     return index
 
 
-def _check_kind(kind: str) -> None:
+def _check_kind(kind: str, store: VectorStore) -> None:
     if kind not in TYPES:
         raise UserError(f"index type {kind!r}; expected {', '.join(TYPES)}", "kind")
+    if kind in inverted.KINDS:
+        inverted.planned(kind, store.n, store.d)
 
 
 def _fill_languages(folder: Path, kind: str, fused: FusedStores) -> None:
@@ -116,9 +125,11 @@ def _cost(kind: str, fused: FusedStores) -> str:
     rows = 2 + len(fused.pair.totals())  # of centers.npy
     beside = store.ids_path.stat().st_size + (4 * store.d * rows if fused.fusion.center else 0)
     lines = [f"{indexes} indexes of {store.n} passages take"]
-    for name, width in (("flat", 4), ("fp16", 2), ("sq8", 1), ("hnsw", 4)):
-        one = store.n * (width * store.d + (HNSW_BYTES if name == "hnsw" else 0))
-        build = f"{_size(one)} of memory to build" if name == "hnsw" else "a block to build"
+    d, short = store.d, inverted.planned("ivfpq", max(store.n, inverted.CODES), store.d).code_bytes
+    widths = {"flat": 4 * d, "fp16": 2 * d, "sq8": d, "hnsw": 4 * d + HNSW_BYTES}
+    for name, width in {**widths, "ivfpq": short + inverted.ID_BYTES, "ivfsq8": d + inverted.ID_BYTES}.items():
+        one = store.n * width
+        build = "a block to build" if name in ("flat", "fp16", "sq8") else f"{_size(one)} of memory to build"
         search = f"{_size(one)} to search (page cache where mapped, as xqg search does; held by Pyserini)"
         disk = _size(indexes * (one + beside))
         lines.append(f"{'*' if name == kind else ' '} {name}: {disk} of disk, {build}, {search}")
@@ -147,6 +158,8 @@ def _describe(
     store: VectorStore, fused: FusedStores | None, kind: str, normalize: bool, languages: Languages = ()
 ) -> dict[str, Any]:
     meta: dict[str, Any] = {"format": 1, "type": kind, "n": store.n, "d": store.d, "encoder": store.encoder}
+    if kind in inverted.KINDS:
+        meta["inverted"] = inverted.planned(kind, store.n, store.d)._asdict()
     meta["normalized"] = normalize or store.normalized
     meta["passages"] = {k: store.meta[k] for k in ("ids_sha256", "vectors_sha256")}
     meta |= {"fusion": None, "queries": None}
@@ -167,12 +180,12 @@ def _describe(
 def _write_faiss(path: Path, kind: str, store: VectorStore, blocks: Blocks) -> str:
     """Write an index file; return its checksum."""
     import faiss
+    from threadpoolctl import threadpool_limits
 
     bar = tqdm(total=store.n, desc=f"indexing ({kind})", unit=" passages", disable=None)
-    if kind == "hnsw":
-        index = faiss.IndexHNSWFlat(store.d, HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction, index.hnsw.efSearch = HNSW_BUILD, HNSW_SEARCH
-        with bar:
+    if kind == "hnsw" or kind in inverted.KINDS:
+        with bar, nullcontext() if kind == "hnsw" else threadpool_limits(1):
+            index = _held(kind, store, blocks)
             for _, block in blocks():
                 index.add(np.ascontiguousarray(block))
                 bar.update(len(block))
@@ -192,6 +205,17 @@ def _write_faiss(path: Path, kind: str, store: VectorStore, blocks: Blocks) -> s
     if (written.ntotal, written.d) != (store.n, store.d):
         raise RuntimeError("this version of Faiss writes another format than the one known here")
     return digest.hexdigest()
+
+
+def _held(kind: str, store: VectorStore, blocks: Blocks) -> Any:
+    """Return an index to which passages are added in memory, none yet."""
+    import faiss
+
+    if kind in inverted.KINDS:
+        return inverted.learnt(kind, inverted.planned(kind, store.n, store.d), store.d, store.n, blocks())
+    index = faiss.IndexHNSWFlat(store.d, HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction, index.hnsw.efSearch = HNSW_BUILD, HNSW_SEARCH
+    return index
 
 
 def _header(kind: str, store: VectorStore, blocks: Blocks) -> tuple[bytes, Any]:

@@ -1,7 +1,6 @@
 """Searching a Lance dataset that `xqg export` wrote: whole, or by its IVF-PQ index."""
 
 import os
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from xqg_pyserini.data import Question, Run
 from xqg_pyserini.errors import UserError, missing_package
 from xqg_pyserini.retrieve import layout
-from xqg_pyserini.retrieve.search import BATCH, make_run
+from xqg_pyserini.retrieve.directories import BATCH
 from xqg_pyserini.retrieve.topk import Best, Group, Hits, gathered, settle, settled
 from xqg_pyserini.stores import block_rows
 from xqg_pyserini.stores.pair import Rows
@@ -40,15 +38,23 @@ class LanceDirectory:
         self.encoder: dict[str, Any] | None = said.encoder
         try:
             self._data = import_lance().dataset(str(path))
-            held, vector = self._data.count_rows(), self._data.schema.field("vector").type
+            parts = [fragment.count_rows() for fragment in self._data.get_fragments()]
+            held, vector = sum(parts), self._data.schema.field("vector").type
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{path}: Lance cannot read it ({str(error).splitlines()[0]}); export it again") from None
         if (held, getattr(vector, "list_size", 0)) != (self.n, self.d):
             what = f"{layout.META} says {self.n} x {self.d}, the dataset is {held} of {vector}"
             raise UserError(f"{path}: {what}; export it again")
+        self._starts = np.cumsum([0, *parts])  # the first row of each fragment
 
-    def search(self, questions: Sequence[Question], vectors: np.ndarray, k: int) -> Run:
-        """Return the run of some questions, by their vectors (q, d) as they search.
+    def names(self, rows: np.ndarray) -> dict[int, str]:
+        """Return the ids of some rows; those of -1 have none."""
+        wanted = np.unique(rows[rows >= 0]).tolist()
+        ids = self._data.take(wanted, columns=["docid"])["docid"].to_pylist()
+        return dict(zip(wanted, ids, strict=True))
+
+    def best(self, vectors: np.ndarray, k: int) -> Hits:
+        """Return scores (q, m) float32 and rows (q, m) int64 of the best m = min(k, n); -inf and -1 for none.
 
         Without an IVF-PQ index the hits are those of a flat index.  What an index finds is scored by the vectors;
         equal scores are in the order of the rows here too.
@@ -56,35 +62,33 @@ class LanceDirectory:
         Raises:
             UserError: for files that were changed, where all are read, or that hold NaN.
         """
-        if self._how.partitions:
-            return self._by_index(questions, vectors, k)
-        for name in self._files:
-            layout.check_sum(self.path, name, {"sha256": self._files})
-        run: Run = {}
-        with tqdm(total=len(questions), desc="searching", unit=" questions", disable=None) as bar:
-            for start in range(0, len(questions), BATCH):
-                asking = questions[start : start + BATCH]
-                scores, rows = self._exact(vectors[start : start + BATCH], k)
-                found = np.unique(rows).tolist()
-                names = self._data.take(found, columns=["docid"])["docid"].to_pylist()
-                run |= make_run(asking, scores, rows, dict(zip(found, names, strict=True)))
-                bar.update(len(asking))
-        return run
+        find = self._by_index if self._how.partitions else self._exact
+        if not self._how.partitions:
+            for name in self._files:
+                layout.check_sum(self.path, name, {"sha256": self._files})
+        parts = []
+        with tqdm(total=len(vectors), desc="searching", unit=" questions", disable=None) as bar:
+            for start in range(0, len(vectors), BATCH):
+                parts.append(find(vectors[start : start + BATCH], min(k, self.n)))
+                bar.update(len(parts[-1][0]))
+        scores, rows = map(np.concatenate, zip(*parts, strict=True))
+        return scores, rows
 
-    def _by_index(self, questions: Sequence[Question], vectors: np.ndarray, k: int) -> Run:
-        how = {"column": "vector", "k": gathered(k, self.n)}
-        how |= {"nprobes": self._how.probes, "refine_factor": self._how.refine}
-        columns = ["docid", "vector", "_distance"]
-        run: Run = {}
-        for question, vector in zip(
-            tqdm(questions, "searching", unit=" questions", disable=None), vectors, strict=True
-        ):
-            found = self._data.to_table(columns=columns, nearest={**how, "q": vector}, with_row_id=True)
-            found = found.sort_by("_rowid")  # they go up as the rows do
-            rows, held = found["_rowid"].to_numpy().astype(np.int64), _numbers(found["vector"].combine_chunks(), self.d)
-            names = dict(zip(rows.tolist(), found["docid"].to_pylist(), strict=True))
-            run |= make_run([question], *settle(vector[None], rows[None], k, partial(_given, held)), names)
-        return run
+    def _by_index(self, vectors: np.ndarray, k: int) -> Hits:
+        nearest = {"column": "vector", "k": gathered(k, self.n)}
+        nearest |= {"nprobes": self._how.probes, "refine_factor": self._how.refine}
+        columns = ["vector", "_distance"]
+        scores = np.full((len(vectors), k), -np.inf, dtype=np.float32)
+        rows = np.full((len(vectors), k), -1, dtype=np.int64)
+        for i, vector in enumerate(vectors):
+            table = self._data.to_table(columns=columns, nearest={**nearest, "q": vector}, with_row_id=True)
+            table = table.sort_by("_rowid")
+            addresses = table["_rowid"].to_numpy().astype(np.int64)  # the number of a fragment, and of a row within it
+            found = self._starts[addresses >> 32] + (addresses & 0xFFFFFFFF)
+            held = _numbers(table["vector"].combine_chunks(), self.d)
+            near, best = settle(vector[None], found[None], k, partial(_given, held))
+            scores[i, : near.shape[1]], rows[i, : best.shape[1]] = near[0], best[0]
+        return scores, rows
 
     def _exact(self, vectors: np.ndarray, k: int) -> Hits:
         best, longest, start = Best(len(vectors), gathered(k, self.n)), 0.0, 0
@@ -96,7 +100,7 @@ class LanceDirectory:
             best.offer(range(len(vectors)), vectors @ block.T, start)
             start += len(block)
         groups = [Group(np.arange(len(vectors)), vectors, self._vectors, longest)]
-        return settled(best.ranked(), groups, min(k, self.n), self.n)
+        return settled(best.ranked(), groups, k, self.n)
 
     def _vectors(self, rows: Rows) -> np.ndarray:
         return _numbers(self._data.take(list(rows), columns=["vector"])["vector"].combine_chunks(), self.d)

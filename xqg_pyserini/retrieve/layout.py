@@ -4,10 +4,13 @@
     xqg.json         ours: encoder, fusion, checksums of the stores and of these files
     centers.npy      ours, where the index is centred
 
-A language-aware index is a folder of such directories, one a language, and one for all languages.  What was exported
-from an index has its `xqg.json` and centres, beside the files of another engine (`retrieve.export`).
+A language-aware index is a folder of such directories, one a language, and one for all languages.  An index in shards
+is a folder of either, `shard-00003-of-00008` and so on, numbered from 0: passages in their order, each shard a whole
+index of its part.  What was exported from an index has its `xqg.json` and centres, beside the files of another engine
+(`retrieve.export`).
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,6 +31,7 @@ EXPORT = "export"
 
 
 _AGAIN = "build the index again"
+_SHARD = re.compile(r"shard-\d{5}-of-\d{5}")
 
 
 class _Mixed(Struct):
@@ -138,6 +142,39 @@ def language_aware(folder: str | Path) -> list[str] | None:
         raise UserError(f"{file}: {error}; {_AGAIN}") from None
 
 
+def shards(folder: str | Path) -> list[Path]:
+    """Return the shards that a folder holds, in their order, whole or not; none where it is no index in shards."""
+    folder = Path(folder)
+    if not folder.is_dir() or (folder / INDEX).exists():
+        return []
+    return sorted(path for path in folder.iterdir() if _SHARD.fullmatch(path.name) and path.is_dir())
+
+
+def parts(path: Path) -> list[Path]:
+    """Return the directories that make up an index: itself, or its shards.
+
+    `DIR/xx` of a language-aware index in shards stands for the `DIR/shard-…/xx`.
+
+    Raises:
+        UserError: where a shard is missing, or they are numbered out of different totals.
+    """
+    inner = "" if path.is_dir() else path.name
+    folder = path.parent if inner else path
+    if not (found := shards(folder)):
+        return [path]
+    totals = {int(one.name[-5:]) for one in found}
+    if len(totals) > 1:
+        raise UserError(f"{folder}: shards of {' and of '.join(map(str, sorted(totals)))}; keep those of one job")
+    (total,) = totals
+    wanted = [folder / f"shard-{i:05}-of-{total:05}" for i in range(total)]
+    if missing := [one.name for one in wanted if one not in found]:
+        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise UserError(f"{folder}: {len(missing)} of {total} shards are missing ({shown}); make them first")
+    if len(found) > total:
+        raise UserError(f"{found[-1]}: there is no such shard of {total}; remove it")
+    return [one / inner for one in wanted]
+
+
 class LanguageIndexes:
     """Indexes of which each question's language has its own.
 
@@ -150,7 +187,7 @@ class LanguageIndexes:
         self.folders = [Path(folder) for folder in folders]
         self.paths: dict[str | None, Path] = {}
         for folder in self.folders:
-            inner = language_aware(folder)
+            inner = language_aware(parts(folder)[0])
             if inner is not None and len(self.folders) == 1:
                 self.paths = {**{l: folder / l for l in inner}, None: folder / ALL_LANGUAGES}
                 self._check_inner(inner)
@@ -173,13 +210,13 @@ class LanguageIndexes:
     def _check_inner(self, inner: list[str]) -> None:
         for language, path in self.paths.items():
             expected = inner if language is None else [language]
-            if path.is_dir() and self._languages(path) != expected:
+            if parts(path)[0].is_dir() and self._languages(path) != expected:
                 held = " ".join(self._languages(path))
                 raise UserError(f"{path}: holds the queries of {held}, not of {' '.join(expected)}; {_AGAIN}")
 
     @staticmethod
     def _languages(folder: Path) -> list[str]:
-        fusion = (read_centers(folder)[0] or {}).get("fusion")
+        fusion = (read_centers(parts(folder)[0])[0] or {}).get("fusion")
         if not fusion:
             what = "does not say the languages mixed into it; several indexes are those of one language-aware index"
             raise UserError(f"{folder}: {what}")

@@ -78,13 +78,11 @@ def decide(best: Hits, near: np.ndarray, groups: Iterable[Group], n: int) -> Non
     for members, queries, passages, longest in groups:
         open_ = undecided(near[members], k, rounding(queries, longest)) & (near.shape[1] < n and longest > 0)
         if open_.any():
-            again, asked = Best(int(open_.sum()), gathered(k, n)), queries[open_].astype(np.float64)
-            size = block_rows(queries.shape[1], 8)
-            for start in range(0, n, size):
-                products = asked @ passages(range(start, min(start + size, n))).T.astype(np.float64)
-                again.offer(range(len(asked)), products.astype(np.float32), start)
-            closest = again.ranked()[1]
-            scores[members[open_]], rows[members[open_]] = settle(queries[open_], closest, k, passages)
+            asked, size = queries[open_], block_rows(queries.shape[1], 8)
+            blocks = (range(start, min(start + size, n)) for start in range(0, n, size))
+            whole = ((rows.start, passages(rows).astype(np.float64)) for rows in blocks)
+            closest = nearest(asked.astype(np.float64), gathered(k, n), whole)[1]
+            scores[members[open_]], rows[members[open_]] = settle(asked, closest, k, passages)
 
 
 def settle(queries: np.ndarray, rows: np.ndarray, k: int, vectors_of: Callable[[np.ndarray], np.ndarray]) -> Hits:
@@ -98,23 +96,20 @@ def settle(queries: np.ndarray, rows: np.ndarray, k: int, vectors_of: Callable[[
         k: hits wanted.
         vectors_of: gives the passages' vectors (r, d) float32 for ascending rows (r,).
     """
-    m = min(k, rows.shape[1])
-    best_scores = np.full((len(rows), m), -np.inf, dtype=np.float32)
-    best_rows = np.full((len(rows), m), -1, dtype=np.int64)
+    rows = np.sort(rows, axis=1)  # ascending, as a stable sort needs it; those that are none come first
+    scores = np.full(rows.shape, -np.inf, dtype=np.float32)
     step = max(1, block_rows(queries.shape[1], 32) // max(1, rows.shape[1]))
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
         wanted = np.unique(part[part >= 0])
-        vectors = vectors_of(wanted).astype(np.float64)
+        vectors = vectors_of(wanted)
         for i, candidates in enumerate(part, start):
-            at = np.searchsorted(wanted, np.sort(candidates[candidates >= 0]))  # ascending, as a stable sort needs it
+            at = np.searchsorted(wanted, candidates[candidates >= 0])
             # each row's sum by itself: the kernels of BLAS add up a row's numbers by where it stands
-            exact = np.einsum("ij,j->i", vectors[at], queries[i].astype(np.float64))
-            scores = exact.astype(np.float32)
-            order = np.argsort(-scores, kind="stable")[:m]
-            best_scores[i, : len(order)] = scores[order]
-            best_rows[i, : len(order)] = wanted[at[order]]
-    return best_scores, best_rows
+            exact = np.einsum("ij,j->i", vectors[at].astype(np.float64), queries[i].astype(np.float64))
+            scores[i, rows.shape[1] - len(at) :] = exact
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
 
 
 def settle_scores(scores: np.ndarray, rows: np.ndarray, k: int) -> Hits:
@@ -202,3 +197,14 @@ class Best:
         scores, rows = self._scores[:, : self._k], self._rows[:, : self._k]
         order = np.argsort(-scores, axis=1, kind="stable")
         return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+
+
+def nearest(queries: np.ndarray, k: int, blocks: Iterable[tuple[int, np.ndarray]]) -> Hits:
+    """Return scores (q, k) float32 and rows (q, k) int64 of the best k, by products with all vectors as they come.
+
+    `blocks` are first rows, ascending, and vectors (b, d) of the queries' dtype.
+    """
+    best = Best(len(queries), k)
+    for start, passages in blocks:
+        best.offer(range(len(queries)), (queries @ passages.T).astype(np.float32, copy=False), start)
+    return best.ranked()

@@ -4,7 +4,16 @@ Nothing here holds a corpus's ids, texts or vectors: matrices are memory-mapped,
 bytes a passage) or read past.  Knows no models and no fusion.
 """
 
-from xqg_pyserini.stores.ids import DuplicateId, IdIndex, ids_at, index_ids, iterate_ids, write_distinct_ids, write_ids
+from xqg_pyserini.stores.ids import (
+    DuplicateId,
+    IdIndex,
+    ids_at,
+    index_ids,
+    iterate_ids,
+    repeated_id,
+    write_distinct_ids,
+    write_ids,
+)
 from xqg_pyserini.stores.jobs import Job, resumable
 from xqg_pyserini.stores.pair import Block, StorePair
 from xqg_pyserini.stores.placing import GivenOnce, placed, unknown_passage

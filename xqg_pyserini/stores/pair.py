@@ -22,6 +22,13 @@ class Block(NamedTuple):
     sums: dict[str, np.ndarray]  # language → (b, d) float32
     counts: dict[str, np.ndarray]  # language → (b,) int32
 
+    def pieces(self, size: int) -> Iterator["Block"]:
+        """Yield the same passages, `size` at a time; nothing is copied."""
+        for start in range(0, len(self.passages), size):
+            rows = slice(start, start + size)
+            sums, counts = ({l: part[rows] for l, part in parts.items()} for parts in (self.sums, self.counts))
+            yield Block(self.start + start, self.passages[rows], sums, counts)
+
 
 class StorePair:
     """A passage store and a query store read side by side, aligned by id and never by position.

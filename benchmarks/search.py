@@ -1,0 +1,225 @@
+"""Search an index: ours against raw Faiss and Pyserini's searcher; language-aware search of stores; every index type.
+
+    python benchmarks/search.py [--passages 100000] [--dimension 384] [--questions 2000] [--types flat fp16 …]
+                                [--aware] [--pyserini] [--million] [--folder DIR]
+
+Synthetic vectors in topics, and questions near passages.  *faiss* maps the index, searches all questions at once and
+makes the run, ids included; *search alone* leaves the run out.  All run in turn in one process on one thread, after one
+run of each that is not counted; given are the medians of CPU seconds, and the lowest and highest.  The script stops
+where two runs differ in more than passages whose scores are within rounding.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from stores import ENCODER, LANGUAGES, _anonymous
+
+from xqg_pyserini.data import Question, Run
+from xqg_pyserini.files import file_sha256, write_json
+from xqg_pyserini.fusion.formula import Fusion
+from xqg_pyserini.retrieve.fused import Fused
+from xqg_pyserini.retrieve.index import TYPES, write_index
+from xqg_pyserini.retrieve.search import Index
+from xqg_pyserini.stores import (
+    COUNTS,
+    IDS,
+    META,
+    PASSAGES,
+    QUERY_SUMS,
+    VECTORS,
+    create_matrix,
+    store_meta,
+    sum_file,
+)  # fmt: skip
+
+HITS = 100
+BLOCK = 10_000
+TIMES = 5
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def make_stores(folder: Path, n: int, d: int, languages: tuple[str, ...]) -> None:
+    """Write passages in topics of about a hundred, and for each language two queries near each passage."""
+    rng = np.random.default_rng(0)
+    topics = unit(rng.standard_normal((max(1, n // 100), d), dtype=np.float32))
+    for kind, names in ((PASSAGES, [VECTORS]), (QUERY_SUMS, [sum_file(l) for l in languages])):
+        if not names:
+            continue
+        part = folder / kind
+        part.mkdir()
+        (part / IDS).write_text("".join(f"p{i}\n" for i in range(n)))
+        sums = {}
+        for name in names:
+            matrix = create_matrix(part / name, (n, d), "float32")
+            for start in range(0, n, BLOCK):
+                size = min(BLOCK, n - start)
+                noise = rng.standard_normal((size, d), dtype=np.float32) / np.float32(d**0.5)
+                of = topics[rng.integers(len(topics), size=size)]
+                near = of if kind == PASSAGES else np.load(folder / PASSAGES / VECTORS, mmap_mode="r")[start:][:size]
+                matrix[start : start + size] = unit(near + noise) * np.float32(1 if kind == PASSAGES else 2)
+            matrix.flush()
+            sums[name] = file_sha256(part / name)
+        meta = store_meta(kind, n, d, "float32", ENCODER) | {"ids_sha256": file_sha256(part / IDS)}
+        if kind == PASSAGES:
+            meta["vectors_sha256"] = sums[VECTORS]
+        else:
+            counts = create_matrix(part / COUNTS, (n, len(languages)), "int32")
+            counts[:] = 2
+            counts.flush()
+            meta |= {"languages": languages, "counts_sha256": file_sha256(part / COUNTS)}
+            meta["sums_sha256"] = {language: sums[sum_file(language)] for language in languages}
+        write_json(part / META, meta)
+
+
+def make_questions(folder: Path, count: int) -> np.ndarray:
+    rng = np.random.default_rng(1)
+    passages = np.load(folder / PASSAGES / VECTORS, mmap_mode="r")
+    near = passages[np.sort(rng.choice(len(passages), count, replace=len(passages) < count))]
+    return unit(near + rng.standard_normal(near.shape, dtype=np.float32) / np.float32(near.shape[1] ** 0.5))
+
+
+def raw(folder: Path, vectors: np.ndarray, mapped: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    import faiss
+
+    index = faiss.read_index(str(folder / "index"), faiss.IO_FLAG_MMAP_IFC if mapped else 0)
+    return index.search(vectors, HITS)
+
+
+def made(folder: Path, questions: list[Question], scores: np.ndarray, rows: np.ndarray) -> Run:
+    ids = (folder / "docid").read_text().splitlines()
+    return {
+        question.id: {ids[row]: score for row, score in zip(of, ranking, strict=True) if row >= 0}
+        for question, of, ranking in zip(questions, rows.tolist(), scores.tolist(), strict=True)
+    }
+
+
+def pyserini_searcher(folder: Path) -> Any:
+    """Return Pyserini's searcher over an index, which it holds in memory; questions come as vectors."""
+    from xqg_pyserini.bridge.java import prepare
+
+    prepare()
+    from pyserini.search.faiss import FaissSearcher
+
+    return FaissSearcher(str(folder), None)
+
+
+def measured(ways: dict[str, Callable[[], Any]]) -> dict[str, list[float]]:
+    """Return the CPU seconds of each way, sorted; each is run once beforehand."""
+    for way in ways.values():
+        way()
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(TIMES):
+        for name, way in ways.items():
+            start = time.process_time()
+            way()
+            seconds[name].append(time.process_time() - start)
+    return {name: sorted(of) for name, of in seconds.items()}
+
+
+def shown(name: str, seconds: list[float], beside: float | None = None) -> str:
+    ratio = "" if beside is None else f", ours / this {beside / seconds[TIMES // 2]:.2f}"
+    return f"  {name}: {seconds[TIMES // 2]:.3f} s ({seconds[0]:.3f} to {seconds[-1]:.3f}){ratio}"
+
+
+def check_equal(one: Run, other: Run) -> None:
+    """Stop where two runs differ in more than the order, or the last hits, of scores within rounding."""
+    for qid, hits in one.items():
+        if not np.allclose(list(hits.values()), list(other[qid].values()), rtol=0, atol=2e-5):
+            raise SystemExit(f"{qid}: scores differ")
+        last = min(hits.values()) + 2e-5
+        if {docid for docid, score in hits.items() if score > last} - other[qid].keys():
+            raise SystemExit(f"{qid}: passages differ")
+
+
+def recall(run: Run, exact: Run) -> float:
+    return float(np.mean([len(run[qid].keys() & hits.keys()) / len(hits) for qid, hits in exact.items()]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--passages", type=int, default=100_000)
+    parser.add_argument("--dimension", type=int, default=384)
+    parser.add_argument("--questions", type=int, default=2000)
+    parser.add_argument("--types", nargs="+", default=["flat"], choices=TYPES)
+    parser.add_argument("--aware", action="store_true", help="language-aware search of stores beside a flat index")
+    parser.add_argument("--pyserini", action="store_true", help="Pyserini's FaissSearcher beside ours")
+    parser.add_argument("--million", action="store_true", help="1,000,000 passages, 500 questions, all types")
+    parser.add_argument("--folder", help="where stores and indexes go (default: a temporary folder)")
+    args = parser.parse_args()
+    if args.million:
+        args.passages, args.questions, args.types = 1_000_000, 500, list(TYPES)
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+        measure(Path(name), args)
+
+
+def measure(folder: Path, args: argparse.Namespace) -> None:
+    import faiss
+
+    faiss.omp_set_num_threads(1)
+    make_stores(folder, args.passages, args.dimension, LANGUAGES if args.aware else ())
+    vectors = make_questions(folder, args.questions)
+    asked = [Question(f"q{i}", "?", LANGUAGES[i % len(LANGUAGES)], ()) for i in range(args.questions)]
+    print(f"{args.passages} x {args.dimension}, {args.questions} questions, {HITS} hits")
+    exact: Run = {}
+    for kind in dict.fromkeys(["flat", *args.types]):
+        output = folder / kind
+        start = time.process_time()
+        write_index(folder / PASSAGES, output, kind)
+        built = time.process_time() - start
+        size = (output / "index").stat().st_size
+        run = ours(output, asked, vectors)
+        exact = exact or run
+        found = recall(run, exact)
+        print(f"{kind}: built in {built:.1f} s, {size / 1e9:.3f} GB, recall@{HITS} {found:.3f}", flush=True)
+        if kind not in args.types:
+            continue
+        ways = {
+            "ours, mapped": lambda output=output: ours(output, asked, vectors),
+            "faiss, mapped": lambda output=output: made(output, asked, *raw(output, vectors)),
+            "faiss, mapped, search alone": lambda output=output: raw(output, vectors),
+        }
+        if args.million:
+            ways["faiss, held"] = lambda output=output: made(output, asked, *raw(output, vectors, mapped=False))
+        if args.pyserini:
+            searcher = pyserini_searcher(output)
+            ids = [question.id for question in asked]
+            ways["Pyserini, opened beforehand"] = lambda s=searcher, ids=ids: s.batch_search(vectors, ids, HITS, 1)
+        if kind in ("flat", "fp16", "sq8"):
+            check_equal(run, ways["faiss, mapped"]())
+        seconds = measured(ways)
+        middle = seconds["ours, mapped"][TIMES // 2]
+        for way, of in seconds.items():
+            print(shown(way, of, None if way.startswith("ours") else middle), flush=True)
+        print(
+            f"  ours: {1000 * middle / args.questions:.2f} ms a question; anonymous memory now {_anonymous() >> 20} MB"
+        )
+    if args.aware:
+        fused = Fused(folder / PASSAGES, folder / QUERY_SUMS, Fusion("mean", beta=0.3, normalize=True))
+        seconds = measured(
+            {
+                "language-aware, stores": lambda: (
+                    Fused(fused.passages.path, fused.queries.path, fused.fusion)
+                    .own_language()
+                    .search(asked, HITS, vectors=vectors, threads=1)
+                ),
+                "flat index": lambda: ours(folder / "flat", asked, vectors),
+            }
+        )
+        for way, of in seconds.items():
+            print(shown(way, of, seconds["language-aware, stores"][TIMES // 2] if way == "flat index" else None))
+
+
+def ours(output: Path, questions: list[Question], vectors: np.ndarray) -> Run:
+    return Index(output).search(questions, HITS, vectors=vectors, threads=1)
+
+
+if __name__ == "__main__":
+    main()
