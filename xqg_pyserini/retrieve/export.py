@@ -17,6 +17,7 @@ from dataclasses import MISSING, dataclass
 from itertools import chain, islice
 from math import gcd
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -240,18 +241,30 @@ def _lance(folder: Path, batches: _Batches, settings: ExportSettings) -> None:
 
     lance = import_lance()
     failed: list[Exception] = []
+    stop, idle = Event(), Event()
+    idle.set()
 
     def passing() -> "Iterator[pa.RecordBatch]":
+        idle.clear()
         try:
-            yield from batches
+            for batch in batches:
+                idle.set()
+                yield batch
+                idle.clear()
+                if stop.is_set():
+                    return
         except Exception as error:  # Lance would make it one of its own
             failed.append(error)
             raise
+        finally:
+            idle.set()
 
+    reader = pa.RecordBatchReader.from_batches(batches.schema, passing())
     try:
-        reader = pa.RecordBatchReader.from_batches(batches.schema, passing())
         dataset = lance.write_dataset(reader, folder, max_rows_per_file=LANCE_ROWS)
-    except Exception:
+    except BaseException:
+        stop.set()  # a thread of Lance's may be reading on: a process that ends beside it would be aborted
+        idle.wait(10)
         if failed:
             raise failed[0] from None
         raise
