@@ -161,9 +161,7 @@ class _Batches:
 
     def _numbers(self, block: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
-            numbers = np.require(block, self._dtype, ["C", "ALIGNED"]).reshape(
-                -1
-            )  # as Arrow wants it, and files are not
+            numbers = np.require(block, self._dtype, ["C", "ALIGNED"])  # as Arrow wants it, and files are not
         if not np.isfinite(numbers).all():
             if np.isfinite(block).all():
                 raise UserError(f"the vectors of {self._source.path} do not fit into float16; use float32", "dtype")
