@@ -287,13 +287,14 @@ def test_questions_are_put_right_by_the_pairs_of_the_languages_that_are_trained_
 
 
 @pytest.mark.parity
-def test_the_real_splits_are_those_that_were_published_with_nothing_on_both_sides(shared, tmp_path):
+@pytest.mark.parametrize(("matrix", "name"), [("peft-unseen", "peft-unseen"), ("afriqa", "afriqa-tuning")])
+def test_the_real_splits_are_those_that_were_published_with_nothing_on_both_sides(shared, tmp_path, matrix, name):
     generator = np.random.default_rng(0)
     encoder = SimpleNamespace(encode_passages=lambda texts: generator.random((len(texts), 4)))
-    path = STUDY.parents[1] / "docs" / "studies" / "peft-unseen" / "outcomes.jsonl.gz"
+    path = STUDY.parents[1] / "docs" / "studies" / name / "outcomes.jsonl.gz"
     with gzip.open(path, "rt", encoding="utf-8") as file:
         published = {line["task"]: line["ids"] for line in map(json.loads, file) if "ids" in line}
-    for task in read_matrix(STUDY / "peft-unseen.yaml").tasks:
+    for task in read_matrix(STUDY / f"{matrix}.yaml").tasks:
         folder = tmp_path / task.name
         folder.mkdir()
         prepare(task, shared / "data", folder, {}, encoder)
