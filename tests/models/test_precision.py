@@ -1,6 +1,7 @@
 """The precision "auto" and batches of a CPU: what is chosen, said, recorded, and kept by a job that goes on."""
 
 import platform
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ import torch
 from conftest import message, write_jsonl
 from made_models import TEXTS, encoder, near, tiny  # noqa: F401
 
+from xqg_pyserini.data import Question
 from xqg_pyserini.errors import XqgWarning
 from xqg_pyserini.models import engines, pretrained
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.retrieve import encode
+from xqg_pyserini.retrieve.search import question_vectors
 from xqg_pyserini.stores import VectorStore, jobs
 
 ISA = "ONEDNN_MAX_CPU_ISA"
@@ -131,3 +134,23 @@ def test_a_cpu_s_batches_have_a_fourth_of_the_tokens(tiny, monkeypatch):
         encoder(tiny, batch_size=size, passage_length=20).encode_passages(TEXTS)
     assert budgets == [8 * 20, 5 * 20]
     assert engines.BATCH == 32
+
+
+def test_questions_are_encoded_in_fp32_so_that_runs_do_not_depend_on_what_is_asked_together(
+    tiny, made_for_bf16, tmp_path
+):
+    made_for_bf16(True)
+    corpus = write_jsonl(tmp_path / "corpus.jsonl", [{"id": str(i), "text": text} for i, text in enumerate(TEXTS)])
+    questions = [Question(f"q{i}", text, "fi") for i, text in enumerate(TEXTS)]
+    fast = encoder(tiny)
+    with pytest.warns(XqgWarning, match="computes in bf16"):
+        store = encode.encode_passages(corpus, fast, tmp_path / "passages")
+    assert store.encoder["precision"] == "bf16"
+    exact = encoder(tiny, precision="fp32").encode_queries(TEXTS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing else is said
+        for given in (fast, None):
+            near(question_vectors(store, questions, given, None), exact, 0)
+        assert fast.for_questions() is fast.for_questions()  # one model more, not one a search
+    asked = encoder(tiny, precision="bf16")
+    assert np.abs(question_vectors(store, questions, asked, None) - exact).max() > 1e-4  # as asked for

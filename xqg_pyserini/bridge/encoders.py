@@ -119,9 +119,9 @@ def _query_encoder(name: str | EncoderSettings, indexes: Sequence[Encoded], devi
     known = next((index for index in indexes if index.encoder is not None), None)
     if known is not None and isinstance(name, str):
         backend = str((known.encoder or {}).get("backend"))
-        encoder = Encoder.for_store(known, name, device=_device(backend, device))
+        encoder = Encoder.for_store(known, name, device=_device(backend, device)).for_questions()
     else:
-        encoder = _encoder(name, device)
+        encoder = _encoder(name, device).for_questions()
     for index in indexes:
         Encoder.for_store(index, encoder)
     return encoder

@@ -91,6 +91,7 @@ class Encoder:
     ) -> None:
         self.computing = Computing(device, precision, batch_size, threads, trust_remote_code)
         self._engines: dict[Any, Engine] = {}
+        self._others: dict[str, Encoder] = {}  # the same in a precision that was left open
         self._origin: Encoded | None = None  # whose weights the model must have
         known = {name: settings.pop(name) for name in OPTIONS if name in settings}
         if isinstance(source, EncoderSettings):
@@ -204,13 +205,26 @@ class Encoder:
             state: the job's, which has an encoder's description as `encoder` once something was encoded.
         """
         precision = (state.get("encoder") or {}).get("precision")
-        chosen = {engine.precision for engine in self._engines.values()}
+        return self if precision is None else self._settled(precision)
+
+    def for_questions(self) -> "Encoder":
+        """Return the encoder of what is searched with: "auto" is fp32.
+
+        In bf16 a question's vector depends, in its third digit, on what it is encoded together with, and so would runs.
+        """
+        return self._settled("fp32")
+
+    def _settled(self, precision: str) -> "Encoder":
+        """Return the same with a precision in place of "auto", and a model of its own if it has another."""
         open_ = self.settings.backend == "torch" and self.computing.precision == AUTO
-        if not open_ or precision is None or precision in chosen:
+        if not open_ or precision in {engine.precision for engine in self._engines.values()}:
             return self
-        same = copy.copy(self)
-        same.computing, same._engines = replace(self.computing, precision=precision), {}
-        return same
+        if precision not in self._others:
+            same = copy.copy(self)
+            same.computing, same._engines = replace(self.computing, precision=precision), {}
+            self._others[precision] = same
+        self._others[precision]._origin = self._origin
+        return self._others[precision]
 
     def _check(self, store: Encoded) -> None:
         """Raise `UserError` if a query's vector does not belong beside those of a store."""

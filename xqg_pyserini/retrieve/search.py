@@ -155,8 +155,10 @@ def question_vectors(
     """
     alignment = None if align is None else open_alignment(align, store, questions)
     if vectors is None:
-        encoder = encoder if alignment is None else Encoder.for_store(alignment, encoder)
-        encoder = Encoder.for_store(store, encoder)
+        known = encoder.for_questions() if isinstance(encoder, Encoder) else encoder
+        if alignment is not None:
+            known = Encoder.for_store(alignment, known).for_questions()
+        encoder = Encoder.for_store(store, known).for_questions()
         with tqdm(total=len(questions), desc="encoding", unit=" questions", disable=None) as bar:
             vectors = encoder.encode_queries([question.text for question in questions], bar.update)
     else:
