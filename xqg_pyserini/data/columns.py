@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from xqg_pyserini.files import FilePath, check_lines, unpacked
 
-BLOCK = 1 << 22  # bytes that are looked at together
+BLOCK = 1 << 20  # bytes that are looked at together
 WIDEST = 200  # bytes of a cell
 NEWLINE = 10
 _OTHER = re.compile("[^\\S \t\n]|\ufeff")  # white space that is not ASCII's splits cells too; byte-order marks
