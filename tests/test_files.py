@@ -245,3 +245,14 @@ def test_chunks_hold_every_item_once_and_are_lazy():
     assert list(files.chunks([], 2)) == []
     endless = files.chunks(iter(int, 1), 3)
     assert next(endless) == [0, 0, 0]
+
+
+def test_a_part_of_an_input_that_xqg_wrote_is_not_replaced(tmp_path):
+    part = tmp_path / "alignment" / "moments"
+    part.mkdir(parents=True)
+    (part / "sums.npy").write_bytes(b"1")
+    files.check_output(part, True, [tmp_path / "alignment"])  # a folder of the user's own
+    (tmp_path / "alignment" / "alignment.json").write_text("{}")
+    text = f"{part}: will not be replaced, since it is a part of {tmp_path / 'alignment'}"
+    assert message(files.check_output, part, True, [tmp_path / "alignment"]) == text
+    files.check_output(tmp_path / "alignment" / "new", True, [tmp_path / "alignment"])

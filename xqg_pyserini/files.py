@@ -394,11 +394,14 @@ def _full(error: BaseException, path: str | Path) -> int | None:
     return None
 
 
+_DESCRIPTIONS = ("meta.json", "xqg.json", "alignment.json")  # of folders that xqg writes
+
+
 def check_output(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()) -> None:
     """Raise `UserError` unless a folder can be written at `path`.
 
-    A folder that holds something is replaced only with `overwrite`, and never one that holds the
-    working directory, the home directory or one of the `inputs` (paths or patterns).
+    A folder that holds something is replaced only with `overwrite`, and never one that holds the working directory, the
+    home directory or one of the `inputs` (paths or patterns), or is a part of one of these that xqg wrote.
     """
     path = Path(path)
     status = _status(path)  # asked once: another process may put its own in this place meanwhile
@@ -408,9 +411,14 @@ def check_output(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()) 
         if not overwrite and _holds_something(path):
             what = "the folder already holds something; give another name, or overwrite it"
             raise UserError(f"{path}: {what}", "overwrite")
-        for other in [Path.cwd(), Path.home(), *_existing(inputs)]:
+        given = list(_existing(inputs))
+        for other in [Path.cwd(), Path.home(), *given]:
             if real_path(other).is_relative_to(real_path(path)):
                 raise UserError(f"{path}: will not be replaced, since it holds {other}")
+        for other in given:
+            written = any((other / name).is_file() for name in _DESCRIPTIONS)
+            if written and _holds_something(path) and real_path(path).is_relative_to(real_path(other)):
+                raise UserError(f"{path}: will not be replaced, since it is a part of {other}")
 
 
 def check_file(path: str | Path, inputs: Iterable[Any] = ()) -> None:

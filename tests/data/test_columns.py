@@ -183,3 +183,10 @@ def test_scores_that_32_bits_cannot_tell_apart_go_by_docid(tmp_path):
 def test_questions_with_equal_scores(tmp_path):
     path = put(tmp_path / "run", "q Q0 a 1 2 t\nq Q0 b 2 2.0 t\np Q0 a 1 2 t\np Q0 b 2 1 t\n")
     assert list(quickly(path, "rank").with_ties()) == [{"a": 2.0, "b": 2.0}]
+
+
+def test_a_mark_at_the_start_is_the_strict_reader_s(tmp_path):
+    path = tmp_path / "run"
+    path.write_bytes(b"\xef\xbb\xbfq Q0 d 1 2 " + b"x" * 243 + b"ustar\n")  # as a tar archive has it
+    assert columns.read_columns(path, "rank", runs._is_plain) is None
+    assert runs.read_run(path) == {"q": {"d": 2.0}}

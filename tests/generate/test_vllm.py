@@ -134,3 +134,12 @@ def test_without_it_the_error_says_what_to_install(tmp_path):
     assert message(load_generator, settings(tmp_path), "cpu") == (
         "the package vllm is not installed: run pip install 'xqg_pyserini[vllm]'"
     )
+
+
+def test_the_command_says_so_too(tmp_path):
+    if importlib.util.find_spec("vllm") is not None:
+        pytest.skip("vLLM is installed")
+    job = ["--corpus", generators.DEMO / "corpus.jsonl", "--model", generators.make("gpt2", tmp_path)]
+    done = run_xqg("generate", *job, "--languages", "fi", "--backend", "vllm", "--output", tmp_path / "out")
+    text = "xqg generate: error: the package vllm is not installed: run pip install 'xqg_pyserini[vllm]'\n"
+    assert (done.returncode, done.stderr) == (2, text)

@@ -10,6 +10,8 @@ from made_stores import engine, f32, quietly, write_passages, write_sums  # noqa
 
 import xqg_pyserini as xqg
 from xqg_pyserini.retrieve.directories import FaissDirectory
+from xqg_pyserini.retrieve.index import index_shards
+from xqg_pyserini.stores import ShardSettings
 
 N, D = 90, 12
 RANDOM = np.random.default_rng(5)
@@ -140,3 +142,23 @@ def test_a_shard_without_passages_near_a_question_changes_nothing(tmp_path):
         "a": [("d0", 2.0), ("d1", 2.0)],
         "b": [("d2", 3.0), ("d0", 0.0)],
     }
+
+
+def test_shards_that_say_that_they_are_others_are_refused(tmp_path):
+    write_passages(tmp_path / "P", IDS, E)
+    index_shards(tmp_path / "P", tmp_path / "S", ShardSettings(3))
+    assert xqg.Index(tmp_path / "S").n == N
+    (tmp_path / "part").mkdir()
+    for old, new in ((0, 0), (2, 1)):
+        shutil.copytree(shard(tmp_path / "S", old), shard(tmp_path / "part", new, 2))
+    first = shard(tmp_path / "part", 0, 2)
+    assert message(xqg.Index, tmp_path / "part") == (
+        f"{first}: it is shard 0 of 3, and not 0 of 2; give it its own name"
+    )
+    write_passages(tmp_path / "Q", IDS[::-1], E)
+    index_shards(tmp_path / "Q", tmp_path / "T", ShardSettings(3))
+    shutil.rmtree(shard(tmp_path / "S", 2))
+    shutil.copytree(shard(tmp_path / "T", 2), shard(tmp_path / "S", 2))
+    assert message(xqg.Index, tmp_path / "S") == (
+        f"{shard(tmp_path / 'S', 2)}: a shard of other passages than the others; make it again"
+    )

