@@ -33,8 +33,8 @@ def test_examples_are_found_by_number(tmp_path):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ({"query": "q", "negative_passages": []}, "has no positive_passages"),
-        ({"query": "q", "positive_passages": []}, "has no positive_passages"),
+        ({"query": "q", "negative_passages": []}, "has no positive_passages, but query, negative_passages;"),
+        ({"query": "q", "positive_passages": []}, "has an empty positive_passages;"),
         ({"query": " ", "positive_passages": [{"text": "p"}]}, "the query is empty"),
         ({"positive_passages": [{"text": "p"}]}, "the query is missing"),
         ({"query": 7, "positive_passages": [{"text": "p"}]}, "the query is not text"),

@@ -196,7 +196,8 @@ def parse(line: Line) -> Example:
     positives = _passages(line, record, "positive_passages")
     if not positives:
         keys = ", ".join(map(str, record))
-        raise line.error(f"the question {query[:40]!r} has no positive_passages, but {keys}; expected {FORM}")
+        what = "an empty positive_passages" if "positive_passages" in record else f"no positive_passages, but {keys}"
+        raise line.error(f"the question {query[:40]!r} has {what}; expected {FORM}")
     negatives = _passages(line, record, "negative_passages")
     return Example(
         query,
