@@ -27,6 +27,8 @@ def anserini(name: str, *arguments) -> None:
     (jar,) = Path(package).glob("resources/jars/anserini-*-fatjar.jar")
     command = [java, "-XX:TieredStopAtLevel=1", "-cp", jar, f"io.anserini.{name}", *arguments, "-threads", "1"]
     done = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=300)
+    if "PrebuiltIndex.loadEntries" in done.stderr:
+        pytest.skip("this Anserini fetches lists of prebuilt indexes before it searches, and there is no network")
     assert done.returncode == 0, done.stderr
 
 
