@@ -250,6 +250,7 @@ def compression(path: Path) -> str | None:
 # ---------------------------------------------------------------- writing
 
 
+DESCRIPTIONS = ("meta.json", "xqg.json", "alignment.json")  # each is written last, into a folder of ours
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -371,13 +372,13 @@ def parents(path: str | Path) -> Iterator[None]:
         for parent in made:
             with suppress(OSError):  # it holds something, or is gone
                 parent.rmdir()
-        if (number := _full(error, path)) is not None:
+        if (number := _errno(error, path)) is not None:
             raise OSError(number, os.strerror(number), str(path)) from error
         raise
 
 
-def _full(error: BaseException, path: str | Path) -> int | None:
-    """Return the number of the system's error that an error without its file's name is, or a library's own of space."""
+def _errno(error: BaseException, path: str | Path) -> int | None:
+    """Return the number of the system's error that one without its file's name is, or a library's own of space."""
     if isinstance(error, UserError) or not isinstance(error, Exception):
         return None
     if isinstance(error, OSError) and error.errno is not None:
@@ -394,7 +395,9 @@ def _full(error: BaseException, path: str | Path) -> int | None:
     return None
 
 
-_DESCRIPTIONS = ("meta.json", "xqg.json", "alignment.json")  # of folders that xqg writes
+def is_ours(folder: Path) -> bool:
+    """Tell whether a path is a folder that xqg wrote: a store, an index, an alignment, query files."""
+    return any((folder / name).is_file() for name in DESCRIPTIONS)
 
 
 def check_output(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()) -> None:
@@ -415,9 +418,8 @@ def check_output(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()) 
         for other in [Path.cwd(), Path.home(), *given]:
             if real_path(other).is_relative_to(real_path(path)):
                 raise UserError(f"{path}: will not be replaced, since it holds {other}")
-        for other in given:
-            written = any((other / name).is_file() for name in _DESCRIPTIONS)
-            if written and _holds_something(path) and real_path(path).is_relative_to(real_path(other)):
+        for other in filter(is_ours, given):
+            if _holds_something(path) and real_path(path).is_relative_to(real_path(other)):
                 raise UserError(f"{path}: will not be replaced, since it is a part of {other}")
 
 

@@ -41,7 +41,7 @@ def test_a_command_goes_on_with_the_shards_that_are_not_there(scene, accept):
         (["--shard", "0"], "some shards are chosen: of how many? (--num-shards, --shard)"),
         (["--num-shards", "2", "--shard", "2"], "shard 2 of 2 shards; expected 0 to 1 (--shard)"),
         (["--num-shards", "0"], "num_shards is 0; expected a whole number, 1 or more (--num-shards)"),
-        (["--num-shards", "6"], "6 shards of 5 passages; expected fewer (--num-shards)"),
+        (["--num-shards", "6"], "6 shards of 5 passages; expected 5 at most (--num-shards)"),
     ],
 )
 @pytest.mark.parametrize("command", ["encode", "accumulate", "index"])

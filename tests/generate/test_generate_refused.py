@@ -22,7 +22,7 @@ from xqg_pyserini.generate.settings import JobSettings
         (("--num-shards", 4, "--shard", 4), "shard 4 of 4 shards; expected 0 to 3"),
         (("--num-shards", 4, "--shard", "2-9"), "shard 4 of 4 shards; expected 0 to 3"),
         (("--shard", 0), "some shards are chosen: of how many?"),
-        (("--num-shards", 21), "21 shards of 20 passages; expected fewer"),
+        (("--num-shards", 21), "21 shards of 20 passages; expected 20 at most"),
         (("--num-shards", 0), "num_shards is 0; expected a whole number, 1 or more"),
         (("--batch-size", 0), "batch_size is 0; expected a whole number, 1 or more"),
         (("--device", "gpu"), "device 'gpu': expected auto, cpu, cuda, cuda:0, …"),

@@ -291,7 +291,7 @@ def test_a_shard_of_another_job_is_not_taken_for_this_ones(place):
 
 
 def test_more_shards_than_passages_are_refused(place):
-    assert message(encode, place, "S", N + 1) == f"{N + 1} shards of {N} passages; expected fewer"
+    assert message(encode, place, "S", N + 1) == f"{N + 1} shards of {N} passages; expected {N} at most"
     assert not (place / "S").exists()
 
 
@@ -496,3 +496,28 @@ def test_an_alignment_is_not_learnt_from_a_part_of_the_shards(place):
     accumulate_shards(place / "queries.jsonl", place / "P", place / "S", cut(2), AccumulateSettings(moments=True))
     shutil.rmtree(place / "S" / "shard-00001-of-00002")
     assert message(align, place / "S") == f"{place / 'S'}: of 2 shards some are missing: 1"
+
+
+def test_each_shard_says_what_it_left_out_and_what_has_no_queries(place, tmp_path):
+    def said(call, *arguments) -> list[str]:
+        with pytest.warns(XqgWarning) as warned:
+            call(*arguments)
+        return [str(warning.message) for warning in warned]
+
+    write_jsonl(place / "queries.jsonl", [
+        {"docid": f"p{i}", "generated_queries": {"fi": [" ", "1 1 1"]}} for i in (0, 1, 9)
+    ])  # fmt: skip
+    blank = "generated queries are blank and were left out"
+    job = (place / "queries.jsonl", place / "P", place / "S", cut(2))
+    assert said(accumulate_shards, *job) == [f"shard 0 of 2: 2 {blank}", f"shard 1 of 2: 1 {blank}"]
+    ids = [f"p{i}" for i in range(N)]
+    counts = [0 if i in (0, 1, 9) else 1 for i in range(N)]
+    sums = {language: np.where(np.array(counts)[:, None], E, 0) for language in SUMS}
+    write_sums(tmp_path / "none", ids, sums, {"ar": counts, "ru": counts})
+    passages = write_passages(tmp_path / "vectors", ids, E)
+    fused = Fused(passages, tmp_path / "none", Fusion("mean", beta=0.3), Tolerances(allow_uneven=True))
+    without = "passages have no queries in ar ru and keep their own embedding"
+    assert said(index_shards, fused, tmp_path / "I", cut(2)) == [
+        f"shard 0 of 2: 2 of 5 {without}",
+        f"shard 1 of 2: 1 of 6 {without}",
+    ]

@@ -7,7 +7,7 @@ import pytest
 from conftest import message
 from made_stores import files
 
-from xqg_pyserini.errors import UserError
+from xqg_pyserini.errors import UserError, XqgWarning
 from xqg_pyserini.files import write_json
 from xqg_pyserini.stores import create_matrix, reopen_matrix, resumable
 
@@ -46,8 +46,11 @@ def test_a_job_with_other_settings_starts_afresh(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         steps(tmp_path / "out", stop_at=3, how=[1, "a"])
     write_json(tmp_path / ".out.partial" / "decoy", 1)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), pytest.warns(XqgWarning) as said:
         steps(tmp_path / "out", stop_at=1, how=[1, "b"])
+    differ = 'how is [1, "a"] there and [1, "b"] here'
+    given_up = f"{tmp_path / 'out'}: what was begun there is given up, since another job began it ({differ})"
+    assert [str(warning.message) for warning in said] == [given_up]
     assert steps(tmp_path / "out", how=[1, "b"]) == 1
     assert list(files(tmp_path / "out")) == ["log"]
     assert steps(tmp_path / "out", how=[1, "b"], overwrite=True) == 0  # what is done is done

@@ -130,8 +130,6 @@ class GenerationJob:
         with tempfile.TemporaryDirectory() as folder:  # checks the whole corpus
             passages = write_ids(corpus, Path(folder) / IDS)
             self.ids_sha256 = file_sha256(Path(folder) / IDS)
-        if job.num_shards is not None and job.num_shards > passages:
-            raise UserError(f"{job.num_shards} shards of {passages} passages; expected fewer", "num_shards")
         self.plan = Shards(passages, job.num_shards or default_shards(passages))
         self.chosen = sorted(set(range(self.plan.number) if job.shards is None else job.shards))
         self.meta = self._describe(weights)

@@ -238,7 +238,7 @@ class _Accumulating:
             described |= {"sources": self.source.describe()} | ({} if shard is None else {"shard": said})
             self._finish(part, rows, description, described)
             state = part.state
-        warn_left_out(state, store)
+        warn_left_out(state, store, shard)
         return True
 
     def _finish(self, part: Job, rows: range, encoder: dict[str, Any], described: dict[str, Any]) -> None:
@@ -256,12 +256,13 @@ class _Accumulating:
         write_json(part.path / stores.META, meta)
 
 
-def warn_left_out(state: dict[str, Any], store: VectorStore) -> None:
-    """Warn of records and queries that a job left out."""
-    if state["skipped"]:
+def warn_left_out(state: dict[str, Any], store: VectorStore, shard: Shard | None) -> None:
+    """Warn of records and queries that a job, or a shard of it, left out."""
+    of = "" if shard is None else f"{shard}: "
+    if state["skipped"]:  # of the whole, whatever the shard: said once
         warn(f"{state['skipped']} records are for passages not in {store.path} and were skipped")
     if state["blank"]:
-        warn(f"{state['blank']} generated queries are blank and were left out")
+        warn(f"{of}{state['blank']} generated queries are blank and were left out")
 
 
 class Taken(NamedTuple):

@@ -202,7 +202,7 @@ class _Aligning:
             if len(precisions) > 1:
                 warn(f"queries encoded in {' and in '.join(sorted(precisions))} are learnt from together")
             if shard is not None and not any(numbers[0].values()):
-                what = f"shard {shard.number} of {shard.of} has no query to learn from"
+                what = f"{shard} has no query to learn from"
                 raise UserError(f"{what}; take fewer shards", "num_shards")
             languages = None if shard else settings.languages  # a shard may lack some, and its records hold no others
             every = Moments.holding(numbers, languages, (store or parts[0]).d, settings.sample)
@@ -212,7 +212,7 @@ class _Aligning:
             _write(part.path, every, settings, description, sources, said)
             state = part.state
         if store is not None and self.placing is not None:
-            warn_left_out(state, store)
+            warn_left_out(state, store, shard)
         return True
 
     def _expected(self, shard: dict[str, Any] | None) -> dict[str, Any]:

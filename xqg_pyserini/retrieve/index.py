@@ -91,13 +91,9 @@ def write_fused(
                 (folder / name).mkdir()
                 indexing.fill(folder / name, mixed)
             write_json(folder / META, _describe_folder(kind, fused))
-    index = Index(output)
     if fused.own:
         fused.warn_without(fused.mixes)
-    elif index.meta and not fused.fusion.shrink_queries and (without := index.meta["without_queries"]):
-        languages = " ".join(fused.languages)
-        warn(f"{without} of {fused.passages.n} passages have no queries in {languages} and keep their own embedding")
-    return index
+    return Index(output)
 
 
 def index_shards(
@@ -146,11 +142,15 @@ class _Indexing:
         if replacing.stands(output, META, partial(self._describe, languages, shard), shard):
             return False
         with writing_folder(output, replacing.allowed, self.inputs) as folder:
-            self.fill(folder, languages, shard)
+            without = self.fill(folder, languages, shard)
+        if self.fused and without and not self.fused.fusion.shrink_queries:
+            of, n = ("", self.store.n) if shard is None else (f"{shard}: ", len(shard.rows))
+            what = f"{without} of {n} passages have no queries in {' '.join(languages)}"
+            warn(f"{of}{what} and keep their own embedding")
         return True
 
-    def fill(self, folder: Path, languages: Languages, shard: Shard | None = None) -> None:
-        """Write the index with the queries of some of the chosen languages."""
+    def fill(self, folder: Path, languages: Languages, shard: Shard | None = None) -> int:
+        """Write the index with the queries of some of the chosen languages; return how many passages have none."""
         rows = shard.rows if shard else range(self.store.n)
         meta, fused = self._describe(languages, shard), self.fused
         blocks = partial(self._blocks, languages, rows)
@@ -163,6 +163,7 @@ class _Indexing:
             sha256[CENTERS] = file_sha256(folder / CENTERS)
             meta["centers"] = list(fused.centers.queries)
         write_json(folder / META, {**meta, **({"shard": to_builtins(shard)} if shard else {}), "sha256": sha256})
+        return meta.get("without_queries", 0)
 
     def _blocks(self, languages: Languages, rows: range) -> Iterator[tuple[int, np.ndarray]]:
         if self.fused is not None:

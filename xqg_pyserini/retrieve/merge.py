@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from xqg_pyserini import stores
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import RunningSha256, file_sha256, real_path, write_json
+from xqg_pyserini.files import RunningSha256, file_sha256, is_ours, real_path, write_json
 from xqg_pyserini.fusion.alignment import ALIGNMENT
 from xqg_pyserini.metadata import checked, difference, read_json
 from xqg_pyserini.retrieve import layout
@@ -80,7 +80,7 @@ def merge_shards(
 def _folders(parts: Sequence[str | Path]) -> list[Path]:
     found: list[Path] = []
     for path in map(Path, parts):
-        if any((path / name).is_file() for name in (stores.META, layout.META, ALIGNMENT)):
+        if is_ours(path):
             found.append(path)
         elif folders := shard_folders(path):
             found += folders
@@ -110,10 +110,10 @@ def _ordered(parts: Sequence[_Part]) -> tuple[list[_Part], Shard]:
         if shard is None:
             raise UserError(f"{part.path}: not one of several shards; what is whole needs no joining")
         if (before := by_number.setdefault(shard.number, part)) is not part:
-            raise UserError(f"{before.path} and {part.path} are both shard {shard.number} of {shard.of}; give one")
+            raise UserError(f"{before.path} and {part.path} are both {shard}; give one")
         if part.n != len(shard.rows):
             what = f"{part.n} passages, expected {len(shard.rows)}"
-            raise UserError(f"{part.path / part.file}: {what} in shard {shard.number} of {shard.of}; {_AGAIN}")
+            raise UserError(f"{part.path / part.file}: {what} in {shard}; {_AGAIN}")
         if (one := _common(first)) != (other := _common(part)):
             differ = difference("it", other, one).removeprefix("it.")
             raise UserError(f"{part.path} and {first.path} are not of one whole: {differ}")

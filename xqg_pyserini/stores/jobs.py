@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from xqg_pyserini.errors import UserError
+from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import clear, held_folder, publish, write_json
+from xqg_pyserini.metadata import difference
 
 CHECKPOINT_SECONDS = 20.0
 
@@ -51,7 +52,7 @@ def resumable(path: str | Path, description: dict[str, Any], overwrite: bool, in
     """Give a folder beside `path` to fill, renamed to `path` when the block ends well.
 
     A job that was killed finds its folder again if its `description` (settings, checksums of the
-    inputs) is the same: then `done` and `state` are as last saved.  Otherwise it starts afresh.
+    inputs) is the same: then `done` and `state` are as last saved.  Otherwise it starts afresh, and a warning says why.
     A `UserError` leaves nothing behind; any other end leaves what was saved.  Raises as
     `held_folder` does: one process at a time writes to `path`.
     """
@@ -59,7 +60,11 @@ def resumable(path: str | Path, description: dict[str, Any], overwrite: bool, in
         job = Job(aside, description)
         try:
             progress = json.loads((aside / "progress.json").read_text("utf-8"))
-            if progress["job"] == json.loads(json.dumps(description)):
+            now = json.loads(json.dumps(description))
+            if progress["job"] != now and progress["done"]:
+                differ = difference("it", progress["job"], now).removeprefix("it.")
+                warn(f"{path}: what was begun there is given up, since another job began it ({differ})")
+            elif progress["job"] == now:
                 done, state = progress["done"], progress["state"]
                 if isinstance(done, int) and isinstance(state, dict):
                     job.done, job.state = done, state

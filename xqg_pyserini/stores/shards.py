@@ -47,10 +47,15 @@ def check_chosen(number: int | None, shards: tuple[int, ...] | None) -> None:
 
 @dataclass(frozen=True)
 class Shards:
-    """How `passages` are cut into `number` runs, whose sizes differ by one at most."""
+    """How `passages` are cut into `number` runs, whose sizes differ by one at most; `UserError` for more than these."""
 
     passages: int
     number: int
+
+    def __post_init__(self) -> None:
+        if self.number > max(1, self.passages):
+            what = f"{self.number} shards of {self.passages} passages; expected {self.passages} at most"
+            raise UserError(what, "num_shards")
 
     def bounds(self, shard: int) -> tuple[int, int]:
         """Return the first passage of a shard and the one after its last."""
@@ -74,6 +79,10 @@ class Shard(Struct, frozen=True):
         if not self.number < self.of <= self.passages:
             raise ValueError(f"shard {self.number} of {self.of} of {self.passages} passages")
 
+    def __str__(self) -> str:
+        """Return what messages call it."""
+        return f"shard {self.number} of {self.of}"
+
     @property
     def rows(self) -> range:
         """Return its passages' numbers in the whole."""
@@ -86,10 +95,8 @@ class Shard(Struct, frozen=True):
 
 
 def planned(settings: ShardSettings, passages: int, ids_sha256: str) -> list[Shard]:
-    """Return the chosen shards; raises `UserError` for more shards than passages."""
-    number = settings.num_shards
-    if number > passages:
-        raise UserError(f"{number} shards of {passages} passages; expected fewer", "num_shards")
+    """Return the chosen shards; raises `UserError` as `Shards`."""
+    number = Shards(passages, settings.num_shards).number
     chosen = range(number) if settings.shards is None else sorted(set(settings.shards))
     return [Shard(i, number, passages, ids_sha256) for i in chosen]
 
@@ -122,7 +129,7 @@ def check_one_whole(folders: Sequence[Path], shards: Sequence[Shard | None]) -> 
         if shard is None or first is None:
             continue
         if (shard.number, shard.of) != (place, len(folders)):
-            what = f"it is shard {shard.number} of {shard.of}, and not {place} of {len(folders)}"
+            what = f"it is {shard}, and not {place} of {len(folders)}"
             raise UserError(f"{folder}: {what}; give it its own name")
         if (shard.passages, shard.ids_sha256) != (first.passages, first.ids_sha256):
             raise UserError(f"{folder}: a shard of other passages than the others; make it again")
