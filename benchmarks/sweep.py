@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from stores import LANGUAGES, _anonymous, make_stores
+from stores import _anonymous, make_stores
+from synthetic import LANGUAGES
 
 from xqg_pyserini.data import Question
 from xqg_pyserini.fusion.formula import Centers, Fusion, augment
