@@ -447,6 +447,7 @@ def test_a_truncated_index_is_refused(centred, keep):
     os.truncate(centred / "index", keep)
     text = message(Index, centred)
     assert text.startswith(f"{centred / 'index'}: Faiss cannot read it (")
+    assert text.endswith("); copy or build it again") and "faiss::" not in text and ".cpp" not in text
 
 
 @pytest.mark.parametrize(

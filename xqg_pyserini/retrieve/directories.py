@@ -3,6 +3,7 @@
 They give the best rows of vectors; whose vectors those are, and what is made of the rows, is `search`'s.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -81,8 +82,8 @@ class FaissDirectory:
         try:
             self._index = faiss.read_index(str(self.path / INDEX), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise UserError(f"{self.path / INDEX}: Faiss cannot read it ({reason})") from None
+            reason = re.sub(r"^.* at \S+:\d+: (Error: .* failed: )?", "", str(error).strip().splitlines()[-1])
+            raise UserError(f"{self.path / INDEX}: Faiss cannot read it ({reason}); copy or build it again") from None
         self.n, self.d = int(self._index.ntotal), int(self._index.d)
         self._right: Future[None] | None = None  # whether the file of vectors is as it was written
         if (lines := _count_lines(self.path / DOCID)) != self.n:
