@@ -8,7 +8,8 @@ import numpy as np
 
 from alignment.rivals import aligned, centred
 from alignment.trials import Trial, Try, side
-from xqg_pyserini.retrieve import align as aligning
+from xqg_pyserini import AlignSettings
+from xqg_pyserini.retrieve.held_out import RIDGE, RIDGES, chosen_ridge, estimated
 from xqg_pyserini.stores.moments import Moments, Pair
 
 Estimate = dict[str, Any]
@@ -26,7 +27,7 @@ def estimate(t: Trial) -> Estimate | None:
     for rows in np.split(order, starts):
         docid, language = str(t.known[rows[0]]), str(t.pairs.languages[rows[0]])
         moments.add([Pair(docid, language, t.pairs.passages[rows[0]], t.pairs.queries[rows])])
-    return aligning.estimated(moments, aligning.AlignSettings())
+    return estimated(moments, AlignSettings().shrink, RIDGES)
 
 
 def best(found: Estimate) -> Ridge:
@@ -38,13 +39,13 @@ def best(found: Estimate) -> Ridge:
 
 def largest(found: Estimate, errors: float) -> Ridge:
     """Return the largest ridge from 5 up within so many standard errors of the best; centring, where none is."""
-    near = {float(r): of["beside_best"] for r, of in found["aligned"].items() if float(r) >= aligning.RIDGE}
+    near = {float(r): of["beside_best"] for r, of in found["aligned"].items() if float(r) >= RIDGE}
     return max((r for r, less in near.items() if less["mean"] + errors * less["error"] >= 0), default=None)
 
 
 def chosen(found: Estimate) -> Ridge:
     """Return what `xqg align` chooses."""
-    return aligning._chosen(found, aligning.AlignSettings())[0]
+    return chosen_ridge(found)[0]
 
 
 RULES: dict[str, Callable[[Estimate], Ridge]] = {
@@ -62,7 +63,7 @@ def tries(splits: Sequence[Sequence[Trial]]) -> tuple[dict[str, Try], dict[str, 
     taken = {}
     for t in (t for several in splits for t in several):
         found = estimate(t)
-        taken[id(t)] = {name: aligning.RIDGE if found is None else rule(found) for name, rule in RULES.items()}
+        taken[id(t)] = {name: RIDGE if found is None else rule(found) for name, rule in RULES.items()}
 
     def ruled(name: str) -> Try:
         def scores(t: Trial) -> np.ndarray:
@@ -71,7 +72,7 @@ def tries(splits: Sequence[Sequence[Trial]]) -> tuple[dict[str, Try], dict[str, 
 
         return scores
 
-    out = {"centred": side(centred), DEFAULT: side(aligned, aligning.RIDGE)}
+    out = {"centred": side(centred), DEFAULT: side(aligned, RIDGE)}
     counts = {name: Counter(of[name] for of in taken.values()) for name in RULES}
     return out | {name: ruled(name) for name in RULES}, {name: _listed(of) for name, of in counts.items()}
 

@@ -29,7 +29,8 @@ import xqg_pyserini as xqg
 from xqg_pyserini import Alignment, AlignSettings
 from xqg_pyserini.fusion.alignment import align_moments
 from xqg_pyserini.models.encoder import Encoder
-from xqg_pyserini.retrieve import align as aligning
+from xqg_pyserini.report.alignment import alignment_text
+from xqg_pyserini.retrieve import held_out
 from xqg_pyserini.retrieve.check import check_folder
 from xqg_pyserini.stores.moments import Moments, Pair
 
@@ -401,7 +402,7 @@ def test_a_sample_of_the_smallest_hashes_whatever_the_order(lying_apart):
 def test_the_ridge_is_the_smallest_from_five_that_is_not_clearly_worse(lying_apart, monkeypatch):
     clearly = "by the estimate: less finds clearly fewer held-out passages"
     for beside_best, *expected in (  # mean and standard error; below 5 nothing is looked at, however good
-        ({"1": (9, 1), "5": (-2.9, 1), "10": (-1, 0.1), "20": (-0.5, 0.1)}, 5.0, aligning._DEFAULT),
+        ({"1": (9, 1), "5": (-2.9, 1), "10": (-1, 0.1), "20": (-0.5, 0.1)}, 5.0, held_out.DEFAULT),
         ({"1": (9, 1), "5": (-3.1, 1), "10": (-3.1, 1), "20": (-0.2, 0.1)}, 20.0, clearly),
         ({"1": (9, 1), "5": (-3.1, 1), "10": (-2.9, 1), "20": (0, 0)}, 10.0, clearly),
         ({"1": (9, 1), "5": (-3.1, 1), "10": (-3.1, 1), "20": (-3.1, 1)}, None,
@@ -412,11 +413,11 @@ def test_the_ridge_is_the_smallest_from_five_that_is_not_clearly_worse(lying_apa
                 r: {"beside_best": dict(zip(("mean", "error"), of, strict=True))} for r, of in beside_best.items()
             }
         }
-        assert [*aligning._chosen(found, AlignSettings())] == expected
-    monkeypatch.setattr(aligning, "_difference", lambda *given: (-1.0, 0.3))
+        assert [*held_out.chosen_ridge(found)] == expected
+    monkeypatch.setattr(held_out, "_difference", lambda *given: (-1.0, 0.3))
     made = learnt(lying_apart)
     assert (made.ridge, made.matrices) == (None, None)
-    report = aligning.report(made)
+    report = alignment_text(made)
     assert "centring alone (each ridge finds" in report
     assert "the ridge is the first of 5 10 20 that is not" in report
 
@@ -425,15 +426,15 @@ def test_differences_by_hand():
     """Two languages of 2 and 4 queries; passage 5 has one in each, so that its two are no two votes."""
     hits = {"ar": np.array([True, True]), "ru": np.array([True, False, True, True])}
     less = {"ar": np.array([False, True]), "ru": np.array([False, False, True, False])}
-    mean, error = aligning._difference(hits, less, {"ar": np.array([5, 2]), "ru": np.array([5, 0, 3, 7])})
+    mean, error = held_out._difference(hits, less, {"ar": np.array([5, 2]), "ru": np.array([5, 0, 3, 7])})
     assert mean == (0.5 + 0.5) / 2
     # d - mean(d): ar ±1/2 of 2, ru ±1/2 of 4; by passage 5: 1/4 + 1/8, 2: -1/4, 0 and 3: -1/8, 7: 1/8
     assert error == pytest.approx(np.sqrt((3 / 8) ** 2 + 1 / 16 + 3 / 64) / 2)
-    assert aligning._difference(hits, hits, {"ar": np.array([5, 2]), "ru": np.array([5, 0, 3, 7])}) == (0, 0)
+    assert held_out._difference(hits, hits, {"ar": np.array([5, 2]), "ru": np.array([5, 0, 3, 7])}) == (0, 0)
 
 
 def test_too_few_passages_for_an_estimate(encoded, tmp_path):
     made = learnt(tmp_path)
     assert (made.ridge, made.meta["estimate"]) == (5.0, None)
     assert made.meta["chosen"] == "default: too few sampled passages for an estimate (fewer than 30 in a fold)"
-    assert aligning.report(made).endswith("No estimate: fewer than 30 sampled passages in a fold.")
+    assert alignment_text(made).endswith("No estimate: fewer than 30 sampled passages in a fold.")

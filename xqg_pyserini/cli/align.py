@@ -7,7 +7,8 @@ from xqg_pyserini.cli import flags, shared
 from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.fusion.alignment import Alignment
-from xqg_pyserini.retrieve.align import AlignSettings, align, align_shards, report
+from xqg_pyserini.report.alignment import alignment_text
+from xqg_pyserini.retrieve.align import AlignSettings, align, align_shards
 from xqg_pyserini.stores import VectorStore
 
 
@@ -42,4 +43,4 @@ def run(args: argparse.Namespace) -> None:
 
 def show_alignment(args: argparse.Namespace, made: Alignment) -> None:
     """Print what an alignment is."""
-    flags.show(args, {key: value for key, value in made.meta.items() if key != "moments"}, report(made))
+    flags.show(args, {key: value for key, value in made.meta.items() if key != "moments"}, alignment_text(made))

@@ -1,10 +1,11 @@
-"""Generated queries → an alignment: one streaming pass, or none where moments were kept; and what it will bring.
+"""Generated queries → an alignment: one streaming pass, or none where moments were kept.
 
-The arithmetic is `fusion.alignment`'s, the sums are `stores.moments`'.
+The arithmetic is `fusion.alignment`'s, the sums are `stores.moments`'; what an alignment will bring, and so which λ is
+taken, is `held_out`'s.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
@@ -19,32 +20,18 @@ from xqg_pyserini import stores
 from xqg_pyserini.data import check_languages
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import file_sha256, write_json
-from xqg_pyserini.fusion.alignment import (
-    ALIGNMENT,
-    CENTERS,
-    FORMAT,
-    MATRICES,
-    Alignment,
-    align_moments,
-    covariances,
-    matrices,
-    spectra,
-)
+from xqg_pyserini.fusion.alignment import ALIGNMENT, CENTERS, FORMAT, MATRICES, Alignment, align_moments, covariances
 from xqg_pyserini.metadata import read_json
 from xqg_pyserini.models.encoder import Encoder, same_encoder
 from xqg_pyserini.retrieve.accumulate import Learning, Placing, QuerySource, encode_records, warn_left_out
+from xqg_pyserini.retrieve.held_out import RIDGES, chosen_ridge, estimated
 from xqg_pyserini.retrieve.sharding import Replacing, WrittenShards, write_shards
 from xqg_pyserini.settings import check_values, option
 from xqg_pyserini.stores import QueryStore, Shard, ShardSettings, VectorStore
 from xqg_pyserini.stores.moments import MOMENTS, SAMPLE, Moments
 
-RIDGES = (1.0, 2.0, 5.0, 10.0, 20.0)  # that are tried on held-out passages
-RIDGE = 5.0  # the least that is chosen; see `_chosen`
-CLEARLY = 3.0  # standard errors
-FEWEST = 30  # sampled passages of a fold that make an estimate
 LEADING = (1, 10)  # directions whose share of what is left is said
 _AGAIN = "make it again"
-_DEFAULT = "default: held-out passages find nothing clearly better"
 
 
 @dataclass(frozen=True)
@@ -323,8 +310,12 @@ def _write(
     shard: dict[str, Any] | None,
 ) -> None:
     """Fill an alignment's folder."""
-    estimate = estimated(moments, settings)
-    ridge, chosen = _chosen(estimate, settings)
+    ridges = () if settings.center_only else RIDGES if settings.ridge is None else (settings.ridge,)
+    estimate = estimated(moments, settings.shrink, ridges)
+    if settings.center_only:
+        ridge, chosen = None, "centring alone, as asked for"
+    else:
+        ridge, chosen = chosen_ridge(estimate) if settings.ridge is None else (settings.ridge, "given")
     centers, turns = align_moments(moments.sums(), settings.shrink, ridge)
     np.save(folder / CENTERS, centers.astype(np.float32))
     (folder / MATRICES).unlink(missing_ok=True)  # of a killed try with another ridge
@@ -341,31 +332,6 @@ def _write(
 
 def _pairs(moments: Moments) -> list[int]:
     return moments.pairs.sum(axis=1).tolist()
-
-
-def _chosen(estimate: dict[str, Any] | None, settings: AlignSettings) -> tuple[float | None, str]:
-    """Return the ridge, None for centring alone, and how it was chosen.
-
-    It is the smallest from `RIDGE` up that held-out queries do not find worse than the best of these and centring, by
-    `CLEARLY` standard errors; centring alone, where they find all of them worse.  Not simply the best: held-out queries
-    share the generator's ways with those that were learnt from, and what they like best is not what people's questions
-    do (docs/method.md says what was measured).
-    """
-    if settings.center_only:
-        return None, "centring alone, as asked for"
-    if settings.ridge is not None:
-        return settings.ridge, "given"
-    if estimate is None:
-        return RIDGE, f"default: too few sampled passages for an estimate (fewer than {FEWEST} in a fold)"
-    for ridge in filter(_careful, RIDGES):
-        less = estimate["aligned"][f"{ridge:g}"]["beside_best"]
-        if less["mean"] + CLEARLY * less["error"] >= 0:
-            return ridge, _DEFAULT if ridge == RIDGE else "by the estimate: less finds clearly fewer held-out passages"
-    return None, "each ridge finds clearly fewer held-out passages"
-
-
-def _careful(ridge: float | str) -> bool:
-    return float(ridge) >= RIDGE
 
 
 def _geometry(moments: Moments) -> dict[str, Any]:
@@ -385,155 +351,3 @@ def _geometry(moments: Moments) -> dict[str, Any]:
             "leading": [float(values[:k].sum()) / left if left else 0.0 for k in LEADING],
         }
     return {"language_share": float(between / total) if total > 0 else 0.0, "languages": languages}
-
-
-def estimated(moments: Moments, settings: AlignSettings) -> dict[str, Any] | None:
-    """Return what share of held-out queries finds its passage first, as they are, centred, and aligned by each ridge.
-
-    What is learnt from all pairs of one fold is tried on the sample's passages of the other: its queries, one a passage
-    and language, against its passages alone.  Passages whose pairs were learnt from would be easier to tell from the
-    right one than they are, and the alignment look better than it is.  Both directions are counted together; `mean` is
-    that of the languages; intervals are of 95%, and know nothing of the ridge's choice.  `beside_best` is the
-    difference, with its standard error, to the best of centring and the ridges from `RIDGE` up.  None where a fold has
-    fewer than `FEWEST` passages.
-    """
-    folds = [moments.sampled(fold) for fold in (0, 1)]
-    if min(len(fold.passages) for fold in folds) < FEWEST or not moments.pairs.any(axis=0).all():
-        return None
-    ridges = () if settings.center_only else RIDGES if settings.ridge is None else (settings.ridge,)
-
-    learnt = [spectra(moments.sums(1 - fold), settings.shrink) for fold in (0, 1)]
-    asked: dict[str, list[np.ndarray]] = {}
-    for i, fold in enumerate(folds):
-        for language, (_, rows) in fold.queries.items():
-            asked.setdefault(language, []).append(2 * rows + i)
-    passages = {language: np.concatenate(each) for language, each in asked.items()}
-
-    def tried(ridge: float | None, center: bool = True) -> dict[str, np.ndarray]:
-        found: dict[str, list[np.ndarray]] = {}
-        for held_out, (centers, values, directions) in zip(folds, learnt, strict=True):
-            turns = None if ridge is None else matrices(values, directions, ridge)
-            for language, (queries, rows) in held_out.queries.items():
-                i = moments.languages.index(language)
-                queries = queries - centers[i].astype(np.float32) if center else queries
-                if turns is not None:
-                    queries = queries @ turns[i].astype(np.float32)
-                found.setdefault(language, []).append(_found(queries @ held_out.passages.T, rows))
-        return {language: np.concatenate(found[language]) for language in sorted(found)}
-
-    def gain(hits: dict[str, np.ndarray], less: dict[str, np.ndarray]) -> dict[str, Any]:
-        mean, error = _difference(hits, less, passages)
-        return {"mean": mean, "interval": [mean - 1.96 * error, mean + 1.96 * error]}
-
-    def beside(hits: dict[str, np.ndarray]) -> dict[str, float]:
-        return dict(zip(("mean", "error"), _difference(hits, best, passages), strict=True))
-
-    before, centred = tried(None, center=False), tried(None)
-    aligned = {f"{ridge:g}": tried(ridge) for ridge in ridges}
-    best = max([centred, *(aligned[ridge] for ridge in filter(_careful, aligned))], key=lambda of: _scores(of)["mean"])
-    return {
-        "measure": "hit_rate@1",
-        "passages": [len(fold.passages) for fold in folds],
-        "queries": {language: len(hits) for language, hits in before.items()},
-        "before": _scores(before),
-        "centred": _scores(centred) | {"gain": gain(centred, before)},
-        "aligned": {
-            ridge: _scores(hits)
-            | {"gain": gain(hits, before), "beyond_centring": gain(hits, centred), "beside_best": beside(hits)}
-            for ridge, hits in aligned.items()
-        },
-    }
-
-
-def _found(scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Return for which rows of (m, p) scores the right passage stands above all others."""
-    each = np.arange(len(rows))
-    own = scores[each, rows]
-    scores[each, rows] = -np.inf
-    return own > scores.max(axis=1)
-
-
-def _scores(hits: dict[str, np.ndarray]) -> dict[str, Any]:
-    shares = {language: float(each.mean()) for language, each in hits.items()}
-    return {"languages": shares, "mean": sum(shares.values()) / len(shares)}
-
-
-def _difference(
-    hits: dict[str, np.ndarray], less: dict[str, np.ndarray], passages: dict[str, np.ndarray]
-) -> tuple[float, float]:
-    """Return the mean difference over languages and its standard error, a passage's queries taken together.
-
-    With d the differences of the n_l queries of each of L languages, that is √Σ_p (Σ (d - d̄_l) / n_l)² / L, the inner
-    sum over the queries of passage p.
-    """
-    differences = {language: each.astype(np.float64) - less[language] for language, each in hits.items()}
-    mean = float(np.mean([each.mean() for each in differences.values()]))
-    apart = np.zeros(1 + max(int(passages[language].max()) for language in differences))
-    for language, each in differences.items():
-        np.add.at(apart, passages[language], (each - each.mean()) / len(each))
-    return mean, float(np.linalg.norm(apart)) / len(differences)
-
-
-# ---------------------------------------------------------------- for people
-
-
-def report(alignment: Alignment) -> str:
-    """Return what an alignment was learnt from, what was found, and what it will bring, for a terminal."""
-    from tabulate import tabulate
-
-    meta = alignment.meta
-    geometry, estimate, ridge = meta["geometry"], meta["estimate"], meta["ridge"]
-    aligned = {} if estimate is None or ridge is None else estimate["aligned"][f"{ridge:g}"]
-    columns = [] if estimate is None else [estimate["before"], estimate["centred"], *([aligned] if aligned else [])]
-    headers = ["", "pairs", "distance", "left", *(f"first {k}" for k in LEADING), "before", "centred", "aligned"]
-    rows = []
-    for language, of in geometry["languages"].items():
-        figures = [f"{of['distance']:.3f}", f"{of['left']:.3f}", *(f"{share:.0%}" for share in of["leading"])]
-        rows.append([language, meta["pairs"][language], *figures, *_shares(columns, language)])
-    rows.append(["all", sum(meta["pairs"].values()), *[""] * (2 + len(LEADING)), *_shares(columns, None)])
-    how = "centring alone" if ridge is None else f"ridge {ridge:g}, shrinkage {meta['shrink']:g}"
-    name = meta["encoder"].get("name")
-    lines = [
-        f"{alignment.path}: {alignment.d} dimensions, encoder {name}; {how} ({meta['chosen']})",
-        f"{geometry['language_share']:.1%} of the variance of the queries is their language",
-        "",
-        tabulate(rows, headers[: len(headers) - 3 + len(columns)], disable_numparse=True),
-        "",
-        _LEGEND,
-    ]
-    return "\n".join([*lines, *_words(meta, columns)])
-
-
-def _shares(columns: Sequence[dict[str, Any]], language: str | None) -> list[str]:
-    shares = [column["mean"] if language is None else column["languages"].get(language) for column in columns]
-    return ["-" if share is None else f"{100 * share:.1f}" for share in shares]
-
-
-_LEGEND = """\
-distance: of the mean query from the mean of its passages; left: mean squared distance of a query
-from its passage, both centred, and the share of it in the first direction and the first ten."""
-
-
-def _words(meta: dict[str, Any], columns: Sequence[dict[str, Any]]) -> Iterator[str]:
-    estimate = meta["estimate"]
-    if estimate is None:
-        yield f"No estimate: fewer than {FEWEST} sampled passages in a fold."
-        return
-    a, b = estimate["passages"]
-    yield f"before, centred, aligned: % of held-out queries that find their own passage first, among {a} and {b}"
-    yield "passages (two folds; what is learnt from one is tried on the other). A larger corpus is harder."
-    if "clearly" in meta["chosen"]:
-        larger = " ".join(f"{ridge:g}" for ridge in filter(_careful, RIDGES))
-        yield "What held-out queries like best need not be what people's questions do, since all of them share their"
-        yield f"generator's ways. So the ridge is the first of {larger} that is not {CLEARLY:g} standard errors below"
-        yield "the best of these and of centring alone."
-    yield f"centred - before: {_points(columns[1]['gain'])}"
-    if len(columns) > 2:
-        yield f"aligned - centred: {_points(columns[2]['beyond_centring'])}"
-    if columns[-1]["gain"]["interval"][0] <= 0:
-        yield "So few queries do not say that it helps: compare both on questions."
-
-
-def _points(gain: dict[str, Any]) -> str:
-    low, high = gain["interval"]
-    return f"{100 * gain['mean']:+.1f} points (95%: {100 * low:+.1f} to {100 * high:+.1f})"
