@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from xqg_pyserini.files import file_sha256, write_json
+from xqg_pyserini.files import file_sha256, file_sums, write_json
 from xqg_pyserini.stores import (
     COUNTS,
     IDS,
@@ -16,6 +17,7 @@ from xqg_pyserini.stores import (
     create_matrix,
     store_meta,
     sum_file,
+    sums_meta,
 )  # fmt: skip
 
 LANGUAGES = ("ar", "bn", "fi", "ja", "ko", "ru", "te")
@@ -57,7 +59,8 @@ def write_stores(
         dtype: of the vectors and the sums.
     """
     ids = "".join(f"p{i}\n" for i in range(shape[0]))
-    sha256: dict[str | None, str] = {}
+    described: dict[str, dict[str, Any]] = {}
+    languages: list[str] = []
     for language, blocks in matrices:
         part, name = (PASSAGES, VECTORS) if language is None else (QUERY_SUMS, sum_file(language))
         (folder / part).mkdir(parents=True, exist_ok=True)
@@ -66,14 +69,16 @@ def write_stores(
             matrix[start : start + len(block)] = block
             start += len(block)
         matrix.flush()
-        sha256[language] = file_sha256(folder / part / name)
-    described = {PASSAGES: {"vectors_sha256": sha256.pop(None)}}
-    if sha256:
-        counts = create_matrix(folder / QUERY_SUMS / COUNTS, (shape[0], len(sha256)), "int32")
+        if language is None:
+            sums = file_sums(folder / part / name)
+            described[PASSAGES] = {"vectors_sha256": sums["sha256"], "xxh3": {name: sums["xxh3"]}}
+        else:
+            languages.append(language)
+    if languages:
+        counts = create_matrix(folder / QUERY_SUMS / COUNTS, (shape[0], len(languages)), "int32")
         counts[:] = queries
         counts.flush()
-        described[QUERY_SUMS] = {"languages": list(sha256), "sums_sha256": sha256}
-        described[QUERY_SUMS]["counts_sha256"] = file_sha256(folder / QUERY_SUMS / COUNTS)
+        described[QUERY_SUMS] = {"languages": languages, **sums_meta(folder / QUERY_SUMS, languages)}
     for part, said in described.items():
         (folder / part / IDS).write_text(ids, "utf-8")
         meta = store_meta(part, *shape, dtype, ENCODER) | {"ids_sha256": file_sha256(folder / part / IDS)}

@@ -256,3 +256,16 @@ def test_a_part_of_an_input_that_xqg_wrote_is_not_replaced(tmp_path):
     text = f"{part}: will not be replaced, since it is a part of {tmp_path / 'alignment'}"
     assert message(files.check_output, part, True, [tmp_path / "alignment"]) == text
     files.check_output(tmp_path / "alignment" / "new", True, [tmp_path / "alignment"])
+
+
+def test_the_checksums_of_a_file_are_those_that_the_algorithms_have(tmp_path):
+    path = tmp_path / "empty"
+    path.write_bytes(b"")
+    xxh3 = "99aa06d3014798d86001c324468d497f"  # of nothing, by the algorithm's own test vectors
+    assert files.file_sums(path) == {"sha256": hashlib.sha256(b"").hexdigest(), "xxh3": xxh3}
+    path.write_bytes(b"some bytes" * 1_000_000)  # more than are read at once
+    running = files.RunningSums()
+    for _ in range(10):
+        running.update(b"some bytes" * 100_000)
+    assert running.hexdigests() == files.file_sums(path)
+    assert files.file_sums(path, "sha256") == {"sha256": files.file_sha256(path)}

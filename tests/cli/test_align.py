@@ -105,7 +105,7 @@ def test_search_with_it_counts_a_language_that_is_not_in_it(place, xqg):
         ("search --index I --topics questions.jsonl --align P --output N",
          "P: no alignment, or not a whole one (expected a folder with alignment.json)"),
         ("search --index I --topics questions.jsonl --align bad --output N",
-         "bad/matrices.npy: changed since it was written (its SHA-256 differs); copy the folder again, or make it "
+         "bad/matrices.npy: changed since it was written (its checksum differs); copy the folder again, or make it "
          "again"),
         ("search --index I --topics questions.jsonl --align other --output N",
          "other was made with another encoder than I (fingerprint: 'w2', not '{fingerprint}'); encode both with one"),

@@ -64,7 +64,7 @@ def test_what_was_damaged_is_named_and_written_again(command, file, scene, accep
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     name = path.relative_to(scene)
-    changed = f"{name}: changed since it was written (its SHA-256 differs); "
+    changed = f"{name}: changed since it was written (its checksum differs); "
     if "shards" in command:
         assert refuse(command).startswith(changed)
         assert refuse(command).endswith(" (--repair)")

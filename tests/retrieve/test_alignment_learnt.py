@@ -277,7 +277,7 @@ def test_a_damaged_file_is_named(name, encoded, tmp_path):
     data[-1] ^= 1
     (path / name).write_bytes(data)
     call = (learnt, tmp_path, "B", ["A"]) if "/" in name else (Alignment, path)
-    assert message(*call).startswith(f"{path / name}: changed since it was written (its SHA-256 differs); ")
+    assert message(*call).startswith(f"{path / name}: changed since it was written (its checksum differs); ")
     problems = {file.path: file.problem for file in check_folder(path) if file.problem}
     assert set(problems) == {str(path / name)}
     (path / name).unlink()

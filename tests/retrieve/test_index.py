@@ -15,7 +15,7 @@ from conftest import message, refusal
 from made_stores import describe, edit_meta, f32, files, write_passages, write_sums
 
 from xqg_pyserini.errors import XqgWarning
-from xqg_pyserini.files import file_sha256
+from xqg_pyserini.files import file_sums
 from xqg_pyserini.fusion.formula import Fusion
 from xqg_pyserini.fusion.fused import Tolerances
 from xqg_pyserini.retrieve.directories import FaissDirectory
@@ -361,7 +361,9 @@ def test_the_index_says_what_it_was_made_of(passages, queries, tmp_path):
     meta = quiet(passages, tmp_path / "out", queries=queries, fusion=fusion, kind="fp16")
     assert meta == json.loads((tmp_path / "out" / "xqg.json").read_text("utf-8"))
     sums = json.loads((queries / "meta.json").read_text("utf-8"))
-    assert meta.pop("sha256") == {name: file_sha256(tmp_path / "out" / name) for name in ("index", "docid")}
+    for name in ("sha256", "xxh3"):
+        files = {file: file_sums(tmp_path / "out" / file)[name] for file in ("index", "docid")}
+        assert meta.pop(name) == files
     assert meta == {
         "format": 1, "type": "fp16", "n": N, "d": D, "encoder": describe(), "normalized": True,
         "passages": {

@@ -128,7 +128,7 @@ def test_a_damaged_shard_is_named_by_search_and_check(tmp_path):
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
-    changed = f"{path}: changed since it was written (its SHA-256 differs); copy it again, or build the index again"
+    changed = f"{path}: changed since it was written (its checksum differs); copy it again, or build the index again"
     assert message(xqg.Index(folder).search, QUESTIONS, vectors=VECTORS) == changed
     assert [file.problem for file in xqg.check_folder(folder) if file.problem] == [changed]
 

@@ -443,7 +443,7 @@ def test_a_flipped_shard_is_not_joined(place):
     index_shards(place / "P", place / "T", cut(3))
     flip(place / "T" / "shard-00002-of-00003" / "index")
     assert message(merge_shards, place / "T", place / "M") == (
-        f"{place / 'T'}/shard-00002-of-00003/index: changed since it was written (its SHA-256 differs); "
+        f"{place / 'T'}/shard-00002-of-00003/index: changed since it was written (its checksum differs); "
         "copy it again, or write the shard again"
     )
     assert not (place / "M").exists()

@@ -11,7 +11,8 @@ from made_stores import edit_meta, f32, write_passages, write_sums
 from xqg_pyserini import Fusion
 from xqg_pyserini.data import Question
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import RunningSha256, file_sha256
+from xqg_pyserini.files import RunningSums, file_sha256, file_sums
+from xqg_pyserini.retrieve.check import check_folder
 from xqg_pyserini.retrieve.fused import Fused
 from xqg_pyserini.retrieve.index import write_index
 from xqg_pyserini.retrieve.search import Index
@@ -65,7 +66,7 @@ def exchange(first: Path, second: Path) -> None:
     second.write_bytes(one)
 
 
-CHANGED = "{}: changed since it was written (its SHA-256 differs); copy it again, or "
+CHANGED = "{}: changed since it was written (its checksum differs); copy it again, or "
 STORE = CHANGED + "make the store again"
 INDEX = CHANGED + "build the index again"
 
@@ -126,7 +127,7 @@ def test_a_matrix_is_checked_once(stores, monkeypatch):
     opened = VectorStore(stores[0])
     taken = []
     monkeypatch.setattr(
-        RunningSha256, "update", lambda self, data, real=RunningSha256.update: (
+        RunningSums, "update", lambda self, data, real=RunningSums.update: (
             taken.append(len(data)), real(self, data)
         ),
     )  # fmt: skip
@@ -134,6 +135,30 @@ def test_a_matrix_is_checked_once(stores, monkeypatch):
         list(StorePair(opened, None).blocks())
     opened.verify()
     assert sum(taken[1:]) == N  # the first is the header
+
+
+@pytest.mark.parametrize("file", ["P/vectors.npy", "Q/sum-ru.npy"])
+def test_a_recorded_xxh3_is_what_a_reader_takes_and_the_sha256_what_a_check_does(file, stores, tmp_path):
+    folder, name = (tmp_path / file).parent, (tmp_path / file).name
+    edit_meta(folder, xxh3={name: file_sums(tmp_path / file, "xxh3")["xxh3"]})
+    READERS["blocks"](*stores, None)
+    on_disk(tmp_path / file, flip)
+    changed = {"sha256": file_sums(tmp_path / file)["sha256"]}  # as if nothing had happened, for a check
+    edit_meta(folder, **({"vectors_sha256": changed["sha256"]} if name == "vectors.npy" else sums(folder, changed)))
+    assert message(READERS["blocks"], *stores, None) == STORE.format(tmp_path / file)
+    assert problems(tmp_path / file) == []
+    on_disk(tmp_path / file, flip)  # whole again, but not by the SHA-256
+    READERS["blocks"](*stores, None)
+    assert problems(tmp_path / file) == [STORE.format(tmp_path / file)]
+
+
+def problems(file: Path) -> list[str]:
+    return [said for name, said in check_folder(file.parent) if said and name == str(file)]
+
+
+def sums(folder: Path, changed: dict[str, str]) -> dict[str, dict[str, str]]:
+    before = json.loads((folder / "meta.json").read_text("utf-8"))["sums_sha256"]
+    return {"sums_sha256": {**before, "ru": changed["sha256"]}}
 
 
 def test_reading_that_starts_again_or_leaps_gives_no_wrong_alarm(stores):

@@ -86,7 +86,7 @@ def test_what_reads_a_folder_names_a_file_that_was_changed(folder):
     check_recorded(folder, describe_sources(folder))
     write_jsonl(folder / NAMES[0], RECORDS[:3])
     assert message(check_recorded, folder, describe_sources(folder)) == (
-        f"{folder / NAMES[0]}: changed since it was written (its SHA-256 differs); make it again"
+        f"{folder / NAMES[0]}: changed since it was written (its checksum differs); make it again"
     )
 
 

@@ -136,8 +136,13 @@ class Centers(NamedTuple):
 
 def unit(vectors: Array) -> Array:
     """Scale the rows of (n, d) to length 1; rows of zeros stay."""
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.where(norms > 0, norms, 1).astype(vectors.dtype)
+    return vectors / _lengths(vectors)
+
+
+def _lengths(vectors: Array) -> Array:
+    """Return the lengths of rows (n, 1), and 1 for rows of zeros."""
+    norms = np.sqrt(np.add.reduce(vectors * vectors, axis=-1, keepdims=True))
+    return np.where(norms > 0, norms, 1).astype(vectors.dtype, copy=False)
 
 
 def pooled(
@@ -147,14 +152,19 @@ def pooled(
 
     Of `passages` (n, d) only the shape matters: a passage without any sum has zeros.
     """
-    queries = np.zeros_like(passages)
+    queries: Array | None = None
     total = np.zeros(len(passages), dtype=np.int64)
     for language, part in sums.items():
-        total += counts[language]
+        count = counts[language]
+        total += count
         if centers is not None:
-            part = part - counts[language][:, None] * centers.of(language)
-        queries += part
-    return queries, total
+            alike = count[:1] if (count == count[:1]).all() else count  # one row is made, and not one a passage
+            part = part - alike[:, None] * centers.of(language)
+        if queries is None:
+            queries = part.astype(passages.dtype)
+        else:
+            queries += part
+    return np.zeros_like(passages) if queries is None else queries, total
 
 
 def added(fusion: Fusion, languages: Iterable[str], centers: Centers | None) -> Array:
@@ -191,19 +201,25 @@ def augment(
     if fusion.center:
         assert centers is not None, "centring takes centers"
         passages = passages - centers.passages
-        passages = unit(passages) if fusion.normalize else passages
+        if fusion.normalize:
+            passages /= _lengths(passages)
     queries, total = pooled(passages, sums, counts, centers if fusion.center else None)
     if fusion.shrink_queries:
         queries += added(fusion, sums, centers)
         queries /= (total + fusion.shrink_queries).astype(np.float32)[:, None]
     elif fusion.form == "mean":
         queries /= np.maximum(total, 1).astype(np.float32)[:, None]
-        queries = unit(queries) if fusion.center and fusion.normalize else queries
+        if fusion.center and fusion.normalize:
+            queries /= _lengths(queries)
     weight = np.float32(fusion.weight)
-    mixed = (1 - weight) * passages + weight * queries
-    if not fusion.shrink_queries:
-        mixed = np.where((total > 0)[:, None], mixed, passages)
-    return (unit(mixed) if fusion.normalize else mixed).astype(np.float32, copy=False)
+    mixed = (1 - weight) * passages
+    queries *= weight
+    mixed += queries
+    if not fusion.shrink_queries and (without := total == 0).any():
+        mixed[without] = passages[without]
+    if fusion.normalize:
+        mixed /= _lengths(mixed)
+    return mixed.astype(np.float32, copy=False)
 
 
 class Gram(NamedTuple):

@@ -247,12 +247,7 @@ class _Accumulating:
         meta = stores.store_meta(stores.QUERY_SUMS, len(rows), self.store.d, self.settings.dtype, encoder)
         meta |= {"ids_sha256": file_sha256(part.path / stores.IDS), "languages": languages}
         meta |= {"queries": part.state["encoded"], "blank": part.state["blank"], "skipped": part.state["skipped"]}
-        meta["sums_sha256"] = {l: file_sha256(part.path / stores.sum_file(l)) for l in languages}
-        if kept:
-            meta["kept"] = {
-                str(k): {l: file_sha256(part.path / stores.sum_file(l, k)) for l in languages} for k in kept
-            }
-        meta |= {"counts_sha256": file_sha256(part.path / stores.COUNTS), **described}
+        meta |= stores.sums_meta(part.path, languages, kept) | described
         write_json(part.path / stores.META, meta)
 
 

@@ -132,7 +132,8 @@ def _moments(path: Path, said: DescribedMoments, d: int) -> Iterator[CheckedFile
 
 
 def _matrices(store: VectorStore | QueryStore, but: Collection[str] = ()) -> Iterator[CheckedFile]:
-    """Read each matrix of a store for its checksum and for numbers that are not finite."""
+    """Read each matrix of a store for its SHA-256 and for numbers that are not finite."""
+    store.by_sha256()
     for file, matrix in store.matrices.items():
         if file in but:
             continue

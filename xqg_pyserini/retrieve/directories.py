@@ -217,9 +217,8 @@ class Shards:
         self.n: int = self._starts[-1]
         self.meta: dict[str, Any] | None = None
         if first.meta is not None:
-            common = {
-                key: value for key, value in first.meta.items() if key not in ("sha256", "passages", "queries", "shard")
-            }
+            own = ("sha256", "xxh3", "passages", "queries", "shard")
+            common = {key: value for key, value in first.meta.items() if key not in own}
             self.meta = {**common, "n": self.n, "shards": len(self.parts)}
 
     @staticmethod

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from xqg_pyserini import stores
 from xqg_pyserini.data import Passage, read_corpus
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import FilePath, chunks, describe_sources, file_sha256, write_json
+from xqg_pyserini.files import FilePath, chunks, describe_sources, file_sha256, file_sums, write_json
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.retrieve.sharding import Replacing, WrittenShards, write_shards
 from xqg_pyserini.settings import option
@@ -140,7 +140,9 @@ class _Encoding:
                     part.save(start, [matrix])
         matrix.flush()
         meta = stores.store_meta(stores.PASSAGES, *shape, dtype, description)
-        meta |= {"ids_sha256": file_sha256(part.path / stores.IDS), "vectors_sha256": file_sha256(path)}
+        sums = file_sums(path)
+        meta |= {"ids_sha256": file_sha256(part.path / stores.IDS), "vectors_sha256": sums["sha256"]}
+        meta["xxh3"] = {path.name: sums["xxh3"]}
         meta |= {"sources": self.sources} | ({} if shard is None else {"shard": to_builtins(shard)})
         write_json(part.path / stores.META, meta)
 

@@ -25,7 +25,8 @@ from xqg_pyserini.retrieve.topk import Best, Group, gathered, settled
 from xqg_pyserini.stores import ids_at
 from xqg_pyserini.stores.pair import Rows
 
-PIECE = 1024  # passages fused together: what becomes of them on the way stays near a core
+UNIT = 1 + 1e-5  # no vector of length 1 is longer, rounded as it may be
+PIECE = 1024
 
 
 class Fused(FusedStores):
@@ -115,7 +116,8 @@ class Fused(FusedStores):
         self.warn_without(list(groups))
         needed = tuple(l for l in self.languages if any(l in languages for languages in groups))
         k = min(k, store.n)
-        best, longest = Best(len(questions), gathered(k, store.n)), dict.fromkeys(groups, 0.0)
+        best = Best(len(questions), gathered(k, store.n))
+        longest = dict.fromkeys(groups, UNIT if self.fusion.normalize else 0.0)
         asked_of = {languages: vectors[members] for languages, members in groups.items()}
         bar = tqdm(total=store.n, desc="searching", unit=" passages", disable=None)
         with bar, Computing(threads=threads).limited():
@@ -123,7 +125,8 @@ class Fused(FusedStores):
                 for piece in block.pieces(PIECE):
                     for languages, members in groups.items():
                         passages = self.fuse(piece, languages)
-                        longest[languages] = max(longest[languages], float(np.linalg.norm(passages, axis=1).max()))
+                        if not self.fusion.normalize:
+                            longest[languages] = max(longest[languages], float(np.linalg.norm(passages, axis=1).max()))
                         best.offer(members, asked_of[languages] @ passages.T, piece.start)
                 bar.update(len(block.passages))
             asking = [Group(m, vectors[m], partial(self._rows, l), longest[l]) for l, m in groups.items()]

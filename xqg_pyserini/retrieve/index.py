@@ -19,11 +19,20 @@ from msgspec import to_builtins
 from tqdm import tqdm
 
 from xqg_pyserini.errors import UserError, warn
-from xqg_pyserini.files import RunningSha256, file_sha256, write_json, writing_folder
+from xqg_pyserini.files import RunningSums, file_sums, write_json, writing_folder
 from xqg_pyserini.fusion.formula import unit
 from xqg_pyserini.fusion.fused import FusedStores, Languages
 from xqg_pyserini.retrieve import inverted
-from xqg_pyserini.retrieve.layout import ALL_LANGUAGES, CENTERS, DOCID, INDEX, LANGUAGE_AWARE, META, write_centers
+from xqg_pyserini.retrieve.layout import (
+    ALL_LANGUAGES,
+    CENTERS,
+    DOCID,
+    INDEX,
+    LANGUAGE_AWARE,
+    META,
+    sums_meta,
+    write_centers,
+)
 from xqg_pyserini.retrieve.search import Index
 from xqg_pyserini.retrieve.sharding import Replacing, WrittenShards, write_shards
 from xqg_pyserini.settings import option
@@ -155,14 +164,15 @@ class _Indexing:
         meta, fused = self._describe(languages, shard), self.fused
         blocks = partial(self._blocks, languages, rows)
         learn = partial(self._learn, languages) if shard else blocks
-        sha256 = {INDEX: _write_faiss(folder / INDEX, self.kind, _Shape(len(rows), self.store.d), blocks, learn)}
+        sums = {INDEX: _write_faiss(folder / INDEX, self.kind, _Shape(len(rows), self.store.d), blocks, learn)}
         copy_ids(self.store.ids_path, folder / DOCID, rows)
-        sha256[DOCID] = file_sha256(folder / DOCID)
+        sums[DOCID] = file_sums(folder / DOCID)
         if fused is not None and fused.fusion.center:
             write_centers(folder, fused.centers)
-            sha256[CENTERS] = file_sha256(folder / CENTERS)
+            sums[CENTERS] = file_sums(folder / CENTERS)
             meta["centers"] = list(fused.centers.queries)
-        write_json(folder / META, {**meta, **({"shard": to_builtins(shard)} if shard else {}), "sha256": sha256})
+        meta |= {"shard": to_builtins(shard)} if shard else {}
+        write_json(folder / META, meta | sums_meta(sums))
         return meta.get("without_queries", 0)
 
     def _blocks(self, languages: Languages, rows: range) -> Iterator[tuple[int, np.ndarray]]:
@@ -240,8 +250,8 @@ def _size(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
-def _write_faiss(path: Path, kind: str, store: _Shape, blocks: Blocks, learn: Blocks) -> str:
-    """Write an index file of `blocks`, by what is learnt from `learn`; return its checksum."""
+def _write_faiss(path: Path, kind: str, store: _Shape, blocks: Blocks, learn: Blocks) -> dict[str, str]:
+    """Write an index file of `blocks`, by what is learnt from `learn`; return its checksums."""
     import faiss
     from threadpoolctl import threadpool_limits
 
@@ -253,9 +263,9 @@ def _write_faiss(path: Path, kind: str, store: _Shape, blocks: Blocks, learn: Bl
                 index.add(np.ascontiguousarray(block))
                 bar.update(len(block))
         faiss.write_index(index, str(path))
-        return file_sha256(path)
+        return file_sums(path)
     header, index = _header(kind, store, learn)
-    digest = RunningSha256()
+    digest = RunningSums()
     with bar, open(path, "wb") as file:
         file.write(header)
         digest.update(header)
@@ -267,7 +277,7 @@ def _write_faiss(path: Path, kind: str, store: _Shape, blocks: Blocks, learn: Bl
     written = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     if (written.ntotal, written.d) != (store.n, store.d):
         raise RuntimeError("this version of Faiss writes another format than the one known here")
-    return digest.hexdigest()
+    return digest.hexdigests()
 
 
 def _held(kind: str, store: _Shape, blocks: Blocks) -> Any:

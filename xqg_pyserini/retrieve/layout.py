@@ -10,7 +10,7 @@ index of its part.  What was exported from an index has its `xqg.json` and centr
 (`retrieve.export`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +19,7 @@ from msgspec import Meta, Struct
 
 from xqg_pyserini.data import check_languages, find_language
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import file_sha256
+from xqg_pyserini.files import file_sums
 from xqg_pyserini.fusion.formula import Centers
 from xqg_pyserini.metadata import checked, open_matrix, read_json
 from xqg_pyserini.stores import check_complete, shard_folders
@@ -58,6 +58,7 @@ class Described(Struct):
     without_queries: int = 0
     shard: Shard | None = None
     sha256: dict[str, str] = {}
+    xxh3: dict[str, str] = {}  # of the same files; none where they were written before there was it
     kind: str | None = None
     lance: DescribedLance | None = None
 
@@ -109,14 +110,20 @@ def read_centers(folder: Path) -> tuple[dict[str, Any] | None, Centers | None]:
     return meta, Centers(rows[0], queries, rows[1])
 
 
+def sums_meta(sums: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """Return what `xqg.json` says of the checksums of files: by the checksum's name, then by the file's."""
+    return {of: {name: of_file[of] for name, of_file in sums.items()} for of in ("sha256", "xxh3")}
+
+
 def check_sum(folder: Path, name: str, meta: dict[str, Any] | None) -> None:
-    """Raise `UserError` for a file of an index that has not the checksum that `meta` records."""
-    expected = ((meta or {}).get("sha256") or {}).get(name)
-    if expected is None:
+    """Raise `UserError` for a file of an index that has not the checksum that `meta` records: XXH3, if it has that."""
+    recorded = {of: (meta or {}).get(of) or {} for of in ("xxh3", "sha256")}
+    of = "xxh3" if name in recorded["xxh3"] else "sha256"
+    if name not in recorded[of]:
         return
     if not (folder / name).is_file():
         raise UserError(f"{folder / name}: missing; {_AGAIN}")
-    if file_sha256(folder / name) != expected:
+    if file_sums(folder / name, of)[of] != recorded[of][name]:
         raise changed(folder / name, f"copy it again, or {_AGAIN}")
 
 

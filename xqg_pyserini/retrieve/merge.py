@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from xqg_pyserini import stores
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import RunningSha256, file_sha256, is_ours, real_path, write_json
+from xqg_pyserini.files import RunningSums, file_sha256, file_sums, is_ours, real_path, write_json
 from xqg_pyserini.fusion.alignment import ALIGNMENT
 from xqg_pyserini.metadata import checked, difference, read_json
 from xqg_pyserini.retrieve import layout
@@ -126,8 +126,8 @@ def _ordered(parts: Sequence[_Part]) -> tuple[list[_Part], Shard]:
 
 def _common(part: _Part) -> dict[str, Any]:
     """Return what all shards of a whole must say alike."""
-    own = {"n", "ids_sha256", "vectors_sha256", "sums_sha256", "counts_sha256", "queries", "blank", MOMENTS, "sha256"}
-    own |= {"without_queries"}
+    own = {"n", "ids_sha256", "vectors_sha256", "sums_sha256", "counts_sha256", "sha256", "xxh3", "queries", "blank"}
+    own |= {MOMENTS, "without_queries"}
     if part.kind is FaissDirectory:
         own -= {"queries"}  # of an index, the checksums of the query store
     said = {key: value for key, value in part.meta.items() if key not in own}
@@ -173,7 +173,8 @@ def _join_stores(parts: Sequence[_Part], whole: Shard, job: Job) -> None:
     meta: dict[str, Any] = {**parts[0].meta, "n": whole.passages, "ids_sha256": whole.ids_sha256}
     del meta["shard"]
     if stores.VECTORS in files:
-        meta["vectors_sha256"] = file_sha256(files[stores.VECTORS])
+        sums = file_sums(files[stores.VECTORS])
+        meta |= {"vectors_sha256": sums["sha256"], "xxh3": {stores.VECTORS: sums["xxh3"]}}
     else:
         meta |= _described_sums(parts, files, job)
     write_json(job.path / stores.META, meta)
@@ -190,12 +191,7 @@ def _described_sums(parts: Sequence[_Part], files: dict[str, Path], job: Job) ->
     """Return what `meta.json` says of all sums, and write the moments, where the shards keep some."""
     first = parts[0].meta
     meta: dict[str, Any] = {key: sum(part.meta[key] for part in parts) for key in ("queries", "blank")}
-    sums = {
-        k: {l: stores.sum_file(l, k and int(k)) for l in first["languages"]} for k in (None, *first.get("kept", ()))
-    }
-    sha256 = {k: {l: file_sha256(files[name]) for l, name in names.items()} for k, names in sums.items()}
-    meta |= {"sums_sha256": sha256.pop(None), **({"kept": sha256} if sha256 else {})}
-    meta["counts_sha256"] = file_sha256(files[stores.COUNTS])
+    meta |= stores.sums_meta(job.path, first["languages"], [int(k) for k in first.get("kept", ())])
     if MOMENTS in first:
         moments = Moments(first["languages"], parts[0].d)
         for part in parts:
@@ -234,7 +230,7 @@ def _join_indexes(parts: Sequence[_Part], whole: Shard, job: Job) -> None:
         meta["without_queries"] = sum(part.meta["without_queries"] for part in parts)
     if layout.CENTERS in meta["sha256"]:
         (job.path / layout.CENTERS).write_bytes((parts[0].path / layout.CENTERS).read_bytes())
-    meta["sha256"] = {name: file_sha256(job.path / name) for name in meta["sha256"]}
+    meta |= layout.sums_meta({name: file_sums(job.path / name) for name in meta["sha256"]})
     write_json(job.path / layout.META, meta)
 
 
@@ -258,12 +254,12 @@ def _blank(header: bytes) -> bytes:
 
 def _append(part: _Part, skip: int, out: Any) -> None:
     """Copy the codes of a shard, and compare the file with its checksum."""
-    digest, left = RunningSha256(), skip
+    digest, left = RunningSums("sha256"), skip
     with open(part.path / layout.INDEX, "rb") as file:
         while block := file.read(left or BLOCK_BYTES):
             digest.update(block)
             if not left:
                 out.write(block)
             left = 0
-    if digest.hexdigest() != part.meta["sha256"].get(layout.INDEX):
+    if digest.hexdigests()["sha256"] != part.meta["sha256"].get(layout.INDEX):
         raise changed(part.path / layout.INDEX, f"copy it again, or {_AGAIN}")

@@ -46,4 +46,5 @@ from xqg_pyserini.stores.store import (
     reopen_matrix,
     store_meta,
     sum_file,
+    sums_meta,
 )

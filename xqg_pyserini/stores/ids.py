@@ -31,16 +31,15 @@ def id_hash(docid: str) -> int:
 def iterate_ids(path: Path) -> Iterator[str]:
     """Yield the ids of an ids file (`ids.txt`, Pyserini's `docid`) in order."""
     with open(path, encoding="utf-8", newline="\n") as file:
-        for lines in _lines(file, path):
-            for line in lines:
-                yield line.rstrip("\n")
+        for ids in _some(file, path):
+            yield from ids
 
 
-def _lines(file: IO[str], path: Path) -> Iterator[list[str]]:
-    """Yield the lines of an ids file, some thousands at once."""
+def _some(file: IO[str], path: Path) -> Iterator[list[str]]:
+    """Yield the ids of a file, some thousands at once."""
     try:
-        while lines := file.readlines(1 << 17):
-            yield lines
+        while text := file.read(1 << 17):
+            yield (text + file.readline()).removesuffix("\n").split("\n")
     except UnicodeDecodeError:
         raise UserError(f"{path}: not UTF-8; make it again") from None
 
@@ -51,10 +50,10 @@ def ids_at(path: Path, rows: Iterable[int]) -> dict[int, str]:
     found: dict[int, str] = {}
     with open(path, encoding="utf-8", newline="\n") as file:
         start = 0
-        for lines in _lines(file, path):
-            here = wanted[slice(*np.searchsorted(wanted, [start, start + len(lines)]))].tolist()
-            found.update((row, lines[row - start].rstrip("\n")) for row in here)
-            start += len(lines)
+        for ids in _some(file, path):
+            here = wanted[slice(*np.searchsorted(wanted, [start, start + len(ids)]))]
+            found.update(zip(here.tolist(), map(ids.__getitem__, (here - start).tolist()), strict=True))
+            start += len(ids)
     return found
 
 

@@ -87,7 +87,7 @@ def check_recorded(source: str | Path, described: Iterable[dict[str, Any]]) -> N
             known[path.parent] = _known(path.parent)
         file = known[path.parent].get(path.name)
         if file is not None and file.sha256 != now["sha256"]:
-            raise UserError(f"{path}: changed since it was written (its SHA-256 differs); make it again")
+            raise UserError(f"{path}: changed since it was written (its checksum differs); make it again")
 
 
 def _known(folder: Path) -> dict[str, RecordedFile]:

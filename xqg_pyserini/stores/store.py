@@ -20,7 +20,7 @@ from msgspec import Meta, Struct
 
 from xqg_pyserini.data import check_languages
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import RunningSha256, file_sha256
+from xqg_pyserini.files import RunningSums, file_sha256, file_sums
 from xqg_pyserini.metadata import checked, open_matrix, read_json
 from xqg_pyserini.stores.ids import ids_at, iterate_ids
 from xqg_pyserini.stores.shards import Shard, shard_folders
@@ -75,29 +75,29 @@ def block_rows(d: int, matrices: int = 1) -> int:
 
 def changed(path: Path, remedy: str) -> UserError:
     """Return the error for a file that does not have its recorded checksum."""
-    return UserError(f"{path}: changed since it was written (its SHA-256 differs); {remedy}")
+    return UserError(f"{path}: changed since it was written (its checksum differs); {remedy}")
 
 
 class _Checksum:
     """The checksum of a matrix, taken the first time that all its rows are read in order."""
 
-    def __init__(self, path: Path, matrix: np.memmap, expected: str) -> None:
-        self._path, self._matrix, self._expected = path, matrix, expected
+    def __init__(self, path: Path, matrix: np.memmap, name: str, expected: str) -> None:
+        self._path, self._matrix, self._name, self._expected = path, matrix, name, expected
         self._next, self._right = 0, False
-        self._running = RunningSha256()
+        self._running = RunningSums(name)
 
     def pass_by(self, rows: range) -> None:
         """Take rows that are being read; raises `UserError` after the last if the sum is wrong."""
         if self._right or rows.start not in (0, self._next):
             return
         if rows.start == 0:
-            self._running = RunningSha256()
+            self._running = RunningSums(self._name)
             with open(self._path, "rb") as file:
                 self._running.update(file.read(self._matrix.offset))
         self._running.update(self._matrix[rows.start : rows.stop])
         self._next = rows.stop
         if self._next == len(self._matrix):
-            if self._running.hexdigest() != self._expected:
+            if self._running.hexdigests()[self._name] != self._expected:
                 raise changed(self._path, f"copy it again, or {_AGAIN}")
             self._right = True
 
@@ -120,6 +120,7 @@ class _Described(Struct):
 
 class _DescribedVectors(_Described):
     vectors_sha256: str
+    xxh3: dict[str, str] = {}  # of matrices, by their files; none where they were written before there was it
     shard: Shard | None = None
 
 
@@ -142,6 +143,7 @@ class _DescribedSums(_Described):
     languages: list[str]
     sums_sha256: dict[str, str]
     counts_sha256: str
+    xxh3: dict[str, str] = {}
     kept: dict[_Number, dict[str, str]] = {}
     moments: DescribedMoments | None = None
     shard: Shard | None = None
@@ -164,6 +166,7 @@ class _Store:
         self.shard: Shard | None = self._described.shard
         self.matrices: dict[str, np.memmap] = {}
         self._checksums: dict[str, _Checksum] = {}
+        self._sha256: dict[str, str] = {}
         self.ids_path = self.path / IDS
         if not self.ids_path.is_file() or file_sha256(self.ids_path) != self._described.ids_sha256:
             raise UserError(f"{self.ids_path}: missing or changed since the store was written")
@@ -191,8 +194,16 @@ class _Store:
     def _open(self, file: str, width: int, dtypes: Sequence[str], sha256: str) -> np.memmap:
         matrix = _open_matrix(self.path / file, (self.n, width), dtypes)
         self.matrices[file] = matrix
-        self._checksums[file] = _Checksum(self.path / file, matrix, sha256)
+        self._sha256[file] = sha256
+        fast = self._described.xxh3.get(file)
+        name, expected = ("sha256", sha256) if fast is None else ("xxh3", fast)
+        self._checksums[file] = _Checksum(self.path / file, matrix, name, expected)
         return matrix
+
+    def by_sha256(self) -> None:
+        """Check what is read from now on by its SHA-256, which takes longer than its XXH3."""
+        for file, sha256 in self._sha256.items():
+            self._checksums[file] = _Checksum(self.path / file, self.matrices[file], "sha256", sha256)
 
     def ids(self) -> Iterator[str]:
         """Yield the ids in the order of the rows."""
@@ -206,8 +217,9 @@ class _Store:
                 in ranges one after the other, for a file that was changed since it was written.
         """
         block = np.asarray(block, dtype=np.float32)
-        finite = np.isfinite(block).all(axis=1)
-        if not finite.all():
+        with np.errstate(all="ignore"):  # a row's sum is finite only where its numbers are; and it is quicker to have
+            suspect = not np.isfinite(block @ np.ones(block.shape[1], dtype=np.float32)).all()
+        if suspect and not (finite := np.isfinite(block).all(axis=1)).all():
             row = int(rows[int(np.argmin(finite))])
             docid = ids_at(self.ids_path, [row])[row]
             raise UserError(f"{self.path / file}: row {row} (passage {docid!r}) holds NaN or infinity; encode it again")
@@ -311,6 +323,18 @@ class QueryStore(_Store):
             part = np.asarray(self.counts[start : start + (1 << 20)])
             totals += self.limited(part).sum(axis=0, dtype=np.int64)
         return dict(zip(self.languages, totals.tolist(), strict=True))
+
+
+def sums_meta(folder: Path, languages: Sequence[str], kept: Sequence[int] = ()) -> dict[str, Any]:
+    """Return what `meta.json` says of the matrices of a query store that are written: checksums by their roles."""
+    sums = {k: {l: file_sums(folder / sum_file(l, k)) for l in languages} for k in (None, *kept)}
+    counts = file_sums(folder / COUNTS)
+    fast = {sum_file(l, k): of["xxh3"] for k, files in sums.items() for l, of in files.items()}
+    sha256 = {k: {l: of["sha256"] for l, of in files.items()} for k, files in sums.items()}
+    meta: dict[str, Any] = {"sums_sha256": sha256.pop(None)}
+    if sha256:
+        meta["kept"] = {str(k): of for k, of in sha256.items()}
+    return {**meta, "counts_sha256": counts["sha256"], "xxh3": {**fast, COUNTS: counts["xxh3"]}}
 
 
 def check_dtype(dtype: str) -> None:
