@@ -15,7 +15,7 @@ P leaves out what the data calls another positive of q, and copies of p⁺.
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -240,7 +240,7 @@ def train_retriever(settings: RetrieverSettings, overwrite: bool = False) -> dic
         shutil.rmtree(copies, ignore_errors=True)
         return report
 
-    parts = {"encoder": asdict(encoder), "base": base}
+    parts = {"encoder": encoder.record(), "base": base}
     sources = [*settings.trains_on, settings.corpus, settings.validation]
     return job.run_training(settings, parts, sources, [encoder.model], overwrite, train)
 
@@ -333,7 +333,7 @@ class _RetrieverTraining:
                 tuning.merged(module).save_pretrained(place)
                 self.tokenizer.save_pretrained(place)
             else:
-                known = {k: v for k, v in asdict(settings).items() if k != "name"}
+                known = {k: v for k, v in settings.record().items() if k != "name"}
                 tuning.save_adapter(module, place, settings.model, self._base, known)
         if not merged:
             settings = replace(settings, adapter=str(folder))
@@ -361,6 +361,7 @@ def _write_sentence_transformers(folder: Path, settings: EncoderSettings) -> Non
             "word_embedding_dimension": config["hidden_size"],
             "pooling_mode_cls_token": settings.pooling == "cls",
             "pooling_mode_mean_tokens": settings.pooling == "mean",
+            "pooling_mode_lasttoken": settings.pooling == "last",
         },
         "sentence_bert_config.json": {
             "max_seq_length": max(settings.query_length, settings.passage_length),
@@ -370,6 +371,7 @@ def _write_sentence_transformers(folder: Path, settings: EncoderSettings) -> Non
             "prompts": {"query": settings.query_prefix, "document": settings.passage_prefix},
             "default_prompt_name": None,
             "similarity_fn_name": None,
+            "truncate_dim": settings.dimensions,
         },
     }
     for name, content in contents.items():
