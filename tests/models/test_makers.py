@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,8 @@ from made_models import TEXTS, make_model, near, plain, tiny  # noqa: F401
 
 from xqg_pyserini.models import makers
 from xqg_pyserini.models.encoder import Encoder
-from xqg_pyserini.models.registry import resolve, write_settings
+from xqg_pyserini.models.registry import EncoderSettings, resolve, write_settings
+from xqg_pyserini.train.retriever import _write_sentence_transformers
 
 
 def put(path: Path, value) -> None:
@@ -212,7 +214,7 @@ def test_a_plain_folder_of_dpr_gives_one_vector_a_text(tmp_path):
 
 
 def test_a_folder_with_modules_encodes_without_flags_and_without_the_package(tiny, plain, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "sentence_transformers", None)  # an import fails
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)  # an import fails
     folder = Path(shutil.copytree(tiny, tmp_path / "m"))
     config = json.loads((folder / "config.json").read_text())
     modules(folder, "Transformer Pooling Normalize", pooling=MEAN, config=config)
@@ -223,6 +225,15 @@ def test_a_folder_with_modules_encodes_without_flags_and_without_the_package(tin
     assert message(Encoder(folder, device="cpu").encode_queries, ["a"]) == (
         "the package sentence-transformers is not installed: run pip install 'xqg_pyserini[st]'"
     )
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "last"])
+def test_what_a_training_writes_is_read_back(pooling, tmp_path):
+    put(tmp_path / "config.json", {"model_type": "bert", "hidden_size": 16})
+    name = str(tmp_path)
+    settings = EncoderSettings(name, "torch", name, None, pooling, True, "q: ", "p: ", 9, 9, None, 5)
+    _write_sentence_transformers(tmp_path, settings)
+    assert resolve(name) == settings
 
 
 # ---------------------------------------------------------------- the hub

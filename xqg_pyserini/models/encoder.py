@@ -65,7 +65,7 @@ class Encoder:
             `encode` (a sentence-transformers model, say).
         device: "auto" (cuda where there is one), "cpu", "cuda", "cuda:1", …
         precision: "fp32", or "fp16" / "bf16" for Hugging Face models; "auto" is bf16 for these on a CPU with
-            instructions for it, which a warning says, and else fp32.
+            instructions for it, which a warning says, and else fp32, as for what sentence-transformers runs.
         batch_size: longest texts a batch; shorter texts go in larger batches.  None is 32, and 8 for Hugging Face
             models on a CPU.
         threads: CPU threads; None for what the libraries choose.

@@ -7,6 +7,7 @@ hub's; nothing but JSON is read.
 """
 
 import functools
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,7 @@ class Files:
         """
         if self.folder is not None:
             path = self.folder.joinpath(*parts)
-            return path if path.is_file() else None
+            return path if os.path.isfile(path) else None  # of names that are too long too
         from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
         file = "/".join(part.strip("/") for part in parts if part)
@@ -128,7 +129,7 @@ class Files:
             cached = try_to_load_from_cache(self.name, file)
             if not isinstance(cached, str):
                 return None
-            self.commit = Path(cached).relative_to(Path(cached).parents[file.count("/") + 1]).parts[0]
+            self.commit = Path(cached).parents[file.count("/")].name
             return Path(cached)
         if file not in self._there:
             return None
@@ -216,7 +217,7 @@ class Modules:
         config = self.files.read(dict[str, Any], self.parts[0].path, "config.json") or {}
         known = [self.tokenizer().get("model_max_length"), config.get("max_position_embeddings")]
         longest = said.max_seq_length or min([n for n in known if isinstance(n, int | float) and n > 0] or [UNLIMITED])
-        longest = min(int(longest), UNLIMITED)
+        longest = int(min(longest, UNLIMITED))  # JSON has numbers that are too large for int
         return {"query_length": said.query_length or longest, "passage_length": said.document_length or longest}
 
 

@@ -28,6 +28,7 @@ from xqg_pyserini.data import CorpusFields, CorpusFile, fields_of
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import chunks, write_json
 from xqg_pyserini.models import pretrained, registry as encoders, tuning
+from xqg_pyserini.models.makers import MODULES
 from xqg_pyserini.models.registry import EncoderSettings
 from xqg_pyserini.models.tuning.robust import collect_statistics
 from xqg_pyserini.stores import Job
@@ -248,6 +249,9 @@ def train_retriever(settings: RetrieverSettings, overwrite: bool = False) -> dic
 def _encoder(settings: RetrieverSettings) -> EncoderSettings:
     names = ["pooling", "normalize", *(f"{role}_{what}" for role in ROLES for what in ("prefix", "length"))]
     encoder = encoders.resolve(settings.model, {name: getattr(settings, name) for name in names})
+    if encoder.backend == MODULES:
+        what = "has modules that sentence-transformers runs; give a pooling to train its transformer alone"
+        raise UserError(f"encoder {settings.model} {what}", "pooling")
     if encoder.backend != "torch":
         raise UserError(f"encoder {settings.model} cannot be trained; give a Hugging Face model or folder")
     if encoder.query_model is not None or encoder.adapter is not None:
