@@ -296,6 +296,8 @@ FILES = {
     "M/modules.json": opened_model,
     "M/1_Pooling/config.json": opened_model,
     "M/sentence_bert_config.json": opened_model,
+    "M/config_sentence_transformers.json": opened_model,
+    "M/tokenizer_config.json": opened_model,
     "N/xqg_encoder.json": opened_encoder,
     "encoders.yaml": opened_registry,
     "E/evaluation.json": opened_results,
@@ -329,7 +331,14 @@ def whole(tmp_path_factory) -> Path:
     (folder / "M" / "1_Pooling" / "config.json").write_text(
         json.dumps({"word_embedding_dimension": 2, "pooling_mode_mean_tokens": True})
     )
-    (folder / "M" / "sentence_bert_config.json").write_text('{"max_seq_length": 128}')
+    said = {"prompts": {"query": "q"}, "default_prompt_name": None, "similarity_fn_name": "dot", "truncate_dim": 2}
+    for name, value in (
+        ("sentence_bert_config", {"query_length": 128}),
+        ("config_sentence_transformers", said),
+        ("tokenizer_config", {"model_max_length": 64, "padding_side": "left"}),
+        ("config", {"max_position_embeddings": 32}),
+    ):
+        (folder / "M" / f"{name}.json").write_text(json.dumps(value))
     (folder / "N").mkdir()
     said = {k: v for k, v in describe().items() if k not in ("name", "precision", "fingerprint")}
     (folder / "N" / "xqg_encoder.json").write_text(json.dumps({**said, "backend": "torch"}))

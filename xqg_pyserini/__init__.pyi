@@ -93,6 +93,12 @@ from .generate.rules import Sifted as Sifted, TextRules as TextRules
 from .generate.settings import GeneratorSettings as GeneratorSettings, JobSettings as JobSettings
 from .models.encoder import Encoded as Encoded, Encoder as Encoder, Encodes as Encodes, Progress as Progress
 from .models.engines import Computing as Computing
+from .models.known import (
+    CheckedEncoder as CheckedEncoder,
+    KnownEncoder as KnownEncoder,
+    check_encoder as check_encoder,
+    known_encoders as known_encoders,
+)
 from .models.registry import EncoderOptions as EncoderOptions, EncoderSettings as EncoderSettings, Role as Role
 from .models.tuning.methods import TuningSettings as TuningSettings
 from .report.explorer import Similarities as Similarities, similarities as similarities

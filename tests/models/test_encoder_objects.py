@@ -69,7 +69,7 @@ def test_a_setting_that_is_none_is_named(source, engine):
     source = Vectors() if source == "object" else source
     assert message(Encoder, source, poolng="cls") == (
         "an encoder has no setting 'poolng'; it has adapter, pooling, normalize, query_prefix, "
-        "passage_prefix, query_length, passage_length"
+        "passage_prefix, query_length, passage_length, dimensions"
     )
     store = beside({**vars(FAKE), "fingerprint": "w1"}, 4)
     assert "no setting 'poolng'" in message(Encoder.for_store, store, poolng="cls")

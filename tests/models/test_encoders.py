@@ -32,7 +32,8 @@ def test_what_is_recorded_gives_the_same_settings_back(tiny):
     assert settings == resolve(
         str(tiny), {"pooling": "mean", "query_prefix": "q : ", "normalize": True, "query_length": 9}
     )
-    assert description == {**asdict(settings), "precision": "fp32", "fingerprint": folder_fingerprint(tiny)}
+    assert description == {**settings.record(), "precision": "fp32", "fingerprint": folder_fingerprint(tiny)}
+    assert asdict(settings) == {**settings.record(), "dimensions": None}  # which stores do not mention
 
 
 def test_the_recorded_encoder_is_taken_where_none_is_given(tiny):

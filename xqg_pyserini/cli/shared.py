@@ -139,6 +139,15 @@ def encoder_options(args: argparse.Namespace) -> dict[str, Any]:
     return typed(args, [*options(EncoderOptions), *options(Computing)])
 
 
+def refuse_encoder(args: argparse.Namespace, why: str, **given: Any) -> None:
+    """Raise the error of the first flag about an encoder, or of `given`, that was typed where no encoder is loaded."""
+    from xqg_pyserini.models.engines import Computing
+    from xqg_pyserini.models.registry import EncoderOptions
+
+    either = [*options(EncoderOptions), *options(Computing)]
+    refuse(why, **given, **{option.flag: vars(args)[dest_of(option)] for option in either})
+
+
 def encoder_of(args: argparse.Namespace) -> "Encoder":
     from xqg_pyserini.models.encoder import Encoder
 

@@ -2,15 +2,16 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.models import st  # noqa: F401 - it adds its engine to ENGINES
 from xqg_pyserini.models.engines import ENGINES, Computing, Engine, Wrapped, same_probes
-from xqg_pyserini.models.pretrained import AUTO
+from xqg_pyserini.models.pretrained import AUTO, UNKNOWN
 from xqg_pyserini.models.registry import (
     EncoderOptions,
     EncoderSettings,
@@ -46,7 +47,7 @@ class Encoded(Protocol):
 def same_encoder(passages: Encoded, queries: Encoded) -> None:
     """Raise `UserError` where two records of one dimension are of two encoders; an untied one has two models."""
     of_passages, of_queries = passages.encoder or {}, queries.encoder or {}
-    for key in ("backend", "pooling", "normalize", "query_model", "fingerprint"):
+    for key in ("backend", "pooling", "normalize", "query_model", "dimensions", "fingerprint"):
         untied = key == "fingerprint" and of_queries.get("query_model")
         if of_passages.get(key) != of_queries.get(key) and not untied:
             what = f"{queries.path} was made with another encoder than {passages.path}"
@@ -64,14 +65,14 @@ class Encoder:
             `encode` (a sentence-transformers model, say).
         device: "auto" (cuda where there is one), "cpu", "cuda", "cuda:1", …
         precision: "fp32", or "fp16" / "bf16" for Hugging Face models; "auto" is bf16 for these on a CPU with
-            instructions for it, which a warning says, and else fp32.
+            instructions for it, which a warning says, and else fp32, as for what sentence-transformers runs.
         batch_size: longest texts a batch; shorter texts go in larger batches.  None is 32, and 8 for Hugging Face
             models on a CPU.
         threads: CPU threads; None for what the libraries choose.
         trust_remote_code: run Python code that comes with a Hugging Face model.
         settings: what decides the vectors, where the source does not say it or is to be overruled:
             `pooling`, `normalize`, `query_prefix`, `passage_prefix`, `query_length`,
-            `passage_length`, `adapter` (a folder); None stands for not given.  A wrapped object
+            `passage_length`, `dimensions`, `adapter` (a folder); None stands for not given.  A wrapped object
             may be given a `name`; it counts as normalising if it gives vectors of length 1.
 
     Raises:
@@ -196,7 +197,7 @@ class Encoder:
     def describe(self, role: Role = "passage") -> dict[str, Any]:
         """Return what is recorded beside vectors: settings, precision and weights."""
         engine = self._engine(role)
-        return {**asdict(self.settings), "precision": engine.precision, "fingerprint": engine.fingerprint()}
+        return {**self.settings.record(), "precision": engine.precision, "fingerprint": engine.fingerprint()}
 
     def going_on(self, state: dict[str, Any]) -> "Encoder":
         """Return the encoder with which a killed job goes on: "auto" is what it was where the job began.
@@ -239,7 +240,7 @@ class Encoder:
         if store.encoder is None or self._key("query") != self._key("passage"):
             return  # nothing to compare; an untied query model has weights of its own
         ours, expected = engine.fingerprint(), store.encoder.get("fingerprint")
-        same = ours == expected
+        same = ours == expected or expected == UNKNOWN  # stores of hub models said so for a time
         if settings.backend == "object" and isinstance(expected, str):
             same = same_probes(ours, expected)
         if not same:

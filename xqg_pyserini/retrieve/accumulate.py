@@ -6,7 +6,7 @@ own passages; where records stand in the order of the passages it encodes chunks
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -215,7 +215,7 @@ class _Accumulating:
         settings, store, encoder = self.settings, self.store, self.encoder
         kept, said = list(settings.keep_counts), to_builtins(shard)
         expected: dict[str, Any] = {"kind": stores.QUERY_SUMS, "sources": self.source.identity(), "shard": said}
-        expected |= {"encoder": asdict(encoder.settings), "dtype": settings.dtype}
+        expected |= {"encoder": encoder.settings.record(), "dtype": settings.dtype}
         expected |= {"kept": [str(k) for k in kept] or None}
         expected |= {MOMENTS: [f.name for f in fields(DescribedMoments)] if settings.moments else None}
         expected |= {} if shard else {"ids_sha256": store.meta["ids_sha256"]}

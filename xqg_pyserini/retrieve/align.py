@@ -6,7 +6,7 @@ taken, is `held_out`'s.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -207,7 +207,7 @@ class _Aligning:
         sources = [*_distinct(chain(*map(_sources, self.parts))), *(self.source.describe() if self.source else ())]
         expected: dict[str, Any] = {"kind": "alignment", "sources": sources, "shrink": self.settings.shrink}
         if isinstance(self.encoder, Encoder):
-            expected["encoder"] = asdict(self.encoder.settings)
+            expected["encoder"] = self.encoder.settings.record()
         return expected | {"shard": shard}
 
 

@@ -5,7 +5,7 @@ chunk, and keeps its own.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -102,7 +102,7 @@ class _Encoding:
         """Write the store of all passages, or of a shard, whose corpus has `ids`; tell whether it had to be."""
         said = to_builtins(shard)
         expected = {"kind": stores.PASSAGES, "sources": self.sources, "dtype": self.dtype, "shard": said}
-        expected |= {"encoder": asdict(self.encoder.settings)}
+        expected |= {"encoder": self.encoder.settings.record()}
         if replacing.stands(output, stores.META, lambda: expected, shard):
             return False
         job = {"stage": "encode", "encoder": repr(self.encoder.settings), "sources": self.sources, "dtype": self.dtype}

@@ -15,7 +15,7 @@ P leaves out what the data calls another positive of q, and copies of p⁺.
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from xqg_pyserini.data import CorpusFields, CorpusFile, fields_of
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import chunks, write_json
 from xqg_pyserini.models import pretrained, registry as encoders, tuning
+from xqg_pyserini.models.makers import MODULES
 from xqg_pyserini.models.registry import EncoderSettings
 from xqg_pyserini.models.tuning.robust import collect_statistics
 from xqg_pyserini.stores import Job
@@ -240,7 +241,7 @@ def train_retriever(settings: RetrieverSettings, overwrite: bool = False) -> dic
         shutil.rmtree(copies, ignore_errors=True)
         return report
 
-    parts = {"encoder": asdict(encoder), "base": base}
+    parts = {"encoder": encoder.record(), "base": base}
     sources = [*settings.trains_on, settings.corpus, settings.validation]
     return job.run_training(settings, parts, sources, [encoder.model], overwrite, train)
 
@@ -248,6 +249,9 @@ def train_retriever(settings: RetrieverSettings, overwrite: bool = False) -> dic
 def _encoder(settings: RetrieverSettings) -> EncoderSettings:
     names = ["pooling", "normalize", *(f"{role}_{what}" for role in ROLES for what in ("prefix", "length"))]
     encoder = encoders.resolve(settings.model, {name: getattr(settings, name) for name in names})
+    if encoder.backend == MODULES:
+        what = "has modules that sentence-transformers runs; give a pooling to train its transformer alone"
+        raise UserError(f"encoder {settings.model} {what}", "pooling")
     if encoder.backend != "torch":
         raise UserError(f"encoder {settings.model} cannot be trained; give a Hugging Face model or folder")
     if encoder.query_model is not None or encoder.adapter is not None:
@@ -333,7 +337,7 @@ class _RetrieverTraining:
                 tuning.merged(module).save_pretrained(place)
                 self.tokenizer.save_pretrained(place)
             else:
-                known = {k: v for k, v in asdict(settings).items() if k != "name"}
+                known = {k: v for k, v in settings.record().items() if k != "name"}
                 tuning.save_adapter(module, place, settings.model, self._base, known)
         if not merged:
             settings = replace(settings, adapter=str(folder))
@@ -361,6 +365,7 @@ def _write_sentence_transformers(folder: Path, settings: EncoderSettings) -> Non
             "word_embedding_dimension": config["hidden_size"],
             "pooling_mode_cls_token": settings.pooling == "cls",
             "pooling_mode_mean_tokens": settings.pooling == "mean",
+            "pooling_mode_lasttoken": settings.pooling == "last",
         },
         "sentence_bert_config.json": {
             "max_seq_length": max(settings.query_length, settings.passage_length),
@@ -370,6 +375,7 @@ def _write_sentence_transformers(folder: Path, settings: EncoderSettings) -> Non
             "prompts": {"query": settings.query_prefix, "document": settings.passage_prefix},
             "default_prompt_name": None,
             "similarity_fn_name": None,
+            "truncate_dim": settings.dimensions,
         },
     }
     for name, content in contents.items():
