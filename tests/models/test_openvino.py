@@ -210,6 +210,14 @@ def test_other_devices_and_precisions_are_refused(tiny, options, expected):
     assert message(model.encode_queries, ["nile"]) == expected
 
 
+def test_a_precision_that_openvino_does_not_compute_in_is_refused(tiny, made, monkeypatch):
+    made.encode_queries(["nile"])  # loads the package without the one that reports
+    library = sys.modules["openvino"]
+    monkeypatch.setattr(library.CompiledModel, "get_property", lambda self, name: library.Type.f32)
+    said = message(fast(tiny, precision="bf16").encode_queries, ["nile"])
+    assert said == "OpenVINO does not compute in bf16 on this CPU; choose fp32"
+
+
 def test_robust_prefixes_are_refused(tiny, tmp_path):
     adapter = save(tuned(tiny, "robust-prefix"), tmp_path / "robust", tiny)
     assert message(fast(tiny, adapter=adapter).encode_passages, ["nile"]) == ROBUST
