@@ -10,7 +10,7 @@ import numpy as np
 
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.models import st  # noqa: F401 - it adds its engine to ENGINES
-from xqg_pyserini.models.engines import ENGINES, Computing, Engine, Wrapped, same_probes
+from xqg_pyserini.models.engines import ENGINES, Computing, Engine, OpenVINO, Wrapped, same_probes
 from xqg_pyserini.models.pretrained import AUTO, UNKNOWN
 from xqg_pyserini.models.registry import (
     EncoderOptions,
@@ -64,10 +64,12 @@ class Encoder:
         source: a name of the registry, a Hugging Face model, a folder, `EncoderSettings`, or an object with a method
             `encode` (a sentence-transformers model, say).
         device: "auto" (cuda where there is one), "cpu", "cuda", "cuda:1", …
+        engine: what runs Hugging Face models, "torch" or "openvino" (CPUs; needs the extra openvino).  Their vectors
+            may meet in one search.
         precision: "fp32", or "fp16" / "bf16" for Hugging Face models; "auto" is bf16 for these on a CPU with
             instructions for it, which a warning says, and else fp32, as for what sentence-transformers runs.
         batch_size: longest texts a batch; shorter texts go in larger batches.  None is 32, and 8 for Hugging Face
-            models on a CPU.
+            models on a CPU, with OpenVINO 4.
         threads: CPU threads; None for what the libraries choose.
         trust_remote_code: run Python code that comes with a Hugging Face model.
         settings: what decides the vectors, where the source does not say it or is to be overruled:
@@ -84,13 +86,14 @@ class Encoder:
         source: str | Path | EncoderSettings | Encodes,
         *,
         device: str = Computing.device,
+        engine: str = Computing.engine,
         precision: str = Computing.precision,
         batch_size: int | None = Computing.batch_size,
         threads: int | None = Computing.threads,
         trust_remote_code: bool = Computing.trust_remote_code,
         **settings: Any,
     ) -> None:
-        self.computing = Computing(device, precision, batch_size, threads, trust_remote_code)
+        self.computing = Computing(device, engine, precision, batch_size, threads, trust_remote_code)
         self._engines: dict[Any, Engine] = {}
         self._others: dict[str, Encoder] = {}  # the same in a precision that was left open
         self._origin: Encoded | None = None  # whose weights the model must have
@@ -105,6 +108,8 @@ class Encoder:
             raise UserError(f"encoder {source!r:.60}: expected a name, a folder, or an object with encode()")
         if settings:
             raise UserError(f"an encoder has no setting {next(iter(settings))!r}; it has {', '.join(OPTIONS)}")
+        if engine != Computing.engine and self.settings.backend != "torch":
+            raise UserError(f"encoder {self.settings.name} has an engine of its own; leave the engine out", "engine")
 
     def _wrap(self, source: Any, name: str | None, known: dict[str, Any]) -> None:
         given = {key: value for key, value in known.items() if value is not None}
@@ -170,7 +175,8 @@ class Encoder:
             if self.settings.backend not in ENGINES:
                 what = f"encoder {self.settings.name} is an object that was wrapped: give Encoder(that object)"
                 raise UserError(what, "encoder")
-            engine = ENGINES[self.settings.backend](self.settings, role, self.computing)
+            kind = OpenVINO if self.computing.engine == "openvino" else ENGINES[self.settings.backend]
+            engine = kind(self.settings, role, self.computing)
             if not self._engines and self.computing.precision == AUTO and engine.precision != "fp32":
                 chosen = f"computes in {engine.precision}, for which this CPU has instructions"
                 warn(f"encoder {self.settings.name} {chosen}; the precision fp32 is exact and slower")
@@ -191,13 +197,15 @@ class Encoder:
 
     @property
     def how(self) -> list[Any]:
-        """Return device, precision and batch size as asked for, which a killed job must find as they were."""
-        return [self.computing.device, self.computing.precision, self.computing.batch_size]
+        """Return device, engine, precision and batch size as asked for, which a killed job must find as they were."""
+        computing = self.computing
+        return [computing.device, computing.engine, computing.precision, computing.batch_size]
 
     def describe(self, role: Role = "passage") -> dict[str, Any]:
-        """Return what is recorded beside vectors: settings, precision and weights."""
-        engine = self._engine(role)
-        return {**self.settings.record(), "precision": engine.precision, "fingerprint": engine.fingerprint()}
+        """Return what is recorded beside vectors: settings, precision, the engine if it is not torch, and weights."""
+        engine, asked = self._engine(role), self.computing.engine
+        how = {"precision": engine.precision} | ({} if asked == Computing.engine else {"engine": asked})
+        return {**self.settings.record(), **how, "fingerprint": engine.fingerprint()}
 
     def going_on(self, state: dict[str, Any]) -> "Encoder":
         """Return the encoder with which a killed job goes on: "auto" is what it was where the job began.

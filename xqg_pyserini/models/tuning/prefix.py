@@ -44,7 +44,7 @@ class Prefix(nn.Module):
         keys, values = self.keys.unsqueeze(0), self.values.unsqueeze(0)
         if self.extra is not None:
             keys, values = keys + self.extra[0], values + self.extra[1]
-        size = (len(key), -1, -1, -1)
+        size = (key.shape[0], -1, -1, -1)  # len() would be fixed where the model is traced
         key = torch.cat([keys.to(key.dtype).expand(size), key], dim=2)
         value = torch.cat([values.to(value.dtype).expand(size), value], dim=2)
         if mask is not None:  # None: all tokens see all tokens
