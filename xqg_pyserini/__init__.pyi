@@ -72,6 +72,7 @@ from .fusion.geometry import (
     VectorLengths as VectorLengths,
     examine_stores as examine_stores,
 )
+from .fusion.runs import FuseSettings as FuseSettings, fuse_runs as fuse_runs
 from .generate.check import (
     Coverage as Coverage,
     LanguageCheck as LanguageCheck,

@@ -1,8 +1,6 @@
 """`xqg search`."""
 
 import argparse
-import re
-from pathlib import Path
 
 from xqg_pyserini import data, files
 from xqg_pyserini.cli import flags, shared
@@ -53,7 +51,7 @@ def run(args: argparse.Namespace) -> None:
         fused = shared.fused_of(args)
         encoder = shared.encoder_for(args, fused.passages)
         run = fused.search(questions, hits, encoder=encoder, align=alignment, threads=args.threads)
-    tag = "xqg-" + re.sub(r"\s+", "-", Path(args.output).stem)
+    tag = shared.tag_of(args.output)
     data.write_run(args.output, run, tag)
     total = sum(map(len, run.values()))
     summary = {"run": str(args.output), "questions": len(run), "hits": total, "tag": tag}

@@ -1,7 +1,9 @@
 """Flags that several commands have, and what is made of them: questions, encoders, fusions."""
 
 import argparse
+import re
 from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xqg_pyserini import data
@@ -74,6 +76,11 @@ def questions_of(args: argparse.Namespace) -> list[data.Question]:
 def run_files(args: argparse.Namespace, paths: Iterable[str]) -> list[data.RunFile]:
     """Return run files, to be read in the order that was typed."""
     return [data.RunFile(path, **typed(args, options(data.RunSettings))) for path in paths]
+
+
+def tag_of(run: str) -> str:
+    """Return the tag of a run that is written to a file."""
+    return "xqg-" + re.sub(r"\s+", "-", Path(run).stem)
 
 
 def add_qrels(parser: Parser, help: str) -> None:

@@ -433,12 +433,21 @@ def _id(value: Any) -> str:
     return value
 
 
-def write_run(path: str | Path, run: Run, tag: str) -> None:
-    """Write a TREC run, in one rename; raises `UserError` where `path` is a folder, or an id holds white space."""
+def write_run(
+    path: str | Path, run: Run | Iterable[tuple[str, Mapping[str, float]]], tag: str, *, exact: bool = False
+) -> None:
+    """Write a TREC run, in one rename: questions and their hits, best first.
+
+    Scores have six decimals; with `exact`, all that it takes to read the same numbers again.  Raises `UserError` where
+    `path` is a folder, or an id holds white space.
+    """
     with writing(path) as file:
-        for qid, hits in run.items():
+        for qid, hits in run.items() if isinstance(run, Mapping) else run:
             for rank, (docid, score) in enumerate(hits.items(), 1):
-                file.write(f"{_id(qid)} Q0 {_id(docid)} {rank} {score:.6f} {tag}\n")
+                text = f"{score:.6f}"
+                if exact and float(text) != score:
+                    text = repr(float(score))
+                file.write(f"{_id(qid)} Q0 {_id(docid)} {rank} {text} {tag}\n")
 
 
 def read_qrels(source: FilePath | Mapping[str, FilePath], negative: bool = False) -> Qrels:
