@@ -120,6 +120,7 @@ from .retrieve.fused import Fused as Fused
 from .retrieve.grid import Aligned as Aligned, GridSettings as GridSettings, Point as Point, Scope as Scope
 from .retrieve.index import IndexSettings as IndexSettings, index_shards as index_shards, write_index as write_index
 from .retrieve.merge import merge_shards as merge_shards
+from .retrieve.query_vectors import QueryVectorSettings as QueryVectorSettings, encode_generated as encode_generated
 from .retrieve.search import Index as Index, SearchSettings as SearchSettings
 from .retrieve.sharding import WrittenShards as WrittenShards
 from .retrieve.sweep import SweepSettings as SweepSettings, run_sweep as run_sweep

@@ -94,9 +94,9 @@ def qrels_of(args: argparse.Namespace) -> Any:
     return data.read_qrels(dict(_by_language(args.language or [], args.qrels, "qrels")))
 
 
-def add_queries(parser: Parser) -> None:
+def add_queries(parser: Flags, required: bool = True) -> None:
     what = 'JSON Lines {"docid", "generated_queries": {"ar": […]}}: file, directory, pattern'
-    parser.add_argument("--queries", required=True, metavar="PATH", help=what)
+    parser.add_argument("--queries", required=required, metavar="PATH", help=what)
 
 
 def add_shards(flags: Flags, settings: type | None = None) -> None:
