@@ -95,6 +95,7 @@ from .generate.settings import GeneratorSettings as GeneratorSettings, JobSettin
 from .models.encoder import Encoded as Encoded, Encoder as Encoder, Encodes as Encodes, Progress as Progress
 from .models.engines import Computing as Computing
 from .models.registry import EncoderOptions as EncoderOptions, EncoderSettings as EncoderSettings, Role as Role
+from .models.reranker import Reranker as Reranker
 from .models.tuning.methods import TuningSettings as TuningSettings
 from .report.explorer import Similarities as Similarities, similarities as similarities
 from .report.page import WrittenPage as WrittenPage, write_page as write_page
@@ -121,6 +122,7 @@ from .retrieve.grid import Aligned as Aligned, GridSettings as GridSettings, Poi
 from .retrieve.index import IndexSettings as IndexSettings, index_shards as index_shards, write_index as write_index
 from .retrieve.merge import merge_shards as merge_shards
 from .retrieve.query_vectors import QueryVectorSettings as QueryVectorSettings, encode_generated as encode_generated
+from .retrieve.rerank import Reranking as Reranking, RerankSettings as RerankSettings, rerank as rerank
 from .retrieve.search import Index as Index, SearchSettings as SearchSettings
 from .retrieve.sharding import WrittenShards as WrittenShards
 from .retrieve.sweep import SweepSettings as SweepSettings, run_sweep as run_sweep
