@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from xqg_pyserini.data.ids import check_id, shown
 from xqg_pyserini.data.languages import check_languages
-from xqg_pyserini.data.records import Qrels, Run
+from xqg_pyserini.data.records import AnyRun, Qrels, Run
 from xqg_pyserini.data.rows import Notes, csv_cells, parse_json
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import FilePath, Line, check_name, read_lines, shown_name, writing
@@ -374,6 +374,11 @@ def as_run(source: RunLike) -> Run:
     if isinstance(source, Mapping):  # a question without hits is in the run all the same
         run = {qid: run.get(qid, {}) for qid in source}
     return {qid: dict(sorted(hits.items(), key=lambda h: -h[1])) for qid, hits in run.items()}
+
+
+def opened_run(source: RunLike) -> AnyRun:
+    """Return a run as `as_run` does, a file's in the memory of `open_run`."""
+    return open_run(source) if isinstance(source, str | os.PathLike) else as_run(source)
 
 
 def as_qrels(source: QrelsLike, negative: bool = False) -> Qrels:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xqg_pyserini.data import Run, RunLike, as_run, open_run, overlap_note, run_names
+from xqg_pyserini.data import Run, RunLike, opened_run, overlap_note, run_names
 from xqg_pyserini.data.records import AnyRun
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.settings import check_values, option
@@ -245,8 +245,7 @@ def _opened(runs: Sequence[RunLike] | Mapping[str, RunLike]) -> dict[str, AnyRun
         names = run_names(paths) if len(paths) == len(sources) else [f"{i}" for i in range(1, len(sources) + 1)]
     if len(sources) < 2:
         raise UserError(f"{len(sources)} run to fuse; give two or more", "runs")
-    opened = [open_run(one) if isinstance(one, str | os.PathLike) else as_run(one) for one in sources]
-    return dict(zip(names, opened, strict=True))
+    return dict(zip(names, map(opened_run, sources), strict=True))
 
 
 def _look_at_questions(runs: Mapping[str, AnyRun], total: int) -> None:

@@ -16,9 +16,9 @@ from xqg_pyserini.data import (
     Run,
     RunLike,
     as_questions,
-    as_run,
     check_run,
     not_in_corpus,
+    opened_run,
     write_run,
 )
 from xqg_pyserini.errors import UserError, warn
@@ -59,7 +59,7 @@ class Reranking:
         self, run: RunLike, questions: QuestionsLike, corpus: CorpusLike, settings: RerankSettings | None = None
     ) -> None:
         asked = {question.id: question.text for question in as_questions(questions)}
-        depth, read = (settings or RerankSettings()).depth, as_run(run)
+        depth, read = (settings or RerankSettings()).depth, opened_run(run)
         check_run(read, asked, "the run")
         self.hits = {qid: list(hits)[:depth] for qid, hits in read.items() if qid in asked}
         self.questions = {qid: asked[qid] for qid in self.hits}
