@@ -88,7 +88,7 @@ class RunScores:
     languages: Mapping[str, str] = field(default_factory=dict, repr=False)
     asked: int = 0
     stored: ByLanguage | None = field(default=None, repr=False)
-    seeds: Runs = field(default=(), repr=False)
+    seeds: tuple[Mapping[str, float], ...] = field(default=(), repr=False)
 
     @classmethod
     def of(cls, by_question: Mapping[str, float], languages: Mapping[str, str], binary: bool = False) -> "RunScores":

@@ -61,17 +61,14 @@ def _condorcet(of: Ranked) -> Floats:
     where majorities go round in a circle.
     """
     passages = of.ranks.shape[1]
-    places = np.where(of.found, of.ranks, passages + 1)
-    votes = np.zeros((passages, passages))
-    for weight, row in zip(of.weights, places, strict=True):
-        votes += weight * np.sign(row - row[:, None])
-    behind = -np.sign(np.round(votes, 12)).astype(int)  # rounded: weights such as 0.1 + 0.2 - 0.3 cancel
-    says: list[list[int]] = behind.tolist()
+    places: list[list[float]] = np.where(of.found, of.ranks, passages + 1).tolist()
+    voters = list(zip(of.weights.tolist(), places, strict=True))
 
-    def compare(one: int, other: int) -> int:
-        return says[one][other] or one - other
+    def compare(one: int, other: int) -> float:
+        ahead = sum([weight * ((row[one] < row[other]) - (row[one] > row[other])) for weight, row in voters])
+        return one - other if abs(ahead) < 1e-12 else -ahead  # weights such as 0.1 + 0.2 - 0.3 cancel
 
-    order = sorted(range(passages), key=cmp_to_key(compare))
+    order = sorted(range(passages), key=cmp_to_key(compare))  # type: ignore[arg-type]
     points = np.empty(passages)
     points[order] = np.arange(passages, 0, -1)
     return points
