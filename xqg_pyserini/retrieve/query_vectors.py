@@ -15,7 +15,7 @@ import numpy as np
 from xqg_pyserini import stores
 from xqg_pyserini.data import find_language
 from xqg_pyserini.errors import UserError, warn
-from xqg_pyserini.files import file_sha256, write_json
+from xqg_pyserini.files import file_sha256, file_sums, write_json
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.retrieve.accumulate import Placing, QuerySource, Taken, encode_records, warn_left_out
 from xqg_pyserini.retrieve.expand import ExpandSettings
@@ -127,8 +127,9 @@ class _EncodingQueries:
         state = part.state
         n = state["queries"] + (self.store.n if self.settings.with_passages else 0)
         meta = stores.store_meta(stores.PASSAGES, n, self.store.d, self.settings.dtype, encoder)
-        meta |= {"ids_sha256": file_sha256(part.path / stores.IDS)}
-        meta |= {"vectors_sha256": file_sha256(part.path / stores.VECTORS), "sources": self.source.describe(), **how}
+        sums = file_sums(part.path / stores.VECTORS)
+        meta |= {"ids_sha256": file_sha256(part.path / stores.IDS), "vectors_sha256": sums["sha256"]}
+        meta |= {"xxh3": {stores.VECTORS: sums["xxh3"]}, "sources": self.source.describe(), **how}
         meta |= {"languages": state["languages"], "queries": state["encoded"], "covered": state["covered"]}
         meta |= {"blank": state["blank"], "skipped": state["skipped"]}
         write_json(part.path / stores.META, meta)
