@@ -72,6 +72,7 @@ from .fusion.geometry import (
     VectorLengths as VectorLengths,
     examine_stores as examine_stores,
 )
+from .fusion.runs import FuseSettings as FuseSettings, fuse_runs as fuse_runs
 from .generate.check import (
     Coverage as Coverage,
     LanguageCheck as LanguageCheck,
@@ -100,6 +101,7 @@ from .models.known import (
     known_encoders as known_encoders,
 )
 from .models.registry import EncoderOptions as EncoderOptions, EncoderSettings as EncoderSettings, Role as Role
+from .models.reranker import Reranker as Reranker
 from .models.tuning.methods import TuningSettings as TuningSettings
 from .report.explorer import Similarities as Similarities, similarities as similarities
 from .report.page import WrittenPage as WrittenPage, write_page as write_page
@@ -125,6 +127,8 @@ from .retrieve.fused import Fused as Fused
 from .retrieve.grid import Aligned as Aligned, GridSettings as GridSettings, Point as Point, Scope as Scope
 from .retrieve.index import IndexSettings as IndexSettings, index_shards as index_shards, write_index as write_index
 from .retrieve.merge import merge_shards as merge_shards
+from .retrieve.query_vectors import QueryVectorSettings as QueryVectorSettings, encode_generated as encode_generated
+from .retrieve.rerank import Reranking as Reranking, RerankSettings as RerankSettings, rerank as rerank
 from .retrieve.search import Index as Index, SearchSettings as SearchSettings
 from .retrieve.sharding import WrittenShards as WrittenShards
 from .retrieve.sweep import SweepSettings as SweepSettings, run_sweep as run_sweep

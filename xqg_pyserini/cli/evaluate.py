@@ -1,6 +1,8 @@
 """`xqg evaluate`."""
 
 import argparse
+from collections.abc import Collection
+from typing import Any
 
 from xqg_pyserini import data, files
 from xqg_pyserini.cli import flags, shared
@@ -16,6 +18,8 @@ from xqg_pyserini.report.tables import results_text
 def add_flags(parser: Parser) -> None:
     shared.add_questions(parser, required=False)
     parser.add_argument("--runs", nargs="+", action="extend", metavar="RUN", help="TREC runs")
+    what = "runs of a system trained with several seeds: one in the tables, its intervals and tests over seeds too"
+    parser.add_argument("--seeds", nargs="+", action="extend", metavar="NAME=RUN,RUN", help=what)
     parser.add_argument("--names", nargs="+", metavar="NAME", help="of the runs (default: their files' names)")
     flags.add_settings(parser, data.RunSettings)
     add_scoring(parser)
@@ -37,29 +41,51 @@ def add_scoring(parser: Parser) -> None:
 def run(args: argparse.Namespace) -> None:
     if args.check_published is not None:
         return _check_published(args)
-    for name in ("questions", "runs"):
-        if getattr(args, name) is None:
+    for name, given in (("questions", args.questions), ("runs", args.runs or args.seeds)):
+        if given is None:
             raise UserError(f"no {name} to score", name)
     scoring = flags.settings_of(args, ScoringSettings)
     comparing = flags.settings_of(args, ComparingSettings)
     questions, corpus = shared.question_files(args), shared.corpus_of(args)
-    runs = shared.run_files(args, args.runs)
-    named = dict(zip(data.run_names(args.runs, args.names), runs, strict=True))
+    named = dict(zip(data.run_names(args.runs or (), args.names), shared.run_files(args, args.runs or ()), strict=True))
+    seeds = _seeds(args, named)
+    shown = list(named.items()) + [(name, next(iter(runs.values()))) for name, runs in seeds.items()]
     if args.output is not None:
-        paths = [*args.questions, corpus, *(args.qrels or ()), *args.runs]
-        files.check_output(args.output, args.overwrite, paths)
-    comparing.check(scoring.metrics)
+        every = [*named.values(), *(run for runs in seeds.values() for run in runs.values())]
+        files.check_output(args.output, args.overwrite, [*args.questions, corpus, *(args.qrels or ()), *every])
+    comparing.check(scoring.metrics, bool(seeds))
     recorded = None
     if args.output is not None:
-        inputs = {"questions": questions, "runs": runs, "corpus": corpus, "qrels": args.qrels}
-        how = {name: getattr(scoring, name) for name in ("official", "all_topics", "with_title")}
-        recorded = record_inputs(args.output, **inputs, language=args.language, names=args.names, **how)
+        inputs = {"questions": questions, "runs": [run for _, run in shown], "corpus": corpus, "qrels": args.qrels}
+        how: dict[str, Any] = {name: getattr(scoring, name) for name in ("official", "all_topics", "with_title")}
+        how |= {"seeds": {name: list(map(str, runs.values())) for name, runs in seeds.items()}} if seeds else {}
+        names = [name for name, _ in shown] if seeds else args.names
+        recorded = record_inputs(args.output, **inputs, language=args.language, names=names, **how)
     texts = {"corpus": corpus, "qrels": shared.qrels_of(args)}
-    scores = evaluate(named, data.read_questions(questions), **texts, **vars(scoring))
+    every_run = named | {key: run for runs in seeds.values() for key, run in runs.items()}
+    scores = evaluate(every_run, data.read_questions(questions), **texts, **vars(scoring))
+    if seeds:
+        scores = scores.pooled({name: list(runs) for name, runs in seeds.items()})
     results = Results(scores.compare(**vars(comparing)), inputs=recorded)
     if args.output is not None:
         write_results(results, args.output, overwrite=args.overwrite)
     show_results(args, results, results_text(results, args.per_language))
+
+
+def _seeds(args: argparse.Namespace, named: Collection[str]) -> dict[str, dict[str, data.RunFile]]:
+    """Return system → name → run file of what --seeds were typed; `named` are the other runs."""
+    systems: dict[str, dict[str, data.RunFile]] = {}
+    for typed in args.seeds or ():
+        name, equals, paths = typed.partition("=")
+        runs = [path for path in paths.split(",") if path]
+        if not (name.strip() and equals) or len(runs) < 2:
+            raise UserError(f"{typed!r}: expected NAME=RUN,RUN with two runs or more", "seeds")
+        if name in systems or name in named:
+            raise UserError(f"{name} is given twice; give each run and each system once", "seeds")
+        if len(set(runs)) < len(runs):
+            raise UserError(f"{typed!r}: a run comes twice", "seeds")
+        systems[name] = dict(zip((f"{name} {path}" for path in runs), shared.run_files(args, runs), strict=True))
+    return systems
 
 
 def _check_published(args: argparse.Namespace) -> None:

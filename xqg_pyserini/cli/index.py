@@ -36,7 +36,9 @@ def run(args: argparse.Namespace) -> None:
         return
     if args.queries is None:
         index = write_index(args.passages, args.output, **how)
-        flags.show(args, index.meta, f"{args.output}: {index.n} passages ({kind}), passages alone")
+        meta = index.meta or {}
+        what = "passages ({}), passages alone" if meta.get("delimiter") is None else "vectors ({}), several a passage"
+        flags.show(args, index.meta, f"{args.output}: {index.n} {what.format(kind)}")
         return
     fused = shared.fused_of(args)
     announce = partial(print, "xqg index:", file=sys.stderr)

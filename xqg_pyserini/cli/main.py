@@ -35,6 +35,8 @@ COMMANDS = {
     "expand": "write passages with their queries behind their text, for BM25",
     "export": "write an index for OpenSearch, as Parquet, or as Lance",
     "search": "search an index, or the stores language-aware",
+    "fuse": "fuse runs: RRF, interpolation and others",
+    "rerank": "put a run's best hits in the order of a cross-encoder or ColBERT",
     "sweep": "compare many fusions in one pass over the stores",
     "evaluate": "score runs by R@kt, nDCG, MRR, … with tests",
     "mine": "write training data with hard negatives out of a run",

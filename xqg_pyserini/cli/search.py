@@ -1,8 +1,7 @@
 """`xqg search`."""
 
 import argparse
-import re
-from pathlib import Path
+from typing import Any
 
 from xqg_pyserini import data, files
 from xqg_pyserini.cli import flags, shared
@@ -25,6 +24,9 @@ def add_flags(parser: Parser) -> None:
     what = "put each question right by its language (xqg align makes it); on any index, in place of its own centring"
     parser.add_argument("--align", metavar="ALIGNMENT", help=what)
     flags.add_settings(parser, SearchSettings)
+    what = "docids are those of passages up to this (doc#3), and a passage scores as its best (default: as xqg encode "
+    what += "--queries made it; else whole)"
+    parser.add_argument("--delimiter", metavar="TEXT", help=what)
     parser.add_argument("--output", required=True, metavar="RUN", help="the TREC run to write")
     shared.add_encoder(parser)
     shared.add_fusion(parser)
@@ -46,14 +48,16 @@ def run(args: argparse.Namespace) -> None:
         index = Index(args.index)
         says = index if index.encoder is not None or alignment is None else alignment
         encoder = shared.encoder_for(args, says)
-        run = index.search(questions, hits, encoder=encoder, align=alignment, threads=args.threads)
+        how: Any = {"encoder": encoder, "align": alignment, "threads": args.threads, "delimiter": args.delimiter}
+        run = index.search(questions, hits, **how)
     else:
+        flags.refuse("takes --index: stores have a vector a passage", delimiter=args.delimiter)
         if args.queries is None:
             raise UserError("searching the stores takes --queries STORE beside --passages")
         fused = shared.fused_of(args)
         encoder = shared.encoder_for(args, fused.passages)
         run = fused.search(questions, hits, encoder=encoder, align=alignment, threads=args.threads)
-    tag = "xqg-" + re.sub(r"\s+", "-", Path(args.output).stem)
+    tag = shared.tag_of(args.output)
     data.write_run(args.output, run, tag)
     total = sum(map(len, run.values()))
     summary = {"run": str(args.output), "questions": len(run), "hits": total, "tag": tag}

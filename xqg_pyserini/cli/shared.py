@@ -1,7 +1,9 @@
 """Flags that several commands have, and what is made of them: questions, encoders, fusions."""
 
 import argparse
+import re
 from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xqg_pyserini import data
@@ -76,6 +78,11 @@ def run_files(args: argparse.Namespace, paths: Iterable[str]) -> list[data.RunFi
     return [data.RunFile(path, **typed(args, options(data.RunSettings))) for path in paths]
 
 
+def tag_of(run: str) -> str:
+    """Return the tag of a run that is written to a file."""
+    return "xqg-" + re.sub(r"\s+", "-", Path(run).stem)
+
+
 def add_qrels(parser: Parser, help: str) -> None:
     parser.add_argument("--qrels", nargs="+", metavar="FILE", help=f"{help}; several as --questions takes them")
 
@@ -87,9 +94,9 @@ def qrels_of(args: argparse.Namespace) -> Any:
     return data.read_qrels(dict(_by_language(args.language or [], args.qrels, "qrels")))
 
 
-def add_queries(parser: Parser) -> None:
+def add_queries(parser: Flags, required: bool = True) -> None:
     what = 'JSON Lines {"docid", "generated_queries": {"ar": […]}}: file, directory, pattern'
-    parser.add_argument("--queries", required=True, metavar="PATH", help=what)
+    parser.add_argument("--queries", required=required, metavar="PATH", help=what)
 
 
 def add_shards(flags: Flags, settings: type | None = None) -> None:

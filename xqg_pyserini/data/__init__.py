@@ -46,6 +46,7 @@ from xqg_pyserini.data.runs import (
     as_qrels,
     as_run,
     open_run,
+    opened_run,
     read_qrels,
     read_run,
     write_run,

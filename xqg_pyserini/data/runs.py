@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from xqg_pyserini.data.ids import check_id, shown
 from xqg_pyserini.data.languages import check_languages
-from xqg_pyserini.data.records import Qrels, Run
+from xqg_pyserini.data.records import AnyRun, Qrels, Run
 from xqg_pyserini.data.rows import Notes, csv_cells, parse_json
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import FilePath, Line, check_name, read_lines, shown_name, writing
@@ -376,6 +376,11 @@ def as_run(source: RunLike) -> Run:
     return {qid: dict(sorted(hits.items(), key=lambda h: -h[1])) for qid, hits in run.items()}
 
 
+def opened_run(source: RunLike) -> AnyRun:
+    """Return a run as `as_run` does, a file's in the memory of `open_run`."""
+    return open_run(source) if isinstance(source, str | os.PathLike) else as_run(source)
+
+
 def as_qrels(source: QrelsLike, negative: bool = False) -> Qrels:
     """Return qrels: a TREC file's, or those of Python values.
 
@@ -433,12 +438,21 @@ def _id(value: Any) -> str:
     return value
 
 
-def write_run(path: str | Path, run: Run, tag: str) -> None:
-    """Write a TREC run, in one rename; raises `UserError` where `path` is a folder, or an id holds white space."""
+def write_run(
+    path: str | Path, run: Run | Iterable[tuple[str, Mapping[str, float]]], tag: str, *, exact: bool = False
+) -> None:
+    """Write a TREC run, in one rename: questions and their hits, best first.
+
+    Scores have six decimals; with `exact`, all that it takes to read the same numbers again.  Raises `UserError` where
+    `path` is a folder, or an id holds white space.
+    """
     with writing(path) as file:
-        for qid, hits in run.items():
+        for qid, hits in run.items() if isinstance(run, Mapping) else run:
             for rank, (docid, score) in enumerate(hits.items(), 1):
-                file.write(f"{_id(qid)} Q0 {_id(docid)} {rank} {score:.6f} {tag}\n")
+                text = f"{score:.6f}"
+                if exact and float(text) != score:
+                    text = repr(float(score))
+                file.write(f"{_id(qid)} Q0 {_id(docid)} {rank} {text} {tag}\n")
 
 
 def read_qrels(source: FilePath | Mapping[str, FilePath], negative: bool = False) -> Qrels:

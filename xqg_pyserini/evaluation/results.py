@@ -3,11 +3,13 @@
 `evaluate` and `run_sweep` return these values; the package `report` writes, reads and shows them.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
+from statistics import stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from xqg_pyserini.data import Run
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 MACRO = "macro"  # where a language's code would stand: the unweighted mean over languages
 TESTS = ("student", "fisher", "mcnemar")
 CORRECTIONS = ("holm", "bonferroni", "bh", "none")
+Runs = tuple[Mapping[str, float], ...]  # of a system's seeds: question → value of each
 ByLanguage = dict[str, Interval]  # `macro` and languages → score or difference, 0-100
 
 
@@ -41,8 +44,10 @@ class ComparingSettings:
         if not 0 < self.level < 1:
             raise UserError(f"level {self.level}; expected a number between 0 and 1", about="level")
 
-    def check(self, metrics: Iterable[str]) -> None:
-        """Raise `UserError` for a measure that the test is not for."""
+    def check(self, metrics: Iterable[str], seeds: bool = False) -> None:
+        """Raise `UserError` for a measure that the test is not for, or one that cannot take `seeds` into account."""
+        if seeds and self.test != "student":
+            raise UserError(f"{self.test} takes the questions alone as drawn; with several seeds take student", "test")
         for metric in metrics:
             if self.test == "mcnemar" and not parse_metric(metric).binary:
                 raise UserError(
@@ -74,6 +79,7 @@ class RunScores:
         intervals: `macro` and languages → mean and its 95% confidence interval, 0-100.
         languages: question → language, of all that were asked; empty where it was read from a folder.
         asked: how many questions were asked; more than `count` where some are left out.
+        seeds: of a system whose runs are pooled, each run's question → value; their means are `by_question`.
     """
 
     by_question: Mapping[str, float]
@@ -82,6 +88,7 @@ class RunScores:
     languages: Mapping[str, str] = field(default_factory=dict, repr=False)
     asked: int = 0
     stored: ByLanguage | None = field(default=None, repr=False)
+    seeds: tuple[Mapping[str, float], ...] = field(default=(), repr=False)
 
     @classmethod
     def of(cls, by_question: Mapping[str, float], languages: Mapping[str, str], binary: bool = False) -> "RunScores":
@@ -106,13 +113,15 @@ class RunScores:
     @property
     def intervals(self) -> ByLanguage:
         """Return `macro` and languages → mean and its 95% confidence interval, 0-100."""
-        return _intervals(self.by_question, self.languages) if self.stored is None else self.stored
+        return _intervals(self.by_question, self.languages, self.seeds) if self.stored is None else self.stored
 
     def as_json(self) -> dict[str, Any]:
         """Return what `scores.json` holds of them (docs/evaluation.md)."""
         binary = any(entry.hit is not None for entry in self.by_language.values())
+        seeds = [RunScores.of(values, self.languages).macro for values in self.seeds]
         return {
             "macro": self.macro,
+            **({"seeds": seeds} if seeds else {}),
             "languages": {l: vars(entry) for l, entry in self.by_language.items()},
             "questions": {q: int(v) if binary else v for q, v in self.by_question.items()},
         }
@@ -125,13 +134,27 @@ def _grouped(values: Mapping[str, float], languages: Mapping[str, str]) -> dict[
     return groups
 
 
-def _intervals(values: Mapping[str, float], languages: Mapping[str, str]) -> ByLanguage:
-    """Return `macro`, then each language, → mean and its 95% confidence interval, 0-100."""
-    groups = {l: [100 * value for value in group] for l, group in _grouped(values, languages).items()}
-    pooled = [value for group in groups.values() for value in group]
-    names = [language for language, group in groups.items() for _ in group]
-    intervals = {MACRO: significance.macro_interval(pooled, names)}
-    return intervals | {l: significance.mean_interval(group) for l, group in groups.items()}
+def _intervals(values: Mapping[str, float], languages: Mapping[str, str], *seeds: Runs) -> ByLanguage:
+    """Return `macro`, then each language, → mean and its 95% confidence interval, 0-100.
+
+    `seeds` are those of each system that the values are of.
+    """
+    members: dict[str, list[str]] = defaultdict(list)
+    for qid in values:
+        members[languages[qid]].append(qid)
+    every = [qid for qids in members.values() for qid in qids]
+    names = [language for language, qids in members.items() for _ in qids]
+    of_all = [100 * values[qid] for qid in every]
+    intervals = {MACRO: significance.macro_interval(of_all, names, seeds=_by_run(seeds, every, 100))}
+    for language, qids in members.items():
+        of = [100 * values[qid] for qid in qids]
+        intervals[language] = significance.mean_interval(of, seeds=_by_run(seeds, qids, 100))
+    return intervals
+
+
+def _by_run(seeds: Iterable[Runs], qids: Sequence[str], times: float = 1) -> list[list[list[float]]]:
+    """Return, of each system with several runs, the values (runs, questions)."""
+    return [[[times * run[qid] for qid in qids] for run in runs] for runs in seeds if runs]
 
 
 class ByMetric(dict[str, RunScores]):
@@ -218,11 +241,15 @@ class Scores(Mapping[str, Mapping[str, RunScores]]):
         Raises:
             UserError: there is no such question.
         """
-        first, second = self.by_run[a][metric], self.by_run[b][metric].by_question
-        both = [qid for qid in first.by_question if qid in second]
+        first, second, both = self.by_run[a][metric], self.by_run[b][metric].by_question, self._both(a, b, metric)
+        return [first.by_question[q] for q in both], [second[q] for q in both], [first.languages[q] for q in both]
+
+    def _both(self, a: str, b: str, metric: str) -> list[str]:
+        second = self.by_run[b][metric].by_question
+        both = [qid for qid in self.by_run[a][metric].by_question if qid in second]
         if not both:
             raise UserError(f"runs {a} and {b} have no scored question in common")
-        return [first.by_question[q] for q in both], [second[q] for q in both], [first.languages[q] for q in both]
+        return both
 
     def difference(self, a: str, b: str, metric: str) -> ByLanguage:
         """Return the score of run a minus that of b, with 95% confidence intervals, 0-100.
@@ -236,7 +263,52 @@ class Scores(Mapping[str, Mapping[str, RunScores]]):
             return {l: Interval(-i.mean, -i.high, -i.low) for l, i in turned.items()}
         first, other = self.by_run[a][metric], self.by_run[b][metric].by_question
         gains = {q: v - other[q] for q, v in first.by_question.items() if q in other}
-        return _intervals(gains, first.languages)
+        return _intervals(gains, first.languages, first.seeds, self.by_run[b][metric].seeds)
+
+    def pooled(self, seeds: Mapping[str, Sequence[str]]) -> "Scores":
+        """Return the scores with some runs made one: those of a system that was trained with several seeds.
+
+        A question's value is the mean over the runs.  Intervals and the t-test then take both as drawn, runs and
+        questions (`significance.macro_mean`); a system of a single run says nothing of its seeds.
+
+        Args:
+            seeds: system → names of its runs, two or more; it stands where the first of them stood.
+
+        Raises:
+            UserError: for a run that is not there, or is given twice; runs of a system that are scored on different
+                questions.
+        """
+        given = [run for runs in seeds.values() for run in runs]
+        if strange := [run for run in given if run not in self.by_run or given.count(run) > 1]:
+            raise UserError(f"seeds: run {strange[0]} is given twice, or is none of {' '.join(self.runs)}", "seeds")
+        if taken := [name for name in seeds if name in self.by_run and name not in given]:
+            raise UserError(f"seeds: there is a run {taken[0]}; give the system another name", "seeds")
+        system_of = {run: name for name, runs in seeds.items() for run in runs}
+        by_run: dict[str, dict[str, RunScores]] = {}
+        notes = list(self.notes)
+        for run, by_metric in self.by_run.items():
+            name = system_of.get(run, run)
+            if run not in system_of:
+                by_run[run] = by_metric
+            elif name not in by_run:
+                by_run[name] = self._pool(name, seeds[name])
+                notes += _seed_notes(name, by_run[name])
+        if alone := [run for run in by_run if run not in seeds]:
+            notes.append(f"{', '.join(alone)}: a single run; what another seed would give is in no interval or test")
+        return Scores(by_run, self.relevance, notes, self.relevant)
+
+    def _pool(self, name: str, runs: Sequence[str]) -> dict[str, RunScores]:
+        if len(runs) < 2:
+            raise UserError(f"seeds: {name} has a single run; give two or more", "seeds")
+        pooled = ByMetric()
+        for metric, first in self.by_run[runs[0]].items():
+            values = tuple(self.by_run[run][metric].by_question for run in runs)
+            if any(other.keys() != values[0].keys() for other in values):
+                what = f"the runs of {name} are scored on different questions"
+                raise UserError(f"{what}; count questions that a run lacks as misses", ("seeds", "official"))
+            mean = {qid: math.fsum(run[qid] for run in values) / len(values) for qid in values[0]}
+            pooled[metric] = replace(RunScores.of(mean, first.languages), seeds=values)
+        return pooled
 
     def compare(
         self,
@@ -260,7 +332,7 @@ class Scores(Mapping[str, Mapping[str, RunScores]]):
             UserError: a choice that there is not, or a test that does not fit a measure.
         """
         settings = ComparingSettings(test, correction, level)
-        settings.check(self.metrics)
+        settings.check(self.metrics, any(one.seeds for each in self.by_run.values() for one in each.values()))
         if baseline is None:
             pairs = list(combinations(self.runs, 2))
         elif baseline in self.by_run:
@@ -270,7 +342,9 @@ class Scores(Mapping[str, Mapping[str, RunScores]]):
         compared: list[Comparison] = []
         for metric in self.metrics if pairs else ():
             values = [self.paired(a, b, metric) for a, b in pairs]
-            ps = [p_value(test, *three) for three in values]
+            runs = [[self.by_run[name][metric].seeds for name in pair] for pair in pairs]
+            seeds = [_by_run(each, self._both(*pair, metric)) for pair, each in zip(pairs, runs, strict=True)]
+            ps = [p_value(test, *three, of) for three, of in zip(values, seeds, strict=True)]
             corrected = significance.correct(ps, correction)  # type: ignore[arg-type]
             for (a, b), (x, y, _), p, q in zip(pairs, values, ps, corrected, strict=True):
                 counts = significance.win_tie_loss(x, y)
@@ -278,11 +352,24 @@ class Scores(Mapping[str, Mapping[str, RunScores]]):
         return Comparisons(self, tuple(compared), settings, baseline)
 
 
-def p_value(test: str, x: Sequence[float], y: Sequence[float], languages: Sequence[str]) -> float:
-    """Return the p-value of one of `TESTS` for two runs' values, question by question."""
+def _seed_notes(name: str, by_metric: Mapping[str, RunScores]) -> Iterator[str]:
+    """Yield what a system's runs have by themselves."""
+    for metric, scores in by_metric.items():
+        macros = [RunScores.of(values, scores.languages).macro for values in scores.seeds]
+        each = ", ".join(f"{macro:.2f}" for macro in macros)
+        yield f"{name} is the mean of {len(macros)} runs, by {metric} {each} (standard deviation {stdev(macros):.2f})"
+
+
+def p_value(
+    test: str, x: Sequence[float], y: Sequence[float], languages: Sequence[str], seeds: Sequence[Any] = ()
+) -> float:
+    """Return the p-value of one of `TESTS` for two runs' values, question by question.
+
+    `seeds`, for `student` alone, are the values (runs, questions) of each of both that has several runs.
+    """
     if test == "fisher":
         return significance.fisher(x, y, languages)
-    return {"student": significance.student, "mcnemar": significance.mcnemar}[test](x, y)
+    return significance.mcnemar(x, y) if test == "mcnemar" else significance.student(x, y, seeds)
 
 
 @dataclass(frozen=True)

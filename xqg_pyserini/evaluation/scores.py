@@ -20,7 +20,7 @@ from xqg_pyserini.data.ids import check_overlap, check_run, overlap_note, run_na
 from xqg_pyserini.data.languages import NO_LANGUAGE, are_variants
 from xqg_pyserini.data.readers import CorpusLike, QuestionsLike, as_corpus, as_questions, not_in_corpus
 from xqg_pyserini.data.records import AnyRun, Passage, Qrels, Question
-from xqg_pyserini.data.runs import QrelsLike, RunLike, as_qrels, as_run, open_run
+from xqg_pyserini.data.runs import QrelsLike, RunLike, as_qrels, as_run, opened_run
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.evaluation.measures import Judged, Metric, parse_metrics
 from xqg_pyserini.evaluation.r_at_kt import RecallAtTokens
@@ -270,7 +270,7 @@ def _named_runs(runs: Any) -> dict[str, AnyRun]:
         hits: Any = next((hits for hits in runs.values() if not isinstance(hits, Mapping) or hits), {})
         if isinstance(hits, Mapping) and all(_is_number(score) for score in hits.values()):
             return {"run": as_run(runs)}
-        return {str(name): _run_of(run) for name, run in runs.items()}
+        return {str(name): opened_run(run) for name, run in runs.items()}
     if hasattr(runs, "itertuples"):
         return {"run": as_run(runs)}
     values = list(runs)
@@ -278,11 +278,7 @@ def _named_runs(runs: Any) -> dict[str, AnyRun]:
         raise UserError("no run to evaluate", about="runs")
     if not all(isinstance(value, str | os.PathLike) for value in values):
         return {"run": as_run(values)}
-    return {name: _run_of(path) for name, path in zip(run_names(values), values, strict=True)}
-
-
-def _run_of(source: RunLike) -> AnyRun:
-    return open_run(source) if isinstance(source, str | os.PathLike) else as_run(source)
+    return {name: opened_run(path) for name, path in zip(run_names(values), values, strict=True)}
 
 
 def _tied(hits: Mapping[str, float]) -> bool:

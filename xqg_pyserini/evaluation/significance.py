@@ -1,9 +1,10 @@
 """Significance and confidence: of two runs' difference, and of a mean, question by question.
 
 `a` and `b` are two runs' scores, shape (questions,), in one order; `values` are scores or differences, same shape;
-`groups` has the group of each question, e.g. its language.  All raise ValueError where shapes differ, are empty or not
-1-D, or a number is not finite.  Every test is two-sided and symmetric: swapping the runs gives the same p-value, to the
-last bit.  This module refuses to know runs, metrics, files and tables.
+`groups` has the group of each question, e.g. its language.  `seeds` are the scores of each run of each system that was
+trained several times, (runs, questions) a system; what is given besides are their means.  All raise ValueError where
+shapes differ, are empty or not 1-D, or a number is not finite.  Every test is two-sided and symmetric: swapping the
+runs gives the same p-value, to the last bit.  This module refuses to know runs, metrics, files and tables.
 """
 
 import math
@@ -30,17 +31,20 @@ class Interval(NamedTuple):
 _SIGNS_AT_A_TIME = 1_000_000
 
 
-def student(a: ArrayLike, b: ArrayLike) -> float:
+def student(a: ArrayLike, b: ArrayLike, seeds: Sequence[ArrayLike] = ()) -> float:
     """Compute the p-value of the paired t-test (Student, 1908), that of SciPy's `ttest_rel` to the last bit.
 
     t = mean(d) / (sd(d) / sqrt(n)) with d = a - b, against n - 1 degrees of freedom.  It is 1.0 where
-    t is undefined (equal runs, or a single question).
+    t is undefined (equal runs, or a single question).  With `seeds` the standard error and the degrees of freedom are
+    those of `macro_mean`, all questions being one group.
     """
     first, second = aligned(a, b)
     difference = first - second
     n = len(difference)
     if n < 2 or not difference.any():
         return 1.0
+    if seeds:
+        return _two_sided(macro_mean(difference, [0] * n, seeds))
     from scipy.special import stdtr  # scipy.stats takes a second to import
 
     mean = difference.mean()
@@ -48,6 +52,15 @@ def student(a: ArrayLike, b: ArrayLike) -> float:
     with np.errstate(divide="ignore"):  # the same difference throughout
         t = mean / np.sqrt(variance / n)
     return float(2 * stdtr(n - 1, -abs(t)))
+
+
+def _two_sided(of: "MacroMean") -> float:
+    """Return the p-value of a mean, of the t-test against 0."""
+    from scipy.special import stdtr
+
+    if not of.mean:
+        return 1.0
+    return float(2 * stdtr(of.freedom, -abs(of.mean) / of.error)) if of.error else 0.0
 
 
 def mcnemar(a: ArrayLike, b: ArrayLike) -> float:
@@ -148,14 +161,14 @@ def win_tie_loss(a: ArrayLike, b: ArrayLike) -> tuple[int, int, int]:
     return wins, len(first) - wins - losses, losses
 
 
-def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
+def mean_interval(values: ArrayLike, confidence: float = CONFIDENCE, seeds: Sequence[ArrayLike] = ()) -> Interval:
     """Compute the confidence interval of a mean over questions, by Student's t (1908).
 
         mean ± t(n - 1) · s / sqrt(n)
 
     with s the sample's standard deviation; see `macro_interval`.  One question has no interval.
     """
-    return macro_interval(values, np.zeros(np.shape(values)[:1], dtype=int).tolist(), confidence)
+    return macro_interval(values, np.zeros(np.shape(values)[:1], dtype=int).tolist(), confidence, seeds)
 
 
 class MacroMean(NamedTuple):
@@ -169,7 +182,7 @@ class MacroMean(NamedTuple):
     freedom: float
 
 
-def macro_mean(values: ArrayLike, groups: Sequence[Hashable]) -> MacroMean:
+def macro_mean(values: ArrayLike, groups: Sequence[Hashable], seeds: Sequence[ArrayLike] = ()) -> MacroMean:
     """Compute the unweighted mean of the means of groups (languages), and how sure it is.
 
     Questions are drawn, languages are given: strata of equal weight (Cochran, Sampling Techniques, 3rd ed. 1977,
@@ -180,6 +193,9 @@ def macro_mean(values: ArrayLike, groups: Sequence[Hashable]) -> MacroMean:
 
     the last by Welch (1947) and Satterthwaite (1946).  With one group this is Student's.  Where the questions of one
     language are translations of another's, the means are not independent, and the error is too small.
+
+    With `seeds`, runs are drawn too: what each system's runs add to the variance (`_over_seeds`) is added, and to the
+    sum of squares that the degrees of freedom rest on.
     """
     given = np.asarray(values, dtype=np.float64)
     if given.ndim != 1 or not given.size or not np.isfinite(given).all():
@@ -195,14 +211,47 @@ def macro_mean(values: ArrayLike, groups: Sequence[Hashable]) -> MacroMean:
         return MacroMean(mean, math.nan, 0.0)
     # equal values have no variance; their computed one can be a rounding error above 0
     variances = [part.var(ddof=1) / len(part) if np.ptp(part) else 0.0 for part in parts]
-    total = float(sum(variances))
+    over_seeds = [_over_seeds(runs, list(members.values())) for runs in seeds]
+    total = float(sum(variances)) + math.fsum(variance for variance, _ in over_seeds)
+    squares = sum(v * v / (len(part) - 1) for v, part in zip(variances, parts, strict=True))
+    squares += math.fsum(square for _, square in over_seeds)
     if not total:
         return MacroMean(mean, 0.0, float(len(given) - len(parts)))
-    freedom = total**2 / sum(v * v / (len(part) - 1) for v, part in zip(variances, parts, strict=True))
-    return MacroMean(mean, math.sqrt(total) / len(parts), float(freedom))
+    return MacroMean(mean, math.sqrt(total) / len(parts), float(total**2 / squares))
 
 
-def macro_interval(values: ArrayLike, groups: Sequence[Hashable], confidence: float = CONFIDENCE) -> Interval:
+def _over_seeds(runs: ArrayLike, groups: Sequence[Sequence[int]]) -> tuple[float, float]:
+    """Return what m runs of a system add to the variance of Σ x_l, and Σ v² / freedom of its parts.
+
+    Runs and questions are crossed, both drawn: score = mean + run + question + rest (Searle, Casella and McCulloch,
+    Variance Components, 1992).  With V the sample variance of the runs' Σ x_l, and e_l the mean square of the rest in
+    language l, on (m - 1) (n_l - 1) degrees of freedom, the runs' own part is
+
+        V / m - Σ e_l / (m · n_l),        0 where that is below 0:
+
+    the rest is in the variance over questions already.
+    """
+    scores = np.asarray(runs, dtype=np.float64)
+    number = len(scores)
+    if scores.ndim != 2 or number < 2 or scores.shape[1] != sum(map(len, groups)) or not np.isfinite(scores).all():
+        raise ValueError(f"seeds must be finite, (2 or more runs, questions); got shape {scores.shape}")
+    sums, rest = np.zeros(number), []
+    for places in groups:
+        of = scores[:, places]
+        sums += of.mean(axis=1)
+        residual = of - of.mean(axis=0) - of.mean(axis=1, keepdims=True) + of.mean()
+        freedom = (number - 1) * (len(places) - 1)
+        rest.append((float((residual**2).sum()) / freedom / number / len(places), freedom))
+    whole = float(sums.var(ddof=1)) / number if np.ptp(sums) else 0.0
+    own = whole - sum(part for part, _ in rest)
+    if own <= 0:
+        return 0.0, 0.0
+    return own, whole**2 / (number - 1) + sum(part**2 / freedom for part, freedom in rest)
+
+
+def macro_interval(
+    values: ArrayLike, groups: Sequence[Hashable], confidence: float = CONFIDENCE, seeds: Sequence[ArrayLike] = ()
+) -> Interval:
     """Compute the confidence interval of an unweighted mean of the means of groups (languages).
 
         mean ± t(freedom) · error
@@ -212,7 +261,7 @@ def macro_interval(values: ArrayLike, groups: Sequence[Hashable], confidence: fl
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence}")
-    mean, error, freedom = macro_mean(values, groups)
+    mean, error, freedom = macro_mean(values, groups, seeds)
     if not error or math.isnan(error):
         return Interval(mean, mean - error, mean + error)
     from scipy.special import stdtrit  # SciPy takes a moment to import

@@ -38,14 +38,15 @@ class QuerySource:
     Args:
         queries: a file, directory or pattern.
         languages: those to read; None for all.
+        first: how many queries of a language are read of a record, blank ones not counted; None for all.
 
     Attributes:
         inputs: paths that the output must not destroy.
     """
 
-    def __init__(self, queries: str | Path, languages: Sequence[str] | None = None) -> None:
+    def __init__(self, queries: str | Path, languages: Sequence[str] | None = None, first: int | None = None) -> None:
         self._queries, self._sources = queries, describe_sources(queries)
-        self._languages = languages
+        self._languages, self._first = languages, first
         stores.check_recorded(queries, self._sources)
         self.inputs: list[Any] = [queries]
 
@@ -90,6 +91,9 @@ class QuerySource:
             if self._languages is not None:
                 chosen = {l: texts for l, texts in record.queries.items() if find_language(l, self._languages)}
                 record = record._replace(queries=chosen)
+            if self._first is not None:
+                full = {l: [text for text in texts if text.strip()] for l, texts in record.queries.items()}
+                record = record._replace(queries={l: tuple(texts[: self._first]) for l, texts in full.items()})
             yield line, record
 
 
@@ -175,6 +179,7 @@ class Placing:
     """Records of queries beside the passage store that they are for, checked once."""
 
     def __init__(self, source: QuerySource, store: VectorStore, skip_unknown: bool) -> None:
+        store.refuse_parts()
         self.source, self.store, self._skip_unknown = source, store, skip_unknown
 
     @cached_property

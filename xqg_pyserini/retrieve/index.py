@@ -198,6 +198,7 @@ class _Indexing:
         meta["normalized"] = self.normalize or store.normalized
         meta["passages"] = {k: store.meta[k] for k in ("ids_sha256", "vectors_sha256")}
         meta |= {"fusion": None, "queries": None}
+        meta |= {} if store.delimiter is None else {"delimiter": store.delimiter}
         if fused:
             meta["normalized"] = fused.fusion.normalize
             how = asdict(fused.fusion)

@@ -61,6 +61,7 @@ class Described(Struct):
     xxh3: dict[str, str] = {}  # of the same files; none where they were written before there was it
     kind: str | None = None
     lance: DescribedLance | None = None
+    delimiter: str | None = None  # of passages with several rows: `retrieve.parts`
 
 
 class DescribedFolder(Struct):

@@ -17,6 +17,7 @@ from xqg_pyserini.models.encoder import Encoder, same_encoder
 from xqg_pyserini.models.engines import Computing
 from xqg_pyserini.retrieve import layout
 from xqg_pyserini.retrieve.directories import Directory, open_directory
+from xqg_pyserini.retrieve.parts import best_passages, check_delimiter
 from xqg_pyserini.settings import option
 
 
@@ -80,6 +81,7 @@ class Index:
         vectors: np.ndarray | None = None,
         align: Alignment | str | Path | None = None,
         threads: int | None = None,
+        delimiter: str | None = None,
     ) -> Run:
         """Search; a centred index centres each question by its language.
 
@@ -90,12 +92,16 @@ class Index:
             vectors: the questions' embeddings (q, d) float32, where they are at hand; before they are aligned.
             align: puts each question right by its language, in place of the index's own centring.
             threads: CPU threads of the search; None for what Faiss chooses.
+            delimiter: docids are those of passages up to this (`doc#3`), and a passage scores as the best of its rows,
+                exactly where the index is exact; None for what an index of ours says, of others no such thing.
 
         Raises:
             UserError: for an encoder that does not fit the index, an alignment of another encoder, a question
                 without language where the search depends on it.
         """
         check_hits(k)
+        if delimiter is not None:
+            check_delimiter(delimiter)
         questions = as_questions(questions)
         if not questions:
             return {}
@@ -113,8 +119,8 @@ class Index:
             if align is None and directory.centers is not None:
                 part = centered(part, asking, directory.centers)
             with Computing(threads=threads).limited():
-                scores, rows = directory.best(part, k)
-            run |= make_run(asking, scores, rows, directory.names(rows))
+                found = _found(directory, part, k, delimiter)
+            run |= make_run(asking, *found)
         return {question.id: run[question.id] for question in questions}
 
     def _groups(self, questions: Sequence[Question]) -> dict[Directory, list[int]]:
@@ -136,6 +142,17 @@ class Index:
         if path not in self._opened:
             self._opened[path] = open_directory(path)
         return self._opened[path]
+
+
+def _found(
+    directory: Directory, vectors: np.ndarray, k: int, delimiter: str | None
+) -> tuple[np.ndarray, np.ndarray, Mapping[int, str]]:
+    """Return scores (q, m) and rows (q, m) of the best m = min(k, n) passages, and the ids by row."""
+    delimiter = delimiter or (directory.meta or {}).get("delimiter")
+    if delimiter is not None:
+        return best_passages(directory, vectors, k, delimiter)
+    scores, rows = directory.best(vectors, k)
+    return scores, rows, directory.names(rows)
 
 
 # ---------------------------------------------------------------- shared with searching stores

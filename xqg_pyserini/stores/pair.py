@@ -43,6 +43,7 @@ class StorePair:
         self._rows: np.ndarray | None = None  # row of the query store for each passage, or -1
         if queries is None:
             return
+        passages.refuse_parts()
         if queries.d != passages.d:
             what = f"{queries.path} has {queries.d} dimensions, {passages.path} has {passages.d}"
             raise UserError(f"{what}; encode both with one encoder")

@@ -122,6 +122,7 @@ class _DescribedVectors(_Described):
     vectors_sha256: str
     xxh3: dict[str, str] = {}  # of matrices, by their files; none where they were written before there was it
     shard: Shard | None = None
+    delimiter: str | None = None
 
 
 _Number = Annotated[str, Meta(pattern="^[1-9][0-9]{0,8}$")]
@@ -237,7 +238,8 @@ class VectorStore(_Store):
     """A store of passage embeddings, opened for reading and checked.
 
     Attributes: `n`, `d`; `vectors` (n, d) float32 or float16, memory-mapped; `encoder`, the settings it was encoded
-    with; `normalized`; `meta`; `shard`, what it is of a whole, or None. Raises `UserError` where a file is missing,
+    with; `normalized`; `meta`; `shard`, what it is of a whole, or None; `delimiter`, what stands in ids behind those of
+    passages that have several rows (`retrieve.query_vectors`), or None.  Raises `UserError` where a file is missing,
     truncated or changed; that the vectors have not changed is checked when all of them are read in order, and by
     `verify`.
     """
@@ -247,7 +249,14 @@ class VectorStore(_Store):
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path)
+        self.delimiter: str | None = self._described.delimiter
         self.vectors = self._open(VECTORS, self.d, DTYPES, self._described.vectors_sha256)
+
+    def refuse_parts(self) -> None:
+        """Raise `UserError` where rows are not passages, but several are one's."""
+        if self.delimiter is not None:
+            what = "holds single queries' vectors, several a passage"
+            raise UserError(f"{self.path}: {what}; give the store of the passages themselves", "passages")
 
     def block(self, start: int, stop: int) -> np.ndarray:
         """Return rows start … stop-1 as float32 (stop - start, d), checked for NaN."""
