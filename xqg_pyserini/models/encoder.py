@@ -10,7 +10,7 @@ import numpy as np
 
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.models.engines import ENGINES, Computing, Engine, Wrapped, same_probes
-from xqg_pyserini.models.pretrained import AUTO
+from xqg_pyserini.models.pretrained import AUTO, fast_precision
 from xqg_pyserini.models.registry import (
     EncoderOptions,
     EncoderSettings,
@@ -171,8 +171,7 @@ class Encoder:
                 raise UserError(what, "encoder")
             engine = ENGINES[self.settings.backend](self.settings, role, self.computing)
             if not self._engines and self.computing.precision == AUTO and engine.precision != "fp32":
-                chosen = f"computes in {engine.precision}, for which this CPU has instructions"
-                warn(f"encoder {self.settings.name} {chosen}; the precision fp32 is exact and slower")
+                self._say_chosen(engine.precision)
             self._engines[key] = engine
             if self._origin is not None:
                 try:
@@ -192,6 +191,12 @@ class Encoder:
     def how(self) -> list[Any]:
         """Return device, precision and batch size as asked for, which a killed job must find as they were."""
         return [self.computing.device, self.computing.precision, self.computing.batch_size]
+
+    @property
+    def expected(self) -> dict[str, Any]:
+        """Return what `describe` will say, as far as it is known before a model is loaded."""
+        known = {} if self.computing.precision == AUTO else {"precision": self.computing.precision}
+        return asdict(self.settings) | known
 
     def describe(self, role: Role = "passage") -> dict[str, Any]:
         """Return what is recorded beside vectors: settings, precision and weights."""
@@ -213,6 +218,20 @@ class Encoder:
         In bf16 a question's vector depends, in its third digit, on what it is encoded together with, and so would runs.
         """
         return self._settled("fp32")
+
+    def for_cluster(self, device: str) -> "Encoder":
+        """Return the encoder for machines that are to encode alike on a device: "auto" is what it would be here."""
+        if self.settings.backend != "torch" or self.computing.precision != AUTO:
+            return self
+        same, precision = copy.copy(self), fast_precision(device)
+        same.computing = replace(self.computing, precision=precision)
+        if precision != "fp32":
+            self._say_chosen(precision)
+        return same
+
+    def _say_chosen(self, precision: str) -> None:
+        chosen = f"computes in {precision}, for which this CPU has instructions"
+        warn(f"encoder {self.settings.name} {chosen}; the precision fp32 is exact and slower")
 
     def _settled(self, precision: str) -> "Encoder":
         """Return the same with a precision in place of "auto", and a model of its own if it has another."""
@@ -277,6 +296,11 @@ class Encoder:
             what = f"encoder {self.settings.name} gives NaN or infinity for {text[:60]!r}"
             raise UserError(f"{what} ({engine.precision}; try fp32)", "precision")
         return vectors
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Go to another process of a cluster without its models, which are loaded there."""
+        engines = self._engines if self.settings.backend == "object" else {}
+        return {**vars(self), "_engines": engines, "_others": {}}
 
     def __repr__(self) -> str:
         return f"Encoder({self.settings.name!r})"
