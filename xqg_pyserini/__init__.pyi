@@ -1,5 +1,6 @@
 # The public names, and where each comes from; see __init__.py
 
+from .cluster import LostWorkersError as LostWorkersError
 from .data import (
     CorpusFields as CorpusFields,
     CorpusFile as CorpusFile,

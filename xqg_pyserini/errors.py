@@ -20,6 +20,10 @@ class UserError(Exception):
         self.about = (about,) if isinstance(about, str) else tuple(about)
 
 
+class BusyOutput(UserError):
+    """Another process is writing the output."""
+
+
 class XqgWarning(UserWarning):
     """Worth knowing, not fatal: the command line prints it after a success."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.errors import BusyOutput, warn
 
 LOCK = ".lock"  # in the folder that an output is written in, while a process writes there
 
@@ -17,7 +17,7 @@ LOCK = ".lock"  # in the folder that an output is written in, while a process wr
 def lock(descriptor: int, path: str | Path) -> bool:
     """Lock an open file, with which `path` is written, for this process; tell whether the file system has locks.
 
-    Raises `UserError` where another process has locked it.
+    Raises `BusyOutput` where another process has locked it.
     """
     from filelock import lock_descriptor
 
@@ -26,7 +26,7 @@ def lock(descriptor: int, path: str | Path) -> bool:
             return True
     except OSError:
         return False
-    raise UserError(f"{path}: another process is writing it; wait for that, or give another output", "output")
+    raise BusyOutput(f"{path}: another process is writing it; wait for that, or give another output", "output")
 
 
 def stands(descriptor: int, path: Path) -> bool:

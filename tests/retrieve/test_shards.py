@@ -15,7 +15,7 @@ from xqg_pyserini.errors import UserError, XqgWarning
 from xqg_pyserini.files import held_folder
 from xqg_pyserini.fusion.fused import Tolerances
 from xqg_pyserini.retrieve import encode as encoding
-from xqg_pyserini.retrieve.accumulate import AccumulateSettings, accumulate_queries, accumulate_shards
+from xqg_pyserini.retrieve.accumulate import AccumulateSettings, QuerySource, accumulate_queries, accumulate_shards
 from xqg_pyserini.retrieve.align import align, align_shards
 from xqg_pyserini.retrieve.check import check_folder
 from xqg_pyserini.retrieve.encode import encode_passages, encode_shards
@@ -106,6 +106,25 @@ def test_records_in_another_order_give_the_same_sums_where_batches_do_not_matter
     assert len(FakeEncoder.seen) == QueryStore(tmp_path / "Q").meta["queries"]  # each query once
     merge_shards(tmp_path / "S", tmp_path / "M")
     assert tree(tmp_path / "M") == tree(tmp_path / "Q")
+
+
+@pytest.mark.parametrize("number", [2, 5, N])
+def test_shards_are_read_on_where_the_last_one_ended(number, place, monkeypatch):
+    read, plain = [], QuerySource.records
+
+    def records(self):
+        for line, record in plain(self):
+            read.append(record.docid)
+            yield line, record
+
+    monkeypatch.setattr(QuerySource, "records", records)
+    quietly(accumulate_shards, place / "queries.jsonl", place / "P", place / "S", cut(number), SETTINGS)
+    assert len(read) == 2 * len(QUERIES)  # once to check them, once to encode
+    read.clear()
+    shutil.rmtree(place / "S")
+    for shard in (1, 0):  # backwards it begins anew
+        quietly(accumulate_shards, place / "queries.jsonl", place / "P", place / "S", cut(number, shard), SETTINGS)
+    assert len(read) > 2 * len(QUERIES)
 
 
 def test_moments_add_up_within_their_rounding(place):

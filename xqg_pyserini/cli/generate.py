@@ -55,6 +55,8 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--accumulate STORE and --passages STORE go together: give both")
     if args.accumulate is not None:
         files.check_output(args.accumulate, args.overwrite, [args.corpus, args.passages])
+    if args.cluster is not None:
+        flags.refuse("is of one machine, and --cluster of many", estimate=args.estimate, accumulate=args.accumulate)
     rules = rules_of(args)
     corpus = shared.corpus_of(args)
     job = GenerationJob(
@@ -75,7 +77,13 @@ def run(args: argparse.Namespace) -> None:
 def _check(args: argparse.Namespace) -> None:
     sampling = [option for option in options(GeneratorSettings) if option.name in SAMPLING]
     idle = {name: vars(args)[name] for name in ("model", "output", "estimate", "accumulate")}
-    idle |= {"shard": args.shards, "num_shards": args.num_shards, **flags.typed(args, sampling), "filter": args.rules}
+    idle |= {
+        "cluster": args.cluster,
+        "shard": args.shards,
+        "num_shards": args.num_shards,
+        **flags.typed(args, sampling),
+        "filter": args.rules,
+    }
     flags.refuse("is for writing; --check DIR reads", **idle)
     num_queries, asked = _expected(args)
     lengths = [option for option in options(TextRules) if option.name != "rules"]

@@ -35,14 +35,14 @@ def run(args: argparse.Namespace) -> None:
         shared.show_shards(args, index_shards(indexed, args.output, shards, **how))
         return
     if args.queries is None:
-        index = write_index(args.passages, args.output, **how)
+        index = write_index(args.passages, args.output, **how, cluster=args.cluster)
         meta = index.meta or {}
         what = "passages ({}), passages alone" if meta.get("delimiter") is None else "vectors ({}), several a passage"
         flags.show(args, index.meta, f"{args.output}: {index.n} {what.format(kind)}")
         return
     fused = shared.fused_of(args)
     announce = partial(print, "xqg index:", file=sys.stderr)
-    index = fused.write_index(args.output, announce=announce, **how)
+    index = fused.write_index(args.output, announce=announce, **how, cluster=args.cluster)
     what = f"{fused.fusion} over {' '.join(fused.languages)}"
     if args.language_aware:
         what = f"{fused.fusion}, one index each for {' '.join(fused.languages)} and one for all"

@@ -100,13 +100,14 @@ def add_queries(parser: Flags, required: bool = True) -> None:
 
 
 def add_shards(flags: Flags, settings: type | None = None) -> None:
-    """Add --num-shards, as a settings class (default: `ShardSettings`) has it, and --shard."""
+    """Add --num-shards, as a settings class (default: `ShardSettings`) has it, --shard and --cluster."""
     from xqg_pyserini.stores import ShardSettings
 
     add_settings(flags, settings or ShardSettings, only=("num_shards",), optional=True)
     many: Any = {"nargs": "+", "action": "extend", "type": numbers, "metavar": "I"}
     what = "write only these, counted from 0: 7, or 0-31 (default: all)"
     flags.add_argument("--shard", dest="shards", help=what, **many)
+    add_settings(flags, settings or ShardSettings, only=("cluster",))
 
 
 def chosen_shards(args: argparse.Namespace) -> tuple[int, ...] | None:
@@ -120,7 +121,7 @@ def shards_of(args: argparse.Namespace) -> "ShardSettings | None":
 
     chosen = chosen_shards(args)
     check_chosen(args.num_shards, chosen)
-    return None if args.num_shards is None else ShardSettings(args.num_shards, chosen)
+    return None if args.num_shards is None else ShardSettings(args.num_shards, chosen, args.cluster)
 
 
 def show_shards(args: argparse.Namespace, written: "WrittenShards") -> None:

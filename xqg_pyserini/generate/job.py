@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
+from xqg_pyserini.cluster import check_cluster, connected
 from xqg_pyserini.data import language_name, language_script, read_corpus
 from xqg_pyserini.errors import UserError, missing_package
 from xqg_pyserini.files import (
@@ -35,9 +36,9 @@ from xqg_pyserini.files import (
 )
 from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.generate.settings import DEPENDS, MOST_SHARDS, SHARD_PASSAGES, GeneratorSettings, JobSettings
-from xqg_pyserini.generate.workers import Dropped, Shards, Task, worker_devices, write_shards
+from xqg_pyserini.generate.workers import Dropped, Shards, Task, worker_devices, write_shards, write_shards_on
 from xqg_pyserini.metadata import difference, read_json
-from xqg_pyserini.models.pretrained import describe_weights, read_config
+from xqg_pyserini.models.pretrained import describe_weights, read_config, torch_device
 from xqg_pyserini.stores import (
     FORMAT,
     IDS,
@@ -80,6 +81,14 @@ def _version(package: str) -> str:
         raise missing_package(package, _EXTRAS.get(package, package)) from None
 
 
+def _device_on(cluster: str, asked: str) -> str:
+    """Return the device of a cluster's workers, which decides the precision; raises as `Cluster.device`."""
+    if check_cluster(cluster) is None:  # one of this machine: nothing to be asked
+        return torch_device(asked)
+    with connected(cluster) as machines:
+        return machines.device(asked)
+
+
 class GenerationJob:
     """A folder of generated queries being filled, shard by shard.
 
@@ -119,7 +128,7 @@ class GenerationJob:
                 "clear the folder by hand first",
                 ("overwrite", "shards"),
             )
-        self.devices = worker_devices(job.devices)
+        self.devices = worker_devices(job.devices) if job.cluster is None else [_device_on(job.cluster, job.devices[0])]
         self.corpus, self.path = corpus, Path(output)
         self.settings = settings.complete(self.devices[0])
         self.rules, self._overwrite = rules, overwrite
@@ -280,7 +289,10 @@ class GenerationJob:
 
             sizes = self.job_settings.batch_size, self.job_settings.threads
             task = Task(self.corpus, self.settings, self.path, self.plan, pending, *sizes, self.rules)
-            finished = write_shards(task, self.devices, progress)
+            if self.job_settings.cluster is None:
+                finished = write_shards(task, self.devices, progress)
+            else:
+                finished = write_shards_on(self.job_settings.cluster, task, self.devices[0], progress)
             for shard in self.chosen:
                 while shard in missing:
                     done = next(finished)

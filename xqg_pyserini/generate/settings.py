@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from msgspec import Struct
 
+from xqg_pyserini.cluster import CLUSTER_HELP, check_cluster
 from xqg_pyserini.data import check_languages
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import write_json
@@ -131,7 +132,7 @@ class GeneratorSettings:
         if prompt is None:
             prompt = shipped_template("chat" if chat else "few-shot" if causal else "question")
         if precision == "auto":
-            cpu = torch_device(device) == "cpu"
+            cpu = device != "cuda" and torch_device(device) == "cpu"  # the GPUs may be a cluster's
             precision = ("int8" if kind == "ctranslate2" else "fp32") if cpu else "bf16"
         if precision == "int8" and kind != "ctranslate2":
             raise UserError("the precision int8 takes the backend ctranslate2", "backend")
@@ -162,10 +163,15 @@ class JobSettings:
     shards: tuple[int, ...] | None = option(
         None, "write only these, counted from 0: 7, or 0-31 (default: all)", flag="shard", metavar="I"
     )
+    cluster: str | None = option(None, CLUSTER_HELP, metavar="ray[:ADDRESS]")
 
     def __post_init__(self) -> None:
         check_values(self)
         check_chosen(self.num_shards, self.shards)
+        if self.cluster is not None:
+            check_cluster(self.cluster)
+            if len(self.devices) != 1:
+                raise UserError("on a cluster a worker has one device: auto, cpu or cuda", "devices")
 
 
 class TrainedPrompt(NamedTuple):

@@ -7,22 +7,26 @@ import json
 import multiprocessing
 import os
 import signal
+import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from queue import Empty
 from typing import Any, NamedTuple
 
 from xqg_pyserini import stores
+from xqg_pyserini.cluster import connected
 from xqg_pyserini.data import Passage, read_corpus
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import FilePath, chunks, discard, writing
+from xqg_pyserini.files import FilePath, aside_of, chunks, discard, writing
 from xqg_pyserini.generate.base import QueryGenerator, load_generator, prepare_generator
 from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.generate.settings import GeneratorSettings
 from xqg_pyserini.models.pretrained import torch_device
 
+ENDING_SECONDS = 1.0  # that workers take to end
 WINDOW = 128  # passages whose prompts are sorted by length together; batches are fixed by it
 
 Dropped = Counter[tuple[str, str]]  # (language, rule) → number
@@ -109,20 +113,70 @@ def _write_parallel(task: Task, devices: Sequence[str], progress: Callable[[int]
             if worker.pid is not None:
                 worker.terminate()
                 worker.join()
-        for shard in task.shards:  # a process that is ended clears nothing away
-            discard(task.path / task.plan.name(shard))
+        _discard(task.path / task.plan.name(shard) for shard in task.shards)  # who is ended clears nothing away
+
+
+def write_shards_on(cluster: str, task: Task, device: str, progress: Callable[[int], Any]) -> Iterator[FinishedShard]:
+    """Write shards on a cluster, whose workers have "cpu" or "cuda"; otherwise as `write_shards`."""
+    if not task.shards:
+        return
+    prepare_generator(task.settings)
+    left = set(task.shards)
+    each = len(task.settings.languages) * task.settings.num_queries
+    names = [str(task.path / task.plan.name(shard)) for shard in task.shards]
+    try:
+        with connected(cluster) as machines:
+            place = machines.place(device, task.threads)
+            work = _Writer(task, device).write
+            for _, finished in machines.run(work, [(shard,) for shard in task.shards], names, place):
+                left.remove(finished.shard)
+                start, stop = task.plan.bounds(finished.shard)
+                progress((stop - start) * each)
+                yield finished
+    finally:
+        _discard(task.path / task.plan.name(shard) for shard in left)
+
+
+def _discard(paths: Iterable[Path]) -> None:
+    """Take away what ended workers left; one that was ended just now may take a moment."""
+    until = time.monotonic() + ENDING_SECONDS
+    for path in paths:
+        while True:
+            discard(path)
+            if not aside_of(path).exists() or time.monotonic() > until:
+                break
+            time.sleep(0.05)
 
 
 def _write(task: Task, device: str, progress: Callable[[int], Any]) -> Iterator[FinishedShard]:
-    if not task.shards:
-        return
-    generator = load_generator(task.settings, device, task.batch_size, task.threads)
-    corpus = (passage for _, passage in read_corpus(task.corpus))
-    position = 0
+    writer = _Writer(task, device)
     for shard in task.shards:
-        start, stop = task.plan.bounds(shard)
-        passages = islice(corpus, start - position, stop - position)
-        position = stop
+        yield writer.write(shard, progress)
+
+
+class _Writer:
+    """Writes shards one by one: with a generator that is loaded once, from a corpus that is read on where it was."""
+
+    def __init__(self, task: Task, device: str) -> None:
+        self._task, self._device = task, device
+        self._corpus: Iterator[Passage] = iter(())
+        self._position: int | None = None  # of the corpus; None: not open
+
+    @cached_property
+    def _generator(self) -> QueryGenerator:
+        task = self._task
+        return load_generator(task.settings, self._device, task.batch_size, task.threads)
+
+    def _passages(self, start: int, stop: int) -> Iterator[Passage]:
+        if self._position is None or start < self._position:
+            self._corpus, self._position = (passage for _, passage in read_corpus(self._task.corpus)), 0
+        skipped, self._position = self._position, None  # until all are read: an error may come between
+        yield from islice(self._corpus, start - skipped, stop - skipped)
+        self._position = stop
+
+    def write(self, shard: int, progress: Callable[[int], Any] = lambda queries: None) -> FinishedShard:
+        task, generator = self._task, self._generator
+        passages = self._passages(*task.plan.bounds(shard))
         generator.start_shard(shard)
         cut = generator.cut
         counts: Counter[str] = Counter()
@@ -134,7 +188,7 @@ def _write(task: Task, device: str, progress: Callable[[int], Any]) -> Iterator[
                 counts["queries"] += sum(map(len, record["generated_queries"].values()))
                 dropped += lost
         counts["cut"] = generator.cut - cut
-        yield FinishedShard(shard, counts, dropped)
+        return FinishedShard(shard, counts, dropped)
 
 
 def write_queries(

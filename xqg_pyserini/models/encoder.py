@@ -11,7 +11,7 @@ import numpy as np
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.models import st  # noqa: F401 - it adds its engine to ENGINES
 from xqg_pyserini.models.engines import ENGINES, Computing, Engine, OpenVINO, Wrapped, same_probes
-from xqg_pyserini.models.pretrained import AUTO, UNKNOWN
+from xqg_pyserini.models.pretrained import AUTO, UNKNOWN, fast_precision
 from xqg_pyserini.models.registry import (
     EncoderOptions,
     EncoderSettings,
@@ -178,8 +178,7 @@ class Encoder:
             kind = OpenVINO if self.computing.engine == "openvino" else ENGINES[self.settings.backend]
             engine = kind(self.settings, role, self.computing)
             if not self._engines and self.computing.precision == AUTO and engine.precision != "fp32":
-                chosen = f"computes in {engine.precision}, for which this CPU has instructions"
-                warn(f"encoder {self.settings.name} {chosen}; the precision fp32 is exact and slower")
+                self._say_chosen(engine.precision)
             self._engines[key] = engine
             if self._origin is not None:
                 try:
@@ -201,11 +200,24 @@ class Encoder:
         computing = self.computing
         return [computing.device, computing.engine, computing.precision, computing.batch_size]
 
+    @property
+    def expected(self) -> dict[str, Any]:
+        """Return what `describe` will say, as far as it is known before a model is loaded."""
+        computing = self.computing
+        known = {} if computing.precision == AUTO else {"precision": computing.precision}
+        return self.settings.record() | known | self._recorded_engine
+
     def describe(self, role: Role = "passage") -> dict[str, Any]:
         """Return what is recorded beside vectors: settings, precision, the engine if it is not torch, and weights."""
-        engine, asked = self._engine(role), self.computing.engine
-        how = {"precision": engine.precision} | ({} if asked == Computing.engine else {"engine": asked})
+        engine = self._engine(role)
+        how = {"precision": engine.precision} | self._recorded_engine
         return {**self.settings.record(), **how, "fingerprint": engine.fingerprint()}
+
+    @property
+    def _recorded_engine(self) -> dict[str, str]:
+        """Return what is recorded of the engine: of torch nothing, as before there was another."""
+        engine = self.computing.engine
+        return {} if engine == Computing.engine else {"engine": engine}
 
     def going_on(self, state: dict[str, Any]) -> "Encoder":
         """Return the encoder with which a killed job goes on: "auto" is what it was where the job began.
@@ -222,6 +234,20 @@ class Encoder:
         In bf16 a question's vector depends, in its third digit, on what it is encoded together with, and so would runs.
         """
         return self._settled("fp32")
+
+    def for_cluster(self, device: str) -> "Encoder":
+        """Return the encoder for machines that are to encode alike on a device: "auto" is what it would be here."""
+        if self.settings.backend != "torch" or self.computing.precision != AUTO:
+            return self
+        same, precision = copy.copy(self), fast_precision(device)
+        same.computing = replace(self.computing, precision=precision)
+        if precision != "fp32":
+            self._say_chosen(precision)
+        return same
+
+    def _say_chosen(self, precision: str) -> None:
+        chosen = f"computes in {precision}, for which this CPU has instructions"
+        warn(f"encoder {self.settings.name} {chosen}; the precision fp32 is exact and slower")
 
     def _settled(self, precision: str) -> "Encoder":
         """Return the same with a precision in place of "auto", and a model of its own if it has another."""
@@ -286,6 +312,11 @@ class Encoder:
             what = f"encoder {self.settings.name} gives NaN or infinity for {text[:60]!r}"
             raise UserError(f"{what} ({engine.precision}; try fp32)", "precision")
         return vectors
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Go to another process of a cluster without its models, which are loaded there."""
+        engines = self._engines if self.settings.backend == "object" else {}
+        return {**vars(self), "_engines": engines, "_others": {}}
 
     def __repr__(self) -> str:
         return f"Encoder({self.settings.name!r})"

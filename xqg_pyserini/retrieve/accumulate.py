@@ -7,8 +7,8 @@ own passages; where records stand in the order of the passages it encodes chunks
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import islice
+from functools import cached_property, partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -23,6 +23,8 @@ from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import Line, chunks, describe_sources, file_sha256, write_json
 from xqg_pyserini.metadata import checked
 from xqg_pyserini.models.encoder import Encoder
+from xqg_pyserini.models.engines import Computing
+from xqg_pyserini.retrieve.merge import write_whole
 from xqg_pyserini.retrieve.sharding import Replacing, WrittenShards, write_shards
 from xqg_pyserini.settings import option
 from xqg_pyserini.stores import IdIndex, Job, QueryStore, Shard, ShardSettings, VectorStore
@@ -130,6 +132,7 @@ def accumulate_queries(
     encoder: Encoder | str | None = None,
     overwrite: bool = False,
     repair: bool = False,
+    cluster: str | None = None,
 ) -> QueryStore:
     """Encode the generated queries of a file, directory or pattern and sum them by language.
 
@@ -137,13 +140,22 @@ def accumulate_queries(
     languages in several records, but each language in one.  Queries are encoded as queries, by the passage store's own
     encoder unless one is given.  For each k of `keep_counts` the sums of the first k queries of a language (in the
     record's order, blank ones left out) are kept as well: `QueryStore(output, first=k)` reads them.  `repair` replaces
-    what `output` holds of this same job if it is damaged.
+    what `output` holds of this same job if it is damaged.  A `cluster` ("ray" or "ray:ADDRESS") does the same in shards
+    (`merge.write_whole`).
 
     Raises:
         UserError: for a record that cannot be read, a passage that the store does not hold (`skip_unknown` leaves it
             out and counts it), queries of one language given twice for a passage, an encoder that is not the passages'.
     """
-    _Accumulating(queries, passages, settings, encoder).write(Path(output), Replacing(overwrite, repair))
+    replacing = Replacing(overwrite, repair)
+    if cluster is None:
+        _Accumulating(queries, passages, settings, encoder).write(Path(output), replacing)
+    else:
+        if isinstance(queries, QuerySource):
+            raise UserError("a cluster takes generated queries in files", "cluster")
+        write = partial(accumulate_shards, queries, passages, settings=settings, encoder=encoder)
+        store = passages.path if isinstance(passages, VectorStore) else passages
+        write_whole(output, write, cluster, replacing, [queries, store])
     return QueryStore(output)
 
 
@@ -168,11 +180,20 @@ def accumulate_shards(
     Raises:
         UserError: as `accumulate_queries`; for a shard of another job, or a damaged one without `repair`.
     """
-    job, replacing = _Accumulating(queries, passages, settings, encoder), Replacing(overwrite, repair)
-    store = job.store
-    return write_shards(
-        output, shards, store.n, store.meta["ids_sha256"], lambda path, shard: job.write(path, replacing, shard)
-    )
+    job = _Accumulating(queries, passages, settings, encoder)
+    replacing = Replacing(overwrite, repair, shards.on_the_way)
+    return write_shards(output, shards, job.store.n, job.store.meta["ids_sha256"], job, replacing)
+
+
+Record = tuple[int, Line, GeneratedQueries]  # with the row of its passage, -1 for none
+
+
+class _Reading(NamedTuple):
+    """Where the records of the last shard ended: at its last chunk, which may have records of the next."""
+
+    at: int  # records before it
+    behind: int  # the highest row among these
+    ahead: Iterator[list[Record]]
 
 
 class Placing:
@@ -181,6 +202,7 @@ class Placing:
     def __init__(self, source: QuerySource, store: VectorStore, skip_unknown: bool) -> None:
         store.refuse_parts()
         self.source, self.store, self._skip_unknown = source, store, skip_unknown
+        self._reading: _Reading | None = None
 
     @cached_property
     def index(self) -> IdIndex:
@@ -192,11 +214,38 @@ class Placing:
         """What the check of all records found."""
         return self.source.check(self.store, self.index, self._skip_unknown)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Go to another process of a cluster with what was found, and without the index, which is large."""
+        return {name: value for name, value in vars(self).items() if name != "index"} | {"_reading": None}
+
     def begin(self, part: Job) -> None:
         """Check all records, unless that is done, and note what was found in the job's state."""
         if not part.state:
             part.state = dict(self.checked)
             part.save(0)
+
+    def chunks(self, start: int, rows: range, ordered: bool) -> Iterator[tuple[int, list[Record]]]:
+        """Yield the records from number `start` on in chunks, each with the number of those before it.
+
+        Where they are in the passages' order, chunks before the passages `rows` may be left out, and those behind are:
+        the next shard is read on where the last one ended.
+        """
+        reading, self._reading = self._reading, None
+        if reading is None or not ordered or reading.at < start or reading.behind >= rows.start:
+            records = stores.placed(islice(self.source.records(), start, None), self.index)
+            reading = _Reading(start, -1, chunks(records, CHUNK))
+        at, behind, ahead = reading
+        before: tuple[int, list[Record]] | None = None
+        for chunk in ahead:
+            if ordered and chunk[0][0] >= rows.stop:
+                if before is not None:
+                    self._reading = _Reading(before[0], behind, chain([before[1], chunk], ahead))
+                return
+            if before is not None:
+                behind = max(behind, *(row for row, _, _ in before[1]))
+            before = at, chunk
+            yield at, chunk
+            at += len(chunk)
 
 
 class _Accumulating:
@@ -215,12 +264,21 @@ class _Accumulating:
         self.source = queries if isinstance(queries, QuerySource) else QuerySource(queries)
         self.placing = Placing(self.source, self.store, self.settings.skip_unknown)
 
+    @property
+    def computing(self) -> Computing:
+        return self.encoder.computing
+
+    def prepare(self, device: str, folder: Path) -> None:
+        """Check all records."""
+        self.encoder = self.encoder.for_cluster(device)
+        _ = self.placing.checked  # is kept
+
     def write(self, output: Path, replacing: Replacing, shard: Shard | None = None) -> bool:
         """Write the store of all passages, or of a shard; tell whether it had to be."""
         settings, store, encoder = self.settings, self.store, self.encoder
         kept, said = list(settings.keep_counts), to_builtins(shard)
         expected: dict[str, Any] = {"kind": stores.QUERY_SUMS, "sources": self.source.identity(), "shard": said}
-        expected |= {"encoder": encoder.settings.record(), "dtype": settings.dtype}
+        expected |= {"encoder": encoder.expected, "dtype": settings.dtype}
         expected |= {"kept": [str(k) for k in kept] or None}
         expected |= {MOMENTS: [f.name for f in fields(DescribedMoments)] if settings.moments else None}
         expected |= {} if shard else {"ids_sha256": store.meta["ids_sha256"]}
@@ -359,16 +417,14 @@ def encode_records(placing: Placing, rows: range, encoder: Encoder, part: Job, t
     `part.done` is the number of records at the end; where they are in the passages' order, up to the last of `rows`.
     """
     part.state |= {"encoded": 0, "blank": 0} if not part.done else {}
-    records = stores.placed(islice(placing.source.records(), part.done, None), placing.index)
-    every = range(placing.store.n) if part.state.get("ordered") else rows  # of a chunk that has records of `rows`
+    ordered = bool(part.state.get("ordered"))
+    every = range(placing.store.n) if ordered else rows  # of a chunk that has records of `rows`
     done = part.done
     total = part.state["queries"] if len(rows) == placing.store.n else None
     with tqdm(total=total, desc="encoding", unit=" queries", disable=None) as bar:
         bar.update(part.state["encoded"])
-        for chunk in chunks(records, CHUNK):
-            if part.state.get("ordered") and chunk[0][0] >= rows.stop:
-                break
-            done += len(chunk)
+        for at, chunk in placing.chunks(part.done, rows, ordered):
+            done = at + len(chunk)
             if any(row in rows for row, _, _ in chunk):
                 together = [(row, record) for row, _, record in chunk if row in every]
                 texts, places = _texts(together, rows, part.state)

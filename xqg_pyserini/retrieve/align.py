@@ -23,8 +23,10 @@ from xqg_pyserini.files import file_sha256, write_json
 from xqg_pyserini.fusion.alignment import ALIGNMENT, CENTERS, FORMAT, MATRICES, Alignment, align_moments, covariances
 from xqg_pyserini.metadata import read_json
 from xqg_pyserini.models.encoder import Encoder, same_encoder
+from xqg_pyserini.models.engines import Computing
 from xqg_pyserini.retrieve.accumulate import Learning, Placing, QuerySource, encode_records, warn_left_out
 from xqg_pyserini.retrieve.held_out import RIDGES, chosen_ridge, estimated
+from xqg_pyserini.retrieve.merge import write_whole
 from xqg_pyserini.retrieve.sharding import Replacing, WrittenShards, write_shards
 from xqg_pyserini.settings import check_values, option
 from xqg_pyserini.stores import QueryStore, Shard, ShardSettings, VectorStore
@@ -72,6 +74,7 @@ def align(
     encoder: Encoder | str | None = None,
     overwrite: bool = False,
     repair: bool = False,
+    cluster: str | None = None,
 ) -> Alignment:
     """Learn from generated queries what puts questions right: see `fusion.alignment.align_moments`.
 
@@ -85,6 +88,7 @@ def align(
         encoder: of the passages, where it is at hand; another is refused.
         overwrite: replace what `output` holds.
         repair: replace what `output` holds of this same job if it is damaged, and say what is; whole, it stays.
+        cluster: "ray" or "ray:ADDRESS": have a cluster encode generated queries (`merge.write_whole`).
 
     A killed job goes on where it was and gives the same; what it gives depends on the order of records, shards and
     parts within n·2⁻⁵³ only (`stores.moments.Moments`).
@@ -93,6 +97,8 @@ def align(
         UserError: as `accumulate_queries`; for a store that keeps no moments, encoders that differ, or the same file
             of queries in two parts.
     """
+    if cluster is not None:
+        return _align_on(cluster, queries, passages, output, settings, encoder, Replacing(overwrite, repair))
     aligning = _Aligning(queries, passages, settings, encoder)
     if output is not None:
         aligning.write(Path(output), Replacing(overwrite, repair))
@@ -124,13 +130,41 @@ def align_shards(
         UserError: as `align`; for a shard whose passages have no queries, one of another job, or a damaged one without
             `repair`.
     """
-    aligning, replacing = _Aligning(queries, passages, settings, encoder), Replacing(overwrite, repair)
+    aligning = _Aligning(queries, passages, settings, encoder)
+    replacing = Replacing(overwrite, repair, shards.on_the_way)
     if aligning.source is None or aligning.store is None:
-        raise UserError("shards are of queries that are encoded; what keeps moments is added up at once", "num_shards")
-    store = aligning.store
-    return write_shards(
-        output, shards, store.n, store.meta["ids_sha256"], lambda path, shard: aligning.write(path, replacing, shard)
-    )
+        about = "cluster" if shards.on_the_way else "num_shards"
+        raise UserError("shards are of queries that are encoded; what keeps moments is added up at once", about)
+    return write_shards(output, shards, aligning.store.n, aligning.store.meta["ids_sha256"], aligning, replacing)
+
+
+def _align_on(
+    cluster: str,
+    queries: Any,
+    passages: str | Path | VectorStore | None,
+    output: str | Path | None,
+    settings: AlignSettings | None,
+    encoder: Encoder | str | None,
+    replacing: Replacing,
+) -> Alignment:
+    """Have a cluster learn in shards of the passages, and add up what it learnt."""
+    if output is None:
+        raise UserError("a cluster writes where all its machines see it: give an output", "output")
+    given = [queries] if isinstance(queries, str | Path | QueryStore | Alignment) else list(queries)
+    if len(given) > 1 or not isinstance(given[0], str | Path) or passages is None:
+        raise UserError("a cluster takes generated queries, given once, with their passages", "cluster")
+
+    def join(parts: list[Path], output: str | Path, overwrite: bool) -> Alignment:
+        return align(list(parts), None, output, settings, overwrite=overwrite)
+
+    write = partial(align_shards, given[0], passages, settings=settings, encoder=encoder)
+    path = passages.path if isinstance(passages, VectorStore) else passages
+    made: Alignment = write_whole(output, write, cluster, replacing, [given[0], path], join)
+    return made
+
+
+class _NothingToLearn(UserError):
+    """A shard has no query."""
 
 
 class _Aligning:
@@ -159,8 +193,29 @@ class _Aligning:
             Encoder.for_store(parts[0], encoder)
         self.encoder = encoder
 
+    @property
+    def computing(self) -> Computing:
+        return self.encoder.computing if isinstance(self.encoder, Encoder) else Computing(device="cpu")
+
+    def prepare(self, device: str, folder: Path) -> None:
+        """Check all records."""
+        assert isinstance(self.encoder, Encoder) and self.placing is not None
+        self.encoder = self.encoder.for_cluster(device)
+        _ = self.placing.checked  # is kept
+
     def write(self, output: Path, replacing: Replacing, shard: Shard | None = None) -> bool:
-        """Write the alignment of all queries, or of a shard's; tell whether it had to be."""
+        """Write the alignment of all queries, or of a shard's; tell whether it had to be.
+
+        On the way to a whole, a shard that has no query is none.
+        """
+        try:
+            return self._write(output, replacing, shard)
+        except _NothingToLearn:
+            if not replacing.on_the_way:
+                raise
+            return False
+
+    def _write(self, output: Path, replacing: Replacing, shard: Shard | None) -> bool:
         settings, parts, source, store = self.settings, self.parts, self.source, self.store
         said = to_builtins(shard)
         if replacing.stands(output, ALIGNMENT, partial(self._expected, said), shard):
@@ -190,7 +245,7 @@ class _Aligning:
                 warn(f"queries encoded in {' and in '.join(sorted(precisions))} are learnt from together")
             if shard is not None and not any(numbers[0].values()):
                 what = f"{shard} has no query to learn from"
-                raise UserError(f"{what}; take fewer shards", "num_shards")
+                raise _NothingToLearn(f"{what}; take fewer shards", "num_shards")
             languages = None if shard else settings.languages  # a shard may lack some, and its records hold no others
             every = Moments.holding(numbers, languages, (store or parts[0]).d, settings.sample)
             for one in chain((_moments(each, settings.sample) for each in parts), encoded):
@@ -207,7 +262,7 @@ class _Aligning:
         sources = [*_distinct(chain(*map(_sources, self.parts))), *(self.source.describe() if self.source else ())]
         expected: dict[str, Any] = {"kind": "alignment", "sources": sources, "shrink": self.settings.shrink}
         if isinstance(self.encoder, Encoder):
-            expected["encoder"] = self.encoder.settings.record()
+            expected["encoder"] = self.encoder.expected
         return expected | {"shard": shard}
 
 

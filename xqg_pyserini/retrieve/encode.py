@@ -4,8 +4,10 @@ Passages are encoded in chunks of the whole corpus, also where a shard begins or
 chunk, and keeps its own.
 """
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +20,8 @@ from xqg_pyserini.data import Passage, read_corpus
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import FilePath, chunks, describe_sources, file_sha256, file_sums, write_json
 from xqg_pyserini.models.encoder import Encoder
+from xqg_pyserini.models.engines import Computing
+from xqg_pyserini.retrieve.merge import write_whole
 from xqg_pyserini.retrieve.sharding import Replacing, WrittenShards, write_shards
 from xqg_pyserini.settings import option
 from xqg_pyserini.stores import Job, Shard, ShardSettings, VectorStore
@@ -40,6 +44,7 @@ def encode_passages(
     dtype: str = EncodeSettings.dtype,
     overwrite: bool = False,
     repair: bool = False,
+    cluster: str | None = None,
 ) -> VectorStore:
     """Encode every passage of a corpus into a store at `output`.
 
@@ -52,12 +57,18 @@ def encode_passages(
         dtype: of the vectors: "float32" or "float16".
         overwrite: replace what `output` holds.
         repair: replace what `output` holds of this same job if it is damaged, and say what is; whole, it stays.
+        cluster: "ray" or "ray:ADDRESS": have a cluster encode (`merge.write_whole`); the bytes are the same.
 
     Raises:
         UserError: for a record that cannot be read, two passages with one id, an encoder that
             cannot be loaded, an output that holds something.
     """
-    _Encoding(corpus, encoder, dtype).write(Path(output), Replacing(overwrite, repair))
+    replacing = Replacing(overwrite, repair)
+    if cluster is None:
+        _Encoding(corpus, encoder, dtype).write(Path(output), replacing)
+    else:
+        write = partial(encode_shards, corpus, encoder, dtype=dtype)
+        write_whole(output, write, cluster, replacing, [corpus])
     return VectorStore(output)
 
 
@@ -78,14 +89,11 @@ def encode_shards(
     Raises:
         UserError: as `encode_passages`; for a shard of another job, or a damaged one without `repair`.
     """
-    encoding = _Encoding(corpus, encoder, dtype)
+    encoding, replacing = _Encoding(corpus, encoder, dtype), Replacing(overwrite, repair, shards.on_the_way)
     with TemporaryDirectory() as folder:
-        ids = Path(folder) / stores.IDS
-        n = stores.write_ids(corpus, ids)
-        replacing = Replacing(overwrite, repair)
-        return write_shards(
-            output, shards, n, file_sha256(ids), lambda path, shard: encoding.write(path, replacing, shard, ids)
-        )
+        encoding.ids = Path(folder) / stores.IDS
+        n = stores.write_ids(corpus, encoding.ids)
+        return write_shards(output, shards, n, file_sha256(encoding.ids), encoding, replacing)
 
 
 class _Encoding:
@@ -96,23 +104,34 @@ class _Encoding:
         self.corpus, self.dtype = corpus, dtype
         self.encoder = encoder if isinstance(encoder, Encoder) else Encoder(encoder)
         self.sources = describe_sources(corpus)
+        self.ids: Path | None = None  # those of the corpus, where it is cut into shards
         self._reading: tuple[int, list[Passage], Iterator[list[Passage]]] | None = None
 
-    def write(self, output: Path, replacing: Replacing, shard: Shard | None = None, ids: Path | None = None) -> bool:
-        """Write the store of all passages, or of a shard, whose corpus has `ids`; tell whether it had to be."""
+    @property
+    def computing(self) -> Computing:
+        return self.encoder.computing
+
+    def prepare(self, device: str, folder: Path) -> None:
+        """Put the ids where all see them."""
+        assert self.ids is not None
+        self.encoder = self.encoder.for_cluster(device)
+        self.ids = Path(shutil.copy(self.ids, folder / stores.IDS))
+
+    def write(self, output: Path, replacing: Replacing, shard: Shard | None = None) -> bool:
+        """Write the store of all passages, or of a shard; tell whether it had to be."""
         said = to_builtins(shard)
         expected = {"kind": stores.PASSAGES, "sources": self.sources, "dtype": self.dtype, "shard": said}
-        expected |= {"encoder": self.encoder.settings.record()}
+        expected |= {"encoder": self.encoder.expected}
         if replacing.stands(output, stores.META, lambda: expected, shard):
             return False
         job = {"stage": "encode", "encoder": repr(self.encoder.settings), "sources": self.sources, "dtype": self.dtype}
         job |= {"how": self.encoder.how, "shard": said}
         with stores.resumable(output, job, replacing.allowed, [self.corpus]) as part:
             if "n" not in part.state:
-                if shard is None or ids is None:
+                if shard is None or self.ids is None:
                     part.state["n"] = stores.write_ids(self.corpus, part.path / stores.IDS)
                 else:
-                    stores.copy_ids(ids, part.path / stores.IDS, shard.rows)
+                    stores.copy_ids(self.ids, part.path / stores.IDS, shard.rows)
                     part.state["n"] = len(shard.rows)
                 part.save(0)
             self._encode(part, shard)

@@ -51,6 +51,7 @@ class Fused(FusedStores):
         overwrite: bool = False,
         repair: bool = False,
         announce: Callable[[str], Any] | None = None,
+        cluster: str | None = None,
     ) -> Index:
         """Write an inner-product index that Pyserini's own commands read.
 
@@ -64,11 +65,14 @@ class Fused(FusedStores):
             overwrite: replace what the folder holds.
             repair: replace what it holds of this same job if that is damaged, and say what is; whole, it stays.
             announce: called, before anything is written, with what one index a language takes of disk and memory.
+            cluster: "ray" or "ray:ADDRESS": have a cluster write it in shards (`merge.write_whole`); the bytes are the
+                same.
 
         Raises:
-            UserError: for a kind that is none, an output that holds something.
+            UserError: for a kind that is none, an output that holds something; on a cluster, for a kind that cannot be
+                joined, or own languages.
         """
-        return write_fused(self, output, kind, Replacing(overwrite, repair), announce)
+        return write_fused(self, output, kind, Replacing(overwrite, repair), announce, cluster)
 
     def search(
         self,

@@ -22,6 +22,7 @@ from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import RunningSums, file_sums, write_json, writing_folder
 from xqg_pyserini.fusion.formula import unit
 from xqg_pyserini.fusion.fused import FusedStores, Languages
+from xqg_pyserini.models.engines import Computing
 from xqg_pyserini.retrieve import inverted
 from xqg_pyserini.retrieve.layout import (
     ALL_LANGUAGES,
@@ -30,18 +31,19 @@ from xqg_pyserini.retrieve.layout import (
     INDEX,
     LANGUAGE_AWARE,
     META,
+    NTOTAL_AT,
     sums_meta,
     write_centers,
 )
+from xqg_pyserini.retrieve.merge import check_joined, write_whole
 from xqg_pyserini.retrieve.search import Index
 from xqg_pyserini.retrieve.sharding import Replacing, WrittenShards, write_shards
 from xqg_pyserini.settings import option
-from xqg_pyserini.stores import Shard, ShardSettings, StorePair, VectorStore, copy_ids
+from xqg_pyserini.stores import Shard, ShardSettings, StorePair, VectorStore, copy_ids, sum_file
 
 TYPES = ("flat", "fp16", "sq8", "hnsw", *inverted.KINDS)
 HNSW_LINKS, HNSW_BUILD, HNSW_SEARCH = 32, 200, 256
 HNSW_BYTES = 272  # links of a passage
-NTOTAL_AT = 8  # in a Faiss file: after the type's four letters and the dimension
 
 Blocks = Callable[[], Iterator[tuple[int, np.ndarray]]]
 
@@ -66,18 +68,26 @@ def write_index(
     normalize: bool = False,
     overwrite: bool = False,
     repair: bool = False,
+    cluster: str | None = None,
 ) -> Index:
     """Write an inner-product index of the passages alone, the baseline; see `Fused.write_index`.
 
     `kind` is one of `TYPES`: float32, float16, 8-bit codes, a graph over float32, or inverted lists (`inverted`);
-    `normalize` scales the vectors to length 1; `repair` replaces what `output` holds of this same job if it is damaged.
+    `normalize` scales the vectors to length 1; `repair` replaces what `output` holds of this same job if it is damaged;
+    a `cluster` ("ray" or "ray:ADDRESS") does the same in shards (`merge.write_whole`).
 
     Raises:
         UserError: for a kind that is none or takes more passages, an output that holds something (without
             `overwrite`).
     """
     store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
-    _Indexing(store, None, kind, normalize).write(Path(output), Replacing(overwrite, repair))
+    replacing = Replacing(overwrite, repair)
+    if cluster is None:
+        _Indexing(store, None, kind, normalize).write(Path(output), replacing)
+    else:
+        write_whole(
+            output, partial(index_shards, store, kind=kind, normalize=normalize), cluster, replacing, [store.path]
+        )
     return Index(output)
 
 
@@ -87,10 +97,13 @@ def write_fused(
     kind: str,
     replacing: Replacing,
     announce: Callable[[str], Any] | None = None,
+    cluster: str | None = None,
 ) -> Index:
     """Write the index of fused stores; see `Fused.write_index`."""
     indexing = _Indexing(fused.passages, fused, kind)
-    if not fused.own:
+    if cluster is not None:
+        write_whole(output, partial(index_shards, fused, kind=kind), cluster, replacing, indexing.inputs)
+    elif not fused.own:
         indexing.write(Path(output), replacing)
     elif not replacing.stands(Path(output), META, partial(_describe_folder, kind, fused), None):
         with writing_folder(output, replacing.allowed, indexing.inputs) as folder:
@@ -127,13 +140,14 @@ def index_shards(
     """
     fused = passages if isinstance(passages, FusedStores) else None
     if fused is not None and fused.own:
-        raise UserError("shards are of one index, not of one a language", ("num_shards", "language_aware"))
+        about = "cluster" if shards.on_the_way else "num_shards"
+        raise UserError("shards are of one index, not of one a language", (about, "language_aware"))
     given = passages.passages if isinstance(passages, FusedStores) else passages
     store = given if isinstance(given, VectorStore) else VectorStore(given)
-    indexing, replacing = _Indexing(store, fused, kind, normalize), Replacing(overwrite, repair)
-    return write_shards(
-        output, shards, store.n, store.meta["ids_sha256"], lambda path, shard: indexing.write(path, replacing, shard)
-    )
+    if shards.on_the_way:
+        check_joined(kind)
+    indexing, replacing = _Indexing(store, fused, kind, normalize), Replacing(overwrite, repair, shards.on_the_way)
+    return write_shards(output, shards, store.n, store.meta["ids_sha256"], indexing, replacing)
 
 
 class _Indexing:
@@ -144,6 +158,22 @@ class _Indexing:
         self.store, self.fused, self.kind, self.normalize = store, fused, kind, normalize
         self.inputs = [store.path, *([fused.queries.path] if fused else [])]
         self._learnt: np.ndarray | None = None
+
+    @property
+    def computing(self) -> Computing:
+        return Computing(device="cpu")
+
+    def prepare(self, device: str, folder: Path) -> None:
+        """Read both stores once for their checksums, and learn what is learnt of all passages."""
+        fused = self.fused
+        if fused and (fused.fusion.center or fused.fusion.shrink_queries):
+            _ = fused.centers  # is kept
+        if self.kind == "sq8":
+            next(self._learn(fused.languages if fused else ()))
+        self.store.verify()
+        if fused:
+            for language in fused.languages:
+                fused.queries.verify(sum_file(language, fused.queries.first))
 
     def write(self, output: Path, replacing: Replacing, shard: Shard | None = None) -> bool:
         """Write the index of all passages, or of a shard; tell whether it had to be."""

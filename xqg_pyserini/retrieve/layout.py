@@ -29,6 +29,7 @@ from xqg_pyserini.stores.store import changed
 INDEX, DOCID, META, CENTERS = "index", "docid", "xqg.json", "centers.npy"
 ALL_LANGUAGES, LANGUAGE_AWARE = "all-languages", "language-aware"  # no language's code is like the former
 EXPORT = "export"
+NTOTAL_AT = 8  # in a Faiss file: after the type's four letters and the dimension
 
 
 _AGAIN = "build the index again"

@@ -1,8 +1,9 @@
 """Shards of a store or an index → the whole, with the bytes that one job would have written."""
 
 import os
+import shutil
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,16 @@ from msgspec import Struct
 from tqdm import tqdm
 
 from xqg_pyserini import stores
-from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import RunningSums, file_sha256, file_sums, is_ours, real_path, write_json
+from xqg_pyserini.errors import BusyOutput, UserError
+from xqg_pyserini.files import RunningSums, file_sha256, file_sums, held_folder, is_ours, real_path, write_json
 from xqg_pyserini.fusion.alignment import ALIGNMENT
 from xqg_pyserini.metadata import checked, difference, read_json
 from xqg_pyserini.retrieve import layout
 from xqg_pyserini.retrieve.directories import FaissDirectory
-from xqg_pyserini.retrieve.index import NTOTAL_AT
+from xqg_pyserini.retrieve.layout import NTOTAL_AT
 from xqg_pyserini.retrieve.search import Index
-from xqg_pyserini.stores import Job, QueryStore, Shard, VectorStore, shard_folders
+from xqg_pyserini.retrieve.sharding import Replacing, WrittenShards
+from xqg_pyserini.stores import Job, QueryStore, Shard, ShardSettings, VectorStore, shard_folders
 from xqg_pyserini.stores.moments import MOMENTS, DescribedMoments, Moments
 from xqg_pyserini.stores.shards import missing
 from xqg_pyserini.stores.store import BLOCK_BYTES, changed
@@ -65,16 +67,76 @@ def merge_shards(
     ordered, whole = _ordered([_part(path) for path in _folders(given)])
     job = {"stage": "merge", "shards": [file_sha256(part.path / part.file) for part in ordered]}
     first = ordered[0]
-    if first.kind is FaissDirectory and first.meta["type"] not in JOINED:
-        what = f"{first.meta['type']} of all passages is learnt otherwise than of parts of them"
-        remedy = "search the folder of shards as it is, or write the index in one"
-        raise UserError(f"{first.path.parent}: {what}; {remedy}")
+    if first.kind is FaissDirectory:
+        check_joined(first.meta["type"], first.path.parent)
     with stores.resumable(output, job, overwrite, [*given, *(part.path for part in ordered)]) as part:
         join = _join_indexes if first.kind is FaissDirectory else _join_stores
         join(ordered, whole, part)
     if first.kind is FaissDirectory:
         return Index(output)
     return QueryStore(output) if first.kind is QueryStore else VectorStore(output)
+
+
+def check_joined(kind: str, folder: Path | None = None) -> None:
+    """Raise `UserError` for a type of index whose shards, in a folder, cannot be joined to the whole."""
+    if kind in JOINED:
+        return
+    what = f"{kind} of all passages is learnt otherwise than of parts of them"
+    if folder is not None:
+        remedy = "search the folder of shards as it is, or write the index in one"
+        raise UserError(f"{folder}: {what}; {remedy}")
+    remedy = "say how many shards, whose folder is searched as it is, or write it without a cluster"
+    raise UserError(f"{what}; {remedy}", ("num_shards", "cluster"))
+
+
+def write_whole(
+    output: str | Path,
+    write: Callable[..., WrittenShards],
+    cluster: str,
+    replacing: Replacing,
+    inputs: Sequence[Any],
+    join: Callable[[list[Path], str | Path, bool], Any] | None = None,
+) -> Any:
+    """Have a cluster write an output that is whole: in shards, in a hidden folder beside it, which are then joined.
+
+    Killed, it goes on with the shards that are not there; these take the output's space again until they are joined.
+
+    Args:
+        output: the folder to write.
+        write: writes shards: `encode_shards` or its like, with all but the output and the shards given.
+        cluster: "ray" or "ray:ADDRESS".
+        replacing: what may be replaced.
+        inputs: paths that the output must not destroy.
+        join: makes the whole of the folders of shards; default: `merge_shards`.
+
+    Raises:
+        UserError: for a repair, which is of an output that stands; and as what writes and joins does.
+    """
+    if replacing.repair:
+        what = "a cluster writes what is not there; repair without it, or overwrite"
+        raise UserError(what, ("cluster", "repair", "overwrite"))
+    whole = real_path(output)
+    folder = whole.parent / f".{whole.name}.shards"
+    with held_folder(output, replacing.overwrite, inputs):
+        try:
+            written = write(output=folder, shards=ShardSettings(cluster=cluster))
+        except UserError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+    parts = [folder / name for name in written.shards if (folder / name).is_dir()]
+    try:
+        made = (join or _merged)(parts, output, replacing.overwrite)
+    except BusyOutput:
+        raise
+    except UserError:  # they do not fit together, and would not another time
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder)
+    return made
+
+
+def _merged(parts: list[Path], output: str | Path, overwrite: bool) -> Any:
+    return merge_shards(parts, output, overwrite=overwrite)
 
 
 def _folders(parts: Sequence[str | Path]) -> list[Path]:

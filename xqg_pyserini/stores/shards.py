@@ -12,28 +12,41 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from xqg_pyserini.cluster import CLUSTER_HELP, check_cluster
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.settings import check_values, option
 
 
 @dataclass(frozen=True)
 class ShardSettings:
-    """Into how many shards an output is cut, and which of them are written here.
+    """Into how many shards an output is cut, which of them are written, and where.
+
+    On a cluster `num_shards` may be None: as many as suit it, which are joined afterwards (`retrieve.merge`).
 
     Raises:
-        UserError: for shards that are out of range.
+        UserError: for shards that are out of range, a cluster of a kind that is not known, or without its package.
     """
 
-    num_shards: int = option(
-        help="cut into N shards, and write a folder of them (default: no shards)", least=1, metavar="N"
+    num_shards: int | None = option(
+        None, "cut into N shards, and write a folder of them (default: no shards)", least=1, metavar="N"
     )
     shards: tuple[int, ...] | None = option(
         None, "write only these, counted from 0: 7, or 0-31 (default: all)", flag="shard", metavar="I"
     )
+    cluster: str | None = option(None, CLUSTER_HELP, metavar="ray[:ADDRESS]")
 
     def __post_init__(self) -> None:
         check_values(self)
         check_chosen(self.num_shards, self.shards)
+        if self.cluster is not None:
+            check_cluster(self.cluster)
+        elif self.num_shards is None:
+            raise UserError("into how many shards?", "num_shards")
+
+    @property
+    def on_the_way(self) -> bool:
+        """Tell whether the shards are on the way to a whole, and not what was asked for."""
+        return self.num_shards is None
 
 
 def check_chosen(number: int | None, shards: tuple[int, ...] | None) -> None:
@@ -96,6 +109,7 @@ class Shard(Struct, frozen=True):
 
 def planned(settings: ShardSettings, passages: int, ids_sha256: str) -> list[Shard]:
     """Return the chosen shards; raises `UserError` as `Shards`."""
+    assert settings.num_shards is not None
     number = Shards(passages, settings.num_shards).number
     chosen = range(number) if settings.shards is None else sorted(set(settings.shards))
     return [Shard(i, number, passages, ids_sha256) for i in chosen]

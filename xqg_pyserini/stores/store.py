@@ -175,6 +175,15 @@ class _Store:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.path)!r})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to another process of a cluster as a path, opened there; what was read in full is not read again."""
+        right = [name for name, checksum in self._checksums.items() if checksum._right]
+        return _opened, (type(self), self._arguments, right)
+
+    @property
+    def _arguments(self) -> tuple[Any, ...]:
+        return (self.path,)
+
     def _read_meta(self) -> dict[str, Any]:
         file = self.path / META
         if not self.path.is_dir():
@@ -232,6 +241,13 @@ class _Store:
         """Read a matrix in full, or all; raises `UserError` for one that has changed."""
         for name in self._checksums if file is None else [file]:
             self._checksums[name].verify()
+
+
+def _opened(kind: type[_Store], arguments: tuple[Any, ...], right: Sequence[str]) -> _Store:
+    store = kind(*arguments)
+    for name in right:
+        store._checksums[name]._right = True
+    return store
 
 
 class VectorStore(_Store):
@@ -304,6 +320,10 @@ class QueryStore(_Store):
             language: self._open(sum_file(language, first), self.d, DTYPES, sha256[language])
             for language in self.languages
         }
+
+    @property
+    def _arguments(self) -> tuple[Any, ...]:
+        return (self.path, self.first)
 
     def _check_counts(self) -> None:
         """Raise `UserError` for counts that were changed, or that are no counts."""
