@@ -206,6 +206,13 @@ def test_models_that_are_none(models, tmp_path, monkeypatch):
     damaged = Path(shutil.copytree(models / "cross", tmp_path / "damaged"))
     (damaged / "model.safetensors").write_bytes(b"no")
     assert "cannot load the model" in message(Reranker, damaged, ON_CPU)
+    headless = Path(shutil.copytree(models / "plain", tmp_path / "headless"))  # its head would be filled at random
+    config = json.loads((headless / "config.json").read_text("utf-8"))
+    config |= {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}}
+    (headless / "config.json").write_text(json.dumps(config), "utf-8")
+    assert message(Reranker, headless, ON_CPU) == (
+        f"the model {str(headless)!r} lacks 2 weights, the first is classifier.bias"
+    )
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     assert message(Reranker, models / "cross") == (
         "the package sentence-transformers is not installed: run pip install 'xqg_pyserini[st]'"

@@ -14,7 +14,16 @@ import numpy as np
 
 from xqg_pyserini.errors import UserError, missing_package
 from xqg_pyserini.models.engines import CPU_BATCH, Computing
-from xqg_pyserini.models.pretrained import AUTO, fingerprint, folder_fingerprint, not_loaded, read_config, torch_device
+from xqg_pyserini.models.pretrained import (
+    AUTO,
+    dtype_of,
+    fingerprint,
+    folder_fingerprint,
+    not_loaded,
+    read_config,
+    torch_device,
+    weights_needed,
+)
 
 BATCH = 32
 CROSS_ENCODER, MULTI_VECTOR = "cross-encoder", "multi-vector"
@@ -42,7 +51,6 @@ class Reranker:
             import sentence_transformers
         except ImportError:
             raise missing_package("sentence-transformers", "st") from None
-        import torch
         from transformers.utils import logging
 
         logging.disable_progress_bar()
@@ -52,15 +60,16 @@ class Reranker:
         self.kind = _kind_of(self.name, config)
         device = torch_device(self.computing.device)
         precision = "fp32" if self.computing.precision == AUTO else self.computing.precision
-        if precision == "fp16" and device == "cpu":
-            raise UserError("fp16 needs a GPU; on the CPU choose bf16 or fp32", "precision")
-        dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
         self._batch = self.computing.batch_size or (CPU_BATCH if device == "cpu" else BATCH)
         cross = self.kind == CROSS_ENCODER
         kind = sentence_transformers.CrossEncoder if cross else sentence_transformers.MultiVectorEncoder
-        options = {"dtype": dtype, "weights_only": True}
+        options = {"dtype": dtype_of(precision, device), "weights_only": True}
+        optional = () if cross else ("pooler",)  # which no multi-vector model reads
         try:
-            self._model: Any = kind(self.name, device=device, trust_remote_code=trust, model_kwargs=options)
+            with weights_needed(self.name, optional):
+                self._model: Any = kind(self.name, device=device, trust_remote_code=trust, model_kwargs=options)
+        except UserError:
+            raise
         except Exception as error:  # whatever a damaged folder makes the library raise
             raise not_loaded(self.name, error) from None
         if cross and self._model.num_labels != 1:
