@@ -7,7 +7,7 @@
 A language-aware index is a folder of such directories, one a language, and one for all languages.  An index in shards
 is a folder of either, `shard-00003-of-00008` and so on, numbered from 0: passages in their order, each shard a whole
 index of its part.  What was exported from an index has its `xqg.json` and centres, beside the files of another engine
-(`retrieve.export`).
+(`retrieve.export`).  A Lucene index has its own files in the place of `index`, and `rows.npy` (`retrieve.lucene`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,8 @@ from xqg_pyserini.stores import check_complete, shard_folders
 from xqg_pyserini.stores.shards import Shard
 from xqg_pyserini.stores.store import changed
 
-INDEX, DOCID, META, CENTERS = "index", "docid", "xqg.json", "centers.npy"
+INDEX, DOCID, META, CENTERS, ROWS = "index", "docid", "xqg.json", "centers.npy", "rows.npy"
+LUCENE = ("lucene-flat", "lucene-hnsw", "lucene-hnsw-int8")  # types of index that are not Faiss's
 ALL_LANGUAGES, LANGUAGE_AWARE = "all-languages", "language-aware"  # no language's code is like the former
 EXPORT = "export"
 
@@ -47,6 +48,12 @@ class DescribedLance(Struct):
     refine: Annotated[int, Meta(ge=1)]
 
 
+class DescribedLucene(Struct):
+    """How wide a graph of Lucene's is searched."""
+
+    ef_search: Annotated[int, Meta(ge=1)]
+
+
 class Described(Struct):
     """What `xqg.json` says of an index, or of what was exported from it, as far as it is read."""
 
@@ -61,6 +68,8 @@ class Described(Struct):
     xxh3: dict[str, str] = {}  # of the same files; none where they were written before there was it
     kind: str | None = None
     lance: DescribedLance | None = None
+    type: str | None = None
+    lucene: DescribedLucene | None = None
 
 
 class DescribedFolder(Struct):
