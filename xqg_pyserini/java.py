@@ -76,7 +76,7 @@ def anserini_jar() -> Path:
         raise UserError("the package pyserini is not installed: run pip install pyserini")
     jars = sorted(Path(spec.submodule_search_locations[0]).glob("resources/jars/anserini-*-fatjar.jar"))
     if not jars:
-        raise UserError("the package pyserini lacks Anserini's jar: run pip install --force-reinstall pyserini")
+        raise UserError("the package pyserini lacks its jar of Anserini: install it again")
     return jars[-1]
 
 
