@@ -149,7 +149,7 @@ def test_a_damaged_index_is_refused_and_repaired(made, tmp_path):
     data = bytearray(vectors.read_bytes())
     data[100] ^= 1
     vectors.write_bytes(data)
-    changed = f"{vectors}: changed since it was written (its SHA-256 differs); copy it again, or build the index again"
+    changed = f"{vectors}: changed since it was written (its checksum differs); copy it again, or build the index again"
     assert message(xqg.Index(index).search, QUESTIONS, vectors=VECTORS) == changed
     assert [file.problem for file in xqg.check_folder(index) if file.problem] == [changed]
     with pytest.warns(xqg.XqgWarning, match="repaired: "):
