@@ -1,18 +1,21 @@
 """Search an index: ours against raw Faiss and Pyserini's searcher; language-aware search of stores; every index type.
 
     python benchmarks/search.py [--passages 100000] [--dimension 384] [--questions 2000] [--types flat fp16 …]
-                                [--aware] [--pyserini] [--million] [--folder DIR]
+                                [--aware] [--held] [--pyserini] [--million] [--times 5] [--folder DIR]
 
-Synthetic vectors in topics, and questions near passages.  *faiss* maps the index, searches all questions at once and
-makes the run, ids included; *search alone* leaves the run out.  All run in turn in one process on one thread, after one
-run of each that is not counted; given are the medians of CPU seconds, and the lowest and highest.  The script stops
-where two runs differ in more than passages whose scores are within rounding.
+Synthetic vectors in topics, and questions near passages.  *faiss, mapped* maps the index, searches all questions at
+once and makes the run, ids included; *search alone* leaves the run out; *held* has the index in memory, read
+beforehand, as Pyserini's searchers have it.  All run in turn in one process on one thread, after one run of each that
+is not counted; given are the medians of CPU seconds, and the lowest and highest.  The script stops where two runs
+differ in more than passages whose scores are within rounding.  Last comes a line of a table for each type.
 """
 
 import argparse
+import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +31,11 @@ from xqg_pyserini.retrieve.search import Index
 from xqg_pyserini.stores import PASSAGES, QUERY_SUMS, VECTORS
 
 HITS = 100
-TIMES = 5
+EXHAUSTIVE = ("flat", "fp16", "sq8")
+MILLION = ("flat", "fp16", "sq8", "ivfpq", "ivfsq8")  # a graph of a million takes the better part of an hour
+
+
+Ways = dict[str, Callable[[], Any]]
 
 
 def make_stores(folder: Path, n: int, d: int, languages: tuple[str, ...]) -> None:
@@ -58,11 +65,10 @@ def make_questions(folder: Path, count: int) -> np.ndarray:
     return unit(near + rng.standard_normal(near.shape, dtype=np.float32) / np.float32(near.shape[1] ** 0.5))
 
 
-def raw(folder: Path, vectors: np.ndarray, mapped: bool = True) -> tuple[np.ndarray, np.ndarray]:
+def opened(folder: Path, mapped: bool = True) -> Any:
     import faiss
 
-    index = faiss.read_index(str(folder / "index"), faiss.IO_FLAG_MMAP_IFC if mapped else 0)
-    return index.search(vectors, HITS)
+    return faiss.read_index(str(folder / "index"), faiss.IO_FLAG_MMAP_IFC if mapped else 0)
 
 
 def made(folder: Path, questions: list[Question], scores: np.ndarray, rows: np.ndarray) -> Run:
@@ -73,22 +79,45 @@ def made(folder: Path, questions: list[Question], scores: np.ndarray, rows: np.n
     }
 
 
-def pyserini_searcher(folder: Path) -> Any:
-    """Return Pyserini's searcher over an index, which it holds in memory; questions come as vectors."""
-    from xqg_pyserini.bridge.java import prepare
+def pyserini(kind: str, folder: Path, questions: list[Question], vectors: np.ndarray) -> Callable[[], Any]:
+    """Return a search by Pyserini's searcher, opened beforehand; questions come as vectors."""
+    from xqg_pyserini.bridge import prepare
 
     prepare()
-    from pyserini.search.faiss import FaissSearcher
+    ids = [question.id for question in questions]
+    if not kind.startswith("lucene"):
+        from pyserini.search.faiss import FaissSearcher
 
-    return FaissSearcher(str(folder), None)
+        return partial(FaissSearcher(str(folder), None).batch_search, vectors, ids, HITS, 1)
+    from pyserini.search.lucene import LuceneFlatDenseSearcher, LuceneHnswDenseSearcher
+
+    graph = kind != "lucene-flat"
+    ef = {"ef_search": int(Index(folder).meta["lucene"]["ef_search"])} if graph else {}
+    searcher = (LuceneHnswDenseSearcher if graph else LuceneFlatDenseSearcher)(str(folder), **ef)
+    return partial(searcher.batch_search, [str(vector.tolist()) for vector in vectors], ids, HITS, 1)
 
 
-def measured(ways: dict[str, Callable[[], Any]]) -> dict[str, list[float]]:
+def searches(kind: str, folder: Path, asked: list[Question], vectors: np.ndarray, args: argparse.Namespace) -> Ways:
+    """Return the ways to search an index that are measured."""
+    ways: Ways = {"ours": partial(ours, folder, asked, vectors)}
+    if not kind.startswith("lucene"):
+        ways["faiss, mapped"] = lambda: made(folder, asked, *opened(folder).search(vectors, HITS))
+        if args.held:
+            held = opened(folder, mapped=False)
+            ways["faiss, held"] = lambda: made(folder, asked, *held.search(vectors, HITS))
+        else:
+            ways["faiss, mapped, search alone"] = lambda: opened(folder).search(vectors, HITS)
+    if args.pyserini:
+        ways["Pyserini, held"] = pyserini(kind, folder, asked, vectors)
+    return ways
+
+
+def measured(ways: Ways, times: int) -> dict[str, list[float]]:
     """Return the CPU seconds of each way, sorted; each is run once beforehand."""
     for way in ways.values():
         way()
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(TIMES):
+    for _ in range(times):
         for name, way in ways.items():
             start = time.process_time()
             way()
@@ -96,9 +125,13 @@ def measured(ways: dict[str, Callable[[], Any]]) -> dict[str, list[float]]:
     return {name: sorted(of) for name, of in seconds.items()}
 
 
+def middle(seconds: list[float]) -> float:
+    return seconds[len(seconds) // 2]
+
+
 def shown(name: str, seconds: list[float], beside: float | None = None) -> str:
-    ratio = "" if beside is None else f", ours / this {beside / seconds[TIMES // 2]:.2f}"
-    return f"  {name}: {seconds[TIMES // 2]:.3f} s ({seconds[0]:.3f} to {seconds[-1]:.3f}){ratio}"
+    ratio = "" if beside is None else f", ours / this {beside / middle(seconds):.2f}"
+    return f"  {name}: {middle(seconds):.3f} s ({seconds[0]:.3f} to {seconds[-1]:.3f}){ratio}"
 
 
 def check_equal(one: Run, other: Run) -> None:
@@ -120,14 +153,18 @@ def main() -> None:
     parser.add_argument("--passages", type=int, default=100_000)
     parser.add_argument("--dimension", type=int, default=384)
     parser.add_argument("--questions", type=int, default=2000)
-    parser.add_argument("--types", nargs="+", default=["flat"], choices=TYPES)
+    parser.add_argument("--types", nargs="+", choices=TYPES, help="default: flat, or those of --million")
     parser.add_argument("--aware", action="store_true", help="language-aware search of stores beside a flat index")
-    parser.add_argument("--pyserini", action="store_true", help="Pyserini's FaissSearcher beside ours")
-    parser.add_argument("--million", action="store_true", help="1,000,000 passages, 500 questions, all types")
+    parser.add_argument("--held", action="store_true", help="Faiss with the index in memory beside the mapped one")
+    parser.add_argument("--pyserini", action="store_true", help="Pyserini's searchers beside ours")
+    what = f"1,000,000 passages, 500 questions, --held, {' '.join(MILLION)}"
+    parser.add_argument("--million", action="store_true", help=what)
+    parser.add_argument("--times", type=int, default=5, help="times that each search is measured")
     parser.add_argument("--folder", help="where stores and indexes go (default: a temporary folder)")
     args = parser.parse_args()
     if args.million:
-        args.passages, args.questions, args.types = 1_000_000, 500, list(TYPES)
+        args.passages, args.questions, args.held = 1_000_000, 500, True
+    args.types = args.types or (list(MILLION) if args.million else ["flat"])
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         measure(Path(name), args)
 
@@ -141,38 +178,32 @@ def measure(folder: Path, args: argparse.Namespace) -> None:
     asked = [Question(f"q{i}", "?", LANGUAGES[i % len(LANGUAGES)], ()) for i in range(args.questions)]
     print(f"{args.passages} x {args.dimension}, {args.questions} questions, {HITS} hits")
     exact: Run = {}
+    lines: list[str] = []
     for kind in dict.fromkeys(["flat", *args.types]):
         output = folder / kind
-        start = time.process_time()
+        start = cpu()
         write_index(folder / PASSAGES, output, kind)
-        built = time.process_time() - start
-        size = (output / "index").stat().st_size
+        built = cpu() - start
+        size = sum(file.stat().st_size for file in output.iterdir())
         run = ours(output, asked, vectors)
         exact = exact or run
         found = recall(run, exact)
         print(f"{kind}: built in {built:.1f} s, {size / 1e9:.3f} GB, recall@{HITS} {found:.3f}", flush=True)
         if kind not in args.types:
             continue
-        ways = {
-            "ours, mapped": lambda output=output: ours(output, asked, vectors),
-            "faiss, mapped": lambda output=output: made(output, asked, *raw(output, vectors)),
-            "faiss, mapped, search alone": lambda output=output: raw(output, vectors),
-        }
-        if args.million:
-            ways["faiss, held"] = lambda output=output: made(output, asked, *raw(output, vectors, mapped=False))
-        if args.pyserini:
-            searcher = pyserini_searcher(output)
-            ids = [question.id for question in asked]
-            ways["Pyserini, opened beforehand"] = lambda s=searcher, ids=ids: s.batch_search(vectors, ids, HITS, 1)
-        if kind in ("flat", "fp16", "sq8"):
+        ways = searches(kind, output, asked, vectors, args)
+        if kind in EXHAUSTIVE:
             check_equal(run, ways["faiss, mapped"]())
-        seconds = measured(ways)
-        middle = seconds["ours, mapped"][TIMES // 2]
+        seconds = measured(ways, args.times)
         for way, of in seconds.items():
-            print(shown(way, of, None if way.startswith("ours") else middle), flush=True)
-        print(
-            f"  ours: {1000 * middle / args.questions:.2f} ms a question; anonymous memory now {_anonymous() >> 20} MB"
-        )
+            print(shown(way, of, None if way == "ours" else middle(seconds["ours"])), flush=True)
+        print(f"  anonymous memory now {_anonymous() >> 20} MB", flush=True)
+        each = [f"{1000 * middle(of) / args.questions:.2f}" for of in seconds.values()]
+        cells = [f"{size / 1e9:.3f}", f"{built:.0f}", *each, f"{found:.3f}"]
+        head = f"| type | GB | built in, s | {' | '.join(f'{way}, ms' for way in seconds)} | recall@{HITS} |"
+        lines += ([head] if head not in lines else []) + [" | ".join(["", kind, *cells, ""]).strip()]
+        del ways  # with what they hold in memory
+    print("\n".join(lines))
     if args.aware:
         fused = Fused(folder / PASSAGES, folder / QUERY_SUMS, Fusion("mean", beta=0.3, normalize=True))
         seconds = measured(
@@ -183,10 +214,17 @@ def measure(folder: Path, args: argparse.Namespace) -> None:
                     .search(asked, HITS, vectors=vectors, threads=1)
                 ),
                 "flat index": lambda: ours(folder / "flat", asked, vectors),
-            }
+            },
+            args.times,
         )
         for way, of in seconds.items():
-            print(shown(way, of, seconds["language-aware, stores"][TIMES // 2] if way == "flat index" else None))
+            print(shown(way, of, middle(seconds["language-aware, stores"]) if way == "flat index" else None))
+
+
+def cpu() -> float:
+    """Return the CPU seconds of this process and of those that it waited for."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime
 
 
 def ours(output: Path, questions: list[Question], vectors: np.ndarray) -> Run:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from xqg_pyserini.bridge.java import find_java
 from xqg_pyserini.errors import UserError
+from xqg_pyserini.java import find_java
 
 # Run in the doctor's process before it looks: makes packages look as if they were not installed.
 HIDE = """

@@ -11,7 +11,7 @@ from made_stores import engine, write_passages  # noqa: F401 - a fixture
 from test_pyserini import read_trec
 
 from xqg_pyserini import ExportSettings, Question, UserError, export_index
-from xqg_pyserini.bridge.java import find_java
+from xqg_pyserini.java import find_java
 from xqg_pyserini.retrieve.index import write_index
 
 pytestmark = pytest.mark.parity

@@ -347,7 +347,8 @@ def test_stores_of_different_width_are_not_mixed(passages, tmp_path):
 
 
 def test_an_unknown_type_is_refused(passages, queries, tmp_path):
-    expected = ("index type 'ivf'; expected flat, fp16, sq8, hnsw, ivfpq, ivfsq8", ("kind",))
+    known = "flat, fp16, sq8, hnsw, ivfpq, ivfsq8, lucene-flat, lucene-hnsw, lucene-hnsw-int8"
+    expected = (f"index type 'ivf'; expected {known}", ("kind",))
     assert refusal(build, passages, tmp_path / "out", kind="ivf") == expected
     assert refusal(build, passages, tmp_path / "out", queries, MEAN, kind="ivf") == expected
     assert sorted(os.listdir(tmp_path)) == ["P", "Q"]

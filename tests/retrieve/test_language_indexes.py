@@ -103,8 +103,10 @@ def test_what_it_takes_is_said_before_anything_is_written(fused, tmp_path):
     languages_index(fused, tmp_path, FUSIONS["mean"], announce=announce)
     ((text, written),) = said
     lines = text.splitlines()
-    assert not written and len(lines) == 8
-    assert [line.split(":")[0].strip() for line in lines[1:7]] == ["* flat", "fp16", "sq8", "hnsw", "ivfpq", "ivfsq8"]
+    assert not written and len(lines) == 11
+    kinds = [line.split(":")[0].strip() for line in lines[1:10]]
+    assert kinds[:6] == ["* flat", "fp16", "sq8", "hnsw", "ivfpq", "ivfsq8"]
+    assert kinds[6:] == ["lucene-flat", "lucene-hnsw", "lucene-hnsw-int8"]
     assert "xqg search --language-aware reads the stores" in lines[-1]
     text, about = refusal(languages_index, fused, tmp_path, FUSIONS["mean"])
     assert text.endswith("give another name, or overwrite it") and about == ("overwrite",)

@@ -12,7 +12,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from xqg_pyserini.bridge.commands import run_module
-from xqg_pyserini.bridge.java import Java, find_java, prepare
+from xqg_pyserini.bridge.java import prepare
+from xqg_pyserini.java import Java, find_java
 
 if TYPE_CHECKING:
     from xqg_pyserini.bridge.encoders import DocumentEncoder, QueryEncoder

@@ -20,7 +20,7 @@ from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import read_lines
 from xqg_pyserini.models.registry import resolve
 from xqg_pyserini.retrieve.directories import FaissDirectory
-from xqg_pyserini.retrieve.layout import INDEX, refuse_language_aware
+from xqg_pyserini.retrieve.layout import INDEX, META, refuse_language_aware
 
 KEY = "xqg"  # what --encoder-class takes
 
@@ -29,8 +29,8 @@ def run_module(module: str, arguments: Sequence[str], verbose: bool = False) -> 
     """Run `python -m pyserini.MODULE ARGUMENTS…` in this process, with `--encoder-class xqg`.
 
     All of Pyserini's flags work.  With `--encoder-class xqg`, `--encoder` is a name of the
-    registry and brings its own settings.  `pyserini.encode … --to-faiss` gets the encoder's real
-    dimension; a `--dimension` that differs is an error, and no index is left behind.
+    registry and brings its own settings; `search.lucene --dense` takes it too.  `pyserini.encode … --to-faiss` gets the
+    encoder's real dimension; a `--dimension` that differs is an error, and no index is left behind.
 
     Raises:
         UserError: for a module that Pyserini does not have, or a wrong dimension.
@@ -43,6 +43,8 @@ def run_module(module: str, arguments: Sequence[str], verbose: bool = False) -> 
     arguments = _with_dimension(name, list(arguments))
     if index := _value(arguments, "--index"):
         refuse_language_aware(index)
+    if name == "pyserini.search.lucene":
+        arguments = _our_dense_queries(arguments)
     with _our_encoders(name, arguments):
         sys.argv = [name, *arguments]
         try:
@@ -106,6 +108,22 @@ def _dimension(folder: Path) -> int:
             except (ValueError, KeyError, TypeError, RecursionError):
                 raise line.error('expected Pyserini\'s embeddings: {"id", "vector"}') from None
     raise UserError(f"{folder}: holds no index and no embeddings")
+
+
+def _our_dense_queries(arguments: list[str]) -> list[str]:
+    """Let `search.lucene --dense --encoder-class xqg` encode with our encoder; return what is left for Pyserini."""
+    if "--dense" not in arguments or _value(arguments, "--encoder-class") != KEY:
+        return arguments
+    encoder, index = _value(arguments, "--encoder"), _value(arguments, "--index")
+    if encoder is None or index is None:
+        raise UserError("--encoder-class xqg needs --encoder NAME and --index DIR")
+    module = importlib.import_module("xqg_pyserini.bridge.encoders")
+    ours = Path(index) if (Path(index) / META).is_file() else None
+    if ours is None:
+        resolve(encoder)
+    module.encode_dense_queries(module.bound(ours)(encoder))
+    at = next(i for i, word in enumerate(arguments) if word.startswith("--encoder-class"))
+    return arguments[:at] + arguments[at + (1 if "=" in arguments[at] else 2) :]
 
 
 def _runnable(name: str) -> bool:

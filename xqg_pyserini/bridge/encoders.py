@@ -13,10 +13,11 @@ from xqg_pyserini.data import Passage, check_languages, find_language
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import aside_of, clear
 from xqg_pyserini.fusion.alignment import Alignment
+from xqg_pyserini.fusion.formula import unit
 from xqg_pyserini.locks import held
 from xqg_pyserini.models.encoder import Encoded, Encoder
 from xqg_pyserini.models.registry import HUB_BACKENDS, EncoderSettings, registry, resolve
-from xqg_pyserini.retrieve.directories import FaissDirectory
+from xqg_pyserini.retrieve.directories import open_one
 from xqg_pyserini.retrieve.layout import read_centers
 
 _FAISS_WRITER: Any = pyserini.encode.optional.FaissRepresentationWriter
@@ -81,7 +82,7 @@ class QueryEncoder(pyserini.encode.QueryEncoder):
         language = language or entry.get("language") or os.environ.get(LANGUAGE_VARIABLE)
         if center and align:
             raise UserError(f"center ({center}) and align ({align}): an alignment centres by itself; give one of them")
-        indexes = [FaissDirectory(Path(index)) for index in (center, self.searched) if index is not None]
+        indexes = [open_one(Path(index)) for index in (center, self.searched) if index is not None]
         self._offset = None if center is None else _offset(Path(center), language)
         self._alignment = _alignment(align, language) if align else None
         self._language = language
@@ -155,9 +156,36 @@ def register(searched: Path | None = None) -> None:
     Pyserini matches the keys as parts of model names, in order, unless the encoder class is given;
     last, ours catches only what no other key does.  `searched` is the index that queries are for.
     """
-    bound = type("QueryEncoder", (QueryEncoder,), {"searched": searched})
     pyserini.encode.document_encoder_class_map["xqg"] = DocumentEncoder
-    pyserini.encode.query_encoder_class_map["xqg"] = bound if searched else QueryEncoder
+    pyserini.encode.query_encoder_class_map["xqg"] = bound(searched)
+
+
+def bound(searched: Path | None) -> type[QueryEncoder]:
+    """Return our query encoder, for queries of an index where it is given."""
+    return type("QueryEncoder", (QueryEncoder,), {"searched": searched}) if searched else QueryEncoder
+
+
+def encode_dense_queries(encoder: QueryEncoder) -> None:
+    """Make Pyserini's searchers of Lucene's vectors encode their queries with ours, scaled to length 1.
+
+    Lucene's scores are of vectors of length 1, and its codes clip longer ones; the order of the hits stays.
+    """
+    from pyserini.search.lucene import LuceneFlatDenseSearcher, LuceneHnswDenseSearcher
+
+    def written(queries: Sequence[str]) -> list[str]:
+        return [str(vector.tolist()) for vector in unit(encoder.encode_batch(queries))]
+
+    for searcher in (LuceneFlatDenseSearcher, LuceneHnswDenseSearcher):
+
+        def search(self: Any, q: str, k: int = 10, of: Any = searcher.search) -> Any:
+            return of(self, written([q])[0], k)
+
+        def batch_search(
+            self: Any, queries: Sequence[str], qids: Any, k: int = 10, threads: int = 4, of: Any = searcher.batch_search
+        ) -> Any:
+            return of(self, written(queries), qids, k, threads)
+
+        searcher.search, searcher.batch_search = search, batch_search
 
 
 def guard_dimension(given: str | None) -> None:

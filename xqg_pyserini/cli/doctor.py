@@ -69,12 +69,12 @@ def _packages() -> Iterator[Finding]:
 
 
 def _java() -> Finding:
-    from xqg_pyserini.bridge.java import find_java
+    from xqg_pyserini.java import find_java
 
     try:
         java = find_java()
     except UserError as error:
-        return Finding("Java", "not found", f"{error} (only xqg pyserini needs it)")
+        return Finding("Java", "not found", f"{error} (only xqg pyserini and Lucene indexes need it)")
     return Finding("Java", f"{java.version} from {java.source} ({java.home})")
 
 

@@ -14,7 +14,7 @@ from xqg_pyserini.fusion import alignment
 from xqg_pyserini.metadata import read_json
 from xqg_pyserini.models.registry import recorded_settings
 from xqg_pyserini.retrieve import layout
-from xqg_pyserini.retrieve.directories import FaissDirectory
+from xqg_pyserini.retrieve.directories import open_one
 from xqg_pyserini.retrieve.search import Index
 from xqg_pyserini.stores import (
     COUNTS,
@@ -187,8 +187,9 @@ def _index(path: Path) -> Iterator[CheckedFile]:
         for name in described.sha256:
             yield _checked(path / name, partial(layout.check_sum, path, name, {"sha256": described.sha256}))
         return
-    opened = _checked(path / layout.DOCID, lambda: FaissDirectory(path))
-    for name in (layout.DOCID, layout.INDEX, *([layout.CENTERS] if described.centers is not None else [])):
+    opened = _checked(path / layout.DOCID, lambda: open_one(path))
+    files = [layout.DOCID, layout.INDEX, *([layout.CENTERS] if described.centers is not None else [])]
+    for name in dict.fromkeys([layout.DOCID, *described.sha256]) if described.type in layout.LUCENE else files:
         if name not in described.sha256:
             yield CheckedFile(str(path / name), f"{path / name}: no checksum is recorded; build it again")
         elif name == layout.DOCID:

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from tqdm import tqdm
@@ -18,9 +18,12 @@ from xqg_pyserini.errors import UserError
 from xqg_pyserini.fusion.formula import Centers
 from xqg_pyserini.retrieve import layout
 from xqg_pyserini.retrieve.layout import DOCID, INDEX, META
-from xqg_pyserini.retrieve.topk import Group, Hits, gathered, nearest, settle_scores, settled
+from xqg_pyserini.retrieve.topk import Group, Hits, cut_among_equals, gathered, nearest, settle_scores, settled
 from xqg_pyserini.stores import check_one_whole, ids_at, repeated_id
 from xqg_pyserini.stores.pair import Rows
+
+if TYPE_CHECKING:
+    from xqg_pyserini.retrieve.lucene import LuceneDirectory
 
 BATCH = 512  # questions searched together
 FEW = 3  # questions that Faiss multiplies one by one: more are sooner done by a product of matrices
@@ -29,7 +32,7 @@ BLOCK = 4096  # passages decoded at once
 
 
 class Directory(Protocol):
-    """One index of those that are searched: Faiss's, in shards or not, or a Lance dataset."""
+    """One index of those that are searched: Faiss's or Lucene's, in shards or not, or a Lance dataset."""
 
     path: Path
     n: int
@@ -61,7 +64,21 @@ def open_directory(path: Path) -> Directory:
             return LanceDirectory(path)
         if said.kind == layout.EXPORT:
             raise UserError(f"{path}: exported for another engine; search the index that it was exported from")
+    return open_one(path)
+
+
+def open_one(path: Path) -> "FaissDirectory | LuceneDirectory":
+    """Return the index in a directory that is no folder of shards, Faiss's or Lucene's."""
+    if _type(path) in layout.LUCENE:
+        from xqg_pyserini.retrieve.lucene import LuceneDirectory
+
+        return LuceneDirectory(path)
     return FaissDirectory(path)
+
+
+def _type(path: Path) -> str | None:
+    known = (path / META).is_file() and layout.language_aware(path) is None
+    return layout.described(path).type if known else None
 
 
 class FaissDirectory:
@@ -76,6 +93,8 @@ class FaissDirectory:
             raise UserError(f"{self.path}: no such index (expected a folder with {INDEX}, {DOCID})")
         if shards := layout.shards(self.path):
             raise UserError(f"{self.path} holds {len(shards)} shards of an index: merge them, or give one of them")
+        if (kind := _type(self.path)) in layout.LUCENE:
+            raise UserError(f"{self.path}: an index of type {kind}, which is Lucene's; this takes one of Faiss's")
         for name in (INDEX, DOCID):
             if not (self.path / name).is_file():
                 raise UserError(f"{self.path / name}: missing; this is no Faiss index of Pyserini's")
@@ -115,7 +134,7 @@ class FaissDirectory:
         width = self._index.hnsw.efSearch if hasattr(self._index, "hnsw") else 0
         wanted = min(self.n, max(gathered(k, self.n), width))  # a graph cuts equal scores anyhow
         near, rows = self._near(vectors, wanted)
-        while not self._stored and wanted < self.n and _cut_among_equals(near, k).any():
+        while not self._stored and wanted < self.n and cut_among_equals(near, k).any():
             wanted = min(self.n, 4 * wanted)
             near, rows = self._near(vectors, wanted)
         self._right.result()
@@ -204,7 +223,7 @@ class Shards:
 
     def __init__(self, path: Path, parts: Sequence[Path]) -> None:
         self.path = path
-        self.parts = [FaissDirectory(part) for part in parts]
+        self.parts = [open_one(part) for part in parts]
         first = self.parts[0]
         check_one_whole(parts, [layout.described(part.path).shard if part.meta else None for part in self.parts])
         for part in self.parts[1:]:
@@ -222,7 +241,7 @@ class Shards:
             self.meta = {**common, "n": self.n, "shards": len(self.parts)}
 
     @staticmethod
-    def _check_alike(first: FaissDirectory, part: FaissDirectory) -> None:
+    def _check_alike(first: Directory, part: Directory) -> None:
         for key in ("encoder", "fusion", "type", "normalized"):
             one, other = ((directory.meta or {}).get(key) for directory in (first, part))
             if one != other:
@@ -270,12 +289,6 @@ def _products_from(numbers: int) -> Iterator[None]:
         yield
     finally:
         faiss.cvar.distance_compute_blas_threshold = before
-
-
-def _cut_among_equals(scores: np.ndarray, k: int) -> np.ndarray:
-    """Return (q,) bool: questions of which others than those gathered may have the k-th score too."""
-    last = scores[:, -1]
-    return (last > -np.inf) & (last == scores[:, k - 1])
 
 
 def _count_lines(path: Path) -> int:

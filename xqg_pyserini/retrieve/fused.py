@@ -61,7 +61,7 @@ class Fused(FusedStores):
         Args:
             output: the folder to write.
             kind: "flat", "fp16", "sq8" (8-bit codes), "hnsw" (a graph over float32), "ivfpq" or "ivfsq8"
-                (inverted lists of short or 8-bit codes).
+                (inverted lists of short or 8-bit codes), or "lucene-flat", "lucene-hnsw" or "lucene-hnsw-int8".
             overwrite: replace what the folder holds.
             repair: replace what it holds of this same job if that is damaged, and say what is; whole, it stays.
             announce: called, before anything is written, with what one index a language takes of disk and memory.

@@ -3,7 +3,7 @@
 Flat and quantised indexes are written as a stream: Faiss's own header, then the codes of block
 after block, so that memory does not grow with the corpus.  What cannot be built so is held in
 memory: an HNSW graph with its vectors (4·d + about 272 bytes a passage), the codes of inverted
-lists (d / 4 + 8 bytes of `ivfpq`, d + 8 of `ivfsq8`).
+lists (d / 4 + 8 bytes of `ivfpq`, d + 8 of `ivfsq8`).  Lucene's are Anserini's to write (`lucene`).
 """
 
 import struct
@@ -23,13 +23,14 @@ from xqg_pyserini.files import RunningSums, file_sums, write_json, writing_folde
 from xqg_pyserini.fusion.formula import unit
 from xqg_pyserini.fusion.fused import FusedStores, Languages
 from xqg_pyserini.models.engines import Computing
-from xqg_pyserini.retrieve import inverted
+from xqg_pyserini.retrieve import inverted, lucene
 from xqg_pyserini.retrieve.layout import (
     ALL_LANGUAGES,
     CENTERS,
     DOCID,
     INDEX,
     LANGUAGE_AWARE,
+    LUCENE,
     META,
     NTOTAL_AT,
     sums_meta,
@@ -41,7 +42,7 @@ from xqg_pyserini.retrieve.sharding import Replacing, WrittenShards, write_shard
 from xqg_pyserini.settings import option
 from xqg_pyserini.stores import Shard, ShardSettings, StorePair, VectorStore, copy_ids, sum_file
 
-TYPES = ("flat", "fp16", "sq8", "hnsw", *inverted.KINDS)
+TYPES = ("flat", "fp16", "sq8", "hnsw", *inverted.KINDS, *LUCENE)
 HNSW_LINKS, HNSW_BUILD, HNSW_SEARCH = 32, 200, 256
 HNSW_BYTES = 272  # links of a passage
 
@@ -54,7 +55,8 @@ class IndexSettings:
 
     kind: str = option(
         "flat",
-        "float32, float16, 8-bit codes, a graph (held in memory), or inverted lists of short or 8-bit codes",
+        "float32, float16, 8-bit codes, a graph (held in memory), inverted lists of short or 8-bit codes; or Lucene's, "
+        "by Anserini (Java): float32, a graph, a graph of 8-bit codes",
         *TYPES,
         flag="type",
     )
@@ -72,9 +74,10 @@ def write_index(
 ) -> Index:
     """Write an inner-product index of the passages alone, the baseline; see `Fused.write_index`.
 
-    `kind` is one of `TYPES`: float32, float16, 8-bit codes, a graph over float32, or inverted lists (`inverted`);
-    `normalize` scales the vectors to length 1; `repair` replaces what `output` holds of this same job if it is damaged;
-    a `cluster` ("ray" or "ray:ADDRESS") does the same in shards (`merge.write_whole`).
+    `kind` is one of `TYPES`: float32, float16, 8-bit codes, a graph over float32, inverted lists (`inverted`), or
+    Lucene's of vectors of length 1 (`lucene`); `normalize` scales the vectors to length 1; `repair` replaces what
+    `output` holds of this same job if it is damaged; a `cluster` ("ray" or "ray:ADDRESS") does the same in shards
+    (`merge.write_whole`).
 
     Raises:
         UserError: for a kind that is none or takes more passages, an output that holds something (without
@@ -194,8 +197,12 @@ class _Indexing:
         meta, fused = self._describe(languages, shard), self.fused
         blocks = partial(self._blocks, languages, rows)
         learn = partial(self._learn, languages) if shard else blocks
-        sums = {INDEX: _write_faiss(folder / INDEX, self.kind, _Shape(len(rows), self.store.d), blocks, learn)}
         copy_ids(self.store.ids_path, folder / DOCID, rows)
+        shape = _Shape(len(rows), self.store.d)
+        if self.kind in LUCENE:
+            sums = lucene.write_lucene(folder, self.kind, shape, blocks)
+        else:
+            sums = {INDEX: _write_faiss(folder / INDEX, self.kind, shape, blocks, learn)}
         sums[DOCID] = file_sums(folder / DOCID)
         if fused is not None and fused.fusion.center:
             write_centers(folder, fused.centers)
@@ -225,6 +232,8 @@ class _Indexing:
         meta["encoder"] = store.encoder
         if self.kind in inverted.KINDS:
             meta["inverted"] = inverted.planned(self.kind, meta["n"], store.d)._asdict()
+        if self.kind in LUCENE and (graph := lucene.planned(self.kind)):
+            meta["lucene"] = graph
         meta["normalized"] = self.normalize or store.normalized
         meta["passages"] = {k: store.meta[k] for k in ("ids_sha256", "vectors_sha256")}
         meta |= {"fusion": None, "queries": None}
@@ -266,10 +275,15 @@ def _cost(kind: str, fused: FusedStores) -> str:
     beside = store.ids_path.stat().st_size + (4 * store.d * rows if fused.fusion.center else 0)
     lines = [f"{indexes} indexes of {store.n} passages take"]
     d, short = store.d, inverted.planned("ivfpq", max(store.n, inverted.CODES), store.d).code_bytes
+    links = lucene.LINK_BYTES + lucene.BESIDE_BYTES
     widths = {"flat": 4 * d, "fp16": 2 * d, "sq8": d, "hnsw": 4 * d + HNSW_BYTES}
-    for name, width in {**widths, "ivfpq": short + inverted.ID_BYTES, "ivfsq8": d + inverted.ID_BYTES}.items():
+    widths |= {"ivfpq": short + inverted.ID_BYTES, "ivfsq8": d + inverted.ID_BYTES}
+    widths |= dict(zip(LUCENE, (4 * d + lucene.BESIDE_BYTES, 4 * d + links, 5 * d + links), strict=True))
+    for name, width in widths.items():
         one = store.n * width
         build = "a block to build" if name in ("flat", "fp16", "sq8") else f"{_size(one)} of memory to build"
+        if name in LUCENE:
+            build = f"{_size(lucene.heap(name, store.n, d) * 1e6)} of memory and {_size(4 * store.n * d)} more to build"
         search = f"{_size(one)} to search (page cache where mapped, as xqg search does; held by Pyserini)"
         disk = _size(indexes * (one + beside))
         lines.append(f"{'*' if name == kind else ' '} {name}: {disk} of disk, {build}, {search}")
@@ -277,7 +291,7 @@ def _cost(kind: str, fused: FusedStores) -> str:
     return "\n".join(lines)
 
 
-def _size(count: int) -> str:
+def _size(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 

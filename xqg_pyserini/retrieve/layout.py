@@ -7,7 +7,7 @@
 A language-aware index is a folder of such directories, one a language, and one for all languages.  An index in shards
 is a folder of either, `shard-00003-of-00008` and so on, numbered from 0: passages in their order, each shard a whole
 index of its part.  What was exported from an index has its `xqg.json` and centres, beside the files of another engine
-(`retrieve.export`).
+(`retrieve.export`).  A Lucene index has its own files in the place of `index`, and `rows.npy` (`retrieve.lucene`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,8 @@ from xqg_pyserini.stores import check_complete, shard_folders
 from xqg_pyserini.stores.shards import Shard
 from xqg_pyserini.stores.store import changed
 
-INDEX, DOCID, META, CENTERS = "index", "docid", "xqg.json", "centers.npy"
+INDEX, DOCID, META, CENTERS, ROWS = "index", "docid", "xqg.json", "centers.npy", "rows.npy"
+LUCENE = ("lucene-flat", "lucene-hnsw", "lucene-hnsw-int8")  # types of index that are not Faiss's
 ALL_LANGUAGES, LANGUAGE_AWARE = "all-languages", "language-aware"  # no language's code is like the former
 EXPORT = "export"
 NTOTAL_AT = 8  # in a Faiss file: after the type's four letters and the dimension
@@ -48,6 +49,12 @@ class DescribedLance(Struct):
     refine: Annotated[int, Meta(ge=1)]
 
 
+class DescribedLucene(Struct):
+    """How wide a graph of Lucene's is searched."""
+
+    ef_search: Annotated[int, Meta(ge=1)]
+
+
 class Described(Struct):
     """What `xqg.json` says of an index, or of what was exported from it, as far as it is read."""
 
@@ -63,6 +70,8 @@ class Described(Struct):
     kind: str | None = None
     lance: DescribedLance | None = None
     delimiter: str | None = None  # of passages with several rows: `retrieve.parts`
+    type: str | None = None
+    lucene: DescribedLucene | None = None
 
 
 class DescribedFolder(Struct):

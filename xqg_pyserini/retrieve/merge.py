@@ -17,7 +17,7 @@ from xqg_pyserini.files import RunningSums, file_sha256, file_sums, held_folder,
 from xqg_pyserini.fusion.alignment import ALIGNMENT
 from xqg_pyserini.metadata import checked, difference, read_json
 from xqg_pyserini.retrieve import layout
-from xqg_pyserini.retrieve.directories import FaissDirectory
+from xqg_pyserini.retrieve.directories import FaissDirectory, open_one
 from xqg_pyserini.retrieve.layout import NTOTAL_AT
 from xqg_pyserini.retrieve.search import Index
 from xqg_pyserini.retrieve.sharding import Replacing, WrittenShards
@@ -155,7 +155,7 @@ def _part(path: Path) -> _Part:
     if (path / ALIGNMENT).is_file():
         raise UserError(f"{path}: an alignment; xqg align adds several up")
     if (path / layout.META).is_file():
-        index = FaissDirectory(path)
+        index = open_one(path)
         return _Part(
             path, layout.META, FaissDirectory, index.n, index.d, index.meta or {}, layout.described(path).shard
         )

@@ -48,6 +48,12 @@ def undecided(scores: np.ndarray, k: int, error: np.ndarray) -> np.ndarray:
     return (last > -np.inf) & (last >= scores[:, k - 1] - 2 * error)
 
 
+def cut_among_equals(scores: np.ndarray, k: int) -> np.ndarray:
+    """Return (q,) bool: questions of which others than those gathered, (q, m), may have the k-th score too."""
+    last = scores[:, -1]
+    return (last > -np.inf) & (last == scores[:, k - 1])
+
+
 class Group(NamedTuple):
     """Questions that meet the same passages."""
 
