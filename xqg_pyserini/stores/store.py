@@ -228,7 +228,7 @@ class _Store:
         """
         block = np.asarray(block, dtype=np.float32)
         with np.errstate(all="ignore"):  # a row's sum is finite only where its numbers are; and it is quicker to have
-            suspect = not np.isfinite(block @ np.ones(block.shape[1], dtype=np.float32)).all()
+            suspect = not np.isfinite(np.einsum("ij->i", block)).all()
         if suspect and not (finite := np.isfinite(block).all(axis=1)).all():
             row = int(rows[int(np.argmin(finite))])
             docid = ids_at(self.ids_path, [row])[row]
