@@ -149,7 +149,7 @@ def test_wrong_flags_are_refused(command, flags, message, refuse):
 
 def record_counts(store: Path) -> None:
     """Record the counts of a query store as they are now."""
-    edit_json(counts_sha256=file_sha256(store / "counts.npy"))(store / "meta.json")
+    edit_json(counts_sha256=file_sha256(store / "counts.npy"), xxh3={})(store / "meta.json")
 
 
 @pytest.mark.parametrize("form", ["--alpha 0.01", "--fusion sum", "--alpha 0.01 --normalize"])

@@ -128,7 +128,7 @@ def without_passage(store: Path, row: int) -> None:
     (store / "ids.txt").write_text("".join(f"{docid}\n" for docid in ids))
     np.save(store / "vectors.npy", np.delete(np.load(store / "vectors.npy"), row, axis=0))
     checksums = {f"{name.split('.')[0]}_sha256": file_sha256(store / name) for name in ("ids.txt", "vectors.npy")}
-    edit_json(n=len(ids), **checksums)(store / "meta.json")
+    edit_json(n=len(ids), xxh3={}, **checksums)(store / "meta.json")
 
 
 @pytest.mark.parametrize("command", ["index", "aware"])

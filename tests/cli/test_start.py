@@ -18,7 +18,7 @@ HEAVY += ("matplotlib", "scipy", "pandas", "sklearn", "peft")
 NAMES = {
     *("demo", "encode", "accumulate", "index", "search", "evaluate", "submit", "pyserini"),
     *("doctor", "report", "inspect", "align", "sweep", "generate", "filter", "mine", "perturb"),
-    *("train", "reproduce", "check", "merge", "expand", "export", "fuse", "rerank"),
+    *("train", "reproduce", "check", "merge", "expand", "export", "fuse", "rerank", "encoders"),
 }
 
 
