@@ -162,7 +162,7 @@ def test_ids_that_are_not_utf8_are_refused(tmp_path):
     index = Fused(passages, sums, Fusion("mean", beta=0.3)).write_index(tmp_path / "I")
     meta = json.loads((index.path / "xqg.json").read_text())
     (index.path / "docid").write_bytes(b"a\n\xff\n")
-    (index.path / "xqg.json").write_text(json.dumps({**meta, "sha256": {}}))
+    (index.path / "xqg.json").write_text(json.dumps({**meta, "sha256": {}, "xxh3": {}}))
     text = message(Index(index.path).search, QUESTIONS, 2, vectors=f32([[1, 1]]))
     assert text == f"{index.path / 'docid'}: not UTF-8; make it again"
 
