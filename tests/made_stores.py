@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import warnings
-from dataclasses import asdict
 from pathlib import Path
 from unittest.mock import patch
 
@@ -94,7 +93,7 @@ def fake(monkeypatch):
 
 
 def describe(normalize=False) -> dict:
-    return {**asdict(FAKE), "normalize": normalize, "precision": "fp32", "fingerprint": "w1"}
+    return {**FAKE.record(), "normalize": normalize, "precision": "fp32", "fingerprint": "w1"}
 
 
 def write_passages(path: Path, ids, vectors, normalize=False) -> Path:
