@@ -207,6 +207,7 @@ def test_the_command_and_the_report(place, xqg, refused):
     )
     said = refused(*line, "--runs", "base.trec", "--seeds", "base=s1.trec,s2.trec", cwd=place)
     assert said == "xqg evaluate: error: base is given twice; give each run and each system once (--seeds)"
+    assert refused(*line, "--seeds", "a=s1.trec,./s1.trec", cwd=place).endswith(": a run comes twice (--seeds)")
     said = refused(*line, "--seeds", "a=s1.trec,s2.trec", "--test", "mcnemar", cwd=place)
     assert said == (
         "xqg evaluate: error: mcnemar takes the questions alone as drawn; with several seeds take student (--test)"

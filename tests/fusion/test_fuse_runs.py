@@ -293,5 +293,10 @@ def test_runs_that_cannot_be_fused():
     assert message(fused, ONE, minus, method="sum", norm="max") == (
         "question 'q': norm 'max' divides by the best score, which is not above 0; take another"
     )
+    assert message(fused, ONE, ONE, method="gmnz", gamma=1e6) == (
+        "question 'q': gmnz gives scores that are no finite numbers; take other settings"
+    )
+    huge = {"q": {"a": 1e308, "b": 1.0}}
+    assert "no finite numbers" in message(fused, huge, huge, method="sum", norm="none")
     with pytest.warns(xqg.XqgWarning, match="no passage is in two of the runs"):
         fused(ONE, {"q": {"x": 1.0}})

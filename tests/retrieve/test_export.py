@@ -59,7 +59,9 @@ def test_parquet_holds_ids_and_vectors_in_row_groups_of_a_block(kind, dtype, sma
     numbers = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(N, D)
     assert numbers.dtype == dtype and np.array_equal(numbers, TENTHS.astype(dtype))
     assert json.loads((tmp_path / "X" / META).read_text("utf-8")) == meta
-    assert meta == {**index.meta, "kind": "export", "type": "parquet", "dtype": dtype, "sha256": meta["sha256"]}
+    sums = {of: meta[of] for of in ("sha256", "xxh3")}
+    assert meta == {**index.meta, "kind": "export", "type": "parquet", "dtype": dtype, **sums}
+    assert set(sums["xxh3"]) == set(sums["sha256"]) >= {f"vectors/{path.name}" for path in files}
     assert [file.problem for file in check_folder(tmp_path / "X")] == [None] * 5
     assert sum(path.stat().st_size for path in files) > 0
 

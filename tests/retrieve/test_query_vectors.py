@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import message, refusal
 from made_stores import (
+    FAKE,
     FakeEncoder,
     corpus,  # noqa: F401 - a fixture
     describe,
@@ -24,6 +25,7 @@ from xqg_pyserini.data import Question
 from xqg_pyserini.errors import XqgWarning
 from xqg_pyserini.files import describe_sources
 from xqg_pyserini.fusion.formula import Fusion
+from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.retrieve import parts
 from xqg_pyserini.retrieve.accumulate import accumulate_queries
 from xqg_pyserini.retrieve.align import align
@@ -104,9 +106,19 @@ def test_what_cannot_be_is_refused_and_nothing_is_left(encoded, tmp_path):
     text, about = refused(delimiter="00")
     what = "holds '00', which is to stand behind ids; give another delimiter"
     assert (text, about) == (f"{encoded}: passage id '007' {what}", ("delimiter",))
+    what = what.replace("holds '00'", "ends in the beginning of '77'")  # 00777fi-1 would be split into 00 and 7fi-1
+    assert refused(delimiter="77") == (f"{encoded}: passage id '007' {what}", ("delimiter",))
     assert refused(languages=("ko",))[0] == f"{tmp_path / 'queries.jsonl'} has no queries in 'ko'"
     before = files(made(tmp_path).path)
     assert "overwrite" in refusal(made, tmp_path)[1] and files(tmp_path / "out") == before
+
+
+def test_a_store_of_another_precision_does_not_stand(encoded, tmp_path):
+    given = [tmp_path / "queries.jsonl", encoded, tmp_path / "out"]
+    before = files(quietly(encode_generated, *given, encoder=Encoder(FAKE, precision="fp32")).path)
+    quietly(encode_generated, *given, repair=True)
+    said = refusal(encode_generated, *given, encoder=Encoder(FAKE, precision="bf16"), repair=True)
+    assert 'encoder.precision is "fp32" there and "bf16" here; ' in said[0] and files(tmp_path / "out") == before
 
 
 def test_a_store_of_queries_is_none_of_passages(encoded, tmp_path):

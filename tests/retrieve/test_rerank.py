@@ -203,6 +203,8 @@ def test_models_that_are_none(models, tmp_path, monkeypatch):
         f"the model {str(models / 'three')!r} gives 3 scores a pair; expected one"
     )
     assert "no such folder" in message(Reranker, tmp_path / "none", ON_CPU)
+    expected = ("models that re-rank run on torch, not on openvino", ("engine",))
+    assert refusal(Reranker, models / "cross", Computing("cpu", "openvino")) == expected
     damaged = Path(shutil.copytree(models / "cross", tmp_path / "damaged"))
     (damaged / "model.safetensors").write_bytes(b"no")
     assert "cannot load the model" in message(Reranker, damaged, ON_CPU)
@@ -234,4 +236,8 @@ def test_the_command(models, tmp_path, xqg, refused):
     assert run == pytest.approx(expected, abs=1e-5) and list(run) == sorted(run, key=run.get, reverse=True)
     assert refused(*line, models / "plain", cwd=tmp_path).endswith("a multi-vector model (ColBERT) (--model)")
     assert refused(*line, models / "cross", "--depth", 0, cwd=tmp_path).endswith("1 or more (--depth)")
+    copied, inside = shutil.copytree(models / "cross", tmp_path / "model"), ["--output", "model/config.json"]
+    before = (copied / "config.json").read_bytes()
+    assert "model/config.json: is one of the inputs" in refused(*line, "model", *inside, cwd=tmp_path)
+    assert (copied / "config.json").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []

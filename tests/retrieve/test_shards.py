@@ -309,6 +309,14 @@ def test_a_shard_of_another_job_is_not_taken_for_this_ones(place):
     assert {VectorStore(p).vectors.dtype.name for p in (place / "S").iterdir()} == {"float16"}
 
 
+@pytest.mark.parametrize("key", ["dimensions", "engine"])
+def test_a_shard_of_which_more_is_said_than_now_is_not_taken_for_this_ones(place, key):
+    encode(place, "S", 2, 0)
+    folder = place / "S" / "shard-00000-of-00002"
+    edit_meta(folder, encoder={**VectorStore(folder).meta["encoder"], key: 2})
+    assert f"encoder.{key} is 2 there and null here; " in message(encode, place, "S", 2)
+
+
 def test_more_shards_than_passages_are_refused(place):
     assert message(encode, place, "S", N + 1) == f"{N + 1} shards of {N} passages; expected {N} at most"
     assert not (place / "S").exists()

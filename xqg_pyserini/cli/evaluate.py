@@ -82,7 +82,7 @@ def _seeds(args: argparse.Namespace, named: Collection[str]) -> dict[str, dict[s
             raise UserError(f"{typed!r}: expected NAME=RUN,RUN with two runs or more", "seeds")
         if name in systems or name in named:
             raise UserError(f"{name} is given twice; give each run and each system once", "seeds")
-        if len(set(runs)) < len(runs):
+        if len(set(map(files.real_path, runs))) < len(runs):
             raise UserError(f"{typed!r}: a run comes twice", "seeds")
         systems[name] = dict(zip((f"{name} {path}" for path in runs), shared.run_files(args, runs), strict=True))
     return systems

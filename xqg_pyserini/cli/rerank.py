@@ -19,7 +19,7 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument("--model", required=True, metavar="NAME", help=what)
     flags.add_settings(parser, RerankSettings)
     parser.add_argument("--output", required=True, metavar="RUN", help="the TREC run to write")
-    flags.add_settings(parser.add_argument_group("model"), Computing)
+    flags.add_settings(parser.add_argument_group("model"), Computing, skip=("engine",))
     flags.add_json(parser)
 
 
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> None:
     from xqg_pyserini.models.reranker import Reranker
 
     corpus, run = shared.corpus_of(args), shared.run_files(args, [args.run])[0]
-    files.check_file(args.output, [args.run, *args.questions, args.corpus])
+    files.check_file(args.output, [args.run, *args.questions, args.corpus, args.model])
     job = Reranking(run, shared.questions_of(args), corpus, flags.settings_of(args, RerankSettings))
     model = Reranker(args.model, flags.settings_of(args, Computing))
     tag = shared.tag_of(args.output)

@@ -272,7 +272,10 @@ def _fused(
     if norm == "borda":
         scores = _borda_norm(ranks)
         ranks = np.where(np.isnan(ranks), len(docids), ranks)  # this norm says something of every passage
-    fused = method.fuse(Ranked(scores, ranks, weights), settings)
+    with np.errstate(over="ignore", invalid="ignore"):
+        fused = method.fuse(Ranked(scores, ranks, weights), settings)
+    if not np.isfinite(fused).all():
+        raise UserError(f"{settings.method} gives scores that are no finite numbers; take other settings")
     order = np.argsort(-fused, kind="stable")[: settings.hits]
     return dict(zip([docids[i] for i in order], fused[order].tolist(), strict=True))
 

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -202,10 +202,10 @@ class Encoder:
 
     @property
     def expected(self) -> dict[str, Any]:
-        """Return what `describe` will say, as far as it is known before a model is loaded."""
+        """Return what `describe` will say, as far as it is known before a model is loaded; None: it will not say it."""
         computing = self.computing
         known = {} if computing.precision == AUTO else {"precision": computing.precision}
-        return self.settings.record() | known | self._recorded_engine
+        return asdict(self.settings) | {"engine": None} | known | self._recorded_engine
 
     def describe(self, role: Role = "passage") -> dict[str, Any]:
         """Return what is recorded beside vectors: settings, precision, the engine if it is not torch, and weights."""

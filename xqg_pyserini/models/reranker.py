@@ -37,7 +37,8 @@ class Reranker:
         name: a folder or a name of the hub: a cross-encoder with one score (`…ForSequenceClassification`, or as
             sentence-transformers saves it), a multi-vector model of sentence-transformers, PyLate or Stanford's
             ColBERT.
-        computing: where and how; the precision "auto" is fp32, the batch size 32 pairs (8 on a CPU).
+        computing: where and how, on the engine torch; the precision "auto" is fp32, the batch size 32 pairs (8 on a
+            CPU).
 
     Attributes:
         kind: "cross-encoder" or "multi-vector".
@@ -55,6 +56,8 @@ class Reranker:
 
         logging.disable_progress_bar()
         self.name, self.computing = str(name), computing or Computing()
+        if self.computing.engine != Computing.engine:
+            raise UserError(f"models that re-rank run on torch, not on {self.computing.engine}", "engine")
         trust = self.computing.trust_remote_code
         config = read_config(self.name, trust)
         self.kind = _kind_of(self.name, config)

@@ -25,11 +25,11 @@ from tqdm import tqdm
 
 from xqg_pyserini.data import CorpusLike, as_corpus
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import file_sha256, write_json, writing_folder
+from xqg_pyserini.files import file_sums, write_json, writing_folder
 from xqg_pyserini.locks import LOCK
 from xqg_pyserini.retrieve.directories import FaissDirectory
 from xqg_pyserini.retrieve.lance import import_lance
-from xqg_pyserini.retrieve.layout import CENTERS, DOCID, EXPORT, INDEX, META, check_sum
+from xqg_pyserini.retrieve.layout import CENTERS, DOCID, EXPORT, INDEX, META, check_sum, sums_meta
 from xqg_pyserini.settings import check_values, option
 from xqg_pyserini.stores import DTYPES, block_rows, iterate_ids
 
@@ -124,7 +124,7 @@ def export_index(
             shutil.copyfile(source.path / CENTERS, folder / CENTERS)
         meta = {**source.meta, "kind": EXPORT, "type": settings.format, "dtype": settings.dtype, **how}
         files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != LOCK)
-        meta["sha256"] = {path.relative_to(folder).as_posix(): file_sha256(path) for path in files}
+        meta |= sums_meta({path.relative_to(folder).as_posix(): file_sums(path) for path in files})
         write_json(folder / META, meta)
     return meta
 

@@ -6,7 +6,7 @@ are in the order of the records; where wanted, the passages' own vectors stand b
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ class _EncodingQueries:
         how = {"delimiter": settings.delimiter, "with_passages": settings.with_passages}
         how |= {"only": [settings.languages, settings.num_queries], "passages": store.meta["ids_sha256"]}
         expected = {"kind": stores.PASSAGES, "sources": self.source.identity(), "dtype": settings.dtype, **how}
-        expected |= {"encoder": asdict(encoder.settings)}
+        expected |= {"encoder": encoder.expected}
         if replacing.stands(output, stores.META, lambda: expected, None):
             return
         job = {"stage": "encode queries", "encoder": repr(encoder.settings), "sources": self.source.identity(), **how}
@@ -108,8 +108,10 @@ class _EncodingQueries:
         covered = np.zeros(self.store.n, dtype=bool)
         with open(part.path / stores.IDS, "w", encoding="utf-8", newline="\n") as file:
             for docid in self.store.ids():
-                if self.settings.delimiter in docid:
-                    what = f"{self.store.path}: passage id {docid!r} holds {self.settings.delimiter!r}"
+                # behind a# the delimiter ## would begin too early: a###fi-2 would be one of a
+                if (docid + self.settings.delimiter).index(self.settings.delimiter) < len(docid):
+                    holds = "holds" if self.settings.delimiter in docid else "ends in the beginning of"
+                    what = f"{self.store.path}: passage id {docid!r} {holds} {self.settings.delimiter!r}"
                     raise UserError(f"{what}, which is to stand behind ids; give another delimiter", "delimiter")
                 if self.settings.with_passages:
                     file.write(docid + "\n")
