@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import refusal
 
-from xqg_pyserini.fusion.formula import Centers, Fusion, FusionSettings, augment, unit
+from xqg_pyserini.fusion.formula import Centers, Fusion, FusionSettings, augment, pooled, unit
 
 
 def f32(rows) -> np.ndarray:
@@ -89,6 +89,13 @@ def test_the_arguments_are_left_as_they_are():
             run(form, ("ar", "ru"), centers)
     for now, then in zip([E, *SUMS.values()], before, strict=True):
         assert np.array_equal(now, then)
+
+
+def test_sums_have_no_negative_zeros():
+    minus = f32([[-0.0, 1], [-0.0, -0.0]])  # as float16 has them, of what is too small for it
+    one, two = (pooled(E[:2, :2], dict.fromkeys(of, minus), dict.fromkeys(of, i32([1, 0]))) for of in ("a", "ab"))
+    assert not np.signbit(one[0]).any()
+    assert not np.signbit(two[0]).any()
 
 
 # --- centring -------------------------------------------------------------------------------------

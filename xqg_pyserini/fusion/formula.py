@@ -161,7 +161,7 @@ def pooled(
             alike = count[:1] if (count == count[:1]).all() else count  # one row is made, and not one a passage
             part = part - alike[:, None] * centers.of(language)
         if queries is None:
-            queries = part.astype(passages.dtype)
+            queries = np.add(part, 0, dtype=passages.dtype)  # and not a copy: -0 becomes 0, as where it is added up
         else:
             queries += part
     return np.zeros_like(passages) if queries is None else queries, total
