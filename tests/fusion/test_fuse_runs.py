@@ -275,6 +275,8 @@ def test_any_files_that_are_read_are_fused_and_what_is_written_is_read_again_to_
         ({"method": "wsum", "weights": (1,)}, "1 weights for 2 runs; give one for each", ("weights",)),
         ({"method": "rbc"}, "rbc takes phi", ("phi", "method")),
         ({"gamma": 1.0}, "gamma is gmnz's alone", ("gamma", "method")),
+        ({"rrf_k": 10, "method": "wsum"}, "rrf_k is rrf's alone", ("rrf_k", "method")),
+        ({"sigma": 0.5}, "sigma is logn_isr's alone", ("sigma", "method")),
         ({"depth": 0}, "depth is 0; expected a whole number, 1 or more", ("depth",)),
     ],
 )

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cmp_to_key
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,13 +94,13 @@ class _Method(NamedTuple):
 
 METHODS: dict[str, _Method] = {
     # Cormack, Clarke and Büttcher, SIGIR 2009
-    "rrf": _Method(lambda of, s: _sum(1 / (s.rrf_k + of.ranks)), by_rank=True),
+    "rrf": _Method(lambda of, s: _sum(1 / (s.number("rrf_k") + of.ranks)), by_rank=True),
     "wsum": _Method(lambda of, s: _sum(_weighted(of)), weighted=True),
     # Fox and Shaw, TREC-2, 1993; gmnz: Lee, SIGIR 1997
     "sum": _Method(lambda of, s: _sum(of.scores)),
     "anz": _Method(lambda of, s: _sum(of.scores) / of.found.sum(axis=0)),
     "mnz": _Method(lambda of, s: _mnz(of, 1.0)),
-    "gmnz": _Method(lambda of, s: _mnz(of, s.needed("gamma"))),
+    "gmnz": _Method(lambda of, s: _mnz(of, s.number("gamma"))),
     "max": _Method(lambda of, s: np.nanmax(of.scores, axis=0)),
     "med": _Method(lambda of, s: np.nanmedian(of.scores, axis=0)),
     "min": _Method(lambda of, s: np.nanmin(of.scores, axis=0)),
@@ -110,9 +110,9 @@ METHODS: dict[str, _Method] = {
     # Mourão, Martins and Magalhães, Computerized Medical Imaging and Graphics 39, 2015
     "isr": _Method(lambda of, s: _isr(of, lambda n: n), by_rank=True),
     "log_isr": _Method(lambda of, s: _isr(of, np.log), by_rank=True),
-    "logn_isr": _Method(lambda of, s: _isr(of, lambda n: np.log(n + s.sigma)), by_rank=True),
+    "logn_isr": _Method(lambda of, s: _isr(of, lambda n: np.log(n + s.number("sigma"))), by_rank=True),
     # Bailey, Moffat, Scholer and Thomas, SIGIR 2017
-    "rbc": _Method(lambda of, s: _sum((1 - s.needed("phi")) * s.needed("phi") ** (of.ranks - 1)), by_rank=True),
+    "rbc": _Method(lambda of, s: _sum((1 - s.number("phi")) * s.number("phi") ** (of.ranks - 1)), by_rank=True),
     # Aslam and Montague, SIGIR 2001; Montague and Aslam, CIKM 2002
     "bordafuse": _Method(lambda of, s: _sum(_borda(of)), by_rank=True),
     "w_bordafuse": _Method(lambda of, s: _sum(_borda(of) * of.weights[:, None]), by_rank=True, weighted=True),
@@ -148,6 +148,13 @@ NORMS: dict[str, Callable[[Floats], Floats]] = {  # scores (n,), best first → 
 }
 
 
+# which method a number is of, and its default; None: there is none
+_NUMBERS: dict[str, tuple[str, Any]] = {
+    **{"rrf_k": ("rrf", 60), "sigma": ("logn_isr", 0.01)},
+    **{"gamma": ("gmnz", None), "phi": ("rbc", None)},
+}
+
+
 @dataclass(frozen=True)
 class FuseSettings:
     """How runs are fused; each field's help says what it is.
@@ -168,10 +175,12 @@ class FuseSettings:
     )
     depth: int = option(1000, "hits of each run that are looked at", least=1, metavar="N")
     hits: int = option(1000, "passages a question that are written", least=1, metavar="N")
-    rrf_k: int = option(60, "of rrf: Σ 1 / (k + rank)", least=0, metavar="K")
+    rrf_k: int | None = option(None, "of rrf: Σ 1 / (k + rank) (default 60)", least=0, metavar="K")
     gamma: float | None = option(None, "of gmnz: Σ scores · (runs that have the passage)^γ")
     phi: float | None = option(None, "of rbc: Σ (1 - φ) φ^(rank - 1)", above=0, below=1)
-    sigma: float = option(0.01, "of logn_isr: Σ 1 / rank² · log(runs that have the passage + σ)", least=0, most=1)
+    sigma: float | None = option(
+        None, "of logn_isr: Σ 1 / rank² · log(runs that have the passage + σ) (default 0.01)", least=0, most=1
+    )
 
     def __post_init__(self) -> None:
         check_values(self)
@@ -183,14 +192,17 @@ class FuseSettings:
             raise UserError(f"{self.method} has no weights; those that have are {weighted}", "weights")
         if self.weights is not None and not sum(self.weights):
             raise UserError("all weights are 0; give a run one above", "weights")
-        for method, name in (("gmnz", "gamma"), ("rbc", "phi")):
-            if (self.method == method) != (getattr(self, name) is not None):
-                what = f"{method} takes {name}" if self.method == method else f"{name} is {method}'s alone"
-                raise UserError(what, (name, "method"))
+        for name, (method, default) in _NUMBERS.items():
+            given = getattr(self, name) is not None
+            if given and self.method != method:
+                raise UserError(f"{name} is {method}'s alone", (name, "method"))
+            if self.method == method and not given and default is None:
+                raise UserError(f"{method} takes {name}", (name, "method"))
 
-    def needed(self, name: str) -> float:
-        """Return a number that the method cannot do without, and that has no default."""
-        return float(getattr(self, name))
+    def number(self, name: str) -> float:
+        """Return a number of the method, given or by default."""
+        value = getattr(self, name)
+        return float(_NUMBERS[name][1] if value is None else value)
 
 
 def fuse_runs(runs: Sequence[RunLike] | Mapping[str, RunLike], settings: FuseSettings | None = None) -> Run:
