@@ -29,6 +29,7 @@ from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.retrieve import parts
 from xqg_pyserini.retrieve.accumulate import accumulate_queries
 from xqg_pyserini.retrieve.align import align
+from xqg_pyserini.retrieve.export import ExportSettings, export_index
 from xqg_pyserini.retrieve.fused import Fused
 from xqg_pyserini.retrieve.index import index_shards, write_index
 from xqg_pyserini.retrieve.query_vectors import QueryVectorSettings, encode_generated
@@ -200,6 +201,14 @@ def test_rows_are_searched_deeper_for_questions_that_need_it_alone(several, tmp_
 def test_a_graph_gives_the_best_of_what_it_finds(several, tmp_path):
     write_index(several, tmp_path / "index", kind="hnsw")
     assert listed(Index(tmp_path / "index").search(QUESTIONS, 3, vectors=ASKED)) == brute(3)
+
+
+def test_several_vectors_a_passage_are_exported_without_texts(several, tmp_path, corpus):
+    write_index(several, tmp_path / "index")
+    said = refusal(export_index, tmp_path / "index", tmp_path / "out", ExportSettings("parquet"), corpus=corpus)
+    what = "has several vectors a passage, which have no texts of their own; leave the corpus out"
+    assert said == (f"{tmp_path / 'index'}: {what}", ("corpus",))
+    export_index(tmp_path / "index", tmp_path / "out", ExportSettings("parquet"))
 
 
 def test_any_index_whose_docids_end_in_parts(several, tmp_path):

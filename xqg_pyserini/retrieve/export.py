@@ -112,7 +112,8 @@ def export_index(
         what = "an index that xqg did not write" if source.meta is None else f"an index of type {kind}"
         raise UserError(f"{index}: {what}; export takes one of type {', '.join(EXACT)}")
     if corpus is not None and source.meta.get("delimiter") is not None:
-        raise UserError(f"{index}: has several vectors a passage, which have no texts of their own; leave it out", "corpus")
+        what = "has several vectors a passage, which have no texts of their own; leave the corpus out"
+        raise UserError(f"{index}: {what}", "corpus")
     how = {"lance": settings.lance(source.n)} if settings.format == "lance" else {}
     if settings.format == "lance":
         import_lance()
