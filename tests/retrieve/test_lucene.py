@@ -113,7 +113,7 @@ def test_shards_are_searched_as_the_whole_and_not_merged(made, tmp_path):
     whole = xqg.Index(made / "lucene-flat").search(QUESTIONS, 50, vectors=VECTORS)
     assert json.dumps(xqg.Index(tmp_path / "S").search(QUESTIONS, 50, vectors=VECTORS)) == json.dumps(whole)
     assert message(xqg.merge_shards, tmp_path / "S", tmp_path / "M") == (
-        f"{tmp_path / 'S'}: lucene-flat of all passages is learnt otherwise than of parts of them; "
+        f"{tmp_path / 'S'}: lucene-flat of all passages is another than its parts together; "
         "search the folder of shards as it is, or write the index in one"
     )
 

@@ -199,7 +199,7 @@ def test_shards_of_an_index_are_joined_to_the_bytes_of_one_job(how, kind, tmp_pa
 def test_graphs_are_written_in_shards_and_not_joined(tmp_path):
     index_shards(made(tmp_path), tmp_path / "S", cut(2), "hnsw")
     assert message(merge_shards, tmp_path / "S", tmp_path / "M") == (
-        f"{tmp_path / 'S'}: hnsw of all passages is learnt otherwise than of parts of them; search the folder of "
+        f"{tmp_path / 'S'}: hnsw of all passages is another than its parts together; search the folder of "
         "shards as it is, or write the index in one"
     )
     assert not (tmp_path / "M").exists()

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from xqg_pyserini.bridge.java import prepare
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import read_lines
-from xqg_pyserini.models.registry import resolve
+from xqg_pyserini.models.registry import registry, resolve
 from xqg_pyserini.retrieve.directories import FaissDirectory
 from xqg_pyserini.retrieve.layout import INDEX, META, refuse_language_aware
 
@@ -112,9 +112,13 @@ def _dimension(folder: Path) -> int:
 
 def _our_dense_queries(arguments: list[str]) -> list[str]:
     """Let `search.lucene --dense --encoder-class xqg` encode with our encoder; return what is left for Pyserini."""
-    if "--dense" not in arguments or _value(arguments, "--encoder-class") != KEY:
+    if "--dense" not in arguments:
         return arguments
     encoder, index = _value(arguments, "--encoder"), _value(arguments, "--index")
+    if _value(arguments, "--encoder-class") != KEY:
+        if encoder in registry():  # Anserini would look for a model of that name, and may never end
+            raise UserError(f"the encoder {encoder!r} is not Anserini's; it takes --encoder-class {KEY}")
+        return arguments
     if encoder is None or index is None:
         raise UserError("--encoder-class xqg needs --encoder NAME and --index DIR")
     module = importlib.import_module("xqg_pyserini.bridge.encoders")

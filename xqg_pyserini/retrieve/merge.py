@@ -81,7 +81,7 @@ def check_joined(kind: str, folder: Path | None = None) -> None:
     """Raise `UserError` for a type of index whose shards, in a folder, cannot be joined to the whole."""
     if kind in JOINED:
         return
-    what = f"{kind} of all passages is learnt otherwise than of parts of them"
+    what = f"{kind} of all passages is another than its parts together"
     if folder is not None:
         remedy = "search the folder of shards as it is, or write the index in one"
         raise UserError(f"{folder}: {what}; {remedy}")
