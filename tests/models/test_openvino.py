@@ -1,6 +1,7 @@
 """The engine openvino: torch's vectors within stated bounds, in any store and search; what it refuses."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -144,7 +145,8 @@ def test_threads_are_those_asked_for_or_torch_s_and_batches_half_of_torch_s(tiny
         return compiled.get_property("INFERENCE_NUM_THREADS")
 
     assert threads(made) == torch.get_num_threads()
-    assert threads(fast(tiny, threads=torch.get_num_threads() + 1)) == torch.get_num_threads() + 1
+    asked = 1 if torch.get_num_threads() > 1 else min(2, os.cpu_count() or 1)  # OpenVINO takes no more than there are
+    assert threads(fast(tiny, threads=asked)) == asked
     assert made._engine("query")._model is None  # torch's weights are let go
     budgets = []
     real = engines._token_batches
