@@ -10,7 +10,8 @@ import numpy as np
 
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.models import st  # noqa: F401 - it adds its engine to ENGINES
-from xqg_pyserini.models.engines import ENGINES, Computing, Engine, OpenVINO, Wrapped, same_probes
+from xqg_pyserini.models.converted import OpenVINO
+from xqg_pyserini.models.engines import ENGINES, Computing, Engine, Wrapped, same_probes
 from xqg_pyserini.models.pretrained import AUTO, UNKNOWN, fast_precision
 from xqg_pyserini.models.registry import (
     EncoderOptions,
