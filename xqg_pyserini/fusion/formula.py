@@ -141,7 +141,7 @@ def unit(vectors: Array) -> Array:
 
 def _lengths(vectors: Array) -> Array:
     """Return the lengths of rows (n, 1), and 1 for rows of zeros."""
-    norms = np.sqrt(np.add.reduce(vectors * vectors, axis=-1, keepdims=True))
+    norms = np.sqrt(np.einsum("...i,...i->...", vectors, vectors))[..., None]
     return np.where(norms > 0, norms, 1).astype(vectors.dtype, copy=False)
 
 
@@ -152,19 +152,21 @@ def pooled(
 
     Of `passages` (n, d) only the shape matters: a passage without any sum has zeros.
     """
-    queries: Array | None = None
+    parts = (part if centers is None else _centred(part, counts[l], centers.of(l)) for l, part in sums.items())
+    # added to 0, and not copied: -0 becomes 0, as where parts are added up
+    queries = np.add(next(parts, np.float32(0)), 0, out=np.empty_like(passages))
+    for part in parts:
+        queries += part
     total = np.zeros(len(passages), dtype=np.int64)
-    for language, part in sums.items():
-        count = counts[language]
-        total += count
-        if centers is not None:
-            alike = count[:1] if (count == count[:1]).all() else count  # one row is made, and not one a passage
-            part = part - alike[:, None] * centers.of(language)
-        if queries is None:
-            queries = np.add(part, 0, dtype=passages.dtype)  # and not a copy: -0 becomes 0, as where it is added up
-        else:
-            queries += part
-    return np.zeros_like(passages) if queries is None else queries, total
+    for language in sums:
+        total += counts[language]
+    return queries, total
+
+
+def _centred(part: Array, count: Array, center: Array) -> Array:
+    """Return S_l - n_l·μ_l, (n, d)."""
+    alike = count[:1] if (count == count[:1]).all() else count  # one row is made, and not one a passage
+    return part - alike.astype(np.float32)[:, None] * center
 
 
 def added(fusion: Fusion, languages: Iterable[str], centers: Centers | None) -> Array:
@@ -172,6 +174,51 @@ def added(fusion: Fusion, languages: Iterable[str], centers: Centers | None) -> 
     assert centers is not None, "shrinking takes centers"
     mean = np.mean([centers.of(language) for language in languages], axis=0)
     return np.asarray(0 * mean if fusion.center else fusion.shrink_queries * mean, dtype=np.float32)
+
+
+class OwnPart(NamedTuple):
+    """What of a mixture is the passages' own, whatever queries are mixed in."""
+
+    vectors: Array  # E, or where the fusion centres E - μ_P, scaled to length 1 where it is to be, (n, d)
+    weighted: Array  # (1 - α or β) times it
+
+
+def own_part(fusion: Fusion, passages: Array, centers: Centers | None = None) -> OwnPart:
+    """Return the part of passages (n, d) in `augment`."""
+    if fusion.center:
+        assert centers is not None, "centring takes centers"
+        passages = passages - centers.passages
+        if fusion.normalize:
+            passages /= _lengths(passages)
+    return OwnPart(passages, (1 - np.float32(fusion.weight)) * passages)
+
+
+def mix(
+    fusion: Fusion, own: OwnPart, sums: Mapping[str, Array], counts: Mapping[str, Array], centers: Centers | None = None
+) -> tuple[Array, Array | None]:
+    """Return vectors (n, d) float32, and what their rows are still to be divided by to be `augment`'s: (n, 1) or None.
+
+    A search divides its scores instead: they are fewer, and rounded no worse.
+    """
+    if len(sums) == 1 and not fusion.center and not fusion.shrink_queries:  # scaled as it is read: one pass less
+        [language] = sums
+        queries, total, made = sums[language], counts[language], None
+    else:
+        queries, total = pooled(own.vectors, sums, counts, centers if fusion.center else None)
+        made = queries
+    factor: Array = np.float32(fusion.weight)
+    if fusion.shrink_queries:
+        queries += added(fusion, sums, centers)
+        factor = factor / (total + fusion.shrink_queries).astype(np.float32)[:, None]
+    elif fusion.form == "mean" and fusion.center and fusion.normalize:
+        factor = factor / _lengths(queries)
+    elif fusion.form == "mean":
+        factor = factor / np.maximum(total, 1).astype(np.float32)[:, None]
+    queries = np.multiply(queries, factor, out=made)
+    queries += own.weighted
+    if not fusion.shrink_queries and (without := total == 0).any():
+        queries[without] = own.vectors[without]
+    return queries.astype(np.float32, copy=False), _lengths(queries) if fusion.normalize else None
 
 
 def augment(
@@ -198,28 +245,10 @@ def augment(
 
         S / m   becomes   (S + κ · Σ_l μ_l / L) / (m + κ)        (centred, μ_l stands for 0)
     """
-    if fusion.center:
-        assert centers is not None, "centring takes centers"
-        passages = passages - centers.passages
-        if fusion.normalize:
-            passages /= _lengths(passages)
-    queries, total = pooled(passages, sums, counts, centers if fusion.center else None)
-    if fusion.shrink_queries:
-        queries += added(fusion, sums, centers)
-        queries /= (total + fusion.shrink_queries).astype(np.float32)[:, None]
-    elif fusion.form == "mean":
-        queries /= np.maximum(total, 1).astype(np.float32)[:, None]
-        if fusion.center and fusion.normalize:
-            queries /= _lengths(queries)
-    weight = np.float32(fusion.weight)
-    mixed = (1 - weight) * passages
-    queries *= weight
-    mixed += queries
-    if not fusion.shrink_queries and (without := total == 0).any():
-        mixed[without] = passages[without]
-    if fusion.normalize:
-        mixed /= _lengths(mixed)
-    return mixed.astype(np.float32, copy=False)
+    mixed, lengths = mix(fusion, own_part(fusion, passages, centers), sums, counts, centers)
+    if lengths is not None:
+        mixed /= lengths
+    return mixed
 
 
 class Gram(NamedTuple):

@@ -9,7 +9,7 @@ import numpy as np
 
 from xqg_pyserini.data import find_language
 from xqg_pyserini.errors import UserError, warn
-from xqg_pyserini.fusion.formula import Centers, Fusion, augment
+from xqg_pyserini.fusion.formula import Centers, Fusion, augment, mix, own_part
 from xqg_pyserini.models.encoder import same_encoder
 from xqg_pyserini.settings import option
 from xqg_pyserini.stores import Block, QueryStore, StorePair, VectorStore
@@ -182,10 +182,19 @@ class FusedStores:
     def fuse(self, block: Block, languages: Languages, fusion: Fusion | None = None) -> np.ndarray:
         """Return the augmented vectors (b, d) float32 of a block that has these languages (`fusion`: if another)."""
         fusion = fusion or self.fusion
-        sums, counts = ({l: part[l] for l in languages} for part in (block.sums, block.counts))
-        return augment(
-            fusion, block.passages, sums, counts, self.centers if fusion.center or fusion.shrink_queries else None
-        )
+        return augment(fusion, block.passages, *block.queries(languages), self._centers_of(fusion))
+
+    def mixes_of(
+        self, block: Block, mixes: Iterable[Languages]
+    ) -> Iterator[tuple[Languages, np.ndarray, np.ndarray | None]]:
+        """Yield each of these sets of languages with what `formula.mix` makes of a block that has them."""
+        centers = self._centers_of(self.fusion)
+        own = own_part(self.fusion, block.passages, centers)
+        for languages in mixes:
+            yield languages, *mix(self.fusion, own, *block.queries(languages), centers)
+
+    def _centers_of(self, fusion: Fusion) -> Centers | None:
+        return self.centers if fusion.center or fusion.shrink_queries else None
 
     def blocks(self, languages: Languages | None = None, rows: range | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (first row, augmented vectors (b, d) float32) with the queries of these languages (default: all).

@@ -127,11 +127,13 @@ class Fused(FusedStores):
         with bar, Computing(threads=threads).limited():
             for block in self.pair.blocks(needed):
                 for piece in block.pieces(PIECE):
-                    for languages, members in groups.items():
-                        passages = self.fuse(piece, languages)
-                        if not self.fusion.normalize:
+                    for languages, passages, lengths in self.mixes_of(piece, groups):
+                        scores = asked_of[languages] @ passages.T
+                        if lengths is not None:
+                            scores /= lengths.T
+                        else:
                             longest[languages] = max(longest[languages], float(np.linalg.norm(passages, axis=1).max()))
-                        best.offer(members, asked_of[languages] @ passages.T, piece.start)
+                        best.offer(groups[languages], scores, piece.start)
                 bar.update(len(block.passages))
             asking = [Group(m, vectors[m], partial(self._rows, l), longest[l]) for l, m in groups.items()]
             scores, rows = settled(best.ranked(), asking, k, store.n)

@@ -1,6 +1,6 @@
 """A passage store and a query store side by side, aligned by id."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,11 @@ class Block(NamedTuple):
     passages: np.ndarray  # (b, d) float32
     sums: dict[str, np.ndarray]  # language → (b, d) float32
     counts: dict[str, np.ndarray]  # language → (b,) int32
+
+    def queries(self, languages: Iterable[str]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Return the sums and the counts of some of its languages."""
+        chosen = tuple(languages)
+        return {l: self.sums[l] for l in chosen}, {l: self.counts[l] for l in chosen}
 
     def pieces(self, size: int) -> Iterator["Block"]:
         """Yield the same passages, `size` at a time; nothing is copied."""
