@@ -1,5 +1,6 @@
 """`--cluster ray` without a cluster: what is refused, what a worker takes, into how many shards it cuts."""
 
+import subprocess
 import sys
 from importlib.util import find_spec
 
@@ -27,6 +28,19 @@ def test_ray_that_is_not_there_is_named_with_its_extra(monkeypatch):
 def test_what_is_no_cluster_is_refused(name):
     text, about = refusal(xqg.ShardSettings, 2, cluster=name)
     assert (text, about) == (f"cluster {name!r}; expected ray, or ray:ADDRESS", ("cluster",))
+
+
+def test_a_cluster_that_was_left_leaves_sigterm_to_us():
+    """As Ray's own shutdown does, one sets what the kernel does, unknown to Python."""
+    code = """
+import ctypes, os, signal, types
+from xqg_pyserini.cluster import _disconnect
+signal.signal(signal.SIGTERM, lambda *_: print("heard"))
+_disconnect(types.SimpleNamespace(shutdown=lambda: ctypes.CDLL(None).signal(int(signal.SIGTERM), None)))
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "heard\n", "")
 
 
 @needs_ray

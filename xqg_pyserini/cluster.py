@@ -309,16 +309,21 @@ def connected(cluster: str) -> Iterator[Cluster]:
             with _own_signals():
                 ray.init(address or "local", include_dashboard=None if address else False, log_to_driver=False)
         except Exception as error:
-            ray.shutdown()
+            _disconnect(ray)
             reason = (str(error).strip().splitlines() or [repr(error)])[0]
             raise UserError(f"no Ray cluster at {address or 'this machine'}: {reason}", "cluster") from None
         except BaseException:
-            ray.shutdown()
+            _disconnect(ray)
             raise
         try:
             yield Cluster(ray)
         finally:
-            ray.shutdown()
+            _disconnect(ray)
+
+
+def _disconnect(ray: Any) -> None:
+    with _own_signals():  # afterwards Ray has a SIGTERM kill, unheard
+        ray.shutdown()
 
 
 def _check_answer(address: str | None) -> None:

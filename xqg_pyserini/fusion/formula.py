@@ -6,7 +6,7 @@ the mean, renormalisation and centring are this project's (docs/method.md has th
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -206,7 +206,7 @@ def mix(
     else:
         queries, total = pooled(own.vectors, sums, counts, centers if fusion.center else None)
         made = queries
-    factor: Array = np.float32(fusion.weight)
+    factor: Any = np.float32(fusion.weight)
     if fusion.shrink_queries:
         queries += added(fusion, sums, centers)
         factor = factor / (total + fusion.shrink_queries).astype(np.float32)[:, None]

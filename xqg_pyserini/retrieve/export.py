@@ -28,7 +28,7 @@ from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import file_sums, write_json, writing_folder
 from xqg_pyserini.locks import LOCK
 from xqg_pyserini.retrieve.directories import FaissDirectory
-from xqg_pyserini.retrieve.lance import import_lance
+from xqg_pyserini.retrieve.lance import import_lance, index_vectors
 from xqg_pyserini.retrieve.layout import CENTERS, DOCID, EXPORT, INDEX, META, check_sum, sums_meta
 from xqg_pyserini.settings import check_values, option
 from xqg_pyserini.stores import DTYPES, block_rows, iterate_ids
@@ -262,7 +262,7 @@ def _lance(folder: Path, batches: _Batches, settings: ExportSettings) -> None:
 
     reader = pa.RecordBatchReader.from_batches(batches.schema, passing())
     try:
-        dataset = lance.write_dataset(reader, folder, max_rows_per_file=LANCE_ROWS)
+        lance.write_dataset(reader, folder, max_rows_per_file=LANCE_ROWS)
     except BaseException:
         stop.set()  # a thread of Lance's may be reading on: a process that ends beside it would be aborted
         idle.wait(10)
@@ -272,4 +272,4 @@ def _lance(folder: Path, batches: _Batches, settings: ExportSettings) -> None:
     partitions = settings.lance(batches.n)["partitions"]
     if partitions:
         codes = batches.d // gcd(batches.d, 8)  # a byte for 8 numbers, where d can be parted so
-        dataset.create_index("vector", "IVF_PQ", metric="dot", num_partitions=partitions, num_sub_vectors=codes)
+        index_vectors(folder, partitions, codes)

@@ -8,6 +8,7 @@ lists (d / 4 + 8 bytes of `ivfpq`, d + 8 of `ivfsq8`).  Lucene's are Anserini's 
 
 import struct
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -311,14 +312,23 @@ def _write_faiss(path: Path, kind: str, store: _Shape, blocks: Blocks, learn: Bl
         return file_sums(path)
     header, index = _header(kind, store, learn)
     digest = RunningSums()
-    with bar, open(path, "wb") as file:
-        file.write(header)
-        digest.update(header)
-        for _, block in blocks():
+    with bar, open(path, "wb") as file, ThreadPoolExecutor(1) as beside:
+
+        def put(block: np.ndarray) -> None:
             data = index.sa_encode(np.ascontiguousarray(block))
             file.write(data)
             digest.update(data)
             bar.update(len(block))
+
+        file.write(header)
+        digest.update(header)
+        last: Future[None] | None = None
+        for _, block in blocks():  # while one is written, the next is made
+            if last is not None:
+                last.result()
+            last = beside.submit(put, block)
+        if last is not None:
+            last.result()
     written = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
     if (written.ntotal, written.d) != (store.n, store.d):
         raise RuntimeError("this version of Faiss writes another format than the one known here")

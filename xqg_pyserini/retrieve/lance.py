@@ -1,6 +1,8 @@
 """Searching a Lance dataset that `xqg export` wrote: whole, or by its IVF-PQ index."""
 
 import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,35 @@ def import_lance() -> Any:
     except ImportError:
         raise missing_package("pylance", "lance") from None
     return lance
+
+
+def index_vectors(folder: Path, partitions: int, codes: int) -> None:
+    """Make the IVF-PQ index of a dataset's vectors, with so many bytes a vector.
+
+    A process of its own makes it: it takes minutes, in which Lance would not hear of a signal.
+    """
+    command = [sys.executable, "-P", "-c", _INDEXING, str(folder), str(partitions), str(codes)]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, check=False)
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or [f"ended with {done.returncode}"]
+        raise OSError(f"{folder}: Lance makes no index of it: {lines[-1]}")
+
+
+_INDEXING = """
+import os, signal, sys, threading, time
+
+def watch(parent):
+    while os.getppid() == parent:
+        time.sleep(0.2)
+    os._exit(1)
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # who began this ends it, and is not outlived
+threading.Thread(target=watch, args=(os.getppid(),), daemon=True).start()
+import lance
+path, partitions, codes = sys.argv[1:]
+numbers = {"num_partitions": int(partitions), "num_sub_vectors": int(codes)}
+lance.dataset(path).create_index("vector", "IVF_PQ", metric="dot", **numbers)
+"""
 
 
 class LanceDirectory:
