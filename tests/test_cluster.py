@@ -33,10 +33,11 @@ def test_what_is_no_cluster_is_refused(name):
 def test_a_cluster_that_was_left_leaves_sigterm_to_us():
     """As Ray's own shutdown does, one sets what the kernel does, unknown to Python."""
     code = """
-import ctypes, os, signal, types
-from xqg_pyserini.cluster import _disconnect
+import ctypes, os, signal
+from xqg_pyserini.cluster import _own_signals
 signal.signal(signal.SIGTERM, lambda *_: print("heard"))
-_disconnect(types.SimpleNamespace(shutdown=lambda: ctypes.CDLL(None).signal(int(signal.SIGTERM), None)))
+with _own_signals():
+    ctypes.CDLL(None).signal(int(signal.SIGTERM), None)
 os.kill(os.getpid(), signal.SIGTERM)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -17,8 +17,10 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from xqg_pyserini import __version__
@@ -301,29 +303,41 @@ def connected(cluster: str) -> Iterator[Cluster]:
     address = check_cluster(cluster)
     _check_answer(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import psutil
     import ray
 
+    held = set(psutil.Process().children())
     said = sys.stderr if logging.getLogger(__name__).isEnabledFor(logging.WARNING) else None
-    with open(os.devnull, "w") as nowhere, redirect_stdout(said or nowhere):  # Ray prints what befalls its nodes
+    begin = partial(ray.init, address or "local", include_dashboard=None if address else False, log_to_driver=False)
+    with (
+        open(os.devnull, "w") as nowhere,
+        redirect_stdout(said or nowhere),  # Ray prints what befalls its nodes
+        # a signal that broke off Ray's beginning would crash it, and is heard in this thread alone; what the other
+        # begins ends with it, so that it stays
+        _own_signals(),
+        ThreadPoolExecutor(1) as beside,
+    ):
         try:
-            with _own_signals():
-                ray.init(address or "local", include_dashboard=None if address else False, log_to_driver=False)
-        except Exception as error:
-            _disconnect(ray)
-            reason = (str(error).strip().splitlines() or [repr(error)])[0]
-            raise UserError(f"no Ray cluster at {address or 'this machine'}: {reason}", "cluster") from None
-        except BaseException:
-            _disconnect(ray)
-            raise
-        try:
+            try:
+                with _own_signals():
+                    beside.submit(begin).result()
+            except Exception as error:
+                reason = (str(error).strip().splitlines() or [repr(error)])[0]
+                raise UserError(f"no Ray cluster at {address or 'this machine'}: {reason}", "cluster") from None
             yield Cluster(ray)
         finally:
-            _disconnect(ray)
+            beside.submit(_disconnect, ray, held).result()
 
 
-def _disconnect(ray: Any) -> None:
-    with _own_signals():  # afterwards Ray has a SIGTERM kill, unheard
-        ray.shutdown()
+def _disconnect(ray: Any, held: set[Any]) -> None:
+    """Leave a cluster; one of this machine alone ends, with all child processes but those that were `held` before."""
+    import psutil
+
+    for process in set(psutil.Process().children()) - held:
+        with suppress(psutil.Error):
+            if process.name() not in ("gcs_server", "raylet"):  # others have nothing to save, and let Ray wait a second
+                process.kill()
+    ray.shutdown()
 
 
 def _check_answer(address: str | None) -> None:
@@ -340,16 +354,12 @@ def _check_answer(address: str | None) -> None:
 
 @contextmanager
 def _own_signals() -> Iterator[None]:
-    """Keep what a SIGTERM does here: Ray has it end the process in its own way."""
+    """Keep what a SIGTERM does here: Ray has it print a trace, and when it ends, kill unheard."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     before = signal.getsignal(signal.SIGTERM)
     try:
         yield
-    except SystemExit:
-        signal.signal(signal.SIGTERM, before)
-        signal.raise_signal(signal.SIGTERM)
-        raise
     finally:
         signal.signal(signal.SIGTERM, before)
