@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from command_server import IMPORTS
@@ -99,7 +100,8 @@ class PageServer:
     """Runs pages and commands, each in a fork of one process that has imported what they need."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.address = folder, str(folder / "xqg.socket")
+        self.folder, self.short = folder, TemporaryDirectory(prefix="xqg-", dir="/tmp")
+        self.address = f"{self.short.name}/socket"  # whose path may have 104 bytes
         (folder / "bin").mkdir()
         xqg = folder / "bin" / "xqg"
         xqg.write_text(XQG.format(python=sys.executable, address=self.address), "utf-8")
@@ -136,3 +138,4 @@ class PageServer:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(30)
+        self.short.cleanup()
