@@ -24,7 +24,7 @@ from command_server import IMPORTS
 SLOW = bool(os.environ.get("XQG_DOCS_SLOW"))
 FENCE = re.compile(r"^```(\w*)(?: (\{[^\n]*\}))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SERVER = """
-import runpy, signal, socket, subprocess, warnings
+import atexit, runpy, signal, socket, subprocess, warnings
 import torch
 
 def shell(code):
@@ -57,6 +57,7 @@ while True:
             code = answer(connection)
         except BaseException:
             traceback.print_exc()
+        atexit._run_exitfuncs()  # a page's temporary folders go, which os._exit would leave
         sys.stdout.flush()
         sys.stderr.flush()
         connection.send(str(code).encode())
