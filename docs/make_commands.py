@@ -1,4 +1,7 @@
-"""Writes docs/commands.md from the parser: python docs/make_commands.py (a test compares them)."""
+"""Writes docs/commands.md from the parser: python docs/make_commands.py (a test compares them).
+
+The site has a page for each of its sections (docs/make_site.py).
+"""
 
 import argparse
 from pathlib import Path
@@ -22,17 +25,17 @@ and `index` with `--num-shards`.
 
 def page() -> str:
     """Return the page."""
-    top = parser()
-    (commands,) = [a for a in top._actions if isinstance(a, argparse._SubParsersAction)]
-    return HEAD + "".join(_sections(name, sub.filled()) for name, sub in commands.choices.items())
+    return HEAD + "".join(sections().values())
 
 
-def _sections(name: str, sub: argparse.ArgumentParser) -> str:
-    """Return a command's section, or, for a command of several kinds, one for each."""
-    for action in sub._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            return "".join(_section(f"{name} {kind}", one) for kind, one in action.choices.items())
-    return _section(name, sub)
+def sections() -> dict[str, str]:
+    """Return each command's section by its name; a command of several kinds has one for each."""
+    (commands,) = [a for a in parser()._actions if isinstance(a, argparse._SubParsersAction)]
+    subs: dict[str, argparse.ArgumentParser] = {}
+    for name, sub in commands.choices.items():
+        kinds = [a for a in sub.filled()._actions if isinstance(a, argparse._SubParsersAction)]
+        subs |= {f"{name} {kind}": one for a in kinds for kind, one in a.choices.items()} or {name: sub.filled()}
+    return {name: _section(name, sub) for name, sub in subs.items()}
 
 
 def _section(name: str, sub: argparse.ArgumentParser) -> str:

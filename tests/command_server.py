@@ -8,7 +8,7 @@ from pathlib import Path
 
 # One process imports the commands once and forks for each case: a command then runs in a process
 # of its own, with its own stdout and stderr, in some milliseconds.
-SERVER = """
+IMPORTS = """
 import importlib, json, os, resource, sys, traceback
 import nltk.tokenize
 from xqg_pyserini.cli.main import COMMANDS, main
@@ -20,6 +20,8 @@ for name in (
     *("train.mine", "train.perturb"),
 ):
     importlib.import_module(f"xqg_pyserini.{name}")
+"""
+SERVER = """
 for line in sys.stdin:
     case = json.loads(line)
     child = os.fork()
@@ -75,7 +77,7 @@ class Server:
     def __init__(self, logs: Path, imports: str = "") -> None:
         self.logs = logs
         self.process = subprocess.Popen(
-            [sys.executable, "-c", imports + SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", imports + IMPORTS + SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def __call__(self, argv, cwd, largest_file=0):

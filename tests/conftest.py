@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from command_server import RUN, Bench, Server
+from doc_pages import PageServer
 
 from xqg_pyserini.errors import UserError
 
@@ -160,6 +161,14 @@ def torch_serve(tmp_path_factory):
     imports += "os.environ['TRANSFORMERS_VERBOSITY'] = 'error'\n"
     imports += "from transformers import AutoModel, AutoTokenizer, BertModel, BertTokenizer\n"
     server = Server(tmp_path_factory.mktemp("logs"), imports)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def type_pages(tmp_path_factory):
+    """Runs commands and pages of the documentation."""
+    server = PageServer(tmp_path_factory.mktemp("typed"))
     yield server
     server.stop()
 

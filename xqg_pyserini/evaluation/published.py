@@ -33,7 +33,9 @@ class PublishedFigure(NamedTuple):
     """One published percentage.
 
     Attributes:
-        name, metric, column: the row's, and the language or `average`.
+        name: the row's.
+        metric: the row's.
+        column: the language, or `average`.
         published: as it is written there.
         questions: n; None for an average.
         nearest: the percentages that can be on both sides of it, as the table would round them; for an average, the

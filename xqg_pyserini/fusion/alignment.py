@@ -118,9 +118,13 @@ class Alignment:
     """An alignment opened: what puts questions right before they search an index.
 
     Attributes:
-        path, meta: its folder, and what `alignment.json` says (settings, pairs, the report).
-        d, encoder, languages: as recorded.
-        shrink, ridge: k, and λ; None where centring is all.
+        path: its folder.
+        meta: what `alignment.json` says (settings, pairs, the report).
+        d: the dimension.
+        encoder: as recorded.
+        languages: their codes, as recorded.
+        shrink: k.
+        ridge: λ; None where centring is all.
         moments: what is recorded of those that it was learnt from.
         centers: (languages + 1, d) float32; the last row serves every other language.
         matrices: (languages + 1, d, d) float32, symmetric; None where centring is all.

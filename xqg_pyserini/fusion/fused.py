@@ -32,7 +32,8 @@ class FusedStores:
     """The passages of a store with their generated queries mixed in.
 
     Args:
-        passages, queries: the stores, or their folders; aligned by id.
+        passages: the store of passages, or its folder.
+        queries: the store of queries, or its folder; aligned with the passages by id.
         fusion: how; `languages=None` stands for all that the query store has.
         tolerances: what is tolerated.
         own: each language is fused by itself, with its own queries alone, and not all together.

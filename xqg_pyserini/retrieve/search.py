@@ -42,8 +42,10 @@ class Index:
 
     Attributes:
         path: the directory, the first of several.
-        n, d: numbers of passages and of dimensions.
-        meta, encoder: what `xqg.json` says, and says of the encoder; None for an index that xqg did not write.
+        n: the number of passages.
+        d: the number of dimensions.
+        meta: what `xqg.json` says; None for an index that xqg did not write.
+        encoder: what it says of the encoder, or None.
         centers: the means that a centred index takes from each question; else None.
 
     Raises:
