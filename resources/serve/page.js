@@ -57,7 +57,7 @@
   function describe() {
     columns.forEach((column, side) => {
       const index = about.indexes.find(({ name }) => name === selects[side].value);
-      column.querySelector(".what").textContent = index.what;
+      column.querySelector(".what").replaceChildren(index.what, make("span", { class: "time" }));
     });
   }
 
@@ -102,8 +102,7 @@
     }
     const { language, language_by: by } = found.query;
     const how = { model: " (told by a model)", script: " (told by its script)", given: "" }[by] || "";
-    say(`${language ? `${nameOf(language)}${how}` : "Language not known"} · ` +
-      answers.map((answer) => (answer.error ? "–" : `${Math.round(answer.milliseconds)} ms`)).join(" and "));
+    say(language ? `In ${nameOf(language)}${how}` : "In a language that is not known");
     if (about.queries) await pull(number, values, answers, language);
   }
 
@@ -113,6 +112,7 @@
     const notes = answer.error ? [answer.error.message] : answer.notes;
     note.textContent = notes.join("; ");
     note.hidden = !notes.length;
+    column.querySelector(".time").textContent = answer.error ? "" : ` · ${Math.round(answer.milliseconds)} ms`;
     const ranks = other && !other.error
       ? new Map(other.candidates.map((candidate) => [candidate.docid, candidate.rank])) : null;
     list.replaceChildren(...(answer.error ? [] : answer.candidates.map((one) => hit(one, ranks))));
@@ -171,22 +171,27 @@
         return;
       }
       if (number !== asked) return;
-      for (const { docid, queries } of answer.passages) {
+      for (const passage of answer.passages) {
         for (const element of document.querySelectorAll(".hit")) {
-          if (element.docid === docid) element.append(pulled(queries, language));
+          if (element.docid === passage.docid) element.append(pulled(passage, language));
         }
       }
     }
   }
 
-  function pulled(queries, language) {
+  function pulled({ own, queries }, language) {
     const none = `no generated query${language ? ` in ${nameOf(language)}` : ""}`;
+    const lines = queries.map(({ text, language: code, score }) => ({
+      score,
+      nodes: [make("span", { class: "words", dir: "auto", lang: code }, ...textNodes(text)),
+        make("abbr", { class: "code", title: nameOf(code) }, code)],
+    }));
+    if (own !== null) lines.push({ score: own, nodes: [make("em", { class: "words" }, "the passage itself")] });
+    lines.sort((a, b) => b.score - a.score);
     return make("ol", { class: "pulled", "aria-label": "Generated queries, with their cosine to the question" },
-      ...(queries.length ? queries.map(({ text, language: code, score }) => make("li", {},
-        make("span", { class: "value" }, score.toFixed(3)),
-        make("span", { class: "words", dir: "auto", lang: code }, ...textNodes(text)),
-        make("abbr", { class: "code", title: nameOf(code) }, code)))
-        : [make("li", { class: "quiet" }, none)]));
+      ...lines.map(({ score, nodes }) => make("li", {},
+        make("span", { class: "value" }, score.toFixed(3)), ...nodes)),
+      ...(queries.length ? [] : [make("li", { class: "quiet" }, none)]));
   }
 
   start();

@@ -16,6 +16,7 @@ from xqg_pyserini.serve import server
 from xqg_pyserini.serve.collection import Collection
 from xqg_pyserini.serve.lookup import GeneratedLookup, corpus_lookup
 from xqg_pyserini.serve.ways import ALIGNED, STORES, Way, check_name, named_folders
+from xqg_pyserini.stores import VectorStore
 
 
 def add_flags(parser: Parser) -> None:
@@ -23,7 +24,8 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument("--index", nargs="+", action="extend", metavar="DIR", help=what)
     what = "search each index a second time, with questions put right by their language (xqg align makes it)"
     parser.add_argument("--align", metavar="ALIGNMENT", help=what)
-    parser.add_argument("--passages", metavar="STORE", help="with --sums: search the stores language-aware, too")
+    what = "passage store: passages' own similarity beside that of their queries; with --sums, searched language-aware"
+    parser.add_argument("--passages", metavar="STORE", help=what)
     parser.add_argument("--sums", metavar="STORE", help="the query store that xqg accumulate wrote")
     parser.add_argument("--encoder", metavar="NAME", help="default: what the index or store was made with")
     shared.add_corpus(parser, help="the passages' texts; without it, ids alone are shown")
@@ -40,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     with warnings.catch_warnings(record=True) as caught:  # to be read now, not when the server ends
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", XqgWarning)
-        if args.index is None and args.passages is None:
+        if args.index is None and args.sums is None:
             raise UserError("give --index DIR, or --passages STORE --sums STORE")
         for path in (args.corpus, args.queries):
             if path is not None:
@@ -49,7 +51,8 @@ def run(args: argparse.Namespace) -> None:
             ways = _ways(args)
             texts = None if args.corpus is None else corpus_lookup(shared.corpus_of(args))
             generated = None if args.queries is None else GeneratedLookup(args.queries)
-            collection = Collection(ways, texts, generated, args.threads)
+            store = None if args.passages is None else VectorStore(args.passages)
+            collection = Collection(ways, texts, generated, store, args.threads)
             collection.warm_up()
             if texts is None:
                 warn("no corpus is given: passages are shown by their ids")
@@ -81,13 +84,13 @@ def _ways(args: argparse.Namespace) -> list[Way]:
         add(name, index, says)
         if alignment is not None:
             add(f"{name}-{ALIGNED}", index, says, alignment)
-    if args.passages is not None or args.sums is not None:
-        if args.passages is None or args.sums is None:
-            raise UserError("searching the stores takes --passages STORE and --sums STORE")
+    if args.sums is not None:
+        if args.passages is None:
+            raise UserError("--sums takes --passages STORE beside it")
         args.language_aware = True
         fused = shared.fused_of(args, args.sums)
         add(STORES, fused, fused.passages)
     else:
         args.language_aware = False
-        shared.refuse_fusion(args, "takes --passages and --sums; an index is fused already")
+        shared.refuse_fusion(args, "takes --sums beside --passages; an index is fused already")
     return ways

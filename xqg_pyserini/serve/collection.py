@@ -27,6 +27,7 @@ from xqg_pyserini.generate.rules import in_script
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.serve.lookup import GeneratedLookup, Lookup
 from xqg_pyserini.serve.ways import Way, first_pair, known_languages
+from xqg_pyserini.stores import IdIndex, VectorStore
 
 KEPT = 4096  # vectors of questions and generated queries
 
@@ -60,6 +61,7 @@ class Collection:
         ways: one or more, with names of their own.
         texts: the passages by id; None shows ids alone.
         generated: the generated queries; None shows none.
+        store: the passages' vectors, whose own similarity is shown beside their queries'; None leaves it out.
         threads: CPU threads of a search; None for what the libraries choose.
     """
 
@@ -68,10 +70,12 @@ class Collection:
         ways: Sequence[Way],
         texts: Lookup[Passage] | None = None,
         generated: GeneratedLookup | None = None,
+        store: VectorStore | None = None,
         threads: int | None = None,
     ) -> None:
         self.ways = {way.name: way for way in ways}
         self.texts, self.generated, self._threads = texts, generated, threads
+        self._store, self._rows = store, None if store is None or generated is None else IdIndex(store.ids_path)
         self.languages = known_languages(ways, generated.languages if generated else ())
         self._vectors: OrderedDict[tuple[int, str], np.ndarray] = OrderedDict()
         self._model: bool | None = None  # whether a model tells languages; None until it is asked
@@ -152,35 +156,36 @@ class Collection:
     def pulled(self, name: str, asked: Asked, docids: Sequence[str]) -> list[dict[str, Any]]:
         """Return the generated queries of some passages, those in the question's language, nearest to it first.
 
-        Each with its cosine to the question, as a way's encoder sees both; where the language is not known, those of
-        all.  Raises `Missing` where there are no queries.
+        Each with its cosine to the question, as a way's encoder sees both, and beside them the passage's `own` where
+        there is a store (else None); where the language is not known, queries of all.  Raises `Missing` where there
+        are no queries.
         """
         if self.generated is None:
             raise Missing("there are no generated queries here: the server was started without them")
         encoder = self.ways[name].encoder
-        wanted: list[tuple[str, list[tuple[str, str]]]] = []
-        for docid in docids:
-            by_language = self.generated.of(docid)
-            texts = [
-                (language, text)
-                for language, texts in by_language.items()
-                if asked.language is None or same_language(language, asked.language)
-                for text in texts
-            ]
-            wanted.append((docid, texts))
+        wanted = [self._queries(docid, asked.language) for docid in docids]
         with _quietly():
-            every = self._encoded(encoder, [asked.text, *(text for _, texts in wanted for _, text in texts)])
-        cosines = iter((unit(every[1:]) @ unit(every[:1])[0]).tolist())
-        return [
-            {
-                "docid": docid,
-                "queries": sorted(
-                    ({"text": text, "language": language, "score": next(cosines)} for language, text in texts),
-                    key=lambda query: -query["score"],
-                ),
-            }
-            for docid, texts in wanted
-        ]
+            every = unit(self._encoded(encoder, [asked.text, *(text for queries in wanted for _, text in queries)]))
+        cosines = iter((every[1:] @ every[0]).tolist())
+        passages = []
+        for docid, own, queries in zip(docids, self._own(docids, every[0]), wanted, strict=True):
+            scored = [{"text": text, "language": l, "score": next(cosines)} for l, text in queries]
+            scored.sort(key=lambda query: -query["score"])
+            passages.append({"docid": docid, "own": own, "queries": scored})
+        return passages
+
+    def _queries(self, docid: str, language: str | None) -> list[tuple[str, str]]:
+        """Return the generated queries of a passage in a language, or in all, each with its language."""
+        held = self.generated.of(docid) if self.generated else {}
+        chosen = {l: texts for l, texts in held.items() if language is None or same_language(l, language)}
+        return [(l, text) for l, texts in chosen.items() for text in texts]
+
+    def _own(self, docids: Sequence[str], question: np.ndarray) -> list[float | None]:
+        if self._store is None or self._rows is None:
+            return [None] * len(docids)
+        rows = self._rows.rows(docids).tolist()
+        vectors = [None if row < 0 else self._store.block(row, row + 1) for row in rows]
+        return [None if vector is None else float(unit(vector)[0] @ question) for vector in vectors]
 
     def _encoded(self, encoder: Encoder, texts: Sequence[str]) -> np.ndarray:
         """Return the embeddings (n, d) of questions and queries; those asked for last are kept."""
