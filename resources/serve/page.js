@@ -7,6 +7,7 @@
   const selects = columns.map((column) => column.querySelector("select"));
   const form = byId("form");
   const status = byId("status");
+  const NEAREST = 6; // lines below a passage
   let about; // what there is to ask for
   let asked = 0; // the number of the question that was asked last: answers to earlier ones come too late
 
@@ -100,9 +101,9 @@
       say(answers[0].error.message, true);
       return;
     }
-    const { language, language_by: by } = found.query;
+    const { language, language_name: name, language_by: by } = found.query;
     const how = { model: " (told by a model)", script: " (told by its script)", given: "" }[by] || "";
-    say(language ? `In ${nameOf(language)}${how}` : "In a language that is not known");
+    say(language ? `In ${name}${how}` : "In a language that is not known");
     if (about.queries) await pull(number, values, answers, language);
   }
 
@@ -180,18 +181,20 @@
   }
 
   function pulled({ own, queries }, language) {
-    const none = `no generated query${language ? ` in ${nameOf(language)}` : ""}`;
+    const inLanguage = language in about.languages ? ` in ${nameOf(language)}` : "";
     const lines = queries.map(({ text, language: code, score }) => ({
       score,
       nodes: [make("span", { class: "words", dir: "auto", lang: code }, ...textNodes(text)),
         make("abbr", { class: "code", title: nameOf(code) }, code)],
     }));
-    if (own !== null) lines.push({ score: own, nodes: [make("em", { class: "words" }, "the passage itself")] });
+    if (own !== null) lines.push({ score: own, isOwn: true, nodes: [make("em", { class: "words" }, "the passage itself")] });
     lines.sort((a, b) => b.score - a.score);
+    const more = lines.slice(NEAREST).filter(({ isOwn }) => !isOwn).length;
+    const rest = !queries.length ? `no generated query${inLanguage}` : more ? `and ${more} more` : "";
     return make("ol", { class: "pulled", "aria-label": "Generated queries, with their cosine to the question" },
-      ...lines.map(({ score, nodes }) => make("li", {},
+      ...lines.filter(({ isOwn }, i) => isOwn || i < NEAREST).map(({ score, nodes }) => make("li", {},
         make("span", { class: "value" }, score.toFixed(3)), ...nodes)),
-      ...(queries.length ? [] : [make("li", { class: "quiet" }, none)]));
+      ...(rest ? [make("li", { class: "quiet" }, rest)] : []));
   }
 
   start();

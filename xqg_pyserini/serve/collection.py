@@ -1,6 +1,5 @@
 """A collection and what is asked of it: hits, texts, the queries that pulled; as JSON values.  Knows no HTTP."""
 
-import json
 import time
 import warnings
 from collections import OrderedDict
@@ -11,15 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xqg_pyserini.data import (
-    NO_LANGUAGE,
-    Passage,
-    Question,
-    find_language,
-    language_fault,
-    language_name,
-    same_language,
-)
+from xqg_pyserini.data import Passage, Question, find_language, language_name, same_language
 from xqg_pyserini.errors import UserError, XqgWarning
 from xqg_pyserini.fusion.formula import unit
 from xqg_pyserini.generate.identify import most_likely
@@ -49,7 +40,8 @@ class Asked(NamedTuple):
 
     def as_json(self) -> dict[str, Any]:
         """Return what answers say of it."""
-        return {"text": self.text, "language": self.language, "language_by": self.by}
+        name = self.language and language_name(self.language)
+        return {"text": self.text, "language": self.language, "language_name": name, "language_by": self.by}
 
 
 class Collection:
@@ -154,16 +146,17 @@ class Collection:
             return None
 
     def pulled(self, name: str, asked: Asked, docids: Sequence[str]) -> list[dict[str, Any]]:
-        """Return the generated queries of some passages, those in the question's language, nearest to it first.
+        """Return the generated queries of some passages, nearest to the question first.
 
-        Each with its cosine to the question, as a way's encoder sees both, and beside them the passage's `own` where
-        there is a store (else None); where the language is not known, queries of all.  Raises `Missing` where there
-        are no queries.
+        They are those in the question's language; where that is not known or there are none in it for any passage,
+        those in all.  Each has its cosine to the question, as a way's encoder sees both, and beside them stands the
+        passage's `own` where there is a store (else None).  Raises `Missing` where there are no queries.
         """
         if self.generated is None:
             raise Missing("there are no generated queries here: the server was started without them")
         encoder = self.ways[name].encoder
-        wanted = [self._queries(docid, asked.language) for docid in docids]
+        language = find_language(asked.language, self.generated.languages)
+        wanted = [self._queries(docid, language) for docid in docids]
         with _quietly():
             every = unit(self._encoded(encoder, [asked.text, *(text for queries in wanted for _, text in queries)]))
         cosines = iter((every[1:] @ every[0]).tolist())
@@ -200,18 +193,6 @@ class Collection:
         while len(self._vectors) > KEPT:
             self._vectors.popitem(last=False)
         return np.stack(found)
-
-
-def raw(passage: Passage) -> str:
-    """Return a passage as a line of a corpus."""
-    title = {"title": passage.title} if passage.title else {}
-    return json.dumps({"id": passage.id, **title, "text": passage.text}, ensure_ascii=False)
-
-
-def check_language(code: str) -> None:
-    """Raise `UserError` for what is no language."""
-    if code == NO_LANGUAGE or (fault := language_fault(code)):
-        raise UserError(fault if code != NO_LANGUAGE else f"{code} is no language")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import FilePath, Line
 from xqg_pyserini.stores.ids import id_hash
 
-Record = TypeVar("Record", Passage, GeneratedQueries)
+Record = TypeVar("Record", bound=Passage | GeneratedQueries)
 _AT = 48  # bits of a place that say where in its file a record begins
 
 

@@ -7,6 +7,7 @@ daemon, so that a search under way does not keep a process that is asked to end.
 import asyncio
 import importlib.resources
 import ipaddress
+import json
 import queue
 import socket
 import sys
@@ -26,9 +27,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from xqg_pyserini import __version__
-from xqg_pyserini.data import Passage
+from xqg_pyserini.data import Passage, language_fault
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.serve.collection import Asked, Collection, Missing, Unclear, check_language, raw
+from xqg_pyserini.serve.collection import Asked, Collection, Missing, Unclear
 from xqg_pyserini.settings import check_values, option
 
 HITS, MOST_HITS, MOST_DOCIDS, LONGEST = 10, 1000, 100, 10_000
@@ -163,11 +164,8 @@ class _Api:
             raise HTTPException(400, "Parameter 'query' is required")
         if len(text) > LONGEST:
             raise HTTPException(400, f"Parameter 'query' has {len(text)} characters; expected at most {LONGEST}")
-        if language is not None:
-            try:
-                check_language(language)
-            except UserError as error:
-                raise HTTPException(400, f"Parameter 'language': {error}") from None
+        if language is not None and (fault := language_fault(language)):
+            raise HTTPException(400, f"Parameter 'language': {fault}")
         return await self._worker.do(lambda: self._collection.asked(text.strip(), language))
 
 
@@ -189,13 +187,19 @@ def _shown(request: Request) -> Callable[[Passage], Any]:
     if parse.lower() == "false":
         if longest is not None:
             raise HTTPException(400, "Parameter 'max_doc_length' requires parse=true")
-        return raw
+        return _raw
 
     def show(passage: Passage) -> Any:
         text = passage.text[:longest]
         return {"title": passage.title, "text": text} if passage.title else text
 
     return show
+
+
+def _raw(passage: Passage) -> str:
+    """Return a passage as a line of a corpus."""
+    title = {"title": passage.title} if passage.title else {}
+    return json.dumps({"id": passage.id, **title, "text": passage.text}, ensure_ascii=False)
 
 
 def _refusal(request: Request, error: HTTPException) -> Response:
