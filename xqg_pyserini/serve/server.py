@@ -8,7 +8,9 @@ import asyncio
 import importlib.resources
 import ipaddress
 import json
+import os
 import queue
+import re
 import socket
 import sys
 import threading
@@ -33,6 +35,7 @@ from xqg_pyserini.serve.collection import Asked, Collection, Missing, Unclear
 from xqg_pyserini.settings import check_values, option
 
 HITS, MOST_HITS, MOST_DOCIDS, LONGEST = 10, 1000, 100, 10_000
+_HOST = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]+))(?::\d*)?")  # an address or a name, and a port
 HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
@@ -70,9 +73,10 @@ def listen(settings: ServeSettings) -> socket.socket:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family)
     except OSError as error:
-        what = f"cannot listen on {host}, port {port}: {error.strerror or error}"
-        about = "host" if isinstance(error, socket.gaierror) else "port"
-        raise UserError(f"{what}; give another", about) from None
+        unknown = isinstance(error, socket.gaierror)
+        why = error.strerror if unknown or error.errno is None else os.strerror(error.errno)
+        what = f"cannot listen on {host}, port {port}: {why}; give another"
+        raise UserError(what, "host" if unknown else "port") from None
 
 
 def address_of(listening: socket.socket) -> str:
@@ -254,11 +258,12 @@ class _Guard:
         await app(scope, receive, answered)
 
     def _allows(self, host: str) -> bool:
-        name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host.partition(":")[0]
+        parts = _HOST.fullmatch(host)
+        name = (parts[1] or parts[2]).lower() if parts else ""
         try:
             ipaddress.ip_address(name)
         except ValueError:
-            return name.lower() in self._names
+            return name in self._names
         return True
 
 
