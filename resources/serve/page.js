@@ -80,7 +80,7 @@
 
   function keep(isNew) {
     const values = Object.entries(fields()).map(([name, field]) => [name, field.value]);
-    const address = `?${new URLSearchParams(values.filter(([, value]) => value))}`;
+    const address = `?${new URLSearchParams(values)}`;
     if (address !== location.search) history[isNew ? "pushState" : "replaceState"](null, "", address);
   }
 

@@ -43,13 +43,16 @@ class Served:
 
 
 @contextmanager
-def serving(*flags, says=""):
-    """Start a server, and end it as Ctrl-C does: it must end soon and well, and say no more than what is given."""
+def serving(*flags, says="", ended_by=signal.SIGINT):
+    """Start a server, and end it by a signal, Ctrl-C's or another.
+
+    It must end soon and well, and have said on stderr what is given.
+    """
     command = [sys.executable, "-m", "xqg_pyserini", "serve", "--port", "0", *map(str, flags)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         yield Served(process.stdout.readline())
-        process.send_signal(signal.SIGINT)
+        process.send_signal(ended_by)
         code = process.wait(10)
         assert (code, process.stdout.read(), process.stderr.read()) == (0, "", says)
     finally:

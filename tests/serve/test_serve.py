@@ -1,6 +1,7 @@
 """What `xqg serve` answers, asked over HTTP as programs do."""
 
 import json
+import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -180,9 +181,8 @@ def test_many_at_once_get_their_own_answers(served):
 
 def test_without_texts_and_queries_ids_are_shown(indexes, capsys):
     index = f"the one={indexes / 'plain'}"
-    with serving(
-        "--index", index, says="xqg serve: warning: no corpus is given: passages are shown by their ids\n"
-    ) as server:
+    warned = "xqg serve: warning: no corpus is given: passages are shown by their ids\n"
+    with serving("--index", index, says=warned, ended_by=signal.SIGTERM) as server:
         assert server.line.startswith("the one: open http://127.0.0.1:")
         answer = server.search("the%20one", NILE)
         assert [one["doc"] for one in answer["candidates"]] == [None] * 5
