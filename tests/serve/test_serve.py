@@ -16,23 +16,21 @@ NILE = QUESTIONS[0]["question"]
 
 def test_what_there_is_to_ask_for(served):
     _, answer, _ = served.ask("/v1")
-    assert [index["name"] for index in answer["indexes"]] == [
-        "plain",
-        "plain-aligned",
-        "mean",
-        "mean-aligned",
-        "stores",
-    ]
     assert {index["name"]: index["what"] for index in answer["indexes"]} == {
         "plain": "passages alone",
         "plain-aligned": "passages alone; questions aligned",
         "mean": "queries mixed in (mean, β = 0.3)",
         "mean-aligned": "queries mixed in (mean, β = 0.3); questions aligned",
+        "own": "queries of the question's own language mixed in",
+        "own-aligned": "queries of the question's own language mixed in; questions aligned",
+        "hype": "the best of each passage's vectors",
+        "hype-aligned": "the best of each passage's vectors; questions aligned",
         "stores": "queries of the question's own language mixed in (mean, β = 0.25, centred)",
     }
     assert answer["pair"] == ["plain", "plain-aligned"]
     assert answer["languages"] == {"ar": "Arabic", "ru": "Russian"}
-    assert {index["passages"] for index in answer["indexes"]} == {5}
+    assert {index["name"]: index["vectors"] for index in answer["indexes"]}["hype"] == 10
+    assert {index["name"]: index["languages"] for index in answer["indexes"]}["own"] == ["ar", "ru"]
 
 
 @pytest.mark.parametrize(
@@ -40,11 +38,16 @@ def test_what_there_is_to_ask_for(served):
     [
         ("plain", ["--index", "plain"]),
         ("plain-aligned", ["--index", "plain", "--align", "A"]),
+        ("own", ["--index", "own"]),
+        ("hype", ["--index", "hype"]),
         ("stores", ["--passages", "P", "--queries", "Q", "--language-aware", "--beta", "0.25"]),
     ],
 )
 def test_a_way_finds_what_the_command_finds(way, line, served, task, indexes, tmp_path):
-    places = {"plain": indexes / "plain", "A": indexes / "A", "P": task / "passages", "Q": task / "queries"}
+    places = {name: indexes / name for name in ("plain", "A", "own", "hype")} | {
+        "P": task / "passages",
+        "Q": task / "queries",
+    }
     run = tmp_path / "run.trec"
     words = ["search", *(places.get(w, w) for w in line), "--topics", task / "questions.jsonl", "--hits", 4]
     assert main([*map(str, words), "--output", str(run)]) == 0

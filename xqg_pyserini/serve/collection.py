@@ -82,7 +82,7 @@ class Collection:
         """Return what there is to ask for."""
         return {
             "indexes": [
-                {"name": name, "what": way.what, "passages": way.passages, "languages": way.languages}
+                {"name": name, "what": way.what, "vectors": way.vectors, "languages": way.languages}
                 | {"encoder": way.encoder.settings.name}
                 for name, way in self.ways.items()
             ],

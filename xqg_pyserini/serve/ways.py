@@ -54,7 +54,7 @@ class Way:
         return list(self.searched.languages) if tells else None
 
     @property
-    def passages(self) -> int:
+    def vectors(self) -> int:
         """Return how many vectors are searched."""
         return self.searched.n if isinstance(self.searched, Index) else self.searched.passages.n
 
