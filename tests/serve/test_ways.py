@@ -10,7 +10,7 @@ from xqg_pyserini import Alignment, Encoder, Index, UserError
 from xqg_pyserini.cli.main import main
 from xqg_pyserini.generate.identify import most_likely
 from xqg_pyserini.serve import collection
-from xqg_pyserini.serve.server import ServeSettings, address_of, is_open, listen
+from xqg_pyserini.serve.listening import ServeSettings, address_of, is_open, listen
 from xqg_pyserini.serve.ways import Way, first_pair, known_languages, named_folders
 
 

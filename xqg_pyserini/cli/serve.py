@@ -12,8 +12,8 @@ from xqg_pyserini.errors import UserError, XqgWarning, warn
 from xqg_pyserini.fusion.alignment import Alignment
 from xqg_pyserini.models.encoder import Encoded, Encoder
 from xqg_pyserini.retrieve.search import Index
-from xqg_pyserini.serve import server
 from xqg_pyserini.serve.collection import Collection
+from xqg_pyserini.serve.listening import ServeSettings, address_of, is_open, listen
 from xqg_pyserini.serve.lookup import GeneratedLookup, corpus_lookup
 from xqg_pyserini.serve.ways import ALIGNED, STORES, Way, check_name, named_folders
 from xqg_pyserini.stores import VectorStore
@@ -31,14 +31,16 @@ def add_flags(parser: Parser) -> None:
     shared.add_corpus(parser, help="the passages' texts; without it, ids alone are shown")
     what = "generated queries, shown below the passages that they are of; as xqg accumulate takes them"
     parser.add_argument("--queries", metavar="PATH", help=what)
-    flags.add_settings(parser.add_argument_group("server"), server.ServeSettings)
+    flags.add_settings(parser.add_argument_group("server"), ServeSettings)
     shared.add_encoder(parser)
     shared.add_fusion(parser)
     parser.epilog = flags.help_text("serve")
 
 
 def run(args: argparse.Namespace) -> None:
-    settings = flags.settings_of(args, server.ServeSettings)
+    from xqg_pyserini.serve.server import serve
+
+    settings = flags.settings_of(args, ServeSettings)
     with warnings.catch_warnings(record=True) as caught:  # to be read now, not when the server ends
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", XqgWarning)
@@ -47,7 +49,7 @@ def run(args: argparse.Namespace) -> None:
         for path in (args.corpus, args.queries):
             if path is not None:
                 files.expand(path)
-        with server.listen(settings) as listening:
+        with listen(settings) as listening:
             ways = _ways(args)
             texts = None if args.corpus is None else corpus_lookup(shared.corpus_of(args))
             generated = None if args.queries is None else GeneratedLookup(args.queries)
@@ -56,12 +58,12 @@ def run(args: argparse.Namespace) -> None:
             collection.warm_up()
             if texts is None:
                 warn("no corpus is given: passages are shown by their ids")
-            if server.is_open(listening):
+            if is_open(listening):
                 warn(f"{settings.host} is open to other machines, and nobody is asked who they are")
             flags.show_warnings(args, caught)
             names = ", ".join(collection.ways)
-            print(f"{names}: open {server.address_of(listening)} (Ctrl-C ends it)", flush=True)
-            server.serve(collection, listening, settings)
+            print(f"{names}: open {address_of(listening)} (Ctrl-C ends it)", flush=True)
+            serve(collection, listening, settings)
 
 
 def _ways(args: argparse.Namespace) -> list[Way]:
