@@ -8,6 +8,7 @@
   const form = byId("form");
   const status = byId("status");
   const NEAREST = 6; // lines below a passage
+  const AT_ONCE = 2; // passages whose queries are asked for together
   let about; // what there is to ask for
   let asked = 0; // the number of the question that was asked last: answers to earlier ones come too late
 
@@ -158,12 +159,13 @@
     return make("span", { class: `moved ${up ? "up" : "down"}` }, `${up ? "↑" : "↓"} other list: ${there}`);
   }
 
-  // the queries of both lists' passages, asked for once they are shown
+  // the queries of both lists' passages, best ranks first, a few at a time: another question need not wait for all
   async function pull(number, values, answers, language) {
-    const docids = [...new Set(answers.flatMap((answer) => (answer.candidates || []).map((one) => one.docid)))];
-    for (let from = 0; from < docids.length; from += 100) {
+    const all = answers.flatMap((answer) => answer.candidates || []).sort((a, b) => a.rank - b.rank);
+    const docids = [...new Set(all.map(({ docid }) => docid))];
+    for (let from = 0; from < docids.length && number === asked; from += AT_ONCE) {
       const query = [["query", values.query], ["language", language || ""],
-        ...docids.slice(from, from + 100).map((docid) => ["docid", docid])];
+        ...docids.slice(from, from + AT_ONCE).map((docid) => ["docid", docid])];
       let answer;
       try {
         answer = await ask(`v1/${encodeURIComponent(selects[0].value)}/queries`, query);
