@@ -58,12 +58,16 @@ def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 class Line(NamedTuple):
-    """A line of an input file, or an entry of its JSON array, and where it stands."""
+    """A line of an input file, or an entry of its JSON array, and where it stands.
+
+    `at`: of a line of a file that is not compressed, its first byte, from where it can be read again.
+    """
 
     path: Path
     number: int
     text: str
     unit: str = "line"
+    at: int | None = None
 
     def error(self, message: str, about: str | Sequence[str] = ()) -> UserError:
         """Return a `UserError` that says where this line stands."""
@@ -191,11 +195,12 @@ def read_lines(path: Path, blank: bool = False) -> Iterator[Line]:
         UserError: for a file that cannot be read, is damaged, or is not UTF-8 text.
     """
     check_name(path)
-    number, kind = 0, None
+    number, kind, at, end = 0, None, 0, 0
     try:
         with unpacked(path) as (file, kind):
             for data in file:
                 number += 1
+                at, end = end, end + len(data)
                 if data[0] == BOM[0]:
                     while data.startswith(BOM):
                         data = data.removeprefix(BOM)
@@ -203,7 +208,7 @@ def read_lines(path: Path, blank: bool = False) -> Iterator[Line]:
                     check_lines(path, data)
                 text = data.decode("utf-8").rstrip("\r\n")
                 if blank or (text and not text.isspace()):
-                    yield Line(path, number, text)
+                    yield Line(path, number, text, "line", at if kind is None else None)
     except UserError:
         raise
     except UnicodeDecodeError as error:

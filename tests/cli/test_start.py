@@ -22,6 +22,7 @@ NAMES = {
     *("demo", "encode", "accumulate", "index", "search", "evaluate", "submit", "pyserini"),
     *("doctor", "report", "inspect", "align", "sweep", "generate", "filter", "mine", "perturb"),
     *("train", "reproduce", "check", "merge", "expand", "export", "fuse", "rerank", "encoders"),
+    "serve",
 }
 
 

