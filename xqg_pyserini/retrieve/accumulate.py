@@ -18,9 +18,9 @@ from msgspec.structs import fields
 from tqdm import tqdm
 
 from xqg_pyserini import stores
-from xqg_pyserini.data import GeneratedQueries, find_language, read_generated
+from xqg_pyserini.data import GeneratedQueries, describe_sources, find_language, read_generated
 from xqg_pyserini.errors import UserError, warn
-from xqg_pyserini.files import Line, chunks, describe_sources, file_sha256, write_json
+from xqg_pyserini.files import Line, chunks, file_sha256, write_json
 from xqg_pyserini.metadata import checked
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.models.engines import Computing
