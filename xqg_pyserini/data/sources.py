@@ -72,23 +72,22 @@ def parts_of(source: FilePath, what: str, fields: Mapping[str, str] | None = Non
 
 def check_source(source: FilePath) -> None:
     """Raise `UserError` where an input does not exist."""
-    describe(source) if is_named(source) else expand(source)
+    describe_sources(source) if is_named(source) else expand(source)
 
 
-def describe_sources(source: FilePath) -> list[dict[str, Any]]:
+def describe_sources(source: FilePath, what: str = "passage") -> list[dict[str, Any]]:
     """Return what tells an input from any other, for `meta.json`; and by which fields it is read.
 
     Of each file, also of a local folder by `hf:`, that is name, size and SHA-256.  Of a data set of the hub it is the
     commit; of ir_datasets its version, which fixes the checksums of what it downloads, and the file that it reads.
     """
     how = {"fields": fields} if (fields := getattr(source, "fields", None)) else {}
-    return [described | how for described in (describe(source) if is_named(source) else map(_file, expand(source)))]
-
-
-def describe(source: FilePath, what: str = "passage") -> list[dict[str, Any]]:
-    """Return what `describe_sources` says of a data set by its name."""
     text = os.fspath(source)
-    return _hub(text).described() if text.startswith(HUB) else [_describe_irds(text, ENTITIES[what])]
+    if text.startswith(HUB):
+        files = _hub(text).described()
+    else:
+        files = [_describe_irds(text, ENTITIES[what])] if text.startswith(IRDS) else list(map(_file, expand(source)))
+    return [file | how for file in files]
 
 
 def _file(path: Path) -> dict[str, Any]:
@@ -121,6 +120,7 @@ def check_shards(where: FilePath, names: Iterable[str]) -> None:
             first = f"{prefix}-{missing[0]:0{width}}-of-{total:0{width}}"
             what = f"{len(missing)} of {total} shards are missing, the first is {first}"
             remedy = f"finish making them, or name those to read by a pattern such as '{where}/*.jsonl'"
+            remedy = "get them too" if is_named(where) else remedy
             raise UserError(f"{where}: {what}; {remedy}")
 
 
@@ -184,9 +184,10 @@ class _Split(NamedTuple):
         return [{"name": self.name, "revision": self.revision, "files": len(self.files)}]
 
 
-def split_of(source: FilePath) -> str:
-    """Return the split that a name of the hub stands for."""
-    return _hub(os.fspath(source)).split
+def split_of(source: FilePath) -> str | None:
+    """Return the split that a name of the hub stands for; None for any other input."""
+    text = os.fspath(source)
+    return _hub(text).split if text.startswith(HUB) else None
 
 
 def _hub(source: str) -> _Split:
@@ -221,16 +222,16 @@ def _find_commit(source: str, name: str, revision: str | None) -> tuple[str, str
         what = "the hub has no such data set (or it is private: run hf auth login), and there is no such folder"
         raise UserError(f"{source}: {what}") from None
     except Exception as error:  # no network, or the hub is down
-        unreachable = _said(error)
+        unreachable = "HF_HUB_OFFLINE is set" if "Offline" in type(error).__name__ else _said(error)
     try:
         folder = snapshot_download(name, repo_type="dataset", revision=revision, local_files_only=True)
         return folder, Path(folder).name
     except Exception as error:
-        which = f" --revision {revision}" if revision else ""
-        get = f"run hf download {name} --repo-type dataset{which} where there is one and bring the folder HF_HOME here"
-        part = " whole" if "ncomplete" in type(error).__name__ else ""
-        what = f"the hub cannot be reached ({unreachable}) and HF_HOME does not hold it{part}"
-        raise UserError(f"{source}: {what}; {get}, or give files by their paths") from None
+        lacks = "lacks a part of it" if "ncomplete" in type(error).__name__ else "does not hold it"
+        get = f"hf download {name} --repo-type dataset" + (f" --revision {revision}" if revision else "")
+        what = f"the hub cannot be reached ({unreachable}), and the folder HF_HOME {lacks}"
+        remedy = f"where there is a network run {get}, and bring that folder here, or give files by their paths"
+        raise UserError(f"{source}: {what}; {remedy}") from None
 
 
 def _find_split(source: str, name: str, rest: list[str], where: str, revision: str | None) -> _Split:
@@ -397,9 +398,10 @@ def _irds_failed(source: str, entity: str, said: list[str], error: Exception) ->
     if len(error.args) == 2 and isinstance(error.args[1], list) and error.args[1]:  # what each address gave
         error = error.args[1][-1][1]
     told = [_line(text) for text in said if not text.startswith("download error")]  # it tries again
+    why = "; ".join([_said(error), *told])
+    remedy = f"where there is a network, {export} writes a file to give instead, or bring its folder here"
     return UserError(
-        f"{source}: ir_datasets cannot read its {entity} ({'; '.join([_said(error), *told])}); where there is a network, {export} writes a file to "
-        "give instead, or bring its folder (~/.ir_datasets, or IR_DATASETS_HOME) here"
+        f"{source}: ir_datasets cannot read its {entity} ({why}); {remedy} (~/.ir_datasets, or IR_DATASETS_HOME)"
     )
 
 

@@ -14,7 +14,15 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from xqg_pyserini.data import CorpusFields, QuestionFields, QuestionFiles, RunFile, describe, fields_of, write_run
+from xqg_pyserini.data import (
+    CorpusFields,
+    QuestionFields,
+    QuestionFiles,
+    RunFile,
+    describe_sources,
+    fields_of,
+    write_run,
+)
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation.choosing import interval_json
 from xqg_pyserini.evaluation.results import (
@@ -77,7 +85,7 @@ def record_inputs(output: str | Path, **inputs: Any) -> dict[str, Any]:
                 sums[path] = file_sha256(file)
     read = {"questions": "question", "corpus": "passage", "qrels": "judgement"}
     given = [(each, what) for name, what in read.items() for each in several(recorded.get(name))]
-    if sets := {each: describe(each, what) for each, what in given if is_named(each)}:
+    if sets := {each: describe_sources(each, what) for each, what in given if is_named(each)}:
         recorded["data_sets"] = sets
     return {**recorded, "sha256": sums}
 
