@@ -170,26 +170,27 @@ def test_without_the_package_the_error_says_what_to_install(hub, monkeypatch):
 # ---------------------------------------------------------------- the hub, by HTTP
 
 READ = """
-import json, sys
+import json, os, sys
 from xqg_pyserini import UserError, data
 for source in sys.argv[1:]:
     try:
-        read = [[str(line.path), line.number, *passage] for line, passage in data.read_corpus(source)]
-        print(json.dumps([read, data.describe_sources(source)]))
+        if source == "download":
+            import huggingface_hub
+            huggingface_hub.snapshot_download("me/set", repo_type="dataset")
+        elif not source.startswith("hf:"):
+            os.unlink(source)
+        else:
+            read = [[str(line.path), line.number, *passage] for line, passage in data.read_corpus(source)]
+            print(json.dumps([read, data.describe_sources(source)]))
     except UserError as error:
         print(json.dumps(str(error)))
 """
-FETCH = "import sys, huggingface_hub as hub; hub.snapshot_download('me/set', repo_type='dataset')"
 
 
-def in_process(code: str, *arguments: str, **environment: str):
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        env={**os.environ, **environment},
-        text=True,
-        capture_output=True,
-        check=True,
-    )
+def read_in_process(*arguments: str, **environment: str) -> list:
+    """Read what is named in one process, download it, or take a file away, one after the other."""
+    command = [sys.executable, "-c", READ, *arguments]
+    done = subprocess.run(command, env={**os.environ, **environment}, text=True, capture_output=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
@@ -197,15 +198,14 @@ def test_a_data_set_of_the_hub_is_streamed_and_pinned_to_its_commit(hub, tmp_pat
     wrong = ("hf:me/set:corpus@v1", "hf:me/none", "hf:me/set:corpus@v1:train", "hf:a b")
     with served("me/set", hub) as server:
         online = {"HF_ENDPOINT": server.address, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
-        first, pinned, *refused = in_process(
-            READ, "hf:me/set:corpus", f"hf:me/set:corpus:train@{SHA}", *wrong, **online
-        )
-        files = [entry.split("/")[-1] for entry in server.asked if "/data/" in entry]
-        in_process(FETCH, **online)
+        sources = ("hf:me/set:corpus", f"hf:me/set:corpus:train@{SHA}", *wrong, "download")
+        first, pinned, *refused = read_in_process(*sources, **online)
+        files = [entry.split("/")[-1] for entry in server.asked if entry.startswith("GET") and "/resolve/" in entry]
     assert [row[2:] for row in first[0]] == [[p["id"], p["title"], p["text"]] for p in PASSAGES]
     assert first[0][3][:2] == ["hf:me/set/data/train-00001-of-00002.parquet", 1]
     assert first[1] == pinned[1] == [{"name": "hf:me/set:corpus:train", "revision": SHA, "files": 2}]
-    assert len(files) == 4  # each file once for each reading, and none kept
+    for name in ("train-00000-of-00002.parquet", "train-00001-of-00002.parquet"):
+        assert files.count(name) == 3  # once for each reading, and to be kept
     absent = "the hub has no such data set (or it is private: run hf auth login), and there is no such folder"
     assert refused == [
         "hf:me/set:corpus@v1: the data set me/set has no revision v1",
@@ -215,15 +215,15 @@ def test_a_data_set_of_the_hub_is_streamed_and_pinned_to_its_commit(hub, tmp_pat
     ]
     # what has been downloaded serves without a network, under the same commit
     offline = {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
-    again, unknown = in_process(READ, "hf:me/set:corpus", "hf:me/none", **offline)
+    gone = next(tmp_path.rglob("snapshots/*/data/train-00001-*"))
+    asked = ("hf:me/set:corpus", "hf:me/none", str(gone), "hf:me/set:corpus:train")
+    again, unknown, part = read_in_process(*asked, **offline)
     assert again == first
-    next(tmp_path.rglob("snapshots/*/data/train-00001-*")).unlink()
-    (part,) = in_process(READ, "hf:me/set:corpus", **offline)
     remedy = "where there is a network run hf download me/{} --repo-type dataset, and bring that folder here, or give "
     remedy = f"{remedy}files by their paths"
     unreached = "the hub cannot be reached (HF_HUB_OFFLINE is set), and the folder HF_HOME"
     assert unknown == f"hf:me/none: {unreached} does not hold it; {remedy.format('none')}"
-    assert part == f"hf:me/set:corpus: {unreached} lacks a part of it; {remedy.format('set')}"
+    assert part == f"hf:me/set:corpus:train: {unreached} lacks a part of it; {remedy.format('set')}"
 
 
 # ---------------------------------------------------------------- ir_datasets
