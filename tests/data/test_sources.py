@@ -335,7 +335,7 @@ def test_another_text_of_a_query_has_no_language_of_its_own(registered):
     assert data.read_questions(described) == [data.Question("9", "what", "en")]
 
 
-def test_what_ir_datasets_does_not_have_is_answered_by_what_it_has(registered):
+def test_what_ir_datasets_does_not_have_is_answered_by_what_it_has(registered, monkeypatch):
     registered("xqg-made", MadeQueries([GenericQuery("1", "x")], None))
     registered("xqg-made/dev", MadeDocs(None, [GenericDoc("1", "x")]))
     version = ir_datasets.__version__
@@ -343,6 +343,14 @@ def test_what_ir_datasets_does_not_have_is_answered_by_what_it_has(registered):
         f"irds:xqg-mad: ir_datasets {version} has no such data set (do you mean irds:xqg-made?)"
     )
     assert message(ids, "irds:xqg-made") == "irds:xqg-made: has no docs, but queries; irds:xqg-made/dev have"
+
+    def unreachable(name: str) -> None:
+        raise OSError("no route")
+
+    monkeypatch.setattr(ir_datasets, "load", unreachable)  # as for families whose list is downloaded
+    assert message(ids, "irds:xqg-made").startswith(
+        "irds:xqg-made: ir_datasets cannot read its docs (OSError: no route); where there is a network, ir_datasets "
+    )
     text = "irds:xqg-made: ir_datasets has no generated queries; give a path, or hf:NAME"
     assert message(list, data.read_generated("irds:xqg-made")) == text
 

@@ -370,6 +370,9 @@ def _irds(source: str, entity: str) -> tuple[Any, list[str]]:
     library = _library("ir_datasets", "ir_datasets")
     from ir_datasets.util import download
 
+    said: list[str] = []
+    vars(download)["_logger"].info = said.append  # terms of use, and how to get what cannot be downloaded
+    vars(download)["input"] = _ask_nobody
     name = source.removeprefix(IRDS)
     try:
         dataset = library.load(name)
@@ -377,14 +380,13 @@ def _irds(source: str, entity: str) -> tuple[Any, list[str]]:
         near = difflib.get_close_matches(name, list(library.registry), 1, 0.6)
         hint = f" (do you mean {IRDS}{near[0]}?)" if near else ""
         raise UserError(f"{source}: ir_datasets {library.__version__} has no such data set{hint}") from None
+    except Exception as error:  # some are known when a list of them is there
+        raise _irds_failed(source, entity, said, error) from error
     if not dataset.has(entity):
         has = " and ".join(each for each in ENTITIES.values() if dataset.has(each))
         below = [each for each in library.registry if each.startswith(f"{name}/") and library.load(each).has(entity)]
         there = f"; {_some(IRDS + each for each in below)} have" if below else ""
         raise UserError(f"{source}: has no {entity}{has and f', but {has}'}{there}")
-    said: list[str] = []
-    vars(download)["_logger"].info = said.append  # terms of use, and how to get what cannot be downloaded
-    vars(download)["input"] = _ask_nobody
     return dataset, said
 
 
