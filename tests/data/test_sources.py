@@ -181,7 +181,7 @@ for source in sys.argv[1:]:
             os.unlink(source)
         else:
             read = [[str(line.path), line.number, *passage] for line, passage in data.read_corpus(source)]
-            print(json.dumps([read, data.describe_sources(source)]))
+            print(json.dumps([read, data.describe_sources(source), str(data.pinned(data.CorpusFile(source)))]))
     except UserError as error:
         print(json.dumps(str(error)))
 """
@@ -206,6 +206,7 @@ def test_a_data_set_of_the_hub_is_streamed_and_pinned_to_its_commit(hub, tmp_pat
     assert first[1] == pinned[1] == [{"name": "hf:me/set:corpus:train", "revision": SHA, "files": 2}]
     for name in ("train-00000-of-00002.parquet", "train-00001-of-00002.parquet"):
         assert files.count(name) == 3  # once for each reading, and to be kept
+    assert first[2] == pinned[2] == f"hf:me/set:corpus:train@{SHA}"  # what other processes read
     absent = "the hub has no such data set (or it is private: run hf auth login), and there is no such folder"
     assert refused == [
         "hf:me/set:corpus@v1: the data set me/set has no revision v1",

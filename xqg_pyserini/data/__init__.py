@@ -50,4 +50,4 @@ from xqg_pyserini.data.runs import (
     read_run,
     write_run,
 )
-from xqg_pyserini.data.sources import check_source, describe_sources, split_of
+from xqg_pyserini.data.sources import check_source, describe_sources, pinned, split_of

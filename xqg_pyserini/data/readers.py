@@ -310,9 +310,11 @@ def read_corpus(source: FilePath) -> Iterator[tuple[Line, Passage]]:
     """Yield the passages of a corpus in the order of its files, each with its line.
 
     Takes Pyserini's JSON Lines (`id`, `docid`, `_id` or `pid`; `contents`, or `title` and `text`), those of BEIR,
-    MIRACL, Tevatron, SWIM-IR, HC4 and patapsco, MS MARCO v2 and v2.1, and AfriQA, the same as a JSON array, DPR's TSV,
-    and CSV with a header; a `CorpusFile` names other keys.  What is decided is said in `XqgWarning`s.  Duplicate ids
-    are not looked for here: that takes memory, see `stores.IdIndex`.
+    MIRACL, Tevatron, SWIM-IR, HC4 and patapsco, MS MARCO v2 and v2.1, AfriQA and Belebele, the same as a JSON array,
+    DPR's TSV, and CSV with a header; a `CorpusFile` names other keys.  `hf:NAME` and `irds:NAME` stand for data sets of
+    the Hugging Face hub and of ir_datasets (`data.sources`), here and for questions, qrels and generated queries.  What
+    is decided is said in `XqgWarning`s.  Duplicate ids are not looked for here: that takes memory, see
+    `stores.IdIndex`.
 
     Raises:
         UserError: for a passage without text (unless `skip_empty`), and whatever is none.

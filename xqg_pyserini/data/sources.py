@@ -17,6 +17,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -68,6 +69,15 @@ def parts_of(source: FilePath, what: str, fields: Mapping[str, str] | None = Non
         return [Part(Path(text), partial(_rows_of_irds, text, what, fields or {}))]
     found = expand(source, say_left_out=True)
     return [Part(path, partial(read_lines, path, blank=True), not path.stat().st_size) for path in found]
+
+
+def pinned(source: Any) -> Any:
+    """Return an input as other processes are to read it: a data set of the hub at this one's commit."""
+    split = _hub(os.fspath(source)) if is_named(source) and os.fspath(source).startswith(HUB) else None
+    if split is None or split.revision is None:
+        return source
+    name = f"{split.name}@{split.revision}"
+    return replace(source, path=name) if is_dataclass(source) and not isinstance(source, type) else name
 
 
 def check_source(source: FilePath) -> None:
