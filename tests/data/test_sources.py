@@ -134,6 +134,13 @@ def test_a_folder_of_text_that_is_to_be_read_in_a_way_of_its_own_is_refused(tmp_
     assert message(ids, f"hf:{tmp_path}") == text
 
 
+def test_a_file_elsewhere_is_none_of_a_data_set(hub, tmp_path):
+    readme = "---\nconfigs:\n- config_name: a\n  data_files: {}\n---\n"
+    put(tmp_path / "README.md", readme.format(hub / "generated.jsonl"))
+    text = f"names a file that is not its own, {hub / 'generated.jsonl'}; give it by its path"
+    assert message(ids, f"hf:{tmp_path}") == f"hf:{tmp_path}: {text}"
+
+
 def test_a_shard_that_is_missing_is_missed(tmp_path):
     write_jsonl(tmp_path / "train-00000-of-00002.jsonl", PASSAGES)
     text = f"{tmp_path}: 1 of 2 shards are missing, the first is train-00001-of-00002"

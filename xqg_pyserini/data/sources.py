@@ -265,6 +265,10 @@ def _find_split(source: str, name: str, rest: list[str], where: str, revision: s
         example = f"{HUB}{name}:{config}:{min(files)}"
         asked = f"has no split {split}" if split else f"has several splits; give one, such as {example}"
         raise UserError(f"{source}: {asked}; there are {_some(files)}")
+    inside = f"hf://datasets/{name}@{revision}/" if is_remote else os.path.join(os.path.abspath(where), "")
+    for file in files[split]:
+        if not (file if is_remote else os.path.normpath(file)).startswith(inside):
+            raise UserError(f"{source}: names a file that is not its own, {file}; give it by its path")
     return _Split(f"{HUB}{name}:{config}:{split}", split, files[split], "" if is_remote else where, revision)
 
 
