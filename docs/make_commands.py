@@ -20,6 +20,9 @@ Warnings stand on stderr after a success. Folders that hold something are replac
 `--overwrite`; runs and submissions are replaced in one step. A killed `generate`, `filter`,
 `encode`, `accumulate`, `align`, `merge`, `rerank` or `train` goes on when the same command is run again,
 and `index` with `--num-shards`.
+
+Wherever a corpus, questions, qrels or generated queries are read, `hf:NAME[:CONFIG[:SPLIT]][@REVISION]` and
+`irds:NAME` stand for data sets ([bring your files](bring-your-files.md#data-sets-by-name)).
 """
 
 

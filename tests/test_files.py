@@ -234,7 +234,7 @@ def test_an_output_file_must_not_be_an_input(tmp_path):
 def test_sources_are_described_by_name_size_and_checksum_in_order(tmp_path):
     put(tmp_path / "b.jsonl", "bb")
     put(tmp_path / "a.jsonl", "")
-    assert files.describe_sources(tmp_path) == [
+    assert data.describe_sources(tmp_path) == [
         {"name": "a.jsonl", "bytes": 0, "sha256": hashlib.sha256(b"").hexdigest()},
         {"name": "b.jsonl", "bytes": 2, "sha256": hashlib.sha256(b"bb").hexdigest()},
     ]

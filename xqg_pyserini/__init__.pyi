@@ -30,6 +30,7 @@ from .data import (
 from .errors import UserError as UserError, XqgWarning as XqgWarning
 from .evaluation.choosing import ChoosingSettings as ChoosingSettings
 from .evaluation.ir_measure import RAtKt as RAtKt
+from .evaluation.mteb import mteb_results as mteb_results
 from .evaluation.published import (
     Published as Published,
     PublishedFigure as PublishedFigure,

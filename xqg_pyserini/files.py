@@ -29,6 +29,8 @@ from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.locks import LOCK, held, lock, stands
 
 FilePath = str | os.PathLike[str]
+SCHEMES = ("hf:", "irds:")  # what begins so names a data set: see `data.sources`
+SHARD = re.compile(r"-(\d+)-of-(\d+)(?=\.)")  # queries-00007-of-00128.jsonl.gz
 ENDINGS = (".jsonl", ".json", ".tsv", ".csv")
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 SUFFIXES = tuple(ending + packed for packed in ("", *PACKED) for ending in ENDINGS)
@@ -174,22 +176,29 @@ def _say_left_out(source: FilePath, names: Sequence[str], total: int) -> None:
         warn(f"{shown_name(source)}: {len(names)} of {total} are left out: {_first(names)}")
 
 
+def is_named(source: Any) -> bool:
+    """Tell whether an input is given by a data set's name, and not by a path."""
+    return isinstance(source, str | os.PathLike) and os.fspath(source).startswith(SCHEMES)
+
+
 def find_input(source: FilePath, folder: Path) -> Path | None:
     """Return where a recorded input is: as it stands, or else from `folder`; None for nowhere.
 
-    Like `expand`, it takes patterns; what it returns can be handed to `expand`.
+    It takes patterns; what it returns can be given as an input.
     """
+    if is_named(source):
+        return Path(source)
     for path in (Path(source), folder / source):
         if path.exists() or _matched(str(path)):
             return path
     return None
 
 
-def read_lines(path: Path, blank: bool = False) -> Iterator[Line]:
+def read_lines(path: Path, blank: bool = False, opened: Callable[[], IO[bytes]] | None = None) -> Iterator[Line]:
     """Yield the lines of a text file without their ends.
 
     Lines of white space alone are left out, unless `blank`.  A byte-order mark at the start of any line is dropped:
-    files that were joined carry one where the next began.
+    files that were joined carry one where the next began.  `opened` opens what is no file of this machine.
 
     Raises:
         UserError: for a file that cannot be read, is damaged, or is not UTF-8 text.
@@ -197,7 +206,7 @@ def read_lines(path: Path, blank: bool = False) -> Iterator[Line]:
     check_name(path)
     number, kind, at, end = 0, None, 0, 0
     try:
-        with unpacked(path) as (file, kind):
+        with unpacked(path, opened) as (file, kind):
             for data in file:
                 number += 1
                 at, end = end, end + len(data)
@@ -223,13 +232,13 @@ def read_lines(path: Path, blank: bool = False) -> Iterator[Line]:
 
 
 @contextmanager
-def unpacked(path: Path) -> Iterator[tuple[IO[bytes], str | None]]:
+def unpacked(path: Path, opened: Callable[[], IO[bytes]] | None = None) -> Iterator[tuple[IO[bytes], str | None]]:
     """Open a file, compressed or not, for what it holds; the second is how it is compressed, as `compression` has it.
 
     What a compressed one raises while it is read is its library's own.
     """
-    with open(path, "rb") as raw:
-        kind, module = _packing(raw.peek(8)[:8])
+    with open(path, "rb") if opened is None else opened() as raw:
+        kind, module = _packing(raw.peek(8)[:8])  # type: ignore[attr-defined]
         yield (raw if module is None else importlib.import_module(module).open(raw)), kind
 
 
@@ -461,6 +470,8 @@ def _status(path: Path) -> os.stat_result | None:
 
 def _existing(inputs: Iterable[Any]) -> Iterator[Path]:
     for name in inputs:
+        if is_named(name):  # perhaps of a folder here
+            name = os.fspath(name).partition(":")[2].split(":")[0] or None
         if name is not None:
             yield from map(Path, [str(name)] if Path(name).exists() else glob.glob(str(name)))
 
@@ -536,14 +547,6 @@ def file_sums(path: str | Path, *names: str) -> dict[str, str]:
         while block := file.read(8 << 20):
             sums.update(block)
     return sums.hexdigests()
-
-
-def describe_sources(source: FilePath) -> list[dict[str, Any]]:
-    """Return name, size and checksum of each file of an input, for `meta.json`; and by which fields it is read."""
-    how = {"fields": fields} if (fields := getattr(source, "fields", None)) else {}
-    return [
-        {"name": printable(p.name), "bytes": p.stat().st_size, "sha256": file_sha256(p), **how} for p in expand(source)
-    ]
 
 
 def printable(name: str) -> str:

@@ -47,6 +47,9 @@ def write_files(folder: Path) -> None:
     (folder / "scifact/qrels/test.tsv").write_text(
         "query-id\tcorpus-id\tscore\n" + "".join(f"{i}\t{i}\t1\n" for i in TEXTS)
     )
+    (folder / "my-data").mkdir()
+    write_jsonl(folder / "my-data" / "c.jsonl", [{"id": i, "text": text} for i, text in TEXTS.items()])
+    (folder / "my-data" / "README.md").write_text("---\nconfigs:\n- config_name: corpus\n  data_files: c.jsonl\n---\n")
     write_jsonl(folder / "mine.jsonl", [{"nr": i, "heading": "T", "body": text} for i, text in TEXTS.items()])
 
 
@@ -59,6 +62,6 @@ def test_every_command_of_the_page_runs(tmp_path, type_pages):
     for words in commands:  # at most one flag that a plain collection would not take
         mine = {"--skip-empty", "--language", "--answers-field", "--order"} & set(words)
         assert len(mine) <= 1 or "--id-field" in words
-    assert {"run.trec", "aware.trec", "hausa", "mine"} <= set(os.listdir(tmp_path))
+    assert {"run.trec", "aware.trec", "hausa", "mine", "my-passages"} <= set(os.listdir(tmp_path))
     assert "fi-0 Q0 " in (tmp_path / "run.miracl.dense").read_text()
     assert any("left out: 1, the first '9'" in line for line in said.splitlines() if "afriqa" in line)

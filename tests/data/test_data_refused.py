@@ -33,7 +33,7 @@ BAD = [
     (
         "corpus",
         OK_P + '{"text": "x"}',
-        ", line 2: a record without id (expected one of id, docid, _id, pid); it has the keys text",
+        ", line 2: a record without id (expected one of id, docid, _id, pid, doc_id); it has the keys text",
     ),
     (
         "questions",

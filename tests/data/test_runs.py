@@ -207,9 +207,8 @@ REFUSED_QRELS = [
     ('{"q": {"a": 0.5}}', "line 1: relevance 0.5 is not a whole number"),
     ("q 0 a 1_0\n", "line 1: relevance '1_0' is not a whole number"),
     (
-        '{"query-id": "q", "corpus-id": "a", "score": 1}\n{"query-id": "q", "corpus-id": "b", "score": 1}\n',
-        "line 1: broken JSON (Extra data: line 2 column 1 (char 48)); expected one object over the whole file, "
-        "{qid: {docid: value}}",
+        '{"query-id": "q", "corpus-id": "a", "score": 1}\n{"query-id": "q", "corpus-id": "b"}\n',
+        "line 2: score is None, not a number; it has the keys query-id, corpus-id",
     ),
     ("q 0 a nan\n", "line 1: relevance 'nan' is not a whole number"),
     ("q Q0 a 1 2.5 t\n", "line 1: 6 columns; expected four: qid 0 docid relevance"),

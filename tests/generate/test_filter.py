@@ -11,8 +11,8 @@ from made_queries import RECORDS, SCORED, axes, corpus, filtered, queries_of, re
 from made_stores import FakeEncoder, engine, fake, files  # noqa: F401 (fixtures)
 
 from xqg_pyserini.cli.filter import filter_text
+from xqg_pyserini.data import describe_sources
 from xqg_pyserini.errors import XqgWarning
-from xqg_pyserini.files import describe_sources
 from xqg_pyserini.generate import filter
 from xqg_pyserini.generate.check import check_queries
 from xqg_pyserini.generate.rules import RULES, TextRules

@@ -23,8 +23,9 @@ from made_stores import (
     summed,
 )
 
+from xqg_pyserini.data import describe_sources
 from xqg_pyserini.errors import XqgWarning
-from xqg_pyserini.files import describe_sources, file_sha256
+from xqg_pyserini.files import file_sha256
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.retrieve import accumulate
 from xqg_pyserini.retrieve.accumulate import AccumulateSettings, accumulate_queries

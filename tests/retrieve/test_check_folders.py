@@ -9,7 +9,8 @@ from conftest import message, run_xqg, write_jsonl
 from made_stores import describe, edit_meta, f32, write_passages, write_sums
 
 from xqg_pyserini import Fusion
-from xqg_pyserini.files import describe_sources, file_sha256, write_json
+from xqg_pyserini.data import describe_sources
+from xqg_pyserini.files import file_sha256, write_json
 from xqg_pyserini.retrieve import layout
 from xqg_pyserini.retrieve.check import check_folder
 from xqg_pyserini.retrieve.fused import Fused

@@ -19,7 +19,8 @@ from made_stores import (
     stopped,
 )
 
-from xqg_pyserini.files import describe_sources, file_sha256
+from xqg_pyserini.data import describe_sources
+from xqg_pyserini.files import file_sha256
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.retrieve import encode
 from xqg_pyserini.retrieve.encode import encode_passages

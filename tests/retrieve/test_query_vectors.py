@@ -21,9 +21,8 @@ from made_stores import (
     write_passages,
 )
 
-from xqg_pyserini.data import Question
+from xqg_pyserini.data import Question, describe_sources
 from xqg_pyserini.errors import XqgWarning
-from xqg_pyserini.files import describe_sources
 from xqg_pyserini.fusion.formula import Fusion
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.retrieve import parts

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, message, write_jsonl
 
-from xqg_pyserini.files import describe_sources, file_sha256, write_json
+from xqg_pyserini.data import describe_sources
+from xqg_pyserini.files import file_sha256, write_json
 from xqg_pyserini.stores import check_recorded, is_whole, record_files, recorded_files
 
 NAMES = ["queries-00000-of-00002.jsonl.gz", "queries-00001-of-00002.jsonl.gz"]

@@ -2,12 +2,14 @@
 
 import argparse
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 from xqg_pyserini import data, files
 from xqg_pyserini.cli import flags, shared
 from xqg_pyserini.cli.flags import Parser
 from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.evaluation.mteb import SPLIT, MtebSettings, mteb_results, revision_of
 from xqg_pyserini.evaluation.published import check_published
 from xqg_pyserini.evaluation.results import ComparingSettings, Results
 from xqg_pyserini.evaluation.scores import ScoringSettings, evaluate
@@ -25,6 +27,7 @@ def add_flags(parser: Parser) -> None:
     add_scoring(parser)
     flags.add_settings(parser, ScoringSettings)
     flags.add_settings(parser, ComparingSettings)
+    flags.add_settings(parser, MtebSettings)
     parser.add_argument("--per-language", action="store_true", help="print scores by language as well")
     parser.add_argument("--output", metavar="DIR", help="write table.md, table.tex, scores.json, …")
     flags.add_overwrite(parser)
@@ -54,6 +57,11 @@ def run(args: argparse.Namespace) -> None:
         every = [*named.values(), *(run for runs in seeds.values() for run in runs.values())]
         files.check_output(args.output, args.overwrite, [*args.questions, corpus, *(args.qrels or ()), *every])
     comparing.check(scoring.metrics, bool(seeds))
+    mteb = flags.settings_of(args, MtebSettings)
+    if mteb.mteb is not None:
+        if seeds or len(named) != 1:
+            raise UserError("MTEB's results are of one run: give one", ("runs", "mteb"))
+        files.check_file(mteb.mteb, [*args.questions, corpus, *(args.qrels or ()), *named.values()])
     recorded = None
     if args.output is not None:
         inputs = {"questions": questions, "runs": [run for _, run in shown], "corpus": corpus, "qrels": args.qrels}
@@ -67,6 +75,12 @@ def run(args: argparse.Namespace) -> None:
     if seeds:
         scores = scores.pooled({name: list(runs) for name, runs in seeds.items()})
     results = Results(scores.compare(**vars(comparing)), inputs=recorded)
+    if mteb.mteb is not None:
+        described = [each for path in args.questions for each in data.describe_sources(path, "question")]
+        split = mteb.mteb_split or data.split_of(args.questions[0]) or SPLIT
+        about = {"split": split, "revision": revision_of(described), **texts}
+        task, run = Path(mteb.mteb).stem, next(iter(named.values()))
+        files.write_json(Path(mteb.mteb), mteb_results(run, data.read_questions(questions), task, **about))
     if args.output is not None:
         write_results(results, args.output, overwrite=args.overwrite)
     show_results(args, results, results_text(results, args.per_language))

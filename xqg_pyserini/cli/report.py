@@ -6,6 +6,7 @@ from pathlib import Path
 from xqg_pyserini import files
 from xqg_pyserini.cli import flags, shared
 from xqg_pyserini.cli.flags import Parser
+from xqg_pyserini.data import check_source
 from xqg_pyserini.errors import warn
 from xqg_pyserini.report.explorer import Similarities, similarities
 from xqg_pyserini.report.page import ExploreSettings, write_page
@@ -42,7 +43,7 @@ def _similarities(args: argparse.Namespace) -> Similarities | None:
     if args.queries is None:
         flags.refuse("compares generated queries: give --queries too", passages=args.passages, encoder=args.encoder)
         return None
-    files.expand(args.queries)
+    check_source(args.queries)
     store = encoder = None
     if args.passages is not None:
         store = VectorStore(args.passages)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # commands that score runs import no encoders and no stores
 
 
 def add_corpus(parser: Parser, required: bool = False, help: str | None = None) -> None:
+    help = help or "file, directory, pattern, hf:NAME or irds:NAME"
     parser.add_argument("--corpus", required=required, metavar="PATH", help=help)
     add_settings(parser.add_argument_group("corpus"), data.CorpusFields)
 

@@ -19,7 +19,6 @@ from xqg_pyserini.data.languages import (
     same_language,
 )
 from xqg_pyserini.data.readers import (
-    SHARD,
     CorpusFields,
     CorpusFile,
     CorpusLike,
@@ -53,3 +52,4 @@ from xqg_pyserini.data.runs import (
     read_run,
     write_run,
 )
+from xqg_pyserini.data.sources import check_source, describe_sources, pinned, split_of

@@ -154,6 +154,11 @@ def language_name(code: str) -> str:
     return name.replace(" (individual language)", "")  # swh, beside swa
 
 
+def language_code3(code: str) -> str:
+    """Return a language as its code of ISO 639-3 and its script: fin-Latn; without a script that is not known."""
+    return "-".join(filter(None, (_parts(code).to_alpha3(), language_script(code))))
+
+
 def language_script(code: str) -> str | None:
     """Return the script that a language is mostly written in (ISO 15924), None where that is not known.
 

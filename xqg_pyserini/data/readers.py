@@ -18,12 +18,22 @@ from typing import Any, NamedTuple
 from xqg_pyserini.data.ids import LOOKED_AT, check_id, examples, shown
 from xqg_pyserini.data.languages import check_languages, language_fault, same_language
 from xqg_pyserini.data.records import GeneratedQueries, Passage, Question
-from xqg_pyserini.data.rows import Kind, Notes, Table, keys_of, parse_json, read_records, text_of, unquoted
+from xqg_pyserini.data.rows import (
+    BELEBELE,
+    Kind,
+    Notes,
+    Table,
+    belebele_question,
+    keys_of,
+    parse_json,
+    read_records,
+    text_of,
+    unquoted,
+)
+from xqg_pyserini.data.sources import check_shards
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import FilePath, Line, expand
 from xqg_pyserini.settings import check_values, option, options
-
-SHARD = re.compile(r"-(\d+)-of-(\d+)(?=\.)")  # queries-00007-of-00128.jsonl.gz
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +177,7 @@ def _values(source: Any, kind: type, name: str, several: str) -> Iterator[tuple[
 
 # ---------------------------------------------------------------- passages
 
-PASSAGE_IDS = ("id", "docid", "_id", "pid")
+PASSAGE_IDS = ("id", "docid", "_id", "pid", "doc_id")
 PASSAGES = (  # besides `text` and `contents`
     _shape(
         "docid segment",
@@ -179,10 +189,16 @@ PASSAGES = (  # besides `text` and `contents`
         "docid url body", "body", "read as MS MARCO v2 documents: docid, title, body (headings and url are left out)"
     ),
     _shape("context", "context", "read as AfriQA's passages: id, title, context"),
+    _shape(
+        " ".join(BELEBELE),
+        "flores_passage",
+        "read as Belebele's passages: link is the id; a passage is read once, and stands beside each of its questions",
+        id="link",
+    ),
 )
 PASSAGE_TABLE = Table(
     {
-        "id": (*PASSAGE_IDS, "doc_id", "docno", "passage_id"),
+        "id": (*PASSAGE_IDS, "docno", "passage_id"),
         "text": ("text", "contents", "passage", "body", "context"),
         "title": ("title", "wikipedia_title"),
     },
@@ -212,6 +228,7 @@ class _Passages:
         self.file = source if isinstance(source, CorpusFile) else CorpusFile("")
         self.notes = Notes(source)
         self.ids = (self.file.id_field,) if self.file.id_field else PASSAGE_IDS
+        self.repeated: set[str] = set()  # of Belebele
         fields = _columns(self.file, id="id_field", text="text_field", title="title_field")
         self.kind = Kind("passage", self.from_record, PASSAGE_TABLE, self.from_row, fields)
 
@@ -223,6 +240,10 @@ class _Passages:
             if record[key] is not None:
                 notes.say(shape.said)
         docid, title = _id_of(line, record, ids, "id_field", notes), ""
+        if shape is not None and shape.id == "link":
+            if docid in self.repeated:
+                return None
+            self.repeated.add(docid)
         if key != "contents" or file.text_field is not None:
             title = text_of(line, record, file.title_field or "title")
             if file.title_field is None and "title" not in record and shape is None:
@@ -290,9 +311,11 @@ def read_corpus(source: FilePath) -> Iterator[tuple[Line, Passage]]:
     """Yield the passages of a corpus in the order of its files, each with its line.
 
     Takes Pyserini's JSON Lines (`id`, `docid`, `_id` or `pid`; `contents`, or `title` and `text`), those of BEIR,
-    MIRACL, Tevatron, SWIM-IR, HC4 and patapsco, MS MARCO v2 and v2.1, and AfriQA, the same as a JSON array, DPR's TSV,
-    and CSV with a header; a `CorpusFile` names other keys.  What is decided is said in `XqgWarning`s.  Duplicate ids
-    are not looked for here: that takes memory, see `stores.IdIndex`.
+    MIRACL, Tevatron, SWIM-IR, HC4 and patapsco, MS MARCO v2 and v2.1, AfriQA and Belebele, the same as a JSON array,
+    DPR's TSV, and CSV with a header; a `CorpusFile` names other keys.  `hf:NAME` and `irds:NAME` stand for data sets of
+    the Hugging Face hub and of ir_datasets (`data.sources`), here and for questions, qrels and generated queries.  What
+    is decided is said in `XqgWarning`s.  Duplicate ids are not looked for here: that takes memory, see
+    `stores.IdIndex`.
 
     Raises:
         UserError: for a passage without text (unless `skip_empty`), and whatever is none.
@@ -404,6 +427,8 @@ class _Questions:
     def from_record(self, line: Line, record: Mapping[str, Any]) -> Question:
         if "topic_id" in record and isinstance(record.get("topics"), list):
             record = self._in_language(line, record)
+        elif record.keys() >= BELEBELE:
+            record = self._of_belebele(line, record)
         files, self.record = self.files, record
         identified = files.question_id_field or any(name in record for name in self.ids)
         if self.fresh and not identified and "question" in record and ("answer" in record or "answers" in record):
@@ -463,6 +488,11 @@ class _Questions:
             several = "topics that have several texts in that language; the first is read"
             self.notes.say(several, shown(record["topic_id"]))
         return {"id": record["topic_id"], "question": topics[0].get("topic_title"), "lang": wanted}
+
+    def _of_belebele(self, line: Line, record: Mapping[str, Any]) -> dict[str, Any]:
+        self.notes.say("read as Belebele's: link and question_number are the id, dialect is the language")
+        language = str(record.get("dialect", "")).replace("_", "-") or None
+        return {"id": belebele_question(line, record), "question": record["question"], "lang": language}
 
     def from_row(self, line: Line, row: Mapping[str, str]) -> Question:
         text, answers, self.record = row["question"], row.get("answers"), {}
@@ -659,39 +689,10 @@ def read_generated(source: FilePath) -> Iterator[tuple[Line, GeneratedQueries]]:
     Raises `UserError` at once for a directory of shards of which some are missing.
     """
     if os.path.isdir(source):
-        _check_shards(Path(source))
+        check_shards(source, [path.name for path in expand(source)])
     return read_records(source, Kind("generated queries", _queries_from_record), Notes(source))
 
 
 def generated_again(line: Line) -> GeneratedQueries:
     """Return the record of a line of generated queries, as `read_generated` does."""
     return _queries_from_record(line, parse_json(line))
-
-
-def _check_shards(folder: Path) -> None:
-    """Raise `UserError` unless the shards of each set (files with one prefix) are all there."""
-    sets: dict[str, dict[int, tuple[int, str]]] = {}  # prefix → number → of how many, name
-    for path in expand(folder):
-        match = SHARD.search(path.name)
-        if match is None:
-            continue
-        prefix, number, total = path.name[: match.start()], int(match[1]), int(match[2])
-        shards = sets.setdefault(prefix, {})
-        if number >= total:
-            raise UserError(f"{path}: shard {number} of {total}; shards are counted from 0")
-        if number in shards and shards[number][0] == total:
-            raise UserError(f"{folder}: {shards[number][1]} and {path.name} are one shard; remove one of them")
-        shards[number] = total, path.name
-        first_total, first_name = next(iter(shards.values()))
-        if total != first_total:
-            what = f"{first_name} and {path.name} are shards of two sets"
-            raise UserError(f"{folder}: {what}; put each into a folder of its own")
-    for prefix, shards in sets.items():
-        total, name = next(iter(shards.values()))
-        missing = [number for number in range(total) if number not in shards]
-        if missing:
-            width = len(SHARD.search(name)[1])  # type: ignore[index]
-            first = f"{prefix}-{missing[0]:0{width}}-of-{total:0{width}}"
-            what = f"{len(missing)} of {total} shards are missing, the first is {first}"
-            remedy = f"finish making them, or name those to read by a pattern such as '{folder}/*.jsonl'"
-            raise UserError(f"{folder}: {what}; {remedy}")

@@ -12,8 +12,9 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from xqg_pyserini.data.ids import shown
+from xqg_pyserini.data.sources import parts_of
 from xqg_pyserini.errors import UserError, warn
-from xqg_pyserini.files import FilePath, Line, expand, read_lines, shown_name
+from xqg_pyserini.files import FilePath, Line, shown_name
 from xqg_pyserini.metadata import RepeatedKey, distinct, refuse_deep
 
 LONGEST_ROW = 1000  # lines that one row may go over
@@ -94,6 +95,19 @@ def keys_of(record: Mapping[str, Any]) -> str:
     """Return what an error says of the keys that a record has."""
     names = [key if len(key) <= 40 else key[:40] + "…" for key in list(record)[:20]]
     return f"it has the keys {', '.join(names)}" if names else "it has no keys"
+
+
+# ---------------------------------------------------------------- Belebele
+
+BELEBELE = frozenset(("link", "question_number", "flores_passage", "question"))  # a question, and its passage beside it
+
+
+def belebele_question(line: Line, record: Mapping[str, Any]) -> str:
+    """Return the id of a question of Belebele, which is the same in all languages: its passage's, # and its number."""
+    link, number = record["link"], record["question_number"]
+    if not isinstance(link, str) or isinstance(number, bool) or not isinstance(number, int | str):
+        raise line.error(f"link and question_number are {shown(link)} and {shown(number)}, not text and a number")
+    return f"{link}#{number}"
 
 
 # ---------------------------------------------------------------- TSV and CSV
@@ -268,15 +282,15 @@ def read_records(source: FilePath, kind: Kind, notes: Notes) -> Iterator[tuple[L
         UserError: for a file of another format, and where there is no record.
     """
     number = 0
-    for path in expand(source, say_left_out=True):
-        before, lines = number, read_lines(path, blank=True)
+    for part in parts_of(source, kind.what, kind.fields):
+        before, lines = number, part.lines()
         first = next((line for line in lines if line.text and not line.text.isspace()), None)
         for line, record in () if first is None else _records_of(first, lines, kind, notes):
             if record is not None:
                 number += 1
                 yield line, record
-        if number == before and path.stat().st_size:
-            notes.say(f"files without a {kind.what}", path.name)
+        if number == before and not part.is_empty:
+            notes.say(f"files without a {kind.what}", part.path.name)
     if not number:
         raise UserError(f"{shown_name(source)}: no {kind.what} in it; expected at least one")
     notes.close()

@@ -6,8 +6,10 @@ What is decided about a file by itself is said in an `XqgWarning`.
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from ctypes import c_float
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
@@ -16,9 +18,10 @@ from typing import Any, NamedTuple
 from xqg_pyserini.data.ids import check_id, shown
 from xqg_pyserini.data.languages import check_languages
 from xqg_pyserini.data.records import AnyRun, Qrels, Run
-from xqg_pyserini.data.rows import Notes, csv_cells, parse_json
+from xqg_pyserini.data.rows import BELEBELE, Notes, belebele_question, csv_cells, keys_of, parse_json
+from xqg_pyserini.data.sources import Part, parts_of
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import FilePath, Line, check_name, read_lines, shown_name, writing
+from xqg_pyserini.files import FilePath, Line, check_name, is_named, read_lines, shown_name, writing
 from xqg_pyserini.settings import check_values, option
 
 RunLike = FilePath | Mapping[str, Mapping[str, float]] | Iterable[Any]
@@ -148,7 +151,7 @@ def _is_plain(first: str) -> bool:
 def _read_strictly(path: Path, order: str) -> Run:
     notes = Notes(path)
     rows: dict[str, list[_Row]] = {}
-    for line, qid, docid, rank, value in _table(path, RUN_FORM, notes):
+    for line, qid, docid, rank, value in _table(read_lines(path), RUN_FORM, notes):
         row = _row(line, docid, rank, value)
         if row.score is not None and not abs(row.score) < INFINITE:
             raise line.error(f"score {str(value)[:60]!r} is not a finite number")
@@ -202,9 +205,9 @@ def _ordered(path: Path, qid: str, rows: list[_Row], order: str, notes: Notes) -
 # ---------------------------------------------------------------- tables of either
 
 
-def _table(path: Path, form: Form, notes: Notes) -> Iterator[tuple[Line, str, str, str | None, Any]]:
+def _table(read: Iterator[Line], form: Form, notes: Notes) -> Iterator[tuple[Line, str, str, str | None, Any]]:
     """Yield line, qid, docid, rank and value (score or relevance; None where there is none)."""
-    lines = _without_comments(read_lines(path), notes)
+    lines = _without_comments((line for line in read if line.text and not line.text.isspace()), notes)
     first = next(lines, None)
     if first is None:
         return
@@ -293,6 +296,40 @@ def _are_ranks(rows: Sequence[tuple[Line, str, str, Any, Any]]) -> bool:
     if any(len(v) > 1 and v == sorted(v, reverse=True) for v in by_question.values()):
         raise rows[0][0].error("three columns, and the third may be ranks or scores; write qid Q0 docid rank score tag")
     return True
+
+
+def _judgements(read: Iterator[Line], notes: Notes) -> Iterator[tuple[Line, str, str, str | None, Any]]:
+    """Yield the lines of qrels as `_table` does, also of JSON Lines."""
+    first = next((line for line in read if line.text and not line.text.isspace()), None)
+    lines = chain([first] if first else [], read)
+    keys = _keys(first) if first and first.text[0] == "{" else None
+    yield from _table(lines, QRELS_FORM, notes) if keys is None else _records(lines, *keys)
+
+
+def _keys(first: Line) -> tuple[str, str, str | None] | None:
+    """Return the keys of question, passage and relevance, where an object is one judgement; else None."""
+    with suppress(UserError):
+        names = list(parse_json(first))
+        if set(names) >= BELEBELE:
+            return "link", "link", None
+        if (where := _header(names)) is not None and where[3] >= 0:
+            return names[where[0]], names[where[1]], names[where[3]]
+    return None
+
+
+def _records(
+    lines: Iterable[Line], question: str, passage: str, relevance: str | None
+) -> Iterator[tuple[Line, str, str, None, Any]]:
+    """Yield judgements that stand in JSON Lines, as MTEB's do; Belebele's questions have the passage beside them."""
+    for line in lines:
+        if not line.text or line.text.isspace():
+            continue
+        record = parse_json(line)
+        qid = record.get(question) if relevance else belebele_question(line, record)
+        value = record.get(relevance) if relevance else 1
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise line.error(f"{relevance} is {shown(value)}, not a number; {keys_of(record)}")
+        yield line, check_id(line, qid, question), check_id(line, record.get(passage), passage), None, value
 
 
 def _nested(first: Line, lines: Iterator[Line]) -> Iterator[tuple[Line, str, str, None, Any]]:
@@ -476,7 +513,8 @@ def read_qrels(source: FilePath | Mapping[str, FilePath], negative: bool = False
     path = Path(source)
     notes = Notes(path)
     qrels: Qrels = {}
-    for line, qid, docid, _, value in _table(path, QRELS_FORM, notes):
+    named = parts_of(source, "judgement") if is_named(source) else [Part(path, partial(read_lines, path))]
+    for line, qid, docid, _, value in chain.from_iterable(_judgements(part.lines(), notes) for part in named):
         if value is None:
             raise line.error("a header without a column for the relevance")
         relevance = _whole(value)

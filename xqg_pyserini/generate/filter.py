@@ -16,19 +16,10 @@ import numpy as np
 from tqdm import tqdm
 
 from xqg_pyserini import stores
-from xqg_pyserini.data import GeneratedQueries, read_generated
+from xqg_pyserini.data import GeneratedQueries, describe_sources, read_generated
+from xqg_pyserini.data.sources import parts_of
 from xqg_pyserini.errors import UserError, warn
-from xqg_pyserini.files import (
-    ENDINGS,
-    SUFFIXES,
-    FilePath,
-    Line,
-    compression,
-    describe_sources,
-    expand,
-    write_json,
-    writing,
-)
+from xqg_pyserini.files import ENDINGS, SUFFIXES, FilePath, Line, compression, write_json, writing
 from xqg_pyserini.generate.consistency import QUANTILE, WITHIN, ScoreFiles, better_passages, own_scores
 from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.generate.texts import PassageTexts
@@ -172,22 +163,28 @@ def _check_task(rules: TextRules, settings: FilterSettings, corpus: Any, passage
 
 def _output_names(queries: str | Path) -> list[Path]:
     """Return the input files, each with a name that a folder of query files can have."""
-    paths = expand(queries)
+    paths = [part.path for part in parts_of(queries, "generated queries")]
     seen: dict[str, Path] = {}
     for path in paths:
-        if path.name in seen:
+        name = _written_as(path)
+        if name in seen:
             raise UserError(
-                f"{seen[path.name]} and {path} have one name, which the output can hold only "
+                f"{seen[name]} and {path} have one name, which the output can hold only "
                 "once; filter them into folders of their own"
             )
-        seen[path.name] = path
-        reserved = path.name.startswith(".") or path.name in (stores.META, "progress.json")
-        if reserved or not path.name.lower().endswith(SUFFIXES):
+        seen[name] = path
+        reserved = name.startswith(".") or name in (stores.META, "progress.json")
+        if reserved or not name.lower().endswith(SUFFIXES):
             raise UserError(
                 f"{path}: the output keeps the names of its inputs, and this would not be read "
                 f"there; rename it so that it ends in {', '.join(ENDINGS)}"
             )
     return paths
+
+
+def _written_as(path: Path) -> str:
+    """Return the name of an input file's output."""
+    return f"{path.name}.jsonl" if path.suffix.lower() == ".parquet" else path.name
 
 
 def _generated_from(queries: str | Path) -> Any:
@@ -366,7 +363,8 @@ class _Filtering:
         items = self._items(done)
         with tqdm(total=sum(records), initial=done, desc="filtering", unit=" passages", disable=None) as bar:
             for path, number in list(zip(self.files, records, strict=True))[written:]:
-                with writing(part.path / path.name, zipped=compression(path) == "gzip") as file:
+                zipped = (compression(path) == "gzip") if path.is_file() else path.suffix == ".gz"
+                with writing(part.path / _written_as(path), zipped=zipped) as file:
                     for item in islice(items, number):
                         bar.update(1)
                         if item.kept is not None:
@@ -424,7 +422,7 @@ class _Filtering:
             "passages": consistency and {key: consistency.store.meta[key] for key in ("ids_sha256", "vectors_sha256")},
             "corpus": job["corpus"],
             "sources": job["sources"],
-            "files": [f for path in self.files for f in describe_sources(self.part.path / path.name)],
+            "files": [f for path in self.files for f in describe_sources(self.part.path / _written_as(path))],
             "report": report.as_json(),
             "generated_from": job["generated_from"],
         }

@@ -22,18 +22,9 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from xqg_pyserini.cluster import check_cluster, connected
-from xqg_pyserini.data import language_name, language_script, read_corpus
+from xqg_pyserini.data import describe_sources, language_name, language_script, pinned, read_corpus
 from xqg_pyserini.errors import UserError, missing_package
-from xqg_pyserini.files import (
-    FilePath,
-    check_output,
-    chunks,
-    describe_sources,
-    file_sha256,
-    held_folder,
-    parents,
-    write_json,
-)
+from xqg_pyserini.files import FilePath, check_output, chunks, file_sha256, held_folder, parents, write_json
 from xqg_pyserini.generate.rules import TextRules
 from xqg_pyserini.generate.settings import DEPENDS, MOST_SHARDS, SHARD_PASSAGES, GeneratorSettings, JobSettings
 from xqg_pyserini.generate.workers import Dropped, Shards, Task, worker_devices, write_shards, write_shards_on
@@ -129,7 +120,7 @@ class GenerationJob:
                 ("overwrite", "shards"),
             )
         self.devices = worker_devices(job.devices) if job.cluster is None else [_device_on(job.cluster, job.devices[0])]
-        self.corpus, self.path = corpus, Path(output)
+        self.corpus, self.path = pinned(corpus), Path(output)
         self.settings = settings.complete(self.devices[0])
         self.rules, self._overwrite = rules, overwrite
         self._inputs = [corpus, settings.model, self.settings.template.where, *protected]

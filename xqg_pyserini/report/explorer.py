@@ -17,9 +17,10 @@ from xqg_pyserini.data.answers import span_answers
 from xqg_pyserini.data.languages import NO_LANGUAGE, language_name, same_language
 from xqg_pyserini.data.readers import CorpusLike, read_generated
 from xqg_pyserini.data.records import Passage, Question, Run
+from xqg_pyserini.data.sources import check_source
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation.scores import read_passages
-from xqg_pyserini.files import chunks, expand
+from xqg_pyserini.files import chunks
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.stores import IdIndex, VectorStore
 
@@ -58,7 +59,7 @@ def similarities(
     Raises:
         UserError: for no encoder and no store, an encoder that is not the store's, queries that do not exist.
     """
-    expand(queries)
+    check_source(queries)
     if passages is not None:
         store = passages if isinstance(passages, VectorStore) else VectorStore(passages)
         return Similarities(queries, Encoder.for_store(store, encoder), store)

@@ -24,7 +24,7 @@ from xqg_pyserini.data import (
 )
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation.results import Results
-from xqg_pyserini.files import file_sha256, find_input
+from xqg_pyserini.files import file_sha256, find_input, is_named
 from xqg_pyserini.report import plots
 from xqg_pyserini.report.explorer import Material, Similarities, explore
 from xqg_pyserini.report.results import RUNS, input_paths, several
@@ -140,7 +140,9 @@ def _by_language(results: Results, given: str | None, paths: Sequence[Path]) -> 
 def _qrels(results: Results) -> Qrels:
     """Return the qrels, where all of them are still there."""
     recorded = several(_recorded(results, "qrels"))
-    files = [path for path in (_find(results, name) for name in recorded) if path is not None and path.is_file()]
+    files = [
+        path for path in (_find(results, name) for name in recorded) if path and (path.is_file() or is_named(path))
+    ]
     if not files or len(files) < len(recorded):
         return {}
     return read_qrels(files[0] if len(files) == 1 else _by_language(results, None, files)[0])

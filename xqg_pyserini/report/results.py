@@ -14,7 +14,15 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
-from xqg_pyserini.data import CorpusFields, QuestionFields, QuestionFiles, RunFile, fields_of, write_run
+from xqg_pyserini.data import (
+    CorpusFields,
+    QuestionFields,
+    QuestionFiles,
+    RunFile,
+    describe_sources,
+    fields_of,
+    write_run,
+)
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation.choosing import interval_json
 from xqg_pyserini.evaluation.results import (
@@ -31,7 +39,7 @@ from xqg_pyserini.evaluation.results import (
 )
 from xqg_pyserini.evaluation.significance import CONFIDENCE, Interval
 from xqg_pyserini.evaluation.tables import macro_table
-from xqg_pyserini.files import file_sha256, write_json, writing, writing_folder
+from xqg_pyserini.files import file_sha256, is_named, write_json, writing, writing_folder
 from xqg_pyserini.metadata import checked, read_json
 from xqg_pyserini.report.tables import results_text
 from xqg_pyserini.tables import LETTERS, one_line
@@ -75,6 +83,10 @@ def record_inputs(output: str | Path, **inputs: Any) -> dict[str, Any]:
         for file in (path, os.path.normpath(os.path.join(output, path))):
             if path not in sums and os.path.isfile(file):
                 sums[path] = file_sha256(file)
+    read = {"questions": "question", "corpus": "passage", "qrels": "judgement"}
+    given = [(each, what) for name, what in read.items() for each in several(recorded.get(name))]
+    if sets := {each: describe_sources(each, what) for each, what in given if is_named(each)}:
+        recorded["data_sets"] = sets
     return {**recorded, "sha256": sums}
 
 

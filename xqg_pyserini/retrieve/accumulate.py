@@ -18,9 +18,9 @@ from msgspec.structs import fields
 from tqdm import tqdm
 
 from xqg_pyserini import stores
-from xqg_pyserini.data import GeneratedQueries, find_language, read_generated
+from xqg_pyserini.data import GeneratedQueries, describe_sources, find_language, pinned, read_generated
 from xqg_pyserini.errors import UserError, warn
-from xqg_pyserini.files import Line, chunks, describe_sources, file_sha256, write_json
+from xqg_pyserini.files import Line, chunks, file_sha256, write_json
 from xqg_pyserini.metadata import checked
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.models.engines import Computing
@@ -47,7 +47,7 @@ class QuerySource:
     """
 
     def __init__(self, queries: str | Path, languages: Sequence[str] | None = None, first: int | None = None) -> None:
-        self._queries, self._sources = queries, describe_sources(queries)
+        self._queries, self._sources = pinned(queries), describe_sources(queries)
         self._languages, self._first = languages, first
         stores.check_recorded(queries, self._sources)
         self.inputs: list[Any] = [queries]

@@ -16,9 +16,9 @@ from msgspec import to_builtins
 from tqdm import tqdm
 
 from xqg_pyserini import stores
-from xqg_pyserini.data import Passage, read_corpus
+from xqg_pyserini.data import Passage, describe_sources, pinned, read_corpus
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import FilePath, chunks, describe_sources, file_sha256, file_sums, write_json
+from xqg_pyserini.files import FilePath, chunks, file_sha256, file_sums, write_json
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.models.engines import Computing
 from xqg_pyserini.retrieve.merge import write_whole
@@ -101,7 +101,7 @@ class _Encoding:
 
     def __init__(self, corpus: FilePath, encoder: Encoder | str, dtype: str) -> None:
         stores.check_dtype(dtype)
-        self.corpus, self.dtype = corpus, dtype
+        self.corpus, self.dtype = pinned(corpus), dtype
         self.encoder = encoder if isinstance(encoder, Encoder) else Encoder(encoder)
         self.sources = describe_sources(corpus)
         self.ids: Path | None = None  # those of the corpus, where it is cut into shards

@@ -10,13 +10,21 @@ from pathlib import Path
 
 import numpy as np
 
-from xqg_pyserini.data import NO_LANGUAGE, CorpusLike, QrelsLike, Question, QuestionsLike, as_qrels, as_questions
+from xqg_pyserini.data import (
+    NO_LANGUAGE,
+    CorpusLike,
+    QrelsLike,
+    Question,
+    QuestionsLike,
+    as_qrels,
+    as_questions,
+    check_source,
+)
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.evaluation.choosing import ChoosingSettings, cross_validate, fold_questions, power_of
 from xqg_pyserini.evaluation.measures import parse_metric, parse_metrics
 from xqg_pyserini.evaluation.results import ComparingSettings, Results
 from xqg_pyserini.evaluation.scores import ScoringSettings, check_inputs, counted, score_runs
-from xqg_pyserini.files import expand
 from xqg_pyserini.fusion.formula import Fusion
 from xqg_pyserini.fusion.fused import FusedStores, Tolerances
 from xqg_pyserini.models.encoder import Encoder
@@ -128,7 +136,7 @@ def _check(
     folds = settings.cross_validate is not None
     check_inputs(questions, metrics, corpus, qrels, folds and group_by == "relevant")
     if isinstance(corpus, str | os.PathLike):
-        expand(corpus)
+        check_source(corpus)
     if folds and qrels is not None:  # relevance that is derived from answers is known after it
         relevant = as_qrels(qrels)
         chooser = parse_metric(settings.select_by or settings.metrics[0])

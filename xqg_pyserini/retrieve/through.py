@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xqg_pyserini.data import GeneratedQueries, read_generated
+from xqg_pyserini.data import GeneratedQueries, describe_sources, read_generated
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import Line, describe_sources
+from xqg_pyserini.files import Line
 from xqg_pyserini.generate.job import GenerationJob
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.retrieve.accumulate import AccumulateSettings, QuerySource, accumulate_queries

@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import Struct, to_builtins
 
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import expand, file_sha256, read_lines, writing
+from xqg_pyserini.files import expand, file_sha256, is_named, read_lines, writing
 from xqg_pyserini.metadata import read_json
 from xqg_pyserini.stores.store import META
 
@@ -82,6 +82,8 @@ def check_recorded(source: str | Path, described: Iterable[dict[str, Any]]) -> N
     `described` is what `describe_sources` said of the input.
     """
     known: dict[Path, dict[str, RecordedFile]] = {}
+    if is_named(source):  # the folder of a data set records nothing
+        return
     for path, now in zip(expand(source), described, strict=True):
         if path.parent not in known:
             known[path.parent] = _known(path.parent)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xqg_pyserini import __version__
+from xqg_pyserini.data import describe_sources
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import describe_sources, write_json
+from xqg_pyserini.files import write_json
 from xqg_pyserini.metadata import read_json
 from xqg_pyserini.models import tuning
 from xqg_pyserini.stores import Job, resumable
