@@ -207,7 +207,8 @@ class Server:
     def _remedy(self, answer: Any) -> str:
         if 300 <= answer.status_code < 400:
             to = urlsplit(urljoin(answer.url, answer.headers.get("Location", "")))
-            return f" (it sends on to {_short(f'{to.scheme}://{to.netloc.rpartition("@")[2]}{to.path}')}, where nothing is sent: name that)"
+            place = _short(f"{to.scheme}://{to.netloc.rpartition('@')[2]}{to.path}")
+            return f" (it sends on to {place}, where nothing is sent: name that)"
         if answer.status_code in (401, 403):
             return f" ({self._keyless or f'the key is that of the variable {KEY_VARIABLE}'})"
         return f" (expected {FORM})" if answer.status_code == 404 else ""
