@@ -152,19 +152,27 @@ def test_a_batch_that_is_too_large_is_halved_and_the_size_remembered(server):
     assert [len(body["input"]) for body in server.bodies[7:]] == [3, 3, 3, 1]
 
 
-def test_a_text_that_is_too_long_is_named(server):
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (400, "maximum context length is 2 tokens"),  # vLLM
+        (413, "no"),
+        (500, "input (3 tokens) is too large to process"),  # llama.cpp
+    ],
+)
+def test_a_text_that_is_too_long_is_named(server, status, words):
     encoder = encoder_of(server)
 
     def too_long(path, body):
         if "text 7" in body["input"]:
-            return 400, {"error": {"message": "maximum context length is 2 tokens"}}
+            return status, {"error": {"message": words}}
         return type(server).answer(server, path, body)
 
     server.answer = too_long
     said, about = refusal(encoder.encode_passages, TEXTS)
-    what = "answers 400: maximum context length is 2 tokens (for 'text 7', 6 characters)"
-    assert said == f"openai:m@{server.url} {what}"
+    assert said == f"openai:m@{server.url} answers {status}: {words} (for 'text 7', 6 characters)"
     assert about == ("query_length", "passage_length")
+    assert len(server.asked) < 8
 
 
 # ---------------------------------------------------------------- failures
@@ -293,7 +301,7 @@ def test_nothing_is_sent_where_a_server_sends_on_to(server, monkeypatch):
         server.faults = [(307, b"", {"Location": f"{other.url}/embeddings?token=1"})]
         said = message(encoder_of, server)
         assert not other.asked
-    assert "answers 307 (it sends on to {other.url}/embeddings, where nothing is sent: name that)" in said
+    assert f"answers 307 (it sends on to {other.url}/embeddings, where nothing is sent: name that)" in said
 
 
 # ---------------------------------------------------------------- the same encoder

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -17,9 +16,6 @@ from xqg_pyserini.models.makers import UNLIMITED
 from xqg_pyserini.models.pretrained import AUTO
 from xqg_pyserini.models.registry import Role
 from xqg_pyserini.models.server import OPENAI, Nonsense, Refused, Server, address_of, decoded
-
-# how servers call a request too large that answer it with 400 or 422; 413 says it by itself
-_TOO_LARGE = re.compile(r"batch|too (?:large|long|many|big)|maxim|exceed|at most", re.IGNORECASE)
 
 
 class _Vector(msgspec.Struct):
@@ -78,8 +74,7 @@ class Served(Probed):
         try:
             return self._server.ask("embeddings", body, partial(self._read, len(texts), length))
         except Refused as error:
-            too_large = error.status == 413 or (error.status in (400, 422) and _TOO_LARGE.search(error.said))
-            if not too_large:
+            if not error.too_large:
                 raise
             if len(texts) == 1:
                 about = ("query_length", "passage_length")

@@ -32,6 +32,9 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds, doubled from try to try, of whi
 PATIENCE = 600.0  # seconds that a server may ask to wait
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 600.0
 SAID = 200  # characters of a server's own message
+# how servers call a request too large that do not answer it with 413, and llama.cpp with 500
+_TOO_LARGE = re.compile(r"batch|too (?:large|long|many|big)|maxim|exceed|at most", re.IGNORECASE)
+_FOR_GOOD = "too large to process"
 
 T = TypeVar("T")
 Item = TypeVar("Item")
@@ -82,6 +85,11 @@ class Refused(UserError):
     def __init__(self, message: str, status: int, said: str) -> None:
         super().__init__(message)
         self.status, self.said = status, said
+
+    @property
+    def too_large(self) -> bool:
+        """Tell whether less of the same might be answered."""
+        return self.status == 413 or (self.status in (400, 422, 500) and bool(_TOO_LARGE.search(self.said)))
 
 
 class Nonsense(Exception):
@@ -200,7 +208,7 @@ class Server:
             return content
         said = _short(_message(content))
         what = f"answers {answer.status_code}{f': {said}' if said else ''}"
-        if answer.status_code in PASSING or answer.status_code >= 500:
+        if answer.status_code in PASSING or (answer.status_code >= 500 and _FOR_GOOD not in said):
             raise _Failed(what, TRIES, _seconds(answer.headers.get("Retry-After")))
         raise Refused(f"{self.address.name} {what}{self._remedy(answer)}", answer.status_code, said)
 
