@@ -15,8 +15,9 @@ from xqg_pyserini.models import server as requests_of
 from xqg_pyserini.models.encoder import Encoder
 from xqg_pyserini.models.registry import resolve
 from xqg_pyserini.models.server import address_of
-from xqg_pyserini.retrieve.encode import encode_passages
-from xqg_pyserini.stores import VectorStore
+from xqg_pyserini.retrieve.encode import encode_passages, encode_shards
+from xqg_pyserini.retrieve.merge import merge_shards
+from xqg_pyserini.stores import ShardSettings, VectorStore
 
 KEY = "sk-secret-0123"
 TEXTS = [f"text {i}" for i in range(10)]
@@ -285,6 +286,10 @@ def test_the_key_goes_to_this_machine_and_over_https_alone(server, monkeypatch):
     monkeypatch.delenv("no_proxy", raising=False)
     encoder_of(server)
     assert server.asked[0][1]["Authorization"] == f"Bearer {KEY}"
+    monkeypatch.setenv("OPENAI_API_KEY", "unused")  # as `bridge.prepare` sets it for Pyserini
+    encoder_of(server)
+    assert "Authorization" not in server.asked[1][1]
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
     assert requests_of._key_for(address_of("openai:m@https://h/v1"))[0] == KEY
     with pytest.warns(XqgWarning, match="OPENAI_API_KEY is not sent over plain http to another machine"):
         assert requests_of._key_for(address_of("openai:m@http://localhost.evil.org/v1"))[0] is None
@@ -334,6 +339,19 @@ def test_rounding_leaves_a_job_and_its_stores_what_they_are(server, tmp_path):
     assert pickle.loads(pickle.dumps(encoder)).describe() == rounded
     other = {**described, "fingerprint": " ".join(["0.1"] * 12)}
     assert encoder.going_on({"encoder": other}).describe() == rounded
+
+
+def test_shards_are_one_whole_up_to_rounding_of_the_fingerprint(server, tmp_path, monkeypatch):
+    corpus = write_jsonl(tmp_path / "c.jsonl", [{"id": str(i), "text": text} for i, text in enumerate(TEXTS)])
+    for shard, more in ((0, 0.0), (1, 1e-4)):
+        monkeypatch.setattr(
+            type(server), "_vector", lambda _, text, body, more=more: [n + more for n in vector_of(text)]
+        )
+        encode_shards(corpus, encoder_of(server), tmp_path / "shards", ShardSettings(2, (shard,)))
+    folders = sorted((tmp_path / "shards").iterdir())
+    first, second = (VectorStore(folder).encoder["fingerprint"] for folder in folders)
+    assert first != second
+    assert merge_shards(folders, tmp_path / "whole").encoder["fingerprint"] == first
 
 
 def test_a_wrapped_object_has_the_same_store(server, tmp_path):

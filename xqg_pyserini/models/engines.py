@@ -8,7 +8,7 @@ import functools
 import importlib.metadata
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -63,7 +63,9 @@ class Computing:
     )
     threads: int | None = option(None, "CPU threads (default: all cores)", metavar="N")
     trust_remote_code: bool = option(False, "run Python code that comes with the model")
-    requests: int = option(8, "requests on their way to the server of openai:MODEL@URL", metavar="N")
+    requests: int = option(
+        8, "requests on their way to the server of openai:MODEL@URL (key: OPENAI_API_KEY)", metavar="N"
+    )
 
     def __post_init__(self) -> None:
         if self.engine not in HUGGING_FACE:
@@ -313,10 +315,7 @@ class Probed(Engine):
 
     def is_one(self, fingerprint: str) -> bool:
         """Tell whether a stored fingerprint is this model's; it is given as its own from then on, digit by digit."""
-        try:
-            same = same_probes(probes_text(self.probes), fingerprint)
-        except ValueError:  # it is no numbers
-            same = False
+        same = are_one(probes_text(self.probes), fingerprint)
         self._known = fingerprint if same else self._known
         return same
 
@@ -373,6 +372,13 @@ def same_probes(first: str, second: str) -> bool:
     """Tell whether two texts of probes are one encoder's, up to rounding; raises `ValueError` for one of no numbers."""
     a, b = (np.array(text.split(), dtype=np.float64) for text in (first, second))
     return a.shape == b.shape and bool(np.allclose(a, b, rtol=1e-2, atol=1e-3))
+
+
+def are_one(first: Any, second: Any) -> bool:
+    """Tell whether two stored fingerprints are of one model by its probes; what is no text of numbers is of none."""
+    with suppress(ValueError):
+        return isinstance(first, str) and isinstance(second, str) and same_probes(first, second)
+    return False
 
 
 def cut(text: str, length: int, count: Callable[[str], int]) -> str:

