@@ -89,7 +89,7 @@ def test_greedy_queries_are_asked_for_once_and_all_words_without_a_number(server
     assert len(set(row["fi"])) == 1 and len(row["fi"]) == 3
     assert server.bodies[0]["n"] == 1
     generator_of(server, top_k=0, languages=("fi",)).generate(PASSAGES[:1])
-    assert "top_k" not in server.bodies[1] and "top_p" not in server.bodies[1]
+    assert "top_k" not in server.bodies[1] and server.bodies[1]["top_p"] == 1
 
 
 def test_a_blank_completion_is_drawn_again_past_the_line_end(server):
@@ -178,14 +178,14 @@ def test_a_job_records_the_server_and_goes_on_where_the_model_is_now(server, tmp
     meta = json.loads((tmp_path / "q" / "meta.json").read_text())
     assert (meta["model"], meta["backend"], meta["weights"]) == (f"openai:m@{server.url}", "openai", {"served": "m"})
     assert meta["each_query_depends_on"] == ["seed", "passage", "language", "index", "server"]
-    assert (meta["precision"], meta["versions"], meta["top_p"]) == (None, {}, None)
+    assert (meta["precision"], meta["versions"], meta["top_p"]) == (None, {}, 1.0)
     (tmp_path / "q" / "queries-00001-of-00002.jsonl.gz").unlink()
     with serving() as moved:
         moved_settings = GeneratorSettings(f"openai:m@{moved.url}", ("fi",))
         assert generate_queries(corpus, moved_settings, tmp_path / "q", shards).written == 1
         assert len(moved.asked) == 2
         others = {'weights.served is "m" there and "n" here': GeneratorSettings(f"openai:n@{moved.url}", ("fi",))}
-        others["top_p is null there and 0.5 here"] = GeneratorSettings(moved_settings.model, ("fi",), top_p=0.5)
+        others["top_p is 1.0 there and 0.5 here"] = GeneratorSettings(moved_settings.model, ("fi",), top_p=0.5)
         for what, other in others.items():
             assert what in message(GenerationJob, corpus, other, tmp_path / "q", shards)
     assert len([record for _, record in read_generated(tmp_path / "q")]) == 4

@@ -110,7 +110,8 @@ def test_settings_decide_the_vectors_as_they_do_of_others(server):
     encoder = encoder_of(server, passage_prefix="p: ", dimensions=4, normalize=True, passage_length=16)
     vector = encoder.encode_passages([" a "])
     assert np.allclose(vector, plain[:, :4] / np.linalg.norm(plain[:, :4]), atol=1e-6)
-    assert server.bodies[-1]["truncate_prompt_tokens"] == 16  # of passages, whose length was given
+    cut = [server.bodies[-1][key] for key in ("truncate_prompt_tokens", "truncation_side")]
+    assert cut == [16, "right"]  # of passages, whose length was given
     encoder.encode_queries(["a"])
     assert "truncate_prompt_tokens" not in server.bodies[-1]
     assert "dimensions" not in server.bodies[-1]

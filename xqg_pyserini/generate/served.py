@@ -74,8 +74,8 @@ class Served(QueryGenerator):
         """Return at least one query of those from the `first` on, at most `number`."""
         settings, number = self.settings, 1 if self._one else number
         body: dict[str, Any] = {"n": number, "seed": stream_seed(settings.seed, [prompt.docid, prompt.language, first])}
-        body |= {"temperature": settings.temperature, "max_tokens": settings.max_new_tokens}
-        body |= {key: value for key, value in (("top_k", settings.top_k), ("top_p", settings.top_p)) if value}
+        body |= {"temperature": settings.temperature, "top_p": settings.top_p, "max_tokens": settings.max_new_tokens}
+        body |= {"top_k": settings.top_k} if settings.top_k else {}
         try:
             if settings.chat:
                 return self._asked(prompt, body | {"messages": [{"role": "user", "content": prompt.text}]})

@@ -61,8 +61,8 @@ class GeneratorSettings:
     num_queries: int = option(5, "queries a passage and language", least=1, metavar="N")
     chat: bool | None = option(None, "put the prompt into the tokenizer's chat template (default: where it has one)")
     top_k: int = option(10, "sample from the N best tokens (default 10; 1: greedy, 0: all)", least=0, metavar="N")
-    top_p: float | None = option(
-        None, "of a served model: sample from the best tokens that together have this share", above=0, most=1
+    top_p: float = option(
+        1.0, "of a served model: sample from the best tokens that together have this share", above=0, most=1
     )
     temperature: float = option(1.0, "", above=0, metavar="T")
     max_new_tokens: int = option(64, "longest query in tokens", least=1, metavar="N")
@@ -128,7 +128,7 @@ class GeneratorSettings:
             return self
         if is_served(self.model):
             return self._complete_served()
-        if self.top_p is not None:
+        if self.top_p != 1:
             raise UserError("top_p is for served models (openai:MODEL@URL); top_k is for all", "top_p")
         model, chat, prompt, precision = self.model, self.chat, self.prompt, self.precision
         kind, longest = self.backend, self.max_input_tokens

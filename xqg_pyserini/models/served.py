@@ -70,7 +70,7 @@ class Served(Probed):
             return np.concatenate([self._vectors(part, length) for part in parts])
         # float32 as it is; what knows no base64 sends numbers
         body: dict[str, Any] = {"input": texts, "encoding_format": "base64"}
-        body |= {} if length >= UNLIMITED else {"truncate_prompt_tokens": length}
+        body |= {} if length >= UNLIMITED else {"truncate_prompt_tokens": length, "truncation_side": "right"}
         try:
             return self._server.ask("embeddings", body, partial(self._read, len(texts), length))
         except Refused as error:
