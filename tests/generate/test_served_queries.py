@@ -30,7 +30,7 @@ def generator_of(server, batch_size=8, **options):
 
 def expected(generator, passage, language, number, first=0):
     """The server's texts of one request."""
-    seed = stream_seed(42, [passage.id, language, first])
+    seed = stream_seed(42, [passage.id, language, first]) >> 1
     prompt = generator.settings.template.fill(passage, language)
     return tuple(written(prompt, seed + i) for i in range(number))
 
@@ -42,7 +42,7 @@ def test_a_request_asks_for_the_queries_of_a_passage_in_a_language(server, chat)
     rows = generator.generate(PASSAGES)
     for passage, row in zip(PASSAGES, rows, strict=True):
         assert row == {l: expected(generator, passage, l, 3) for l in ("ar", "fi")}
-    asked = [body for body in server.bodies if body["seed"] == stream_seed(42, ["p2", "fi", 0])]
+    asked = [body for body in server.bodies if body["seed"] == stream_seed(42, ["p2", "fi", 0]) >> 1]
     prompt = generator.settings.template.fill(PASSAGES[2], "fi")
     said = {"prompt": prompt, "stop": ["\n"]} if chat is False else {"messages": [{"role": "user", "content": prompt}]}
     sampling = {"n": 3, "temperature": 0.5, "top_k": 10, "top_p": 0.9, "max_tokens": 64}
@@ -146,6 +146,13 @@ def test_a_passage_that_is_too_long_is_named(server):
     length = len(server.bodies[0]["messages"][0]["content"])
     what = f"answers 400: maximum context length is 4096 tokens (passage 'p0', {length} characters)"
     assert said == f"openai:m@{server.url} {what}"
+
+
+def test_a_server_that_knows_no_top_k_is_given_none(server):
+    generator = generator_of(server, languages=("fi",))
+    server.faults = [(422, {"detail": "Unexpected fields in the request: {'top_k'}"})]
+    what = "answers 422: Unexpected fields in the request: {'top_k'}; a top_k of 0 is not sent"
+    assert refusal(generator.generate, PASSAGES[:1]) == (f"openai:m@{server.url} {what}", ("top_k",))
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,9 @@ class Served(QueryGenerator):
     def _drawn(self, prompt: Prompt, first: int, number: int) -> list[str]:
         """Return at least one query of those from the `first` on, at most `number`."""
         settings, number = self.settings, 1 if self._one else number
-        body: dict[str, Any] = {"n": number, "seed": stream_seed(settings.seed, [prompt.docid, prompt.language, first])}
+        # 31 bits: some take it for an int32, and llama.cpp takes 2³² - 1 for none
+        seed = stream_seed(settings.seed, [prompt.docid, prompt.language, first]) >> 1
+        body: dict[str, Any] = {"n": number, "seed": seed}
         body |= {"temperature": settings.temperature, "top_p": settings.top_p, "max_tokens": settings.max_new_tokens}
         body |= {"top_k": settings.top_k} if settings.top_k else {}
         try:
@@ -85,6 +87,8 @@ class Served(QueryGenerator):
                 texts = [text or other for text, other in zip(texts, again, strict=False)]
             return texts
         except Refused as error:
+            if "top_k" in body and "top_k" in error.said:  # which the protocol does not know
+                raise UserError(f"{error}; a top_k of 0 is not sent", "top_k") from None
             if number == 1 or error.status not in (400, 422) or not _ONE_ALONE.search(error.said):
                 raise UserError(f"{error} (passage {prompt.docid!r}, {len(prompt.text)} characters)") from None
             self._one = True
