@@ -108,4 +108,4 @@ def test_a_wrong_name_is_one_line(command, flag, folder, refused):
     more = ["--languages", "fi"] if command == "generate" else []
     said = refused(command, "--corpus", "corpus.jsonl", flag, "openai:m@h:80/v1", "--output", "no", *more, cwd=folder)
     form = "openai:MODEL@URL, as openai:BAAI/bge-m3@http://localhost:8000/v1"
-    assert said == f"xqg {command}: error: 'openai:m@…': expected {form}"
+    assert said == f"xqg {command}: error: openai:…: expected {form}"

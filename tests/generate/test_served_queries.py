@@ -158,13 +158,9 @@ def test_a_server_that_knows_no_top_k_is_given_none(server):
 @pytest.mark.parametrize(
     ("options", "what", "about"),
     [
-        ({"backend": "vllm"}, "the server of openai:m decides the backend; leave it out", "backend"),
-        ({"precision": "bf16"}, "the server of openai:m decides the precision; leave it out", "precision"),
-        (
-            {"max_input_tokens": 99},
-            "the server of openai:m decides the max_input_tokens; leave it out",
-            "max_input_tokens",
-        ),
+        ({"backend": "vllm"}, "the server of m decides the backend; leave it out", "backend"),
+        ({"precision": "bf16"}, "the server of m decides the precision; leave it out", "precision"),
+        ({"max_input_tokens": 99}, "the server of m decides the max_input_tokens; leave it out", "max_input_tokens"),
     ],
 )
 def test_what_is_the_servers_is_refused(options, what, about):
@@ -196,5 +192,5 @@ def test_a_job_records_the_server_and_goes_on_where_the_model_is_now(server, tmp
         for what, other in others.items():
             assert what in message(GenerationJob, corpus, other, tmp_path / "q", shards)
     assert len([record for _, record in read_generated(tmp_path / "q")]) == 4
-    what = "openai:m computes where its server does, and is asked from here; leave device and cluster out"
+    what = f"openai:m@{server.url} computes where its server does, and is asked from here; leave device and cluster out"
     assert message(GenerationJob, corpus, settings, tmp_path / "r", JobSettings(devices=("cpu",))) == what

@@ -67,7 +67,12 @@ def test_a_name_is_a_model_and_a_url(name, model, url):
     [
         *("openai:", "openai:m", "openai:@http://h/v1", "openai:m@http:h", "openai:m@ftp://h/v1", "openai:m@http://"),
         *("openai:m@http://h:99999/v1", "openai:m@http://h/v 1", "openai:m@http://h\n/v1", "openai: m@http://h/v1"),
-        *("openai:m@http://me:pw@h/v1", "openai:m@https://h/v1?pw=1", "openai:m@http://pw@h", "openai:m@http:/me:pw@h"),
+        *(
+            "openai:m@http://me:pw@h/v1",
+            "openai:m@https://h/v1?pw=1",
+            "openai:m@http://pw@h",
+            "openai:http://me:pw@h/v1",
+        ),
     ],
 )
 def test_another_form_is_one_line_with_the_right_one_and_no_secrets(name):
@@ -273,7 +278,10 @@ def test_the_first_failure_ends_all(server):
 def test_what_is_the_servers_is_refused(server, options, what, about):
     expected = f"encoder openai:m@{server.url} {what}"
     assert refusal(encoder_of, server, **options) == (expected, (about,))
-    assert message(encoder_of, server, pooling="cls") == "encoder openai:m has its own pooling; leave that out"
+    assert (
+        message(encoder_of, server, pooling="cls")
+        == f"encoder openai:m@{server.url} has its own pooling; leave that out"
+    )
     assert message(encoder_of, server, requests=0) == "requests 0; expected 1 or more"
 
 
@@ -299,6 +307,15 @@ def test_the_key_goes_to_this_machine_and_over_https_alone(server, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", f"{KEY}\nHost: h")
     said = message(encoder_of, server)
     assert said.startswith("the variable OPENAI_API_KEY holds no key: expected") and KEY not in said
+
+
+def test_a_key_as_short_as_a_letter_spoils_no_answer(server, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "A")
+    assert np.array_equal(encoder_of(server).encode_queries(["a"])[0], np.float32(vector_of("a")))
+    server.always = lambda _: b"<html>" + b" " * 50 + b"A"
+    assert "nonsense: JSON is malformed: invalid character (byte 0); it begins '<html> …'" in message(
+        encoder_of, server
+    )
 
 
 def test_nothing_is_sent_where_a_server_sends_on_to(server, monkeypatch):
@@ -337,7 +354,10 @@ def test_rounding_leaves_a_job_and_its_stores_what_they_are(server, tmp_path):
     numbers = [float(number) + 1e-4 for number in described["fingerprint"].split()]
     rounded = {**described, "fingerprint": " ".join(f"{number:.4f}" for number in numbers)}
     assert encoder.going_on({"encoder": rounded}).describe() == rounded
-    assert pickle.loads(pickle.dumps(encoder)).describe() == rounded
+    assert (
+        pickle.loads(pickle.dumps(encoder)).describe() == rounded
+    )  # as it goes to a cluster's workers, and errors back
+    assert vars(pickle.loads(pickle.dumps(requests_of.Refused("no", 404, "gone"))))["status"] == 404
     other = {**described, "fingerprint": " ".join(["0.1"] * 12)}
     assert encoder.going_on({"encoder": other}).describe() == rounded
 

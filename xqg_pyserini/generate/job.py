@@ -87,7 +87,7 @@ def _devices(settings: GeneratorSettings, job: JobSettings) -> list[str]:
     if is_served(settings.model):  # one worker, which waits
         if job.devices != ("auto",) or job.cluster is not None:
             what = "computes where its server does, and is asked from here; leave device and cluster out"
-            raise UserError(f"{settings.model.partition('@')[0]} {what}", ("devices", "cluster"))
+            raise UserError(f"{address_of(settings.model).name} {what}", ("devices", "cluster"))
         return ["auto"]
     return worker_devices(job.devices) if job.cluster is None else [_device_on(job.cluster, job.devices[0])]
 

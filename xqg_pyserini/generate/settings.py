@@ -160,15 +160,15 @@ class GeneratorSettings:
         return replace(self, **filled, max_input_tokens=longest or LONGEST_INPUT)
 
     def _complete_served(self) -> "GeneratorSettings":
+        address = address_of(self.model)
         open_ = {"backend": "transformers", "precision": "auto", "max_input_tokens": None, "trust_remote_code": False}
         for name, value in open_.items():
             if getattr(self, name) != value:
-                model = self.model.partition("@")[0]
-                raise UserError(f"the server of {model} decides the {name}; leave it out", name)
+                raise UserError(f"the server of {address.model} decides the {name}; leave it out", name)
         chat = self.chat is not False
         prompt = shipped_template("chat" if chat else "few-shot") if self.prompt is None else self.prompt
         template = read_template(prompt) if isinstance(prompt, str) else prompt
-        return replace(self, model=address_of(self.model).name, kind=OPENAI, prompt=template, chat=chat)
+        return replace(self, model=address.name, kind=OPENAI, prompt=template, chat=chat)
 
 
 @dataclass(frozen=True)

@@ -202,11 +202,11 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> EncoderSetti
 
 def _served(name: str, said: Mapping[str, Any], given: Mapping[str, Any]) -> EncoderSettings:
     """Return the settings of a model that a server runs; what is not said of it is left to the server."""
-    if "pooling" in given:
-        raise UserError(f"encoder {name.partition('@')[0]} has its own pooling; leave that out", "pooling")
     left = {"pooling": OWN_POOLINGS[OPENAI], "normalize": None, "query_length": UNLIMITED, "passage_length": UNLIMITED}
     models = {key: address_of(str(said[key])).name for key in ("model", "query_model") if said.get(key)}
     name = address_of(name).name if is_served(name) else name
+    if "pooling" in given:
+        raise UserError(f"encoder {name} has its own pooling; leave that out", "pooling")
     return EncoderSettings(**{**left, **said, **models, "name": name, "backend": OPENAI, **given})
 
 

@@ -66,24 +66,23 @@ def address_of(name: str) -> Address:
     """
     model, at, rest = re.sub(r"\s", " ", name).partition("@http")
     model, url = model.removeprefix(f"{OPENAI}:"), f"http{rest}".rstrip("/")
-    shown = repr(name.partition("@")[0][:60] + "@…")  # what stands behind may be a secret
     try:
         parts = urlsplit(url)
         fits = bool(at and model.strip() == model != "" and parts.hostname and parts.port != 0)
     except ValueError:  # a port that is no number, half of an IPv6 address
         fits = False
     if not fits or parts.scheme not in ("http", "https") or not url.isprintable() or " " in url:
-        raise UserError(f"{shown}: expected {FORM}")
+        raise UserError(f"openai:…: expected {FORM}")  # it may hold a password, wherever
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         what = "the URL holds more than host, port and path, which would be recorded"
-        raise UserError(f"{shown}: {what}; put the key into the variable {KEY_VARIABLE}, and expected {FORM}")
+        raise UserError(f"openai:…: {what}; put the key into the variable {KEY_VARIABLE} (expected {FORM})")
     return Address(model, url)
 
 
 class Refused(UserError):
     """The server will not do what was asked: `status` is the HTTP status, `said` its own words."""
 
-    def __init__(self, message: str, status: int, said: str) -> None:
+    def __init__(self, message: str, status: int = 0, said: str = "") -> None:  # pickled, it is made of its message
         super().__init__(message)
         self.status, self.said = status, said
 
@@ -94,7 +93,11 @@ class Refused(UserError):
 
 
 class Nonsense(Exception):
-    """An answer is not what the protocol says; its text says what it is, and what was expected."""
+    """An answer is not what the protocol says; its text says what it is, and what was expected; `body` is all of it."""
+
+    def __init__(self, message: str, body: bytes = b"") -> None:
+        super().__init__(message)
+        self.body = body
 
 
 class _Failed(Exception):
@@ -140,8 +143,8 @@ class Server:
         The calls run in threads that do not outlive the process, so that an interruption ends it at once.
         """
         self._over = over = threading.Event()
-        if len(items) == 1:
-            yield 0, call(items[0])
+        if len(items) < 2:
+            yield from enumerate(map(call, items))
             return
 
         def work(numbered: tuple[int, Item]) -> tuple[int, T]:
@@ -149,7 +152,7 @@ class Server:
                 raise _Ended
             return numbered[0], call(numbered[1])
 
-        with ThreadPool(min(self._at_once, len(items)) or 1) as pool:
+        with ThreadPool(min(self._at_once, len(items))) as pool:
             try:
                 yield from pool.imap_unordered(work, enumerate(items))
             finally:
@@ -172,7 +175,8 @@ class Server:
             try:
                 return read(self._post(path, {"model": self.address.model, **body}))
             except Nonsense as error:
-                failed = _Failed(f"answers nonsense: {_short(str(error))}", FEW)
+                begins = f"; it begins {self._safe(_text(error.body))[:60]!r}" if error.body else ""
+                failed = _Failed(f"answers nonsense: {_short(str(error) + begins)}", FEW)
             except _Failed as error:
                 failed = error
             tries[failed.tries] += 1
@@ -204,19 +208,22 @@ class Server:
             absent = not self._reached and isinstance(cause, ConnectionRefusedError | socket.gaierror)
             raise _Failed(what, FEW if absent else TRIES) from None
         self._reached = True
-        content = answer.content if self._key is None else answer.content.replace(self._key.encode(), "…".encode())
         if answer.status_code == 200:
-            return content
-        said = _short(_message(content))
+            return bytes(answer.content)
+        said = _short(self._safe(_message(answer.content)))
         what = f"answers {answer.status_code}{f': {said}' if said else ''}"
         if answer.status_code in PASSING or (answer.status_code >= 500 and _FOR_GOOD not in said):
             raise _Failed(what, TRIES, _seconds(answer.headers.get("Retry-After")))
         raise Refused(f"{self.address.name} {what}{self._remedy(answer)}", answer.status_code, said)
 
+    def _safe(self, text: str) -> str:
+        """Return what a server says without the key, which it may say back."""
+        return text if self._key is None else text.replace(self._key, "…")
+
     def _remedy(self, answer: Any) -> str:
         if 300 <= answer.status_code < 400:
             to = urlsplit(urljoin(answer.url, answer.headers.get("Location", "")))
-            place = _short(f"{to.scheme}://{to.netloc.rpartition('@')[2]}{to.path}")
+            place = _short(self._safe(f"{to.scheme}://{to.netloc.rpartition('@')[2]}{to.path}"))
             return f" (it sends on to {place}, where nothing is sent: name that)"
         if answer.status_code in (401, 403):
             return f" ({self._keyless or f'the key is that of the variable {KEY_VARIABLE}'})"
@@ -271,13 +278,16 @@ def _short(text: str) -> str:
 
 
 def _message(body: bytes) -> str:
-    """Return what a server says of an error: its message, or the beginning of whatever it sent."""
-    try:
+    """Return what a server says of an error: its message, or whatever it sent."""
+    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
         said = msgspec.json.decode(body, type=_Error)
-    except msgspec.MsgspecError:
-        return body[: 4 * SAID].decode("utf-8", "replace")
-    error = said.error.message if isinstance(said.error, _Inner) else said.error
-    return error or said.message or str(said.detail or "") or body[: 4 * SAID].decode("utf-8", "replace")
+        error = said.error.message if isinstance(said.error, _Inner) else said.error
+        return error or said.message or str(said.detail or "") or _text(body)
+    return _text(body)
+
+
+def _text(body: bytes) -> str:
+    return body.decode("utf-8", "replace")
 
 
 def decoded(body: bytes, kind: type[T]) -> T:
@@ -285,7 +295,7 @@ def decoded(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise Nonsense(f"{error}; it begins {body[:60].decode('utf-8', 'replace')!r}") from None
+        raise Nonsense(str(error), body) from None
 
 
 def _seconds(header: str | None) -> float | None:
