@@ -8,6 +8,7 @@ import sys
 from xqg_pyserini.bridge.offline import serve_offline
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.java import Java, configure
+from xqg_pyserini.models.server import KEY_VARIABLE, NO_KEY
 
 
 def prepare(verbose: bool = False) -> Java:
@@ -25,7 +26,7 @@ def prepare(verbose: bool = False) -> Java:
     # trec_eval is spawned as `java`
     os.environ["PATH"] = f"{java.home / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
     # Pyserini imports a client that looks for a key, even where it is never used
-    os.environ.setdefault("OPENAI_API_KEY", "unused")
+    os.environ.setdefault(KEY_VARIABLE, NO_KEY)
     serve_offline()
     if not verbose:
         # Pyserini calls basicConfig on import, which does nothing once logging is configured

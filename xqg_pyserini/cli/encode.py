@@ -14,7 +14,9 @@ def add_flags(parser: Parser) -> None:
     what = "JSON Lines, TSV or CSV: a file, a directory or a pattern, plain or compressed"
     shared.add_corpus(parser, help=what)
     parser.add_argument(
-        "--encoder", metavar="NAME", help="registered name, model or folder (queries: default the store's)"
+        "--encoder",
+        metavar="NAME",
+        help="registered name, model, folder or openai:MODEL@URL (queries: default the store's)",
     )
     parser.add_argument("--output", required=True, metavar="STORE", help="the passage store to write")
     flags.add_settings(parser, EncodeSettings)

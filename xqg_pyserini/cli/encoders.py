@@ -71,7 +71,7 @@ def _row(encoder: "KnownEncoder") -> list[str]:
     lengths = [str(length) if length < 1 << 20 else "all" for length in (said.query_length, said.passage_length)]
     tokens = " / ".join(dict.fromkeys(lengths))
     prefixes = ", ".join(role for role in ("query", "passage") if said.prefix_for(role))
-    pooling = "its own" if said.pooling == "modules" else said.pooling
-    length_1 = "yes" if said.normalize else "no"
+    pooling = "its own" if said.pooling in ("modules", "served") else said.pooling
+    length_1 = {True: "yes", False: "no", None: "as it comes"}[said.normalize]
     kept = "all" if said.dimensions is None else str(said.dimensions)
     return [said.name, said.backend, encoder.where, pooling, length_1, tokens, kept, prefixes or "none"]

@@ -22,7 +22,7 @@ from xqg_pyserini.retrieve.through import generate_and_accumulate
 from xqg_pyserini.settings import options
 from xqg_pyserini.stores import VectorStore
 
-SAMPLING = ("prompt", "chat", "top_k", "temperature", "max_new_tokens", "max_input_tokens", "seed")
+SAMPLING = ("prompt", "chat", "top_k", "top_p", "temperature", "max_new_tokens", "max_input_tokens", "seed")
 
 
 def add_flags(parser: Parser) -> None:

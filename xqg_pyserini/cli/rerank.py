@@ -19,7 +19,7 @@ def add_flags(parser: Parser) -> None:
     parser.add_argument("--model", required=True, metavar="NAME", help=what)
     flags.add_settings(parser, RerankSettings)
     parser.add_argument("--output", required=True, metavar="RUN", help="the TREC run to write")
-    flags.add_settings(parser.add_argument_group("model"), Computing, skip=("engine",))
+    flags.add_settings(parser.add_argument_group("model"), Computing, skip=("engine", "requests"))
     flags.add_json(parser)
 
 

@@ -44,12 +44,17 @@ class QueryGenerator:
 
     def __init__(self, settings: GeneratorSettings, device: str, batch_size: int, threads: int | None) -> None:
         self.settings, self.batch_size, self.threads = settings, batch_size, threads
-        self.device, self.cut = torch_device(device), 0
+        self.cut = 0
+        self._maker = self._prompt_maker(device)
+        self._load()
+
+    def _prompt_maker(self, device: str) -> Any:
+        """Return what has the `make` of a `PromptMaker`; set `device` and `tokenizer`."""
+        settings, self.device = self.settings, torch_device(device)
         self.tokenizer = load_tokenizer(settings.model, settings.trust_remote_code)
         if settings.chat and not getattr(self.tokenizer, "chat_template", None):
             raise UserError(f"the tokenizer of {settings.model!r} has no chat template", "chat")
-        self._maker = PromptMaker(self.tokenizer, settings.template, settings.longest_input, bool(settings.chat))
-        self._load()
+        return PromptMaker(self.tokenizer, settings.template, settings.longest_input, bool(settings.chat))
 
     def _load(self) -> None:
         """Load the model."""
@@ -75,11 +80,16 @@ class QueryGenerator:
         """
         rows: list[Queries] = [{} for _ in passages]
         with Computing(threads=self.threads).limited():
-            for batch in self._batches(self._prompts(passages)):
-                for prompt, texts in zip(batch, self._sample(batch), strict=True):
+            for batch in self._written(self._prompts(passages)):
+                for prompt, texts in batch:
                     rows[prompt.passage][prompt.language] = tuple(" ".join(text.split()) for text in texts)
                 progress(len(batch) * self.settings.num_queries)
         return [{l: row[l] for l in self.settings.languages} for row in rows]
+
+    def _written(self, prompts: list[Prompt]) -> Iterator[list[tuple[Prompt, list[str]]]]:
+        """Yield prompts with their texts, in any order, a batch at a time."""
+        for batch in self._batches(prompts):
+            yield list(zip(batch, self._sample(batch), strict=True))
 
     def _prompts(self, passages: Sequence[Passage]) -> list[Prompt]:
         places = [(i, l) for i in range(len(passages)) for l in self.settings.languages]
@@ -96,6 +106,11 @@ class QueryGenerator:
     def _keys(self, prompt: Prompt) -> Any:
         s = self.settings
         return sample_keys(s.seed, prompt.docid, prompt.language, s.num_queries)
+
+
+def first_query(text: str) -> str:
+    """Return the first line that holds something: what a causal model writes behind it is not the query."""
+    return next(filter(str.strip, text.splitlines()), "")
 
 
 def load_generator(

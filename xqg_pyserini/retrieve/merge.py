@@ -16,6 +16,8 @@ from xqg_pyserini.errors import BusyOutput, UserError
 from xqg_pyserini.files import RunningSums, file_sha256, file_sums, held_folder, is_ours, real_path, write_json
 from xqg_pyserini.fusion.alignment import ALIGNMENT
 from xqg_pyserini.metadata import checked, difference, read_json
+from xqg_pyserini.models.engines import are_one
+from xqg_pyserini.models.registry import PROBED
 from xqg_pyserini.retrieve import layout
 from xqg_pyserini.retrieve.directories import FaissDirectory, open_one
 from xqg_pyserini.retrieve.layout import NTOTAL_AT
@@ -176,7 +178,7 @@ def _ordered(parts: Sequence[_Part]) -> tuple[list[_Part], Shard]:
         if part.n != len(shard.rows):
             what = f"{part.n} passages, expected {len(shard.rows)}"
             raise UserError(f"{part.path / part.file}: {what} in {shard}; {_AGAIN}")
-        if (one := _common(first)) != (other := _common(part)):
+        if (one := _common(first)) != (other := _common(part, first)):
             differ = difference("it", other, one).removeprefix("it.")
             raise UserError(f"{part.path} and {first.path} are not of one whole: {differ}")
     whole = first.shard
@@ -186,13 +188,16 @@ def _ordered(parts: Sequence[_Part]) -> tuple[list[_Part], Shard]:
     return [by_number[i] for i in range(whole.of)], whole
 
 
-def _common(part: _Part) -> dict[str, Any]:
-    """Return what all shards of a whole must say alike."""
+def _common(part: _Part, first: _Part | None = None) -> dict[str, Any]:
+    """Return what all shards of a whole must say alike; as the first one says it, where only rounding differs."""
     own = {"n", "ids_sha256", "vectors_sha256", "sums_sha256", "counts_sha256", "sha256", "xxh3", "queries", "blank"}
     own |= {MOMENTS, "without_queries"}
     if part.kind is FaissDirectory:
         own -= {"queries"}  # of an index, the checksums of the query store
     said = {key: value for key, value in part.meta.items() if key not in own}
+    ours, theirs = (each.meta.get("encoder") or {} for each in (part, first or part))
+    if ours.get("backend") in PROBED and are_one(ours.get("fingerprint"), theirs.get("fingerprint")):
+        said["encoder"] = {**ours, "fingerprint": theirs["fingerprint"]}
     shard = {key: value for key, value in part.meta["shard"].items() if key != "number"} if part.shard else None
     return said | {"shard": shard, "kept": list(said.get("kept", ())), MOMENTS: MOMENTS in part.meta}
 

@@ -353,7 +353,8 @@ def _write_sentence_transformers(folder: Path, settings: EncoderSettings) -> Non
     """Write what sentence-transformers needs to load the folder with pooling and prompts."""
     if settings.pooling == "pooler":
         return  # its Dense module would need the weights a second time
-    parts = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")][: 2 + settings.normalize]
+    parts = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize")]
+    parts = parts if settings.normalize else parts[:2]
     config = json.loads((folder / "config.json").read_text("utf-8"))
     (folder / "1_Pooling").mkdir(exist_ok=True)
     contents: dict[str, Any] = {
