@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from made_matrix import make
 
 import xqg_pyserini as xqg
@@ -33,6 +34,14 @@ def test_shipped_lines_are_commands_that_can_be_typed(name):
             compile(command.words[2], name, "exec")  # python -c
         if command.words[1] == "pyserini" and command.words[2] != "eval.trec_eval":
             assert {w for w in command.words[3:] if w.startswith("--")} <= known[command.words[2]]
+
+
+def test_the_page_s_example_is_one(tmp_path):
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / "docs" / "reproduce.md").read_text("utf-8"), re.M | re.S)
+    (tmp_path / "small.yaml").write_text(text, "utf-8")
+    matrix = xqg.read_matrix(tmp_path / "small.yaml", {"encoder": "--encoder 'an other'"})
+    assert [command.words[1] for command in matrix.commands] == ["encode", "index", "search", "evaluate"]
+    assert matrix.commands[0].words[4:6] == ("--encoder", "an other")
 
 
 def pyserini_flags() -> dict[str, set[str]]:

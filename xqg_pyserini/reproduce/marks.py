@@ -63,14 +63,13 @@ FIGURE_HEADERS = ["condition", "run", "metric", "language", "expected", "got", "
 
 def figure_rows(outcome: Outcome) -> list[list[str]]:
     """Return the cells of a condition's figures, below `FIGURE_HEADERS`."""
-    return [
-        [outcome.condition, f.run, f.metric, f.language, f"{f.expected:g}", _digits(f), f.mark or "not run"]
-        for f in outcome.figures
-    ]
+    return [[outcome.condition, f.run, f.metric, f.language, *_shown(f), f.mark or "not run"] for f in outcome.figures]
 
 
-def _digits(figure: Figure) -> str:
-    return "-" if figure.got is None else f"{figure.got:.{4 if abs(figure.expected) <= 1 else 2}f}"
+def _shown(figure: Figure) -> tuple[str, str]:
+    """Return what is expected and what was got, with the decimals of the first; at least two, of shares four."""
+    places = max(4 if abs(figure.expected) <= 1 else 2, len(f"{figure.expected:g}".partition(".")[2]))
+    return f"{figure.expected:.{places}f}", "-" if figure.got is None else f"{figure.got:.{places}f}"
 
 
 def not_run(condition: Condition) -> Outcome:

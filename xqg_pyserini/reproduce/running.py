@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from xqg_pyserini import __version__
 from xqg_pyserini.errors import UserError
-from xqg_pyserini.files import file_sha256, write_json
+from xqg_pyserini.files import FILLED, file_sha256, write_json
 from xqg_pyserini.locks import held
 from xqg_pyserini.metadata import read_json
 from xqg_pyserini.report.results import SCORES, read_results
@@ -172,8 +172,8 @@ class _Runner:
         self._record(command, stamp)
         start = time.monotonic()
         code = self._start(command)
-        if code == 2 and begun and any((self.folder / output).exists() for output in command.outputs):
-            self._clear(command.outputs)  # it had ended before that was recorded, and is none that goes on
+        if code == 2 and begun and FILLED in self._path(command, "err").read_text("utf-8", "replace"):
+            self._clear(command.outputs)  # it had ended before that was recorded
             code = self._start(command)
         if code == 0:
             self._record(command, replace(stamp, seconds=round(time.monotonic() - start, 1)))
