@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from hashlib import sha256
 from pathlib import Path
 
@@ -87,6 +88,28 @@ def test_a_command_that_was_cut_off_goes_on(place, again):
     (folder / "one.txt").unlink()
     code, outcomes = again()
     assert (code, marks(outcomes)["first"], counted(place)) == (0, ["OK"], "m121")
+
+
+def test_a_run_that_is_terminated_takes_its_command_with_it_and_goes_on(place, again):
+    """The command sleeps where it is run first; what it had written by then is there when it is run again."""
+    long = 'import os, time; there = os.path.exists("begun"); open("begun", "w").write(str(os.getpid())); '
+    long += 'there or time.sleep(60); open("one.txt", "w").write("33.3")'
+    matrix = place / "tiny.yaml"
+    text = matrix.read_text()
+    begin, end = text.index("      - python -c", text.index("--output made")), text.index("      - python $DATA")
+    matrix.write_text(f"{text[:begin]}      - python -c '{long}' --output one.txt\n{text[end:]}")
+    words = [sys.executable, "-m", "xqg_pyserini", "reproduce", "tiny.yaml", "--data", "data"]
+    process = subprocess.Popen(words, cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    begun = place / "reproduce-tiny" / "begun"
+    while not (begun.exists() and begun.read_text()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 128 + 15 and "interrupted (SIGTERM)" in stderr.splitlines()[-1]
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(begun.read_text()), 0)
+    assert marks(again()[1])["first"] == ["OK"]
 
 
 @pytest.mark.parametrize(("said", "ends"), [("the folder already holds something", 0), ("out of luck", 1)])

@@ -19,6 +19,7 @@ from xqg_pyserini.errors import UserError
 from xqg_pyserini.metadata import read_yaml
 
 DATA, LANGUAGE, NAME = "$DATA", "language", "name"
+COMMANDS = "commands"  # in the folder of outputs: what was run, what it printed, how it ended
 Name = Annotated[str, Meta(pattern=r"^[\w+-][\w.+-]*$")]
 Amount = Annotated[float, Meta(ge=0)]
 _VARIABLE = re.compile(r"\{(\w+)\}")
@@ -220,7 +221,8 @@ def _outputs(where: str, words: list[str]) -> Iterator[str]:
     behind = False
     for word in words:
         if behind and not word.startswith("--"):
-            if Path(word).is_absolute() or ".." in Path(word).parts or Path(word) == Path("."):
-                raise UserError(f"{where}: the output {word!r} is no path below the folder of outputs")
+            parts = Path(word).parts
+            if Path(word).is_absolute() or ".." in parts or parts[:1] in ((), (COMMANDS,)):
+                raise UserError(f"{where}: the output {word!r} is no path of its own below the folder of outputs")
             yield word.rstrip("/")
         behind = word == "--output" or (behind and not word.startswith("--"))

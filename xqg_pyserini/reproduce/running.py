@@ -26,11 +26,10 @@ from xqg_pyserini.locks import held
 from xqg_pyserini.metadata import read_json
 from xqg_pyserini.report.results import SCORES, read_results
 from xqg_pyserini.reproduce.marks import AVERAGE, Found, Reproduced, not_run, outcome_of
-from xqg_pyserini.reproduce.matrix import DATA, Command, Condition, Input, Matrix
+from xqg_pyserini.reproduce.matrix import COMMANDS, DATA, Command, Condition, Input, Matrix
 from xqg_pyserini.reproduce.page import write_matrix_page
 
 MATRIX = "matrix.json"
-COMMANDS = "commands"  # in the folder of outputs: what was run, its output, how it ended
 _TREC_EVAL = re.compile(r"^(\S+)\s+all\s+(-?\d[\d.]*)$", re.MULTILINE)
 
 
