@@ -100,7 +100,9 @@ def _wanted(condition: Condition) -> Iterator[tuple[Expected, str, float]]:
 
 
 def _figure(expected: Expected, language: str, value: float, got: float | None, mark: Mark) -> Figure:
-    return Figure(expected.run, expected.metric, language, value, got, mark, expected.source)
+    own = expected.tolerance
+    source = f"{expected.source} (OK within {own.ok:g}, close within {own.close:g})" if own else expected.source
+    return Figure(expected.run, expected.metric, language, value, got, mark, source)
 
 
 def _got(expected: Expected, language: str, languages: Sequence[str], found: Found) -> float | None:

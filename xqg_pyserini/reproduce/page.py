@@ -23,10 +23,8 @@ def write_matrix_page(
     left = len([outcome for outcome in outcomes if not outcome.ran])
     lead = f'<p class="lead">{escape(matrix.description)}</p>'
     lead += f'<p class="quiet">{len(outcomes) - left} of {len(outcomes)} conditions were run. OK is within '
-    lead += (
-        f"{matrix.tolerance.ok:g} of the expected score, close within {matrix.tolerance.close:g}, unless a row says "
-    )
-    lead += "otherwise.</p>"
+    lead += f"{matrix.tolerance.ok:g} of the expected score, close within {matrix.tolerance.close:g}, unless a row's "
+    lead += "source says otherwise.</p>"
     footer = f"<h2>How it was made</h2><p>xqg_pyserini {escape(__version__)}, xqg reproduce.</p>"
     parts = Parts("Reproduction", matrix.name, f"{named(matrix.name)}: {counts}", lead, "".join(sections), footer)
     with writing(path) as file:
