@@ -102,7 +102,8 @@ def _wanted(condition: Condition) -> Iterator[tuple[Expected, str, float]]:
 def _figure(expected: Expected, language: str, value: float, got: float | None, mark: Mark) -> Figure:
     own = expected.tolerance
     source = f"{expected.source} (OK within {own.ok:g}, close within {own.close:g})" if own else expected.source
-    return Figure(expected.run, expected.metric, language, value, got, mark, source)
+    run = expected.run if language == AVERAGE else expected.run.replace(f"{{{LANGUAGE}}}", language)
+    return Figure(run, expected.metric, language, value, got, mark, source)
 
 
 def _got(expected: Expected, language: str, languages: Sequence[str], found: Found) -> float | None:
