@@ -18,7 +18,7 @@ Results go to stdout, as JSON with `--json`; progress bars to stderr, where it i
 you can mend is an error of one line on stderr and exit code 2; nothing half-written is left behind.
 Warnings stand on stderr after a success. Folders that hold something are replaced only with
 `--overwrite`; runs and submissions are replaced in one step. A killed `generate`, `filter`,
-`encode`, `accumulate`, `align`, `merge`, `rerank` or `train` goes on when the same command is run again,
+`encode`, `accumulate`, `align`, `merge`, `rerank`, `reproduce` or `train` goes on when the same command is run again,
 and `index` with `--num-shards`.
 
 Wherever a corpus, questions, qrels or generated queries are read, `hf:NAME[:CONFIG[:SPLIT]][@REVISION]` and

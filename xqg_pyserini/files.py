@@ -267,6 +267,7 @@ def compression(path: Path) -> str | None:
 
 
 DESCRIPTIONS = ("meta.json", "xqg.json", "alignment.json")  # each is written last, into a folder of ours
+FILLED = "the folder already holds something"  # what refuses to write there says
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -428,8 +429,7 @@ def check_output(path: str | Path, overwrite: bool, inputs: Iterable[Any] = ()) 
         raise UserError(f"{path}: is a file; give the name of a folder")
     if status:
         if not overwrite and _holds_something(path):
-            what = "the folder already holds something; give another name, or overwrite it"
-            raise UserError(f"{path}: {what}", "overwrite")
+            raise UserError(f"{path}: {FILLED}; give another name, or overwrite it", "overwrite")
         given = list(_existing(inputs))
         for other in [Path.cwd(), Path.home(), *given]:
             if real_path(other).is_relative_to(real_path(path)):

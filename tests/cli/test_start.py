@@ -150,16 +150,6 @@ def test_scoring_imports_what_it_uses_alone(tmp_path):
     assert (tmp_path / "out" / "scores.json").exists()
 
 
-@pytest.mark.parametrize(
-    "line", ["", "peft-unseen --data d --model m --output o", "--list", "x --only a/* --workers 2"]
-)
-def test_reproduce_says_where_the_study_is(line, refused):
-    assert refused("reproduce", *line.split()) == (
-        "xqg reproduce: error: the study of fine-tuning for unseen languages is no part of the "
-        "package: in the repository, run doit -f studies/peft_unseen/dodo.py"
-    )
-
-
 def test_a_name_that_is_not_utf8_is_refused():
     words = [sys.executable, "-m", "xqg_pyserini", "check", b"folder-\xff"]
     done = subprocess.run(words, capture_output=True)

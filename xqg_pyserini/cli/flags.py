@@ -34,7 +34,6 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *, fill: Callable[["Parser"], None] | None = None, **options: Any) -> None:
         super().__init__(formatter_class=_formatter, **options)
         self._fill = fill
-        self.ignores_unknown = False  # take any flag, and look at none
         self.set_defaults(parser=self)
 
     def filled(self) -> "Parser":
@@ -47,8 +46,7 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, *arguments: Any, **options: Any) -> Any:
         """Parse as argparse does, with all flags."""
         self.filled()
-        namespace, unknown = super().parse_known_args(*arguments, **options)
-        return namespace, [] if self.ignores_unknown else unknown
+        return super().parse_known_args(*arguments, **options)
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong in one line, and where help is."""

@@ -47,7 +47,7 @@ COMMANDS = {
     "check": "verify a store, an index, an alignment or queries in full",
     "inspect": "measure stores or an alignment, and say what follows",
     "train": "train a retriever or a generator, in full or in part",
-    "reproduce": "say where the study of fine-tuning for unseen languages lives",
+    "reproduce": "run a published table, command by command, and mark its scores",
     "pyserini": "run a Pyserini module with our encoders in it",
     "encoders": "list what encoders are known and here, or check one",
     "doctor": "say what this machine has and what would not work",

@@ -95,16 +95,21 @@ def embedded(value: Any) -> str:
 
 
 def _page(parts: Parts, explored: Mapping[str, Any], why: str | None) -> str:
+    without = f'<p class="quiet">Without the explorer of questions: {escape(str(why))}.</p>'
+    return filled(parts, f"{parts.figures}\n{_explorer(explored) if explored else without}", explored)
+
+
+def filled(parts: Parts, body: str, data: Any) -> str:
+    """Return a page with these parts, this body (HTML), and what its script reads."""
     script = _resource("parts.js") + _resource("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
-    without = f'<p class="quiet">Without the explorer of questions: {escape(str(why))}.</p>'
     return Template(_resource("page.html")).substitute(
         {**parts._asdict(), "title": escape(parts.title)},
-        body=f"{parts.figures}\n{_explorer(explored) if explored else without}",
+        body=body,
         script_hash=f"sha256-{digest}",
         style=_resource("page.css"),
         script=script,
-        data=embedded(explored),
+        data=embedded(data),
     )
 
 

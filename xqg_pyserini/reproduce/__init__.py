@@ -1,0 +1,1 @@
+"""Published tables, reproduced: matrix files, running their commands, their pages."""
