@@ -51,7 +51,7 @@ def stage() -> None:
     for section in config["nav"]:
         for title, pages in section.items():
             if title == "Commands":
-                pages += _write_commands()
+                pages += _write_commands(places)
             if title == "Python":
                 pages += _write_api()
     (STAGE / "mkdocs.yml").write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), "utf-8")
@@ -88,18 +88,19 @@ def _moved(text: str, source: str, places: dict[str, str]) -> str:
     return "".join(parts)
 
 
-def _write_commands() -> list[dict[str, str]]:
+def _write_commands(places: dict[str, str]) -> list[dict[str, str]]:
     """Write a page for each command, and a list of them; return them as entries of the navigation."""
     made = runpy.run_path(str(ROOT / "docs" / "make_commands.py"))
     rows, entries = [], []
     for name, section in made["sections"]().items():
         file = f"{name.replace(' ', '-')}.md"
         table = section.replace("## xqg", "# xqg", 1).replace("| | |", "| flag | what it says |", 1)
-        _write(f"commands/{file}", table.lstrip())
+        _write(f"commands/{file}", _moved(table.lstrip(), "docs/commands.md", places))
         what = section.splitlines()[3]  # below its heading
         rows.append(f"| [`xqg {name}`]({file}) | {what} |\n")
         entries.append({f"xqg {name}": f"commands/{file}"})
-    _write("commands/index.md", made["HEAD"] + "\n| command | what it does |\n|---|---|\n" + "".join(rows))
+    head = _moved(made["HEAD"], "docs/commands.md", places)
+    _write("commands/index.md", head + "\n| command | what it does |\n|---|---|\n" + "".join(rows))
     return entries
 
 

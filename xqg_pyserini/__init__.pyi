@@ -110,9 +110,6 @@ from .report.page import WrittenPage as WrittenPage, write_page as write_page
 from .report.page_inputs import ExploreSettings as ExploreSettings
 from .report.results import read_results as read_results, record_inputs as record_inputs, write_results as write_results
 from .report.tables import results_text as results_text
-from .reproduce.marks import Figure as Figure, Outcome as Outcome, Reproduced as Reproduced
-from .reproduce.matrix import Matrix as Matrix, read_matrix as read_matrix
-from .reproduce.running import reproduce as reproduce
 from .retrieve.accumulate import (
     AccumulateSettings as AccumulateSettings,
     QuerySource as QuerySource,

@@ -9,9 +9,10 @@ import pytest
 from conftest import ROOT
 from made_matrix import make
 
-import xqg_pyserini as xqg
 from xqg_pyserini.cli.main import parser
-from xqg_pyserini.reproduce.matrix import shipped_matrices
+from xqg_pyserini.errors import UserError
+from xqg_pyserini.reproduce.matrix import read_matrix, shipped_matrices
+from xqg_pyserini.reproduce.running import reproduce
 
 SHIPPED = shipped_matrices()
 
@@ -23,7 +24,7 @@ def test_the_shipped_ones():
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_lines_are_commands_that_can_be_typed(name):
     """Nothing is run; what is printed for a shell splits into the same words."""
-    matrix = xqg.read_matrix(name)
+    matrix = read_matrix(name)
     assert matrix.name == name
     known, top = pyserini_flags(), parser()
     for command in matrix.commands:
@@ -39,7 +40,7 @@ def test_shipped_lines_are_commands_that_can_be_typed(name):
 def test_the_page_s_example_is_one(tmp_path):
     (text,) = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / "docs" / "reproduce.md").read_text("utf-8"), re.M | re.S)
     (tmp_path / "small.yaml").write_text(text, "utf-8")
-    matrix = xqg.read_matrix(tmp_path / "small.yaml", {"encoder": "--encoder 'an other'"})
+    matrix = read_matrix(tmp_path / "small.yaml", {"encoder": "--encoder 'an other'"})
     assert [command.words[1] for command in matrix.commands] == ["encode", "index", "search", "evaluate"]
     assert matrix.commands[0].words[4:6] == ("--encoder", "an other")
 
@@ -54,7 +55,7 @@ def pyserini_flags() -> dict[str, set[str]]:
 @pytest.mark.parametrize("name", ["mrtydi", "miracl", "ciral"])
 def test_topics_and_indexes_are_those_of_pyserini_s_pages(name):
     page = (Path(find_spec("pyserini").origin).parent / "2cr" / f"{name}.yaml").read_text("utf-8")
-    for command in xqg.read_matrix(name).commands:
+    for command in read_matrix(name).commands:
         words = dict(zip(command.words, command.words[1:], strict=False))
         if command.words[2] != "eval.trec_eval":
             topics = re.sub(r"-(test|dev|test-a)(-native)?$", r"-${split}\2", words["--topics"])
@@ -63,7 +64,7 @@ def test_topics_and_indexes_are_those_of_pyserini_s_pages(name):
 
 def test_expected_averages_are_those_of_their_languages():
     for name in SHIPPED:
-        for condition in xqg.read_matrix(name).conditions:
+        for condition in read_matrix(name).conditions:
             for expected in condition.expected:
                 by_language = [value for language, value in expected.values.items() if language != "average"]
                 if "average" in expected.values and len(by_language) > 1:
@@ -104,8 +105,8 @@ def test_what_is_wrong_in_a_file_is_named(tmp_path, old, new, message):
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    with pytest.raises(xqg.UserError) as caught:
-        xqg.read_matrix(path)
+    with pytest.raises(UserError) as caught:
+        read_matrix(path)
     assert message in str(caught.value) and str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
 
@@ -162,9 +163,9 @@ conditions:
       - {run: "{language}.txt", metric: recip_rank, values: {ar: 10, fi: 20.5, average: 15}, source: by hand}
 """,
     )
-    matrix = xqg.read_matrix(path)
+    matrix = read_matrix(path)
     assert [command.words[-1] for command in matrix.commands] == ["ar.txt", "fi.txt", "ar.txt", "fi.txt"]
-    (outcome,) = xqg.reproduce(matrix, tmp_path / "out", data=tmp_path / "data").outcomes
+    (outcome,) = reproduce(matrix, tmp_path / "out", data=tmp_path / "data").outcomes
     assert [(f.language, f.got, f.mark) for f in outcome.figures] == [
         *(("ar", 10, "OK"), ("fi", 20, "FAIL"), ("average", 15, "OK"))
     ]

@@ -12,7 +12,8 @@ import pytest
 from conftest import put, run_xqg, write_jsonl
 from made_matrix import make
 
-import xqg_pyserini as xqg
+from xqg_pyserini.reproduce.matrix import read_matrix
+from xqg_pyserini.reproduce.running import reproduce
 
 
 @pytest.fixture
@@ -221,6 +222,6 @@ def test_the_dry_run_runs_nothing(place, serve):
 
 
 def test_python_does_the_same(place):
-    done = xqg.reproduce(xqg.read_matrix(place / "tiny.yaml"), place / "out", data=place / "data", conditions=["first"])
+    done = reproduce(read_matrix(place / "tiny.yaml"), place / "out", data=place / "data", conditions=["first"])
     assert [f.mark for f in done.outcomes[0].figures] == ["OK"]
     assert done.fails == 0 and str(done).endswith("1 OK, 0 close, 0 FAIL")
