@@ -12,6 +12,7 @@ is asked for anything.
 import difflib
 import functools
 import hashlib
+import importlib
 import io
 import json
 import os
@@ -136,7 +137,7 @@ def check_shards(where: FilePath, names: Iterable[str]) -> None:
 
 def _library(package: str, requirement: str) -> Any:
     try:
-        return __import__(package)
+        return importlib.import_module(package)
     except ImportError:
         raise UserError(f"the package {package} is not installed: run pip install '{requirement}'") from None
 
