@@ -28,7 +28,10 @@ def listen(settings: ServeSettings) -> socket.socket:
     host, port = settings.host.strip("[]"), settings.port
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address[:2], family=family)
+        listening = socket.create_server(address[:2], family=family)
+        # connections inherit it: an answer's second packet would wait for the first to be acknowledged, 40 ms
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
     except OSError as error:
         unknown = isinstance(error, socket.gaierror)
         why = error.strerror if unknown or error.errno is None else os.strerror(error.errno)
