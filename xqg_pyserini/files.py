@@ -62,7 +62,7 @@ def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 class Line(NamedTuple):
     """A line of an input file, or an entry of its JSON array, and where it stands.
 
-    `at`: of a line of a file that is not compressed, its first byte, from where it can be read again.
+    `at`: of a line of a file here that is not compressed, its first byte, from where it can be read again.
     """
 
     path: Path
@@ -217,7 +217,7 @@ def read_lines(path: Path, blank: bool = False, opened: Callable[[], IO[bytes]] 
                     check_lines(path, data)
                 text = data.decode("utf-8").rstrip("\r\n")
                 if blank or (text and not text.isspace()):
-                    yield Line(path, number, text, "line", at if kind is None else None)
+                    yield Line(path, number, text, "line", at if kind is None and opened is None else None)
     except UserError:
         raise
     except UnicodeDecodeError as error:

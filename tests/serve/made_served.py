@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,6 +81,7 @@ def served(task, indexes):
     flags = ["--index", indexes / "plain", f"mean={indexes / 'I'}", *(indexes / name for name in ("own", "hype"))]
     flags += ["--align", indexes / "A"]
     flags += ["--passages", task / "passages", "--sums", task / "queries", "--beta", "0.25"]
-    flags += ["--corpus", task / "corpus.jsonl", "--queries", task / "queries.jsonl"]
+    shutil.copytree(task, indexes / "generated", ignore=lambda _, names: {n for n in names if n != "queries.jsonl"})
+    flags += ["--corpus", task / "corpus.jsonl", "--queries", f"hf:{indexes / 'generated'}"]
     with serving(*flags) as server:
         yield server

@@ -3,9 +3,13 @@
 import bz2
 import gzip
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from conftest import message, put, write_jsonl
+from fake_hub import served as hub
 
 from xqg_pyserini.data import CorpusFile, Passage, read_corpus
 from xqg_pyserini.serve.lookup import GeneratedLookup, corpus_lookup
@@ -78,3 +82,37 @@ def test_generated_queries_of_several_records_are_put_together(tmp_path):
     assert generated.of("a") == {"ar": ["أ"], "fi": ["yksi"], "ru": ["раз"]}
     assert generated.of("b") == {"fi": ["muu"]}
     assert generated.of("c") == {}
+
+
+def test_belebele_is_read_again_as_often_as_it_is_asked_for(tmp_path):
+    """Its passages stand beside each of their questions; of a corpus the first of these counts."""
+    row = {"link": "a", "flores_passage": "the moon", "question": "what?", "dialect": "fin_Latn"}
+    rows = [{**row, "question_number": 1}, {**row, "question_number": 2}, {**row, "link": "b", "question_number": 1}]
+    texts = corpus_lookup(write_jsonl(tmp_path / "b.jsonl", rows))
+    assert (len(texts), texts._copies.tell()) == (2, 0)
+    for _ in range(2):
+        assert [texts[docid][0].text for docid in ("a", "b")] == ["the moon", "the moon"]
+
+
+def test_what_is_read_of_the_hub_is_copied(tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    write_jsonl(folder / "train.jsonl", RECORDS)
+    local = corpus_lookup(f"hf:{folder}")
+    with hub("me/set", folder) as server:
+        code = f"""
+from xqg_pyserini.serve.lookup import corpus_lookup
+texts = corpus_lookup("hf:me/set")
+print([texts[docid][0].text for docid in {[record["id"] for record in RECORDS]!r}] * 2)
+"""
+        environment = {
+            **os.environ,
+            "HF_ENDPOINT": server.address,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_HUB_OFFLINE": "0",
+        }
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    texts = [record["text"] for record in RECORDS]
+    assert (done.returncode, done.stdout) == (0, f"{texts * 2}\n"), done.stderr
+    assert [local[record["id"]][0].text for record in RECORDS] == texts

@@ -5,9 +5,9 @@ import json
 import warnings
 from typing import Any
 
-from xqg_pyserini import files
 from xqg_pyserini.cli import flags, shared
 from xqg_pyserini.cli.flags import Parser
+from xqg_pyserini.data import check_source
 from xqg_pyserini.errors import UserError, XqgWarning, warn
 from xqg_pyserini.fusion.alignment import Alignment
 from xqg_pyserini.models.encoder import Encoded, Encoder
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
             raise UserError("give --index DIR, or --passages STORE --sums STORE")
         for path in (args.corpus, args.queries):
             if path is not None:
-                files.expand(path)
+                check_source(path)
         with listen(settings) as listening:
             ways = _ways(args)
             texts = None if args.corpus is None else corpus_lookup(shared.corpus_of(args))

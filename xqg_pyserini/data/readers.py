@@ -228,7 +228,7 @@ class _Passages:
         self.file = source if isinstance(source, CorpusFile) else CorpusFile("")
         self.notes = Notes(source)
         self.ids = (self.file.id_field,) if self.file.id_field else PASSAGE_IDS
-        self.repeated: set[str] = set()  # of Belebele
+        self.seen: set[str] | None = set()  # of Belebele, where each is wanted once
         fields = _columns(self.file, id="id_field", text="text_field", title="title_field")
         self.kind = Kind("passage", self.from_record, PASSAGE_TABLE, self.from_row, fields)
 
@@ -240,10 +240,10 @@ class _Passages:
             if record[key] is not None:
                 notes.say(shape.said)
         docid, title = _id_of(line, record, ids, "id_field", notes), ""
-        if shape is not None and shape.id == "link":
-            if docid in self.repeated:
+        if shape is not None and shape.id == "link" and self.seen is not None:
+            if docid in self.seen:
                 return None
-            self.repeated.add(docid)
+            self.seen.add(docid)
         if key != "contents" or file.text_field is not None:
             title = text_of(line, record, file.title_field or "title")
             if file.title_field is None and "title" not in record and shape is None:
@@ -327,6 +327,7 @@ def read_corpus(source: FilePath) -> Iterator[tuple[Line, Passage]]:
 def passage_again(source: FilePath) -> Callable[[Line], Passage | None]:
     """Return what makes the passage of a line of a corpus's JSON Lines, as `read_corpus` does."""
     passages = _Passages(source)
+    passages.seen = None
     return lambda line: passages.from_record(line, parse_json(line))
 
 

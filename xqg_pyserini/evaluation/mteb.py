@@ -4,6 +4,7 @@ Values are MTEB's: trec_eval's of each question, averaged over a language's, fro
 This module refuses to know what MTEB's tasks are; what it also writes of confidences (nAUC) is left out.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,7 +70,8 @@ def mteb_results(
         UserError: as `evaluate`.
     """
     measures = [f"{measure}@{cut}" for measure in MEASURES for cut in CUTS]
-    scores = evaluate({"run": run}, questions, measures, corpus=corpus, qrels=qrels, all_topics=True)["run"]
+    name = Path(run).stem if isinstance(run, str | os.PathLike) else "run"  # what is warned of names it
+    scores = evaluate({name: run}, questions, measures, corpus=corpus, qrels=qrels, all_topics=True)[name]
     subsets = []
     for language in scores[measures[0]].by_language:
         values = {
