@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 from conftest import message, refusal
@@ -42,6 +43,23 @@ os.kill(os.getpid(), signal.SIGTERM)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "heard\n", "")
+
+
+def test_a_cluster_that_is_left_takes_no_process_but_its_own():
+    pytest.importorskip("psutil")
+    code = ["-c", "import sys; sys.stdin.read()"]
+    mine, watching = (
+        subprocess.Popen([sys.executable, *code, word], stdin=subprocess.PIPE) for word in ("rays", "/x/ray/monitor.py")
+    )
+    left = []
+    cluster._disconnect(SimpleNamespace(shutdown=lambda: left.append(watching.wait(10))), True)
+    assert (left, mine.poll()) == ([-9], None)
+    other = subprocess.Popen([sys.executable, *code, "/x/ray/monitor.py"], stdin=subprocess.PIPE)
+    cluster._disconnect(SimpleNamespace(shutdown=lambda: None), False)
+    assert other.poll() is None
+    for process in (mine, other):
+        process.kill()
+        process.wait()
 
 
 @needs_ray

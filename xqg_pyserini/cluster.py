@@ -303,10 +303,8 @@ def connected(cluster: str) -> Iterator[Cluster]:
     address = check_cluster(cluster)
     _check_answer(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import psutil
     import ray
 
-    held = set(psutil.Process().children())
     said = sys.stderr if logging.getLogger(__name__).isEnabledFor(logging.WARNING) else None
     begin = partial(ray.init, address or "local", include_dashboard=None if address else False, log_to_driver=False)
     with (
@@ -326,16 +324,17 @@ def connected(cluster: str) -> Iterator[Cluster]:
                 raise UserError(f"no Ray cluster at {address or 'this machine'}: {reason}", "cluster") from None
             yield Cluster(ray)
         finally:
-            beside.submit(_disconnect, ray, held).result()
+            beside.submit(_disconnect, ray, address is None).result()
 
 
-def _disconnect(ray: Any, held: set[Any]) -> None:
-    """Leave a cluster; one of this machine alone ends, with all child processes but those that were `held` before."""
+def _disconnect(ray: Any, is_own: bool) -> None:
+    """Leave a cluster; one of this process's own ends."""
     import psutil
 
-    for process in set(psutil.Process().children()) - held:
-        with suppress(psutil.Error):
-            if process.name() not in ("gcs_server", "raylet"):  # others have nothing to save, and let Ray wait a second
+    for process in psutil.Process().children() if is_own else ():
+        with suppress(psutil.Error):  # what only watches has nothing to save, and Ray would wait a second for it
+            is_rays = any(f"{os.sep}ray{os.sep}" in word for word in process.cmdline())
+            if is_rays and process.name() not in ("gcs_server", "raylet"):
                 process.kill()
     ray.shutdown()
 
