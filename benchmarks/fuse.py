@@ -11,8 +11,10 @@ vectors of the indexes are compared.  Some 15 GB of disk are needed for 100,000 
 
 import argparse
 import pickle
+import shutil
 import sys
 import tempfile
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from xqg_pyserini.stores import PASSAGES, QUERY_SUMS
 
 QUERIES, ALPHA = 5, 0.01
 PICKLES = "pickles"
+STORES = {"float32": "stores", "float16": "stores, float16"}
 XQG = [sys.executable, "-m", "xqg_pyserini"]
 
 
@@ -42,7 +45,7 @@ def make(folder: Path, n: int, d: int) -> None:
     for language in LANGUAGES:
         for i, vectors in enumerate(queries(language)):
             _dump(folder / PICKLES / f"queries-{language}-{i}.pkl", vectors, ids)
-    for dtype in ("float32", "float16"):
+    for dtype in STORES:
         sums = ((language, [sum(queries(language))]) for language in LANGUAGES)
         write_stores(folder / dtype, (n, d), chain([(None, [passages])], sums), QUERIES, dtype)
 
@@ -72,21 +75,36 @@ def published(folder: Path) -> None:
         vectors, ids = pickle.load(file)
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(np.ascontiguousarray(vectors, dtype=np.float32))
-    written = folder / f"index-{PICKLES}"
-    written.mkdir(exist_ok=True)
-    faiss.write_index(index, str(written / "index"))
-    (written / "docid").write_text("".join(f"{docid}\n" for docid in ids), "utf-8")
+    output = folder / f"index-{PICKLES}"
+    output.mkdir()
+    faiss.write_index(index, str(output / "index"))
+    (output / "docid").write_text("".join(f"{docid}\n" for docid in ids), "utf-8")
 
 
 def commands(folder: Path) -> dict[str, list[str]]:
     """Return what is run of each way."""
     ways = {PICKLES: [sys.executable, __file__, "--fuse", str(folder)]}
-    for dtype, name in (("float32", "stores"), ("float16", "stores, float16")):
+    for dtype, name in STORES.items():
         stores = ["--passages", str(folder / dtype / PASSAGES), "--queries", str(folder / dtype / QUERY_SUMS)]
-        output = ["--alpha", str(ALPHA), "--output", str(folder / f"index-{dtype}"), "--overwrite"]
+        output = ["--alpha", str(ALPHA), "--output", str(folder / f"index-{dtype}")]
         kind = ["--type", "fp16" if dtype == "float16" else "flat"]
         ways[name] = [*XQG, "index", *stores, *output, *kind]
     return ways
+
+
+def written(folder: Path) -> dict[str, list[Path]]:
+    """Return what each way writes."""
+    paths = {PICKLES: [folder / "fused.pkl", folder / f"index-{PICKLES}"]}
+    return paths | {name: [folder / f"index-{dtype}"] for dtype, name in STORES.items()}
+
+
+def clear(folder: Path, way: str) -> None:
+    """Take away what this way wrote before: none is timed with the removal of what it replaces."""
+    for path in written(folder)[way]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def size(*paths: Path) -> int:
@@ -99,7 +117,7 @@ def compare(folder: Path) -> str:
     """Return how far the indexes' vectors are apart."""
     import faiss
 
-    mapped = [folder / f"index-{name}" / "index" for name in (PICKLES, "float32", "float16")]
+    mapped = [folder / f"index-{name}" / "index" for name in (PICKLES, *STORES)]
     theirs, ours, half = (faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC) for path in mapped)
     rows = range(0, theirs.ntotal, max(1, theirs.ntotal // 1000))
     of = [np.array([index.reconstruct(row) for row in rows]) for index in (theirs, ours, half)]
@@ -123,10 +141,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
         make(folder, args.passages, args.dimension)
-        print(table(in_turn(commands(folder), args.times), PICKLES))
-        inputs = {PICKLES: (folder / PICKLES, folder / "fused.pkl", folder / f"index-{PICKLES}")}
-        inputs |= {dtype: (folder / dtype, folder / f"index-{dtype}") for dtype in ("float32", "float16")}
-        bytes_of = {way: size(*paths) for way, paths in inputs.items()}
+        print(table(in_turn(commands(folder), args.times, partial(clear, folder)), PICKLES))
+        inputs = {PICKLES: folder / PICKLES, **{name: folder / dtype for dtype, name in STORES.items()}}
+        bytes_of = {way: size(inputs[way], *paths) for way, paths in written(folder).items()}
         for way, total in bytes_of.items():
             print(f"disk, {way}: {total / 1e9:.2f} GB, {total / bytes_of[PICKLES]:.2f}")
         print(compare(folder))

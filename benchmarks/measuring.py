@@ -5,9 +5,12 @@ import statistics
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+# an installed package has its bytecode: a checkout must be let to keep it, or each command compiles all that it imports
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 class Cost(NamedTuple):
@@ -23,8 +26,9 @@ class Cost(NamedTuple):
 
 def cost(command: Sequence[str]) -> Cost:
     """Run a command to its end; raises `CalledProcessError` if it fails."""
+    os.sync()  # what the command before left to be written is not this one's burden
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=ENVIRONMENT)
     peak, done = [0], threading.Event()
     watcher = threading.Thread(target=_watch, args=(process.pid, peak, done))
     watcher.start()
@@ -48,11 +52,17 @@ def _watch(pid: int, peak: list[int], done: threading.Event) -> None:
         peak[0] = max(peak[0], *held, 0)
 
 
-def in_turn(ways: Mapping[str, Sequence[str]], times: int = 5) -> dict[str, list[Cost]]:
-    """Run each command `times` times, one after the other and again, so that a busy minute meets them all."""
+def in_turn(
+    ways: Mapping[str, Sequence[str]], times: int = 5, before: Callable[[str], None] = lambda name: None
+) -> dict[str, list[Cost]]:
+    """Run each command `times` times, one after the other and again, so that a busy minute meets them all.
+
+    Before each run `before` is called with its name; that time does not count.
+    """
     costs: dict[str, list[Cost]] = {name: [] for name in ways}
     for _ in range(times):
         for name, command in ways.items():
+            before(name)
             costs[name].append(cost(command))
     return costs
 

@@ -10,11 +10,9 @@ import os
 import random
 import re
 import socket
-import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing.pool import ThreadPool
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urljoin, urlsplit
 
@@ -142,6 +140,8 @@ class Server:
 
         The calls run in threads that do not outlive the process, so that an interruption ends it at once.
         """
+        from multiprocessing.pool import ThreadPool
+
         self._over = over = threading.Event()
         if len(items) < 2:
             yield from enumerate(map(call, items))
@@ -190,6 +190,8 @@ class Server:
                 raise _Ended
 
     def _post(self, path: str, body: dict[str, Any]) -> bytes:
+        from ssl import SSLCertVerificationError
+
         from requests import exceptions
 
         url, timeout = f"{self.address.url}/{path}", (CONNECT_SECONDS, ANSWER_SECONDS)
@@ -203,7 +205,7 @@ class Server:
             cause = _cause(error)
             what = _short(getattr(cause, "strerror", None) or str(cause) or repr(cause))
             what = f"{'breaks off' if isinstance(error, exceptions.ChunkedEncodingError) else 'is not reached'}: {what}"
-            if isinstance(error, exceptions.InvalidURL) or isinstance(cause, ssl.SSLCertVerificationError):
+            if isinstance(error, exceptions.InvalidURL) or isinstance(cause, SSLCertVerificationError):
                 raise UserError(f"{self.address.name} {what}") from None
             absent = not self._reached and isinstance(cause, ConnectionRefusedError | socket.gaierror)
             raise _Failed(what, FEW if absent else TRIES) from None
