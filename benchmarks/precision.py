@@ -4,7 +4,9 @@
 
 E5 is a folder of multilingual-e5-small, XQuAD is in `$XQG_SHARED/data` (default ../shared).  Seconds of CPU for the
 first passages and the first questions in each language, of both engines and, where it is installed, of
-sentence-transformers, in each precision; all take turns, and medians of the rounds count.  Then R@1 of all questions
+sentence-transformers, in each precision; all take turns, and medians of the rounds count.  *products alone* are the
+model's products with its weights for as many tokens, without attention and all else: no engine can take less on this
+core, whose products are those of torch's library.  Then R@1 of all questions
 and passages: passages by torch in fp32 with questions by each, the other way, and both by each.
 """
 
@@ -26,7 +28,9 @@ from xqg_pyserini.models.engines import HUGGING_FACE
 
 ENCODER = {"pooling": "mean", "normalize": True, "query_prefix": "query: ", "passage_prefix": "passage: "}
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-OTHERS = "sentence-transformers"
+OTHERS, PRODUCTS = "sentence-transformers", "products alone"
+LONGEST = {"query": 64, "passage": 256}  # in tokens
+ROWS = 1024  # of a product: a batch of the longest passages
 Encode = Callable[[list[str], str], np.ndarray]
 
 
@@ -55,11 +59,32 @@ def theirs(model: str, precision: str) -> Encode:
     loaded = SentenceTransformer(model, device="cpu", model_kwargs={"dtype": PRECISIONS[precision]})
 
     def encode(texts: list[str], role: str) -> np.ndarray:
-        loaded.max_seq_length = {"query": 64, "passage": 256}[role]
+        loaded.max_seq_length = LONGEST[role]
         texts = [f"{role}: {text}" for text in texts]
         return loaded.encode(texts, normalize_embeddings=True, show_progress_bar=False).astype(np.float32)
 
     return encode
+
+
+def products(model: str, precision: str) -> Encode:
+    """Return what multiplies matrices of the model's shapes for the tokens of texts, and does nothing else."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    config, tokenizer = AutoConfig.from_pretrained(model), AutoTokenizer.from_pretrained(model)
+    d, wide, dtype = config.hidden_size, config.intermediate_size, PRECISIONS[precision]
+    weights = [torch.rand(shape).to(dtype) for shape in ((d, 3 * d), (d, d), (d, wide), (wide, d))]
+
+    def multiply(texts: list[str], role: str) -> np.ndarray:
+        tokens = tokenizer([f"{role}: {text}" for text in texts], truncation=True, max_length=LONGEST[role])
+        rows = sum(map(len, tokens["input_ids"]))
+        for at in range(0, rows, ROWS):
+            inputs = [torch.rand(min(ROWS, rows - at), len(weight)).to(dtype) for weight in weights]
+            for _ in range(config.num_hidden_layers):
+                for vectors, weight in zip(inputs, weights, strict=True):
+                    vectors @ weight
+        return np.zeros(0)
+
+    return multiply
 
 
 def timed(call: Callable[[], np.ndarray]) -> float:
@@ -88,6 +113,7 @@ def main() -> None:
     scored = list(ways)
     if importlib.util.find_spec("sentence_transformers") is not None:
         ways |= {(OTHERS, p): theirs(args.model, p) for p in PRECISIONS}
+    ways |= {(PRODUCTS, p): products(args.model, p) for p in PRECISIONS}
     seconds: dict = {(name, way): [] for name in texts for way in ways}
     for _ in range(args.rounds):
         for name, role in roles.items():
