@@ -16,6 +16,8 @@ from xqg_pyserini.errors import UserError
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: others may use the cores too
 os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"  # before torch: "auto" is fp32 on every CPU that tests run on
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of commands would compile the package each
+
 os.environ["HF_HUB_OFFLINE"] = "1"  # names that tests make up are looked for on no hub
 
 ROOT = Path(__file__).resolve().parent.parent

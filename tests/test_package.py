@@ -20,8 +20,10 @@ from pathlib import Path
 import numpy.typing
 import pytest
 from conftest import ROOT
+from made_sweeps import assert_same_lists
 
 import xqg_pyserini
+from xqg_pyserini.data import read_run
 
 REPORT = """
 import hashlib, importlib.resources, json, xqg_pyserini
@@ -123,14 +125,40 @@ def test_a_plain_install_brings_the_command(installed, tmp_path):
     assert (done.stdout, done.stderr) == (f"xqg_pyserini {version_in_setup()}\n", "")
 
 
-def test_the_demo_runs_from_the_wheel_outside_the_repository(installed, tmp_path):
-    script = installed / "bin" / "xqg"
+@pytest.fixture(scope="module")
+def demo(installed, tmp_path_factory) -> tuple[Path, str]:
+    """What `xqg demo` of the wheel writes and says, outside the repository."""
+    folder = tmp_path_factory.mktemp("demo")
     environment = {**os.environ, "PYTHONPATH": str(installed)}
-    command = [sys.executable, script, "demo", "--output", "demo"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, installed / "bin" / "xqg", "demo", "--output", "demo"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"R@2kt +a +baseline .*\n +b +mean .*\n +c +language-aware ", done.stdout)
-    assert {"language-aware.trec", "mean.trec"} <= {path.name for path in (tmp_path / "demo").rglob("*.trec")}
+    return folder / "demo", done.stdout
+
+
+def test_the_demo_runs_from_the_wheel_outside_the_repository(demo):
+    folder, said = demo
+    assert re.search(r"R@2kt +a +baseline .*\n +b +mean .*\n +c +language-aware ", said)
+    assert {"language-aware.trec", "mean.trec"} <= {path.name for path in folder.rglob("*.trec")}
+
+
+@pytest.mark.parity
+def test_the_demos_stores_are_swept_to_a_choice(demo, xqg, tmp_path):
+    """Real text, a real encoder: the sweep agrees with search, and chooses."""
+    folder, _ = demo
+    data, stores = folder / "data", ["--passages", folder / "passages", "--queries", folder / "queries"]
+    printed = xqg(
+        "sweep", *stores, "--questions", data / "questions.jsonl", "--corpus", data / "corpus.jsonl", "--qrels",
+        data / "qrels.txt", "--metrics", "mrr@10", "R@0.2kt", "--beta", "0.2", "0.4", "--languages", "all", "own",
+        "--center", "--cross-validate", "4", "--runs", "--output", tmp_path / "sweep", "--json",
+    )  # fmt: skip
+    assert json.loads(printed)["cross_validation"]["held_out"][0]["ci_low"] > 4
+    own = read_run(tmp_path / "sweep" / "runs" / "mean-b0.2-own-norm-cent.trec")
+    xqg(
+        "search", *stores, "--language-aware", "--beta", "0.2", "--topics", data / "questions.jsonl",
+        "--output", tmp_path / "own.trec",
+    )  # fmt: skip
+    assert_same_lists(own, read_run(tmp_path / "own.trec"))
 
 
 def test_the_extra_all_has_every_extra_that_installs_anywhere():

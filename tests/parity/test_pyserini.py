@@ -61,7 +61,7 @@ def assert_same_hits(stock, ours, tolerance=1e-5):
 
 
 @pytest.fixture(scope="module")
-def indexes(task, tmp_path_factory):
+def indexes(task, serve, tmp_path_factory):
     """Indexes of all kinds, our own runs over them, and files for Pyserini's commands."""
     folder = tmp_path_factory.mktemp("pyserini")
     write_jsonl(folder / "asked.jsonl", ASKED)
@@ -74,18 +74,12 @@ def indexes(task, tmp_path_factory):
     (folder / "qrels.txt").write_text("".join(lines), encoding="utf-8")
     for name, flags in INDEXES.items():
         flags = [x for f in flags for x in ([f, task / "queries"] if f == "--queries" else [f])]
-        done = run_xqg("index", "--passages", task / "passages", *flags, "--output", folder / name)
-        assert done.returncode == 0, done.stderr
-        done = run_xqg(
-            "search", "--index", folder / name, "--topics", folder / "asked.jsonl",
-            "--output", folder / f"{name}.trec",
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-    done = run_xqg(
-        "search", "--index", folder / "flat", "--topics", folder / "english.tsv",
-        "--output", folder / "dense.trec",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+        words = ["index", "--passages", task / "passages", *flags, "--output", name]
+        assert serve(words, folder)[0] == 0
+        words = ["search", "--index", name, "--topics", "asked.jsonl", "--output", f"{name}.trec"]
+        assert serve(words, folder)[0] == 0
+    words = ["search", "--index", "flat", "--topics", "english.tsv", "--output", "dense.trec"]
+    assert serve(words, folder)[0] == 0
     (folder / "corpus").mkdir()
     (folder / "corpus" / "corpus.jsonl").write_bytes((task / "corpus.jsonl").read_bytes())
     (folder / "contents").mkdir()
