@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,6 +79,12 @@ def anserini_jar() -> Path:
     if not jars:
         raise UserError("the package pyserini lacks its jar of Anserini: install it again")
     return jars[-1]
+
+
+def has_option(command: str, option: str) -> bool:
+    """Tell whether a class of Anserini's, below `io.anserini`, takes an option: versions call some by other names."""
+    with zipfile.ZipFile(anserini_jar()) as jar:
+        return option.encode() in jar.read(f"io/anserini/{command.replace('.', '/')}$Args.class")
 
 
 def options(java: Java, verbose: bool = False) -> list[str]:

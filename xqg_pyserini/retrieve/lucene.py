@@ -23,14 +23,14 @@ from tqdm import tqdm
 from xqg_pyserini.errors import UserError, warn
 from xqg_pyserini.files import file_sums
 from xqg_pyserini.fusion.formula import unit
-from xqg_pyserini.java import in_process, run_anserini
+from xqg_pyserini.java import has_option, in_process, run_anserini
 from xqg_pyserini.metadata import open_matrix
 from xqg_pyserini.retrieve import layout
 from xqg_pyserini.retrieve.layout import DOCID, ROWS
 from xqg_pyserini.retrieve.topk import Hits, cut_among_equals, gathered, settle_scores
 from xqg_pyserini.stores import IdIndex, block_rows, ids_at, iterate_ids
 
-LINKS, BUILD, SEARCH = 16, 100, 256  # of a graph: M, efConstruction (both Anserini's own), efSearch
+LINKS, BUILD, SEARCH = 16, 100, 256  # of a graph: M, efConstruction (both Anserini 1's own), efSearch
 LINK_BYTES = 68  # of a passage, on disk
 BESIDE_BYTES = 21  # of a passage: its id in three files, its row
 UNIT = 1e-3  # what a length may differ from 1 by: float16 does
@@ -81,13 +81,14 @@ def write_lucene(folder: Path, kind: str, shape: tuple[int, int], blocks: Blocks
         with tqdm(total=n, desc=f"indexing ({kind})", unit=" passages", disable=None) as bar:
             _write_vectors(vectors, folder / DOCID, blocks(), bar)
         graph = planned(kind)
-        command = "IndexFlatDenseVectors" if graph is None else "IndexHnswDenseVectors"
+        command = "index.IndexFlatDenseVectors" if graph is None else "index.IndexHnswDenseVectors"
         arguments: list[str | Path] = ["-collection", "ParquetDenseVectorCollection", "-input", vectors]
         arguments += ["-index", made, "-threads", str(_threads()), "-memoryBuffer", str(_buffer(n, d))]
         arguments += ["-M", str(LINKS), "-efC", str(BUILD)] if graph else []
-        arguments += ["-quantize.int8"] if kind.endswith("int8") else []
+        if kind.endswith("int8"):
+            arguments.append("-quantize.int8" if has_option(command, "-quantize.int8") else "-quantize.sqv")
         with tqdm(desc="Anserini", unit=" s", disable=None) as bar:
-            said = run_anserini(f"index.{command}", arguments, heap(kind, n, d), bar.update)
+            said = run_anserini(command, arguments, heap(kind, n, d), bar.update)
         rows = _rows_of(made, folder / DOCID, n, said)
         files = sorted(file.name for file in made.iterdir() if file.name != "write.lock")
         for file in files:
@@ -124,6 +125,9 @@ def _write_vectors(folder: Path, ids_path: Path, blocks: Iterator[tuple[int, np.
 
 def _rows_of(index: Path, ids_path: Path, n: int, said: str) -> np.ndarray:
     """Return (n,) int32: the row of each document of Lucene's; raises `UserError` where they are not the passages."""
+    last = said.splitlines()[-1] if said else "it said nothing"
+    if not any(index.glob("segments*")):  # of a command that it does not understand Anserini only says so
+        raise UserError(f"Anserini wrote no index ({last})")
     reader, searcher = _opened(index)
     known, found, rows = IdIndex(ids_path), int(reader.numDocs()), np.empty(n, dtype=np.int32)
     if found == n == reader.maxDoc():
@@ -133,7 +137,6 @@ def _rows_of(index: Path, ids_path: Path, n: int, said: str) -> np.ndarray:
             rows[documents.start : documents.stop] = known.rows([stored.document(i).get("id") for i in documents])
     reader.close()
     if found != n or not np.array_equal(np.sort(rows), np.arange(n)):
-        last = said.splitlines()[-1] if said else "it said nothing"
         raise UserError(f"Anserini indexed {found} of {n} passages, or others ({last})")
     return rows
 
