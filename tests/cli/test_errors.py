@@ -1,7 +1,10 @@
 """Errors: the library names settings, the command line adds their flags."""
 
 import ast
+import os
 import re
+import signal
+from contextlib import suppress
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -98,3 +101,17 @@ def test_an_unexpected_error_is_a_bug_and_exit_code_1(monkeypatch, capsys):
     monkeypatch.setattr(main, "_command", lambda name: SimpleNamespace(run=run))
     assert main._run(args) == 1
     assert capsys.readouterr().err == ("xqg try: error: unexpected KeyError: 'x' (a bug: --verbose shows where)\n")
+
+
+def test_a_signal_is_named_where_a_library_raises_its_own_interrupt_in_place_of_ours(monkeypatch, capsys):
+    """As Ray does while it waits."""
+
+    def run(args):
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise KeyboardInterrupt
+
+    real = main._command
+    monkeypatch.setattr(main, "_command", lambda name: SimpleNamespace(run=run, add_flags=real(name).add_flags))
+    assert main.main(["doctor"]) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err.startswith("xqg doctor: error: interrupted (SIGTERM); long jobs")

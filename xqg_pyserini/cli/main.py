@@ -87,8 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not args.verbose:
             warnings.simplefilter("ignore")
         warnings.simplefilter("always", XqgWarning)
-        with _ending():
-            code = _run(args, argv)
+        with _ending() as came:
+            code = _run(args, came, argv)
     if code == 0 or args.verbose:
         show_warnings(args, caught)
     return code
@@ -113,20 +113,17 @@ def _set_up(args: argparse.Namespace) -> None:
         logging.disable(logging.WARNING)
 
 
-class _Ended(KeyboardInterrupt):
-    """A signal asked the process to end."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
-
-
 @contextmanager
-def _ending() -> Iterator[None]:
-    """Let signals that ask a process to end do so as Ctrl-C does, where nobody else has a say in them."""
+def _ending() -> Iterator[list[int]]:
+    """Let signals that ask a process to end do so as Ctrl-C does, where nobody else has a say in them.
+
+    Gives the numbers of those that came: the exception cannot carry one, since Ray raises another in its place.
+    """
+    came: list[int] = []
 
     def end(number: int, frame: Any) -> None:
-        raise _Ended(number)
+        came.append(number)
+        raise KeyboardInterrupt
 
     taken = []
     if threading.current_thread() is threading.main_thread():
@@ -135,7 +132,7 @@ def _ending() -> Iterator[None]:
     for number in taken:
         signal.signal(number, end)
     try:
-        yield
+        yield came
     finally:
         for number in taken:
             signal.signal(number, signal.SIG_DFL)
@@ -150,7 +147,7 @@ def _check_text(words: Sequence[str]) -> None:
             raise UserError(f"{word!a} is not UTF-8; give the file another name") from None
 
 
-def _run(args: argparse.Namespace, argv: Sequence[str] = ()) -> int:
+def _run(args: argparse.Namespace, came: Sequence[int] = (), argv: Sequence[str] = ()) -> int:
     try:
         _check_text(argv)
         code = _command(args.command).run(args) or 0
@@ -158,8 +155,8 @@ def _run(args: argparse.Namespace, argv: Sequence[str] = ()) -> int:
         return code
     except UserError as error:
         return _fail(args, error, 2)
-    except KeyboardInterrupt as error:
-        number = error.number if isinstance(error, _Ended) else int(signal.SIGINT)
+    except KeyboardInterrupt:
+        number = int(came[-1] if came else signal.SIGINT)
         what = (
             f"interrupted ({signal.Signals(number).name}); long jobs (generate, encode, train, …) go on when run again"
         )
