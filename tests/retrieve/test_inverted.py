@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 
 import faiss
 import numpy as np
@@ -91,6 +92,22 @@ def test_most_of_the_best_are_found(made, kind):
     found = xqg.Index(made / kind).search(QUESTIONS, 10, vectors=VECTORS)
     share = np.mean([len(found[qid].keys() & hits.keys()) / 10 for qid, hits in exact.items()])
     assert share > {"ivfpq": 0.4, "ivfsq8": 0.8}[kind]  # codes of two bytes lose much; by chance it were 0.01
+
+
+@pytest.mark.parametrize("kind", inverted.KINDS)
+def test_questions_whose_lists_hold_too_few_are_counted(made, kind):
+    index = xqg.Index(made / kind)
+    with pytest.warns(xqg.XqgWarning) as caught:
+        run = index.search(QUESTIONS, N + 1, vectors=VECTORS)
+    few = sum(len(hits) < N for hits in run.values())
+    assert few > 0
+    assert [str(w.message) for w in caught] == [
+        f"{made / kind}: {few} of 40 questions found fewer than {N} passages: the lists that are probed hold no more; "
+        "use a flat index, or ask for fewer hits"
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert {len(hits) for hits in index.search(QUESTIONS, 30, vectors=VECTORS).values()} == {30}
 
 
 def test_too_few_passages_are_refused_or_said(tmp_path):

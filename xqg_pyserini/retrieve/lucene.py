@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from xqg_pyserini.errors import UserError, warn
+from xqg_pyserini.errors import UserError
 from xqg_pyserini.files import file_sums
 from xqg_pyserini.fusion.formula import unit
 from xqg_pyserini.java import has_option, in_process, run_anserini
@@ -209,9 +209,6 @@ class LuceneDirectory:
                 scores[open_], rows[open_] = settle_scores(near, found, k)
                 cut = cut_among_equals(near, k) if wanted < self.n else np.zeros(len(open_), dtype=bool)
                 open_, wanted = open_[cut], min(self.n, 4 * wanted)
-        if few := np.count_nonzero(rows[:, -1] < 0):
-            what = "many passages with one vector part a graph; use lucene-flat, or fewer of them"
-            warn(f"{self.path}: {few} of {len(rows)} questions found fewer than {k} passages: {what}")
         return scores, rows
 
     def _check_files(self) -> None:
