@@ -23,11 +23,11 @@ def place(tmp_path):
 
 
 @pytest.fixture
-def again(place, serve):
+def again(tmp_path, serve):
     """Run the tiny matrix; return the exit code, and its figures by condition."""
 
     def run(*more):
-        code, stdout, stderr = serve(["reproduce", "tiny.yaml", "--data", "data", "--json", *more], place)
+        code, stdout, stderr = serve(["reproduce", "tiny.yaml", "--data", "data", "--json", *more], tmp_path)
         if code == 2:
             return code, stderr
         return code, {one["condition"]: one for one in json.loads(stdout)["outcomes"]}
@@ -167,6 +167,46 @@ def test_a_score_that_nobody_wrote_is_named(place, again):
     code, outcomes = again("--condition", "second")
     assert code == 1
     assert outcomes["second"]["failed"] == "no score of three.txt, recip_rank, average; there are: two.txt recip_rank"
+
+
+def test_a_score_that_nobody_wrote_fails_whatever_is_tolerated(place, again):
+    text = (place / "tiny.yaml").read_text().replace("run: two.txt", "run: three.txt")
+    (place / "tiny.yaml").write_text(text.replace("{ok: 0.05, close: 1}", "{ok: .inf, close: .inf}"))
+    code, outcomes = again("--condition", "second")
+    assert (code, marks(outcomes)["second"]) == (1, ["FAIL"])
+
+
+CHAIN = """
+name: tiny
+description: a folder is read, and what is made of it read by the folder, by a pattern and by itself
+tolerance: {ok: 0.05, close: 1}
+inputs:
+  - {path: texts, get: the drawer}
+conditions:
+  - name: first
+    description: numbers of letters
+    commands:
+      - python -c 'import glob, os, sys; os.makedirs("made", exist_ok=True); open("made/a", "w").write(str(sum(len(open(p).read()) for p in glob.glob(sys.argv[1] + "/*/*"))))' $DATA/texts --output=made/a
+      - python -c 'open("by-folder", "w").write(open("made/a").read())' made --output by-folder
+      - python -c 'open("by-pattern", "w").write(open("made/a").read())' made/* --output by-pattern
+      - python -c 'open("by-itself", "w").write(open("made/a").read())' made/a --output by-itself
+    expected:
+      - {run: x, metric: y, values: {average: 1}, source: nowhere}
+"""  # noqa: E501
+
+
+def test_a_changed_file_in_a_folder_is_seen_and_all_that_reads_what_is_made_of_it_follows(tmp_path, again):
+    texts = tmp_path / "data" / "texts" / "deep"
+    texts.mkdir(parents=True)
+    put(texts / "a.txt", "abc")
+    put(tmp_path / "tiny.yaml", CHAIN)
+    names = ("made/a", "by-folder", "by-pattern", "by-itself")
+    for more, expected in (("", "3"), ("de", "5")):
+        with open(texts / "a.txt", "a") as file:  # in place: the folders' own times stay
+            file.write(more)
+        again()
+        written = {name: (tmp_path / "reproduce-tiny" / name).read_text() for name in names}
+        assert written == dict.fromkeys(names, expected)
 
 
 def test_other_folders_are_left_alone(place, refused):

@@ -113,6 +113,10 @@ def _set_up(args: argparse.Namespace) -> None:
         logging.disable(logging.WARNING)
 
 
+class _Ended(KeyboardInterrupt):
+    """A signal asked the process to end; at a plain KeyboardInterrupt subprocess waits for nothing that it killed."""
+
+
 @contextmanager
 def _ending() -> Iterator[list[int]]:
     """Let signals that ask a process to end do so as Ctrl-C does, where nobody else has a say in them.
@@ -123,7 +127,7 @@ def _ending() -> Iterator[list[int]]:
 
     def end(number: int, frame: Any) -> None:
         came.append(number)
-        raise KeyboardInterrupt
+        raise _Ended
 
     taken = []
     if threading.current_thread() is threading.main_thread():

@@ -1,6 +1,5 @@
 """Scores as they should be, and as they are: the marks OK, close and FAIL, as Pyserini's pages give them."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
@@ -83,8 +82,10 @@ def outcome_of(matrix: Matrix, condition: Condition, found: Found, failed: str) 
     for expected, language, value in _wanted(condition):
         got = _got(expected, language, condition.languages, found)
         tolerance = expected.tolerance or matrix.tolerance
-        away = math.inf if got is None else round(abs(got - value), 9)
-        mark: Mark = "OK" if away <= tolerance.ok else "close" if away <= tolerance.close else "FAIL"
+        mark: Mark = "FAIL"
+        if got is not None:
+            away = round(abs(got - value), 9)
+            mark = "OK" if away <= tolerance.ok else "close" if away <= tolerance.close else "FAIL"
         figures.append(_figure(expected, language, value, got, mark))
     missing = next((f for f in figures if f.got is None), None)
     if missing and not failed:

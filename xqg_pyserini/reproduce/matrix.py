@@ -219,7 +219,7 @@ class _Reader(NamedTuple):
 def _outputs(where: str, words: list[str]) -> Iterator[str]:
     """Yield what stands behind `--output`, up to the next flag."""
     behind = False
-    for word in words:
+    for word in (part for given in words for part in re.split("(?<=^--output)=", given)):
         if behind and not word.startswith("--"):
             parts = Path(word).parts
             if Path(word).is_absolute() or ".." in parts or parts[:1] in ((), (COMMANDS,)):

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from fnmatch import fnmatch
 from pathlib import Path
 
 from msgspec import Struct, to_builtins
@@ -49,7 +50,7 @@ def data_root(given: str | Path | None = None) -> Path:
 
 
 def check_inputs(conditions: Sequence[Condition], data: Path) -> dict[Input, str]:
-    """Return what tells each input of these conditions from another: its checksum, or its size and time.
+    """Return what tells each input of these conditions from another: its checksum, or its size and time (`_told`).
 
     Raises `UserError` for one that is missing, or that is not the file that was meant.
     """
@@ -59,14 +60,21 @@ def check_inputs(conditions: Sequence[Condition], data: Path) -> dict[Input, str
         if not path.exists():
             raise UserError(f"{path}: no such input; get it from {each.get}, or name the folder that holds it", "data")
         if each.sha256 is None:
-            stat = path.stat()
-            told[each] = f"{stat.st_size} {stat.st_mtime_ns}"
+            told[each] = _told(path)
             continue
         told[each] = file_sha256(path)
         if told[each] != each.sha256:
             what = f"{path}: its SHA-256 is {told[each][:12]}…, the matrix was made with {each.sha256[:12]}…"
             raise UserError(f"{what}; get it anew from {each.get}", "data")
     return told
+
+
+def _told(path: Path) -> str:
+    """Return size and time of a file, of a folder those of all files in it."""
+    files = [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path]
+    stats = [(str(file.relative_to(path)), file.stat()) for file in files]
+    known = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
 
 
 def reproduce(
@@ -122,11 +130,16 @@ def _keys(matrix: Matrix, told: Mapping[Input, str]) -> dict[Command, str]:
         before = [
             key
             for other, key in keys.items()
-            if any(part == o or part.startswith(o + "/") for o in other.outputs for part in named)
+            if any(_reads(part.rstrip("/"), output) for output in other.outputs for part in named)
         ]
         known = [list(command.words), [[each.path, told.get(each)] for each in command.inputs], before]
         keys[command] = hashlib.sha256(json.dumps(known).encode()).hexdigest()[:16]
     return keys
+
+
+def _reads(name: str, output: str) -> bool:
+    """Tell whether a name stands for an output, for something in it, for a folder of it, or for it among others."""
+    return name == output or name.startswith(f"{output}/") or output.startswith(f"{name}/") or fnmatch(output, name)
 
 
 class _Runner:
