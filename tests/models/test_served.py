@@ -206,6 +206,7 @@ def test_what_passes_is_asked_again(server, fault):
         (replaced(index=1), 4, "answers nonsense: 1 vectors with the indices [1]; expected one for each of 1 texts"),
         (lambda _: b'{"data": []}', 4, "answers nonsense: 0 vectors with the indices []; expected one for each of 1"),
         (replaced(embedding=[1, 2]), 4, "answers nonsense: vectors of 2 numbers; expected 8 each"),
+        (replaced(embedding=[0.0] * 8), 4, "answers nonsense: a vector is all zeros, near to nothing; expected"),
         (replaced(embedding=[1e39] * 8), 4, "answers nonsense: a vector holds NaN or infinity; expected finite"),
         (replaced(embedding=[float("nan")] * 8), 4, "answers nonsense: JSON is malformed: invalid character"),
         (replaced(embedding="AADAfw==" * 6), 4, "answers nonsense: an embedding is text that is no base64 of float32"),

@@ -97,6 +97,8 @@ class Served(Probed):
             vectors = np.array(rows, dtype=np.float32)
         if not np.isfinite(vectors).all():
             raise Nonsense("a vector holds NaN or infinity; expected finite numbers")
+        if not vectors.any(axis=1).all():
+            raise Nonsense("a vector is all zeros, near to nothing; expected one for each text")
         if length < UNLIMITED and answer.usage is not None and answer.usage.prompt_tokens > length * number:
             what = f"reads {answer.usage.prompt_tokens} tokens of {number} texts, which were to be cut at {length}"
             about = ("query_length", "passage_length")
