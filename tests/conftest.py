@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,9 @@ from xqg_pyserini.errors import UserError
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: others may use the cores too
 os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"  # before torch: "auto" is fp32 on every CPU that tests run on
+
+# a shell's job in the background ignores Ctrl-C, and so would all that tests start and interrupt
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of commands would compile the package each
 
