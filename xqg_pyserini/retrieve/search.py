@@ -161,7 +161,7 @@ def _found(
     if delimiter is not None:
         return best_passages(directory, vectors, k, delimiter)
     scores, rows = directory.best(vectors, k)
-    if few := np.count_nonzero(rows[:, -1] < 0):
+    if few := np.count_nonzero(rows[:, -1:] < 0):
         is_graph = "hnsw" in str((directory.meta or {}).get("type"))
         why = "many passages with one vector part a graph" if is_graph else "the lists that are probed hold no more"
         what = f"{few} of {len(rows)} questions found fewer than {rows.shape[1]} passages"
